@@ -243,6 +243,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _body(self, most: int) -> bytes | None:
         """The body, within its time; None: it was refused."""
+        self.server.wait_for(self.request, self.server.settings.body)
         try:
             size = int(self.headers["Content-Length"])
         except (TypeError, ValueError):
@@ -252,8 +253,10 @@ class Handler(BaseHTTPRequestHandler):
             self._answer(
                 413 if size > most else 411, {"error": f"0 to {most} bytes, with their number"}
             )
+            # a client that still sends when we hang up never reads the answer
+            while size > 0 and (part := self.rfile.read1(65_536)):
+                size -= len(part)
             return None
-        self.server.wait_for(self.request, self.server.settings.body)
         content = self.rfile.read(size)
         self.server.wait_for(self.request, None)
         if len(content) < size:

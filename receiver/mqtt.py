@@ -88,7 +88,7 @@ def work(settings: MqttSettings, database: str, number: int, ready: Callable[[],
 
 def post(settings: MqttSettings, database: str, ready: Callable[[], object]) -> None:
     """Keep statuses and backups, publish signed objects, until something fails. One process."""
-    office = _PostOffice(open_store(database))
+    office = _PostOffice(open_store(database), settings.five)
     client = _client(settings, settings.client("post"), POST_SECONDS)
     office.publish = client.publish
     client.on_publish = office.published
@@ -106,12 +106,14 @@ def post(settings: MqttSettings, database: str, ready: Callable[[], object]) -> 
 class _PostOffice:
     """Statuses, backups and objects."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, store: Store, five: bool) -> None:
+        self._store, self._five = store, five
         self._parts: dict[tuple[str, str], dict[int, bytes]] = {}
         """of backups, by gateway and hash: what has come, by where it begins"""
         self._ended: set[str] = set()
         """restored gateways that were told that they have all objects"""
+        self._there: set[str] = set()
+        """gateways of which a status has come, which they send once they are subscribed"""
         self._looked = 0.0
         self._under_way: dict[int, float] = {}
         """objects that were published, by number, and when"""
@@ -133,6 +135,7 @@ class _PostOffice:
 
     def _status(self, gateway: str, recipient: str, payload: bytes) -> None:
         status = self._store.keep_status(gateway, recipient, payload)
+        self._there.add(gateway)
         self._under_way.clear()  # it may be there now for what nobody was subscribed to
         restored = status.get("restored")
         if restored is None or restored["audience"] in self._ended:
@@ -175,7 +178,8 @@ class _PostOffice:
         late = time.monotonic() - PUBLISH_SECONDS
         self._under_way = {n: at for n, at in self._under_way.items() if at > late}
         for one in self._store.unsent(time.time()):
-            if one.n not in self._under_way:
+            # MQTT 3.1.1 does not say that nobody was there
+            if one.n not in self._under_way and (self._five or one.gateway in self._there):
                 self._send(one)
 
     def published(

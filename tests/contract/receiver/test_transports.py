@@ -4,6 +4,7 @@ it lets write. Guards rules T1, T12, T23, T24, T30.
 
 import asyncio
 import gzip
+import hashlib
 import http.client
 import json
 import queue
@@ -94,54 +95,62 @@ def over_mqtt(path, scene):
     asyncio.run(scenario())
 
 
-def test_a_backup_in_parts_is_kept_whole_and_receipted(path):
-    content = bytes(range(256)) * 500
+CONTENT = bytes(range(256)) * 500
 
-    def scene(client, heard):
-        head = {"schema": "gardien/building-part/1", "gateway": GATEWAY, "recipient": RECIPIENT,
-                "made": "2026-03-01T00:00:00Z", "revision": 7, "size": len(content)}  # fmt: skip
-        import hashlib
 
-        head["sha256"] = hashlib.sha256(content).hexdigest()
-        client.publish(f"{UP}/building", b"no json\n", 1)
-        for start in range(0, len(content), 50_000):
-            part = (
-                json.dumps(head | {"from": start}).encode()
-                + b"\n"
-                + content[start : start + 50_000]
-            )
-            client.publish(f"{UP}/building", part, 1)
-        topic, payload, _ = heard()
-        assert topic == "receipts"
-        assert json.loads(payload)["sha256"] == head["sha256"]
+def sends_a_backup(client, heard):
+    """In parts, after one that cannot be read; it is receipted."""
+    head = {"schema": "gardien/building-part/1", "gateway": GATEWAY, "recipient": RECIPIENT,
+            "made": "2026-03-01T00:00:00Z", "revision": 7, "size": len(CONTENT),
+            "sha256": hashlib.sha256(CONTENT).hexdigest()}  # fmt: skip
+    client.publish(f"{UP}/building", b"no json\n", 1)
+    for start in range(0, len(CONTENT), 50_000):
+        part = json.dumps(head | {"from": start}).encode() + b"\n" + CONTENT[start : start + 50_000]
+        client.publish(f"{UP}/building", part, 1)
+    topic, payload, *_ = heard()
+    assert (topic, json.loads(payload)["sha256"]) == ("receipts", head["sha256"])
 
-    over_mqtt(path, scene)
+
+def backup_of(path):
     ((kept, revision),) = selected(path, "SELECT content, revision FROM building")
-    assert (bytes(kept), revision) == (content, 7)
+    return bytes(kept), revision
+
+
+def test_a_backup_in_parts_is_kept_whole_and_receipted(path):
+    over_mqtt(path, sends_a_backup)
+    assert backup_of(path) == (CONTENT, 7)
     assert selected(path, "SELECT what, n FROM tally") == [("unreadable", 1)]
 
 
-def test_a_restored_gateway_hears_all_objects_with_trust_lists_first_and_then_the_end(path):
+def objects_wait(path):
     with closing(open_store(path)) as store:
         store.add_object(GATEWAY, RECIPIENT, "order")
         store.add_object(GATEWAY, RECIPIENT, '{"payload": "trust"}')
         store.add_object("GOTHER", RECIPIENT, "another's")
 
-    def scene(client, heard):
-        # before it was there, the broker had nobody to keep them for
-        client.publish(f"gardien/{GATEWAY}/{RECIPIENT}/status", status_of(), 1, retain=True)
-        assert {heard()[1] for _ in range(2)} == {b"order", b'{"payload": "trust"}'}
-        restored = {"audience": "A1", "made": "2026-03-01T00:00:00Z"}
-        client.publish(
-            f"gardien/{GATEWAY}/{RECIPIENT}/status", status_of(restored=restored), 1, retain=True
-        )
-        bodies = [heard()[1] for _ in range(3)]
-        assert bodies[:2] == [b'{"payload": "trust"}', b"order"]
-        assert json.loads(bodies[2]) == {"schema": "gardien/objects-end/1", "audience": "A1"}
 
-    over_mqtt(path, scene)
+def is_restored(client, heard):
+    """It hears all objects once it is there, and again with the end after it was restored."""
+    topic = f"gardien/{GATEWAY}/{RECIPIENT}/status"
+    # before it was there, the broker had nobody to keep them for
+    client.publish(topic, status_of(), 1, retain=True)
+    assert {heard()[1] for _ in range(2)} == {b"order", b'{"payload": "trust"}'}
+    restored = {"audience": "A1", "made": "2026-03-01T00:00:00Z"}
+    client.publish(topic, status_of(restored=restored), 1, retain=True)
+    bodies = [heard()[1] for _ in range(3)]
+    assert bodies[:2] == [b'{"payload": "trust"}', b"order"]
+    assert json.loads(bodies[2]) == {"schema": "gardien/objects-end/1", "audience": "A1"}
+
+
+def audience_of(path):
     ((text,),) = selected(path, f"SELECT status FROM sender WHERE gateway = '{GATEWAY}'")
-    assert json.loads(text)["restored"]["audience"] == "A1"
+    return json.loads(text)["restored"]["audience"]
+
+
+def test_a_restored_gateway_hears_all_objects_with_trust_lists_first_and_then_the_end(path):
+    objects_wait(path)
+    over_mqtt(path, is_restored)
+    assert audience_of(path) == "A1"
 
 
 def test_a_batch_on_the_topic_of_another_gateway_is_rejected_there_and_harms_nobody(path):
