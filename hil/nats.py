@@ -1,5 +1,6 @@
-"""Real nats-servers on private loopback ports, with the configuration that docs/receiver-scale.md
-prints: one cluster with JetStream and MQTT."""
+"""Real nats-servers on private loopback ports: a cluster with JetStream and MQTT, with the
+configuration that docs/receiver-scale.md prints.
+"""
 
 from __future__ import annotations
 
@@ -69,8 +70,8 @@ class Cluster(list[NatsServer]):
 async def nats_servers(
     servers: int = 3, secure: tuple[CA, CA] | None = None, users: str = ""
 ) -> AsyncIterator[Cluster]:
-    """Run a cluster for as long as the block. `secure`: the CAs of gateways and of the platform, and
-    then `users`, the rights; without them, everybody may do everything.
+    """Run a cluster for as long as the block. `secure`: the CAs of gateways and of the platform,
+    with the rights of `users`; without, everybody may do everything.
     """
     (printed,) = re.findall(r"```nats\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
     ports = [[free_port() for _ in range(3)] for _ in range(servers)]

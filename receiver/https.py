@@ -146,16 +146,16 @@ class Handler(BaseHTTPRequestHandler):
 
     def setup(self) -> None:
         """Shake hands in this thread: a client that does not costs the others nothing."""
-        self.timeout = self.server.settings.idle  # for answers that nobody reads
-        self.request.settimeout(self.timeout)
-        self.server.wait_for(self.request, self.timeout)
+        idle = self.server.settings.idle
+        self.request.settimeout(idle)  # for answers that nobody reads
+        self.server.wait_for(self.request, idle)
         if isinstance(self.request, ssl.SSLSocket):
             self.request.do_handshake()
         super().setup()
 
     def handle_one_request(self) -> None:
         """Wait for a request, within its time, and answer it."""
-        self.server.wait_for(self.request, self.timeout)
+        self.server.wait_for(self.request, self.server.settings.idle)
         super().handle_one_request()
 
     def do_POST(self) -> None:

@@ -1,9 +1,9 @@
 """NATS JetStream: workers that pull batches, which gateways publish over MQTT 3.1.1.
 
-A nats-server stores each MQTT message of QoS 1 in the stream STREAM, replicated, before it sends the
-PUBACK, and keeps it until every consumer has acknowledged it. So we read that stream: one of our own
-beside it would store each batch twice, and loses what arrives while its leader is elected. Over MQTT
-itself the post office of `receiver.mqtt` does the rest.
+A nats-server stores each MQTT message of QoS 1 in the stream STREAM, replicated, before it sends
+the PUBACK, and keeps it until every consumer has acknowledged it. So we read that stream: one of
+our own beside it would store each batch twice, and loses what arrives while its leader is elected.
+The post office of `receiver.mqtt` does the rest, over MQTT.
 """
 
 from __future__ import annotations
@@ -112,9 +112,7 @@ async def _consumer(
     return await stream.pull_subscribe_bind(name, STREAM)
 
 
-async def _take(
-    connection: Client, pull: JetStreamContext.PullSubscription, store: Store
-) -> None:
+async def _take(connection: Client, pull: JetStreamContext.PullSubscription, store: Store) -> None:
     while True:
         try:
             (message,) = await pull.fetch(1, PULL_SECONDS)
@@ -145,7 +143,8 @@ def users(recipient: str, gateways: Sequence[str]) -> str:
     rights: dict[str, Any] = {
         f"CN={recipient}": {"permissions": {
             "publish": [f"gardien.*.{us}.down.*", "$JS.API.>", "$JS.ACK.>"],
-            "subscribe": [f"gardien.*.{us}.status", f"gardien.*.{us}.up.building", "$MQTT.sub.>", "_INBOX.>"],
+            "subscribe": [f"gardien.*.{us}.status", f"gardien.*.{us}.up.building",
+                          "$MQTT.sub.>", "_INBOX.>"],
         }}
     } | {
         f"CN={gateway}": {"allowed_connection_types": ["MQTT"], "permissions": {

@@ -213,7 +213,7 @@ def _client(settings: MqttSettings, name: str, session: int) -> Client:
     properties.SessionExpiryInterval = session
     # what is in our socket when we are killed comes again only after the broker has noticed
     properties.ReceiveMaximum = IN_FLIGHT
-    five = {"clean_start": False, "properties": properties} if settings.five else {}
+    five: dict[str, Any] = {"clean_start": False, "properties": properties} if settings.five else {}
     port = to.port or (8883 if to.scheme == "mqtts" else 1883)
     client.connect(to.hostname or "", port, KEEPALIVE, **five)
     return client
@@ -234,7 +234,7 @@ def _serve(  # noqa: PLR0913, PLR0917 -- what one connection is made of
     ) -> None:
         if reason.is_failure:
             raise ConnectionError(f"the broker refuses the connection: {reason}")
-        options = SubscribeOptions(qos=1) if settings.five else 1
+        options: Any = SubscribeOptions(qos=1) if settings.five else 1
         client.subscribe([(topic, options) for topic in topics])
 
     def subscribed(_client: Client, _userdata: object, _mid: int, reasons: Any, _p: object) -> None:

@@ -139,7 +139,9 @@ def _jobs(chosen: argparse.Namespace) -> list[Job]:
     jobs: list[Job] = []
     secure = {"recipient": chosen.recipient, "cert": chosen.cert, "ca": chosen.ca}
     if chosen.nats and not chosen.mqtt:
-        raise ValueError("--nats is for batches only: add --mqtt with the MQTT ports of the servers")
+        raise ValueError(
+            "--nats is for batches only: add --mqtt with the MQTT ports of the servers"
+        )
     if chosen.mqtt:
         from receiver import mqtt  # noqa: PLC0415
 
@@ -280,7 +282,7 @@ def _parser() -> argparse.ArgumentParser:
         "--mqtt", metavar="URL", help="mqtt://host:1883, or mqtts://host:8883 with --cert and --ca"
     )
     it.add_argument("--nats", metavar="URL,URL,…",
-                    help="pull the batches from these nats-servers; --mqtt: their MQTT ports")  # fmt: skip
+                    help="take batches from nats-servers; --mqtt: their MQTT ports")  # fmt: skip
     it.add_argument("--https", metavar="HOST:PORT",
                     help=f"listen here; without any transport: {DEFAULT_HTTP}")  # fmt: skip
     it.add_argument("--files", type=Path, metavar="FOLDER",

@@ -1,5 +1,5 @@
-"""Gateways that send to three nats-servers under load, of which the leader is killed: everything that
-was read is stored, once. Guards rules G1, T16, T20.
+"""Gateways that send to three nats-servers under load, of which the leader is killed: everything
+that was read is stored, once. Guards rules G1, T16, T20.
 """
 
 import asyncio
@@ -101,8 +101,8 @@ def test_what_gateways_read_is_stored_once_though_the_leader_of_three_servers_is
     async def scenario():
         rights = users(RECIPIENT, GATEWAYS)
         async with nats_servers(3, (fleet, ours), rights) as cluster:
-            options = ("--nats", cluster.nats_urls, "--mqtt", cluster.urls, "--recipient", RECIPIENT,
-                       "--cert", str(own), "--ca", str(ca))  # fmt: skip
+            options = ("--nats", cluster.nats_urls, "--mqtt", cluster.urls,
+                       "--recipient", RECIPIENT, "--cert", str(own), "--ca", str(ca))  # fmt: skip
             async with (
                 receiving(path, *options) as receiver,
                 under_load(tmp_path, cluster, fleet, ca) as load,

@@ -139,7 +139,14 @@ async def options(on, transport):
         on.cluster.grant(users(RECIPIENT, [gateway_of(on)]))
         addresses = ("--nats", on.cluster.nats_urls, "--mqtt", on.cluster.urls)
         proof = ("--cert", str(folder / "receiver/identity.pem"))
-        return (*addresses, *proof, "--ca", str(folder / "platform-ca.pem"), "--recipient", RECIPIENT)
+        return (
+            *addresses,
+            *proof,
+            "--ca",
+            str(folder / "platform-ca.pem"),
+            "--recipient",
+            RECIPIENT,
+        )
     secure = ("--ca", str(folder / "fleet-ca.pem"), "--cert")
     if transport == "sftp":
         return (

@@ -1,5 +1,5 @@
-"""The receiver at a nats-server: it conforms with the rights that it prints, and takes and sends what
-is not a batch; each gateway writes and reads under its own id only. Guards rules T1, T12, T16, T20.
+"""The receiver at a nats-server: it conforms with the rights that it prints, takes and sends what
+is no batch, and each gateway writes and reads under its own id only. Guards rules T1, T12, T16.
 """
 
 import asyncio
@@ -82,7 +82,9 @@ def gateway_at(fleet, server, name):
         client.loop_stop()
 
 
-def test_it_conforms_with_the_printed_rights_and_each_gateway_is_kept_to_its_own_id(tmp_path, capsys):
+def test_it_conforms_with_the_printed_rights_and_each_gateway_is_kept_to_its_own_id(
+    tmp_path, capsys
+):
     fleet, path = Fleet(tmp_path, capsys), str(tmp_path / "receiver.db")
     prepare(path)
     objects_wait(path)
@@ -109,21 +111,23 @@ def test_it_conforms_with_the_printed_rights_and_each_gateway_is_kept_to_its_own
 
     async def as_a_client_of_nats(server):
         settings = NatsSettings("", RECIPIENT, fleet.gateway(OTHER), fleet.ca)
-        with pytest.raises(nats.errors.Error, match="(?i)authorization"):
+        with pytest.raises(nats.errors.Error, match=r"(?i)authorization"):
             await nats.connect(server.nats_url, tls=settings.tls(), allow_reconnect=False,
                                error_cb=ignore)  # fmt: skip
 
     async def scenario():
-        async with nats_servers(1, secure, fleet.users) as cluster:
-            async with receiving(path, *fleet.options(cluster)):
-                await asyncio.to_thread(itself, cluster[0])
-                await asyncio.to_thread(another, cluster[0])
-                await as_a_client_of_nats(cluster[0])
-                arguments = ["conform", cluster[0].url, "--gateway", GATEWAY, "--ca", str(fleet.ca),
-                             "--cert", str(fleet.gateway(GATEWAY)), "--recipient", RECIPIENT]  # fmt: skip
-                with pytest.raises(SystemExit) as ended:
-                    await asyncio.to_thread(main, arguments)
-                return ended.value.code
+        async with (
+            nats_servers(1, secure, fleet.users) as cluster,
+            receiving(path, *fleet.options(cluster)),
+        ):
+            await asyncio.to_thread(itself, cluster[0])
+            await asyncio.to_thread(another, cluster[0])
+            await as_a_client_of_nats(cluster[0])
+            arguments = ("conform", cluster[0].url, "--gateway", GATEWAY, "--recipient", RECIPIENT,
+                         "--cert", str(fleet.gateway(GATEWAY)), "--ca", str(fleet.ca))  # fmt: skip
+            with pytest.raises(SystemExit) as ended:
+                await asyncio.to_thread(main, arguments)
+            return ended.value.code
 
     async def ignore(_error):
         pass
