@@ -5,12 +5,15 @@ configuration that docs/receiver-scale.md prints.
 from __future__ import annotations
 
 import asyncio
+import json
 import re
+import shutil
 import signal
 import tempfile
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from urllib.request import urlopen
 
 from hil.ca import GATEWAY_USES, SERVER_USES
 from hil.process import START_SECONDS, Child, accepts, free_port
@@ -27,17 +30,24 @@ PAGE = Path(__file__).parents[1] / "docs/receiver-scale.md"
 class NatsServer(Child):
     """A nats-server; `kill` and `start` leave it on the same ports and the same disk."""
 
-    def __init__(self, config: Path, port: int, mqtt_port: int, secure: str) -> None:
+    def __init__(self, config: Path, port: int, mqtt_port: int, watch: int, secure: str) -> None:
         self.name = config.stem
         super().__init__((NATS_SERVER, "-c", str(config), "-l", str(config.with_suffix(".log"))))
         self.port = mqtt_port
         self.url = f"mqtt{secure}://127.0.0.1:{mqtt_port}"
         self.nats_url = f"nats://127.0.0.1:{port}"
+        self._watch = f"http://127.0.0.1:{watch}/jsz"
 
     async def start(self, within: float = START_SECONDS) -> None:
         """Start, and wait until it accepts connections. Raises TimeoutError."""
         await super().start(within)
         await accepts(self.port, within)
+
+    def meta(self) -> dict[str, Any]:
+        """What it knows of the cluster."""
+        with urlopen(self._watch, timeout=START_SECONDS) as answer:
+            known: dict[str, Any] = json.loads(answer.read())["meta_cluster"]
+        return known
 
     def reload(self) -> None:
         """Let it read its configuration again."""
@@ -54,6 +64,18 @@ class Cluster(list[NatsServer]):
         (self.folder / "users.conf").write_text(users, encoding="utf-8")
         for server in self:
             server.reload()
+
+    async def whole(self) -> bool:
+        """Whether the one that they elect leads all of them."""
+        async with asyncio.timeout(START_SECONDS):
+            while True:
+                for server in self:
+                    state = await asyncio.to_thread(server.meta)
+                    if state["cluster_size"] < len(self):
+                        return False
+                    if len(state.get("replicas", ())) == len(self) - 1:
+                        return True
+                await asyncio.sleep(0.1)
 
     @property
     def urls(self) -> str:
@@ -74,8 +96,8 @@ async def nats_servers(
     with the rights of `users`; without, everybody may do everything.
     """
     (printed,) = re.findall(r"```nats\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
-    ports = [[free_port() for _ in range(3)] for _ in range(servers)]
-    routes = ", ".join(f'"nats://127.0.0.1:{route}"' for *_, route in ports)
+    ports = [[free_port() for _ in range(4)] for _ in range(servers)]
+    routes = ", ".join(f'"nats://127.0.0.1:{route}"' for *_, route, _ in ports)
     with tempfile.TemporaryDirectory(prefix="nats-") as name:
         folder = Path(name)
         if secure is None:
@@ -90,7 +112,7 @@ async def nats_servers(
         async with AsyncExitStack() as running:
             cluster = Cluster()
             cluster.folder = folder
-            for n, (port, mqtt_port, route) in enumerate(ports, 1):
+            for n, (port, mqtt_port, route, watch) in enumerate(ports, 1):
                 text = re.sub(r"routes: .*", f"routes: [{routes}]", printed)
                 for old, new in (
                     ("nats1", f"nats{n}"),
@@ -103,7 +125,13 @@ async def nats_servers(
                 ):
                     text = text.replace(old, new)
                 path = folder / f"nats{n}.conf"
-                path.write_text(text, encoding="utf-8")
-                cluster.append(NatsServer(path, port, mqtt_port, "s" * bool(secure)))
+                path.write_text(f'{text}\nhttp: "127.0.0.1:{watch}"\n', encoding="utf-8")
+                cluster.append(NatsServer(path, port, mqtt_port, watch, "s" * bool(secure)))
             await asyncio.gather(*(running.enter_async_context(server) for server in cluster))
+            while servers > 1 and not await cluster.whole():
+                # started at the same moment, 2.10.27 sometimes counts two servers, for ever
+                for server in cluster:
+                    await server.kill()
+                    shutil.rmtree(folder / server.name)
+                await asyncio.gather(*(server.start() for server in cluster))
             yield cluster

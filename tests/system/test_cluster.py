@@ -32,9 +32,10 @@ class Load:
 
     def __init__(self, cluster, houses, lines):
         self.cluster, self.houses, self.lines = cluster, houses, lines
+        self.ended = asyncio.Event()
 
     async def feed(self):
-        while True:
+        while not self.ended.is_set():
             await asyncio.gather(*(at.read(DWELLINGS) for at in self.houses))
             await asyncio.sleep(0.1)
 
@@ -70,7 +71,8 @@ async def under_load(folder, cluster, fleet, ca):
             await load.goes_on()
             yield load
         finally:
-            feeding.cancel()
+            load.ended.set()
+            await feeding  # cancelled, it would not count what it appended last
         for at in houses:
             await at.settled()
 
