@@ -4,7 +4,7 @@ after withdrawals.
 `python -m bench.receiver` prints one table; `--history ROWS` states how many rows are there before
 the withdrawals (20 million take some minutes), `--herd MINUTES` how long 200 gateways send.
 The same run also writes the same rows without a receiver: executemany into the table for SQLite,
-COPY into a table of the same form for PostgreSQL. A burst over mosquitto and over nats-servers shows
+COPY into a table of the same form for PostgreSQL. A burst over mosquitto and nats-servers shows
 what the brokers cost.
 CPU seconds are those of this process and of all processes of PostgreSQL.
 """

@@ -231,6 +231,10 @@ def nats_users(chosen: argparse.Namespace) -> int:
     """Print for nats-server who may write what: you, and each gateway under its own id."""
     from receiver.jetstream import users  # noqa: PLC0415
 
+    if chosen.recipient == "+":
+        sys.exit("Nothing printed: give your name, --recipient you.example")
+    if wrong := [one for one in chosen.gateways if not one.isalnum()]:
+        sys.exit(f"Nothing printed: no ids of gateways: {', '.join(wrong)}")
     print(users(chosen.recipient, chosen.gateways))
     return 0
 

@@ -82,6 +82,15 @@ def gateway_at(fleet, server, name):
         client.loop_stop()
 
 
+@pytest.mark.parametrize(
+    "arguments", [("--recipient", RECIPIENT, GATEWAY, "*"), (GATEWAY,)]
+)  # either would be the right to all
+def test_rights_to_everything_are_not_printed(arguments, capsys):
+    with pytest.raises(SystemExit, match="Nothing printed"):
+        main(["nats-users", *arguments])
+    assert capsys.readouterr().out == ""
+
+
 def test_it_conforms_with_the_printed_rights_and_each_gateway_is_kept_to_its_own_id(
     tmp_path, capsys
 ):
