@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 AGAIN_SECONDS = 1.0
 DEFAULT_HTTP = "127.0.0.1:8470"
+PIP = "It is part of gardien's extra `receiver`; for --nats: pip install nats-py"
 END_WITH_PARENT = 1
 """PR_SET_PDEATHSIG"""
 SPAWN = multiprocessing.get_context("spawn")
@@ -48,6 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(chosen.do(chosen))
     except Unavailable as error:
         sys.exit(f"The database {_public(chosen.db)} cannot be used, nothing was done: {error}")
+    except ModuleNotFoundError as error:  # of what only some need, and Debian does not have
+        sys.exit(f"Not started: the Python package {error.name} is missing. {PIP}")
     except BrokenPipeError:
         sys.exit(1)
 

@@ -4,6 +4,8 @@ is no batch, and each gateway writes and reads under its own id only. Guards rul
 
 import asyncio
 import queue
+import subprocess
+import sys
 from contextlib import contextmanager
 
 import nats
@@ -80,6 +82,14 @@ def gateway_at(fleet, server, name):
     finally:
         client.disconnect()
         client.loop_stop()
+
+
+def test_without_its_library_it_states_what_to_install():
+    code = "import sys; sys.modules['nats'] = None; from receiver.run import main; main()"
+    run = (sys.executable, "-c", code, "run", "--nats", "nats://127.0.0.1", "--mqtt", "mqtt://x")
+    ended = subprocess.run(run, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr.startswith("Not started: the Python package nats is missing.")
 
 
 @pytest.mark.parametrize(
