@@ -4,7 +4,8 @@ after withdrawals.
 `python -m bench.receiver` prints one table; `--history ROWS` states how many rows are there before
 the withdrawals (20 million take some minutes), `--herd MINUTES` how long 200 gateways send.
 The same run also writes the same rows without a receiver: executemany into the table for SQLite,
-COPY into a table of the same form for PostgreSQL.
+COPY into a table of the same form for PostgreSQL. A burst over mosquitto and nats-servers shows
+what the brokers cost.
 CPU seconds are those of this process and of all processes of PostgreSQL.
 """
 
@@ -24,10 +25,11 @@ from statistics import median
 
 import psycopg
 import zstandard
-from paho.mqtt.client import Client, MQTTMessage, MQTTv5
+from paho.mqtt.client import Client, MQTTMessage, MQTTv5, MQTTv311
 from paho.mqtt.enums import CallbackAPIVersion
 
 from hil.broker import broker
+from hil.nats import nats_servers
 from hil.postgres import ACCOUNT, postgres
 from hil.process import Child
 from receiver.batch import opened, written
@@ -262,6 +264,55 @@ async def herd(address: str, gateways: int, minutes: int) -> list[float]:
     return sorted(times)
 
 
+async def burst(address: str, options: tuple[str, ...], port: int, first: int) -> tuple:
+    """Batches a second from the first publish to the last PUBACK, and to the last receipt: 50
+    gateways on one connection that send 20 each as fast as the broker and two workers take them."""
+    run = (sys.executable, "-m", "receiver", "run", "--db", address, "--workers", "2", *options)
+    made = [document(n, first + seq) for seq in range(20) for n in range(50)]
+    payloads = [zstandard.compress(json.dumps(of).encode()) for of in made]
+    async with Child(run, "ready"):
+        taken: list[int] = []
+        receipts: set[tuple[str, int]] = set()
+
+        def receipted(_client: Client, _userdata: object, message: MQTTMessage) -> None:
+            receipt = json.loads(message.payload)
+            receipts.update((receipt["gateway"], seq) for seq, _ in receipt["stored"])
+
+        client = Client(CallbackAPIVersion.VERSION2, "burst", protocol=MQTTv311)
+        client.max_inflight_messages_set(100)
+        client.on_message = receipted
+        client.on_publish = lambda _c, _u, mid, _r, _p: taken.append(mid)
+        client.connect("127.0.0.1", port)
+        client.loop_start()
+        client.subscribe("gardien/+/+/down/receipts", 1)
+        await asyncio.sleep(1)
+        began, rates = time.perf_counter(), []
+        for of, payload in zip(made, payloads, strict=True):
+            client.publish(f"gardien/{of['gateway']}/r.example/up/live", payload, 1)
+        for seen in (taken, receipts):
+            while len(seen) < len(made):
+                await asyncio.sleep(0.005)
+            rates.append(len(made) / (time.perf_counter() - began))
+        client.disconnect()
+        client.loop_stop()
+    return tuple(rates)
+
+
+async def brokers(address: str) -> None:
+    """The same burst over mosquitto, one nats-server, and a cluster of three."""
+    async with broker() as server:
+        rates = {"mosquitto": await burst(address, ("--mqtt", server.url), server.port, 10_000)}
+    for servers in (1, 3):
+        async with nats_servers(servers) as cluster:
+            options = ("--nats", cluster.nats_urls, "--mqtt", cluster.urls)
+            rates[f"{servers} nats"] = await burst(
+                address, options, cluster[0].port, 20_000 * servers
+            )
+    for name, (taken, stored) in rates.items():
+        print(f"PostgreSQL, {name:<10}{taken:>8,.0f} PUBACK/s {taken / rates['mosquitto'][0]:5.2f}"
+              f"{stored:>8,.0f} receipts/s {stored / rates['mosquitto'][1]:5.2f}")  # fmt: skip
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
@@ -292,6 +343,7 @@ def main() -> None:
                 f"PostgreSQL, 200 gateways, {len(times)} batches of 60 rows: from publish to"
                 f" receipt {median(times):.0f} ms, p99 {times[int(len(times) * 0.99)]:.0f} ms"
             )
+        asyncio.run(brokers(server))
         for database, (address, _) in addresses.items():
             rows, nothing, dwelling, live = after_withdrawals(address, history)
             print(

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hil.broker import broker
 from hil.ca import CA, bundle
 from hil.cut import Cut, cut
+from hil.nats import nats_servers
 from hil.platform.child import Fetching, Keeper, Platform, Serving
 from hil.platform.files import Reader
 from hil.process import Child, free_port
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
+
+    from hil.nats import Cluster
 
 
 @dataclass
@@ -34,15 +37,17 @@ class Behind:
     platform: Keeper
     fleet: CA | None = None
     """who issues the gateway's certificate; None: it needs none"""
+    cluster: Cluster | None = None
+    """of nats-servers; the platform is elsewhere then, and has nothing to do"""
 
 
 def behind(
     transport: str, folder: Path, broker_says: Sequence[str] = ()
 ) -> AbstractAsyncContextManager[Behind]:
-    """Set up the far side of `mqtt`, `mqtts`, `https` or `sftp`."""
+    """Set up the far side of `mqtt`, `mqtts`, `nats`, `https` or `sftp`."""
     if transport == "mqtt":
         return _mqtt(folder, broker_says)
-    return {"mqtts": _mqtts, "https": _https, "sftp": _sftp}[transport](folder)
+    return {"mqtts": _mqtts, "nats": _nats, "https": _https, "sftp": _sftp}[transport](folder)
 
 
 @asynccontextmanager
@@ -70,6 +75,20 @@ async def _mqtts(folder: Path) -> AsyncIterator[Behind]:
         url = f"mqtts://127.0.0.1:{line.port}"
         options = f'transport: mqtt, url: "{url}", ca: {ours.file(folder)}'
         yield Behind(options, server, line, platform, fleet)
+
+
+@asynccontextmanager
+async def _nats(folder: Path) -> AsyncIterator[Behind]:
+    """Three servers that nobody has rights at yet; the line leads to the first one."""
+    fleet, ours = CA("Fleet CA"), CA("Platform CA")
+    async with (
+        nats_servers(3, (fleet, ours)) as cluster,
+        broker() as idle,
+        cut(cluster[0].port) as line,
+        Platform(idle.port, folder / "platform.db") as platform,
+    ):
+        options = f'transport: mqtt, url: "mqtts://127.0.0.1:{line.port}", ca: {ours.file(folder)}'
+        yield Behind(options, idle, line, platform, fleet, cluster)
 
 
 @asynccontextmanager

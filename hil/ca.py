@@ -73,11 +73,12 @@ class CA:
         hosts: tuple[str, ...] = NAMES,
         begins: dt.timedelta = -DAY,
         lasts: dt.timedelta = 90 * DAY,
+        uses: tuple[x509.ObjectIdentifier, ...] = SERVER_USES,
     ) -> Path:
         """Key and certificate of a server in one file."""
         key = ec.generate_private_key(ec.SECP256R1())
         issued = self.issue(
-            hosts[0], key.public_key(), SERVER_USES, hosts=hosts, begins=begins, lasts=lasts
+            hosts[0], key.public_key(), uses, hosts=hosts, begins=begins, lasts=lasts
         )
         return bundle(folder / f"server-{issued.serial_number:x}.pem", key, issued)
 

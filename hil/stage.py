@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from hil.behind import Behind
     from hil.cut import Cut
+    from hil.nats import Cluster
     from hil.platform.child import Keeper
     from hil.platform.report import Held
 
@@ -82,6 +83,8 @@ class Stage:
     agent: asyncio.subprocess.Process | None = None
     downs: list[tuple[float, float]] = field(default_factory=list)
     killed: float = 0.0
+    cluster: Cluster | None = None
+    """of nats-servers"""
     silences: dict[str, list[tuple[float, float]]] = field(
         default_factory=lambda: defaultdict(list)
     )
@@ -261,7 +264,7 @@ async def stage(  # noqa: PLR0913, PLR0917 -- the play has as many parts
         building = await open_now.enter_async_context(_building(lines, meters, log))
         said = json.loads(building.first)
         homes = _dwellings(said, without_consent)
-        on = Stage(folder, said, far.server, far.line, far.platform, homes)
+        on = Stage(folder, said, far.server, far.line, far.platform, homes, cluster=far.cluster)
         try:
             await _set_up(on, far)
             yield on
@@ -321,6 +324,7 @@ async def _set_up(on: Stage, far: Behind) -> None:
     if far.fleet:
         names = json.loads((on.state / "keys/identity.json").read_text())
         far.fleet.gateway(names["gateway"], on.state)
+        far.fleet.gateway(RECIPIENT, on.folder / "receiver")
     ids = {
         place["label"]: place["id"]
         for place in (await on.command("place", "import", places))["places"]

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 import zstandard
-from paho.mqtt.client import Client, MQTTv5
+from paho.mqtt.client import Client, MQTTv311
 from paho.mqtt.enums import CallbackAPIVersion
 
 from receiver.batch import BEFORE, second, written
@@ -129,7 +129,7 @@ class MqttLink(Link):
         self._receipts: queue.Queue[bytes] = queue.Queue()
         subscribed: queue.Queue[None] = queue.Queue()
         self._client = Client(
-            CallbackAPIVersion.VERSION2, f"gardien-{gateway}-{recipient}", protocol=MQTTv5
+            CallbackAPIVersion.VERSION2, f"gardien-{gateway}-{recipient}", protocol=MQTTv311
         )
         to = urlsplit(url)
         if to.username:

@@ -7,11 +7,13 @@ proxy on the same machine.
 from __future__ import annotations
 
 import json
+import socket
 import ssl
 import sys
 import threading
 import time
 import traceback
+from contextlib import suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
@@ -58,6 +60,11 @@ class HttpsSettings:
     """of the gateways"""
     signer: Signer | None = None
     """signs receipts; None: they are not signed"""
+    connections: int = MOST_CONNECTIONS
+    """of each process at a time; further ones are closed"""
+    idle: float = IDLE_SECONDS
+    """for a handshake, and for a request up to the end of its headers"""
+    body: float = BODY_SECONDS
 
     def __post_init__(self) -> None:
         """Raise ValueError where anybody could write."""
@@ -87,7 +94,10 @@ class Server(ThreadingHTTPServer):
         self.recipient = None if settings.recipient == "+" else settings.recipient
         self.named, self.signer = settings.ca is not None, settings.signer
         self.pool = Pool(database)
-        self._free = threading.BoundedSemaphore(MOST_CONNECTIONS)
+        self.settings = settings
+        self._free = threading.BoundedSemaphore(settings.connections)
+        self._ends: dict[socket.socket, float] = {}
+        """connections that wait for their client, and until when"""
         self.tls: ssl.SSLContext | None = None
         if settings.cert is not None:
             self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -115,7 +125,22 @@ class Server(ThreadingHTTPServer):
         try:
             super().process_request_thread(request, client_address)
         finally:
+            self._ends.pop(request, None)
             self._free.release()
+
+    def wait_for(self, request: socket.socket, seconds: float | None) -> None:
+        """Let a client take so long altogether from now on; None: it waits for us."""
+        if seconds is None:
+            self._ends.pop(request, None)
+        else:
+            self._ends[request] = time.monotonic() + seconds
+
+    def service_actions(self) -> None:
+        """End connections whose time is over: a socket's own timeout begins anew at each byte."""
+        for request, end in list(self._ends.items()):
+            if end < time.monotonic():
+                with suppress(OSError):  # of the class: that of SSLSocket takes TLS from its reader
+                    socket.socket.shutdown(request, socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that goes away is no error of ours; others are logged by `_guarded`."""
@@ -131,15 +156,21 @@ class Handler(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     server: Server
-    timeout = IDLE_SECONDS
     disable_nagle_algorithm = True
 
     def setup(self) -> None:
         """Shake hands in this thread: a client that does not costs the others nothing."""
-        self.request.settimeout(IDLE_SECONDS)
+        idle = self.server.settings.idle
+        self.request.settimeout(idle)  # for answers that nobody reads
+        self.server.wait_for(self.request, idle)
         if isinstance(self.request, ssl.SSLSocket):
             self.request.do_handshake()
         super().setup()
+
+    def handle_one_request(self) -> None:
+        """Wait for a request, within its time, and answer it."""
+        self.server.wait_for(self.request, self.server.settings.idle)
+        super().handle_one_request()
 
     def do_POST(self) -> None:
         """Take a batch."""
@@ -155,6 +186,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Give the objects after a cursor."""
+        self.server.wait_for(self.request, None)
         self._guarded(self._objects)
 
     def _batch(self, payload: bytes) -> None:
@@ -231,6 +263,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _body(self, most: int) -> bytes | None:
         """The body, within its time; None: it was refused."""
+        self.server.wait_for(self.request, self.server.settings.body)
         try:
             size = int(self.headers["Content-Length"])
         except (TypeError, ValueError):
@@ -240,18 +273,16 @@ class Handler(BaseHTTPRequestHandler):
             self._answer(
                 413 if size > most else 411, {"error": f"0 to {most} bytes, with their number"}
             )
+            # a client that still sends when we hang up never reads the answer
+            while size > 0 and (part := self.rfile.read1(65_536)):
+                size -= len(part)
             return None
-        end, parts = time.monotonic() + BODY_SECONDS, []
-        while size and time.monotonic() < end:
-            part = self.rfile.read1(min(size, 65_536))
-            if not part:
-                break
-            parts.append(part)
-            size -= len(part)
-        if size:
+        content = self.rfile.read(size)
+        self.server.wait_for(self.request, None)
+        if len(content) < size:
             self.close_connection = True
             return None
-        return b"".join(parts)
+        return content
 
     def _name(self) -> str | None:
         """The gateway, as its certificate states it; None: no certificates are used."""

@@ -8,13 +8,14 @@ until the session ends. Nothing depends on the broker: gateways send until they 
 from __future__ import annotations
 
 import json
+import random
 import time
 from dataclasses import dataclass
 from socket import gethostname
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from paho.mqtt.client import MQTT_ERR_SUCCESS, Client, MQTTv5
+from paho.mqtt.client import MQTT_ERR_SUCCESS, Client, MQTTv5, MQTTv311
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
@@ -53,6 +54,7 @@ class MqttSettings:
     """Where the broker is, and who we are."""
 
     url: str
+    """or several, separated by commas: of servers that are one broker"""
     recipient: str
     """`+`: all"""
     cert: Path | None = None
@@ -60,6 +62,8 @@ class MqttSettings:
     ca: Path | None = None
     signer: Signer | None = None
     """signs receipts; None: they are not signed"""
+    five: bool = True
+    """MQTT 5; else 3.1.1"""
 
     def client(self, name: object) -> str:
         """A client id that is the same at each start, and another one on each machine."""
@@ -87,7 +91,7 @@ def work(settings: MqttSettings, database: str, number: int, ready: Callable[[],
 
 def post(settings: MqttSettings, database: str, ready: Callable[[], object]) -> None:
     """Keep statuses and backups, publish signed objects, until something fails. One process."""
-    office = _PostOffice(open_store(database))
+    office = _PostOffice(open_store(database), settings.five)
     client = _client(settings, settings.client("post"), POST_SECONDS)
     office.publish = client.publish
     client.on_publish = office.published
@@ -105,12 +109,14 @@ def post(settings: MqttSettings, database: str, ready: Callable[[], object]) -> 
 class _PostOffice:
     """Statuses, backups and objects."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, store: Store, five: bool) -> None:
+        self._store, self._five = store, five
         self._parts: dict[tuple[str, str], dict[int, bytes]] = {}
         """of backups, by gateway and hash: what has come, by where it begins"""
         self._ended: set[str] = set()
         """restored gateways that were told that they have all objects"""
+        self._there: set[str] = set()
+        """gateways of which a status has come, which they send once they are subscribed"""
         self._looked = 0.0
         self._under_way: dict[int, float] = {}
         """objects that were published, by number, and when"""
@@ -132,6 +138,7 @@ class _PostOffice:
 
     def _status(self, gateway: str, recipient: str, payload: bytes) -> None:
         status = self._store.keep_status(gateway, recipient, payload)
+        self._there.add(gateway)
         self._under_way.clear()  # it may be there now for what nobody was subscribed to
         restored = status.get("restored")
         if restored is None or restored["audience"] in self._ended:
@@ -174,7 +181,8 @@ class _PostOffice:
         late = time.monotonic() - PUBLISH_SECONDS
         self._under_way = {n: at for n, at in self._under_way.items() if at > late}
         for one in self._store.unsent(time.time()):
-            if one.n not in self._under_way:
+            # MQTT 3.1.1 does not say that nobody was there
+            if one.n not in self._under_way and (self._five or one.gateway in self._there):
                 self._send(one)
 
     def published(
@@ -196,8 +204,9 @@ class _PostOffice:
 
 
 def _client(settings: MqttSettings, name: str, session: int) -> Client:
-    client = Client(CallbackAPIVersion.VERSION2, name, protocol=MQTTv5, manual_ack=True)
-    to = urlsplit(settings.url)
+    version, clean = (MQTTv5, None) if settings.five else (MQTTv311, False)
+    client = Client(CallbackAPIVersion.VERSION2, name, clean, None, version, manual_ack=True)
+    to = urlsplit(random.choice(settings.url.split(",")))
     if to.username:
         client.username_pw_set(unquote(to.username), unquote(to.password or ""))
     if to.scheme == "mqtts":
@@ -207,8 +216,9 @@ def _client(settings: MqttSettings, name: str, session: int) -> Client:
     properties.SessionExpiryInterval = session
     # what is in our socket when we are killed comes again only after the broker has noticed
     properties.ReceiveMaximum = IN_FLIGHT
+    five: dict[str, Any] = {"clean_start": False, "properties": properties} if settings.five else {}
     port = to.port or (8883 if to.scheme == "mqtts" else 1883)
-    client.connect(to.hostname or "", port, KEEPALIVE, clean_start=False, properties=properties)
+    client.connect(to.hostname or "", port, KEEPALIVE, **five)
     return client
 
 
@@ -227,7 +237,8 @@ def _serve(  # noqa: PLR0913, PLR0917 -- what one connection is made of
     ) -> None:
         if reason.is_failure:
             raise ConnectionError(f"the broker refuses the connection: {reason}")
-        client.subscribe([(topic, SubscribeOptions(qos=1)) for topic in topics])
+        options: Any = SubscribeOptions(qos=1) if settings.five else 1
+        client.subscribe([(topic, options) for topic in topics])
 
     def subscribed(_client: Client, _userdata: object, _mid: int, reasons: Any, _p: object) -> None:
         if refused := [str(reason) for reason in reasons if reason.is_failure]:
@@ -237,4 +248,4 @@ def _serve(  # noqa: PLR0913, PLR0917 -- what one connection is made of
     client.on_connect, client.on_subscribe, client.on_message = connected, subscribed, arrived
     while (code := client.loop(0.5)) == MQTT_ERR_SUCCESS:
         between()
-    raise ConnectionError(f"the connection to {urlsplit(settings.url).hostname} ended: {code}")
+    raise ConnectionError(f"the connection to {client.host} ended: {code}")

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 AGAIN_SECONDS = 1.0
 DAY = 86_400
 DEFAULT_HTTP = "127.0.0.1:8470"
+PIP = "It is part of gardien's extra `receiver`; for --nats: pip install nats-py"
 END_WITH_PARENT = 1
 """PR_SET_PDEATHSIG"""
 SPAWN = multiprocessing.get_context("spawn")
@@ -50,6 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(chosen.do(chosen))
     except Unavailable as error:
         sys.exit(f"The database {_public(chosen.db)} cannot be used, nothing was done: {error}")
+    except ModuleNotFoundError as error:  # of what only some need, and Debian does not have
+        sys.exit(f"Not started: the Python package {error.name} is missing. {PIP}")
     except BrokenPipeError:
         sys.exit(1)
 
@@ -141,18 +144,29 @@ def _jobs(chosen: argparse.Namespace) -> list[Job]:
     jobs: list[Job] = []
     secure = {"recipient": chosen.recipient, "cert": chosen.cert, "ca": chosen.ca}
     secure["signer"] = Signer.read(chosen.sign) if chosen.sign else None
+    if chosen.nats and not chosen.mqtt:
+        raise ValueError(
+            "--nats is for batches only: add --mqtt with the MQTT ports of the servers"
+        )
     if chosen.mqtt:
         from receiver import mqtt  # noqa: PLC0415
 
-        to = mqtt.MqttSettings(chosen.mqtt, **secure)
-        jobs += [(f"mqtt worker {n}", partial(mqtt.work, to, chosen.db, n))
-                 for n in range(1, chosen.workers + 1)]  # fmt: skip
+        to = mqtt.MqttSettings(chosen.mqtt, **secure, five=not chosen.nats)
+        if chosen.nats:
+            from receiver import jetstream  # noqa: PLC0415
+
+            at = jetstream.NatsSettings(chosen.nats, **secure)
+            jobs += [(f"nats worker {n}", partial(jetstream.work, at, chosen.db))
+                     for n in range(1, chosen.workers + 1)]  # fmt: skip
+        else:
+            jobs += [(f"mqtt worker {n}", partial(mqtt.work, to, chosen.db, n))
+                     for n in range(1, chosen.workers + 1)]  # fmt: skip
         jobs.append(("mqtt post office", partial(mqtt.post, to, chosen.db)))
     if chosen.files:
         from receiver import files  # noqa: PLC0415
 
-        at = files.FilesSettings(chosen.files, every=chosen.every, **secure)
-        jobs.append(("files", partial(files.watch, at, chosen.db)))
+        folder = files.FilesSettings(chosen.files, every=chosen.every, **secure)
+        jobs.append(("files", partial(files.watch, folder, chosen.db)))
     if chosen.https or not jobs:
         from receiver import https  # noqa: PLC0415
 
@@ -246,6 +260,18 @@ def export(chosen: argparse.Namespace) -> int:
     return 0
 
 
+def nats_users(chosen: argparse.Namespace) -> int:
+    """Print for nats-server who may write what: you, and each gateway under its own id."""
+    from receiver.jetstream import users  # noqa: PLC0415
+
+    if chosen.recipient == "+":
+        sys.exit("Nothing printed: give your name, --recipient you.example")
+    if wrong := [one for one in chosen.gateways if not one.isalnum()]:
+        sys.exit(f"Nothing printed: no ids of gateways: {', '.join(wrong)}")
+    print(users(chosen.recipient, chosen.gateways))
+    return 0
+
+
 def conform(chosen: argparse.Namespace) -> int:
     """Act as a gateway, and judge the platform."""
     from receiver.conform import conforms  # noqa: PLC0415
@@ -292,6 +318,8 @@ def _parser() -> argparse.ArgumentParser:
     it.add_argument(
         "--mqtt", metavar="URL", help="mqtt://host:1883, or mqtts://host:8883 with --cert and --ca"
     )
+    it.add_argument("--nats", metavar="URL,URL,…",
+                    help="take batches from nats-servers; --mqtt: their MQTT ports")  # fmt: skip
     it.add_argument("--https", metavar="HOST:PORT",
                     help=f"listen here; without any transport: {DEFAULT_HTTP}")  # fmt: skip
     it.add_argument("--files", type=Path, metavar="FOLDER",
@@ -328,6 +356,8 @@ def _parser() -> argparse.ArgumentParser:
     it.add_argument("--since", type=int, default=0, metavar="CHANGE",
                     help="only what was stored after this change; default: everything")  # fmt: skip
     it.add_argument("--out", type=Path, metavar="FILE", help="where to write; default: stdout")
+    it = command("nats-users", nats_users)
+    it.add_argument("gateways", nargs="*", metavar="G…", help="ids of gateways, or @FILE")
     it = command("conform", conform)
     it.add_argument(
         "endpoint",

@@ -23,8 +23,9 @@ from hil.proof import Row, prove
 from hil.signers import Signers
 from hil.stage import RECIPIENT, stage
 from receiver.databases import open_store
+from receiver.jetstream import users
 from tests.contract.receiver.owed import owed
-from tests.depth import LONG
+from tests.depth import LONG, depth
 
 SIZE = {"lines": 4, "meters": 15, "without_consent": 3} if LONG else {
     "lines": 1, "meters": 4, "without_consent": 1}  # fmt: skip
@@ -124,7 +125,7 @@ async def trusted(on):
 
 async def answered(on, receiver, people):
     """A signed object reaches the agent, and what the agent makes of it comes back in a batch."""
-    gateway = json.loads((on.state / "keys/identity.json").read_text())["gateway"]
+    gateway = gateway_of(on)
     order = people.order(f"{gateway}.0", ["heating"], "1", 60, people.stranger)
     with closing(open_store(receiver.database)) as store:
         store.add_object(gateway, RECIPIENT, order.decode())
@@ -133,6 +134,10 @@ async def answered(on, receiver, people):
                 await asyncio.sleep(0.2)
     outcome = outcome if isinstance(outcome, dict) else json.loads(outcome)
     assert (outcome["state"], outcome["code"]) == ("REJECTED", "E_KID")
+
+
+def gateway_of(on):
+    return json.loads((on.state / "keys/identity.json").read_text())["gateway"]
 
 
 def judged(on, receiver, last_slot):
@@ -144,6 +149,18 @@ async def options(on, transport):
     folder = on.folder
     if transport == "mqtt":
         return ("--mqtt", on.broker.url)
+    if transport == "nats":
+        on.cluster.grant(users(RECIPIENT, [gateway_of(on)]))
+        addresses = ("--nats", on.cluster.nats_urls, "--mqtt", on.cluster.urls)
+        proof = ("--cert", str(folder / "receiver/identity.pem"))
+        return (
+            *addresses,
+            *proof,
+            "--ca",
+            str(folder / "platform-ca.pem"),
+            "--recipient",
+            RECIPIENT,
+        )
     secure = ("--ca", str(folder / "fleet-ca.pem"), "--cert")
     if transport == "sftp":
         return (
@@ -172,20 +189,39 @@ async def kill_the_broker(on, _receiver):
     await on.broker.start()
 
 
+async def kill_the_server_of_the_gateway(on, _receiver):
+    """The line leads to another one then, as a name with several addresses does."""
+    first, second, _ = on.cluster
+    on.cut.target = second.port
+    await first.kill()
+
+
+async def kill_each_other_server(on, _receiver):
+    """One after the other; two of three are always there."""
+    for back, gone, left in ((0, 1, 2), (1, 2, 0)):
+        await on.cluster[back].start()
+        on.cut.target = on.cluster[left].port
+        await on.cluster[gone].kill()
+
+
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("transport", ["mqtt", "https", "sftp"])
+@pytest.mark.parametrize("transport", ["mqtt", "https", "sftp", *depth([], ["nats"])])
 def test_what_the_building_answered_is_stored_once_whatever_is_killed(tmp_path, transport):
     async def scenario():
         with ExitStack() as stack:
             database, blows = str(tmp_path / "receiver.db"), [kill_a_worker]
-            if transport == "mqtt":
+            if transport in {"mqtt", "nats"}:
                 host = stack.enter_context(postgres())
                 database = f"postgresql://{ACCOUNT}@/{ACCOUNT}?host={host}"
 
                 async def kill_the_database(_on, _receiver):
                     await asyncio.to_thread(kill_and_start, host)
 
-                blows += [kill_the_database, kill_the_broker]
+                blows += [kill_the_database]
+            if transport == "mqtt":
+                blows += [kill_the_broker]
+            if transport == "nats":
+                blows += [kill_the_server_of_the_gateway, kill_each_other_server]
             async with stage(tmp_path, transport=transport, **SIZE) as on:
                 return await received(on, transport, database, blows)
 

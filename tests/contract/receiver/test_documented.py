@@ -8,6 +8,7 @@ import pytest
 from receiver.run import main
 
 PAGE = Path("docs/receiver.md").read_text(encoding="utf-8")
+SCALE = Path("docs/receiver-scale.md").read_text(encoding="utf-8")
 STATEMENTS = [
     statement.strip()
     for block in re.findall(r"```sql\n(.*?)```", PAGE, re.DOTALL)
@@ -42,9 +43,9 @@ def test_each_view_that_is_listed_has_the_columns_that_are_listed(store):
 
 def test_each_printed_command_is_understood(capsys):
     commands = re.findall(
-        r"^(?:    |/opt/receiver/bin/)?gardien-receiver (\w+)", PAGE, re.MULTILINE
+        r"^(?:    |/opt/receiver/bin/)?gardien-receiver ([\w-]+)", PAGE + SCALE, re.MULTILINE
     )
-    assert {"run", "status", "query", "conform"} <= set(commands)
+    assert {"run", "status", "query", "conform", "nats-users"} <= set(commands)
     for command in set(commands):
         with pytest.raises(SystemExit) as ended:
             main([command, "--help"])

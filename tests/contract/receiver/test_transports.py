@@ -4,6 +4,7 @@ it lets write. Guards rules T1, T12, T23, T24, T30.
 
 import asyncio
 import gzip
+import hashlib
 import http.client
 import json
 import queue
@@ -12,7 +13,9 @@ import ssl
 import subprocess
 import sys
 import threading
-from contextlib import asynccontextmanager, closing, contextmanager
+import time
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
+from select import select
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -96,54 +99,62 @@ def over_mqtt(path, scene):
     asyncio.run(scenario())
 
 
-def test_a_backup_in_parts_is_kept_whole_and_receipted(path):
-    content = bytes(range(256)) * 500
+CONTENT = bytes(range(256)) * 500
 
-    def scene(client, heard):
-        head = {"schema": "gardien/building-part/1", "gateway": GATEWAY, "recipient": RECIPIENT,
-                "made": "2026-03-01T00:00:00Z", "revision": 7, "size": len(content)}  # fmt: skip
-        import hashlib
 
-        head["sha256"] = hashlib.sha256(content).hexdigest()
-        client.publish(f"{UP}/building", b"no json\n", 1)
-        for start in range(0, len(content), 50_000):
-            part = (
-                json.dumps(head | {"from": start}).encode()
-                + b"\n"
-                + content[start : start + 50_000]
-            )
-            client.publish(f"{UP}/building", part, 1)
-        topic, payload, _ = heard()
-        assert topic == "receipts"
-        assert json.loads(payload)["sha256"] == head["sha256"]
+def sends_a_backup(client, heard):
+    """In parts, after one that cannot be read; it is receipted."""
+    head = {"schema": "gardien/building-part/1", "gateway": GATEWAY, "recipient": RECIPIENT,
+            "made": "2026-03-01T00:00:00Z", "revision": 7, "size": len(CONTENT),
+            "sha256": hashlib.sha256(CONTENT).hexdigest()}  # fmt: skip
+    client.publish(f"{UP}/building", b"no json\n", 1)
+    for start in range(0, len(CONTENT), 50_000):
+        part = json.dumps(head | {"from": start}).encode() + b"\n" + CONTENT[start : start + 50_000]
+        client.publish(f"{UP}/building", part, 1)
+    topic, payload, *_ = heard()
+    assert (topic, json.loads(payload)["sha256"]) == ("receipts", head["sha256"])
 
-    over_mqtt(path, scene)
+
+def backup_of(path):
     ((kept, revision),) = selected(path, "SELECT content, revision FROM building")
-    assert (bytes(kept), revision) == (content, 7)
+    return bytes(kept), revision
+
+
+def test_a_backup_in_parts_is_kept_whole_and_receipted(path):
+    over_mqtt(path, sends_a_backup)
+    assert backup_of(path) == (CONTENT, 7)
     assert selected(path, "SELECT what, n FROM tally") == [("unreadable", 1)]
 
 
-def test_a_restored_gateway_hears_all_objects_with_trust_lists_first_and_then_the_end(path):
+def objects_wait(path):
     with closing(open_store(path)) as store:
         store.add_object(GATEWAY, RECIPIENT, "order")
         store.add_object(GATEWAY, RECIPIENT, '{"payload": "trust"}')
         store.add_object("GOTHER", RECIPIENT, "another's")
 
-    def scene(client, heard):
-        # before it was there, the broker had nobody to keep them for
-        client.publish(f"gardien/{GATEWAY}/{RECIPIENT}/status", status_of(), 1, retain=True)
-        assert {heard()[1] for _ in range(2)} == {b"order", b'{"payload": "trust"}'}
-        restored = {"audience": "A1", "made": "2026-03-01T00:00:00Z"}
-        client.publish(
-            f"gardien/{GATEWAY}/{RECIPIENT}/status", status_of(restored=restored), 1, retain=True
-        )
-        bodies = [heard()[1] for _ in range(3)]
-        assert bodies[:2] == [b'{"payload": "trust"}', b"order"]
-        assert json.loads(bodies[2]) == {"schema": "gardien/objects-end/1", "audience": "A1"}
 
-    over_mqtt(path, scene)
+def is_restored(client, heard):
+    """It hears all objects once it is there, and again with the end after it was restored."""
+    topic = f"gardien/{GATEWAY}/{RECIPIENT}/status"
+    # before it was there, the broker had nobody to keep them for
+    client.publish(topic, status_of(), 1, retain=True)
+    assert {heard()[1] for _ in range(2)} == {b"order", b'{"payload": "trust"}'}
+    restored = {"audience": "A1", "made": "2026-03-01T00:00:00Z"}
+    client.publish(topic, status_of(restored=restored), 1, retain=True)
+    bodies = [heard()[1] for _ in range(3)]
+    assert bodies[:2] == [b'{"payload": "trust"}', b"order"]
+    assert json.loads(bodies[2]) == {"schema": "gardien/objects-end/1", "audience": "A1"}
+
+
+def audience_of(path):
     ((text,),) = selected(path, f"SELECT status FROM sender WHERE gateway = '{GATEWAY}'")
-    assert json.loads(text)["restored"]["audience"] == "A1"
+    return json.loads(text)["restored"]["audience"]
+
+
+def test_a_restored_gateway_hears_all_objects_with_trust_lists_first_and_then_the_end(path):
+    objects_wait(path)
+    over_mqtt(path, is_restored)
+    assert audience_of(path) == "A1"
 
 
 def test_a_receiver_started_again_with_the_next_key_answers_a_resend_with_it(path, tmp_path):
@@ -320,6 +331,82 @@ def test_clients_that_send_nothing_cost_the_others_nothing(https):
         closing(socket.create_connection(server.server_address)),
     ):
         assert ask("POST", "/batches", packed(document(1, **ROWS)))[0] == 200
+
+
+@contextmanager
+def bounded(path, **bounds):
+    """A server on this machine, with other bounds, and connections to it."""
+    with Server(HttpsSettings("127.0.0.1", free_port(), RECIPIENT, **bounds), path) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+
+        def connected():
+            return closing(socket.create_connection(server.server_address, 30))
+
+        yield connected
+        server.shutdown()
+        thread.join()
+
+
+def ends(connection, drop=b""):
+    """Send a byte now and then until the other side hangs up; what it had answered."""
+    answer = b""
+    with suppress(ConnectionError):
+        while True:
+            if drop:
+                connection.send(drop)
+            if select([connection], [], [], 0.02)[0]:
+                if not (part := connection.recv(1_000)):
+                    break
+                answer += part
+    return answer
+
+
+HEAD = b"POST /batches HTTP/1.1\r\nContent-Length: "
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize(
+    ("bounds", "head", "drop"),
+    [
+        ({"idle": 0.2}, b"", b""),  # sends nothing
+        ({"idle": 0.2}, HEAD, b"0"),  # a byte of its headers now and then
+        ({"body": 0.2}, HEAD + b"900\r\n\r\n", b"x"),  # of its batch
+        ({"body": 0.2}, HEAD + b"900\r\n\r\n", b""),
+    ],
+)
+def test_a_client_that_is_silent_or_slow_is_disconnected_in_time(path, bounds, head, drop):
+    with bounded(path, **bounds) as connected, connected() as client:
+        client.sendall(head)
+        began = time.monotonic()
+        assert ends(client, drop) == b""
+        assert 0.1 < time.monotonic() - began < 10
+
+
+@pytest.mark.timeout(30)
+def test_a_client_that_never_shakes_hands_is_disconnected_in_time(path, tmp_path):
+    pem = CA("Platform CA").server(tmp_path)
+    with bounded(path, cert=pem, idle=0.2) as connected, connected() as client:
+        assert ends(client) == b""
+
+
+@pytest.mark.timeout(30)
+def test_connections_above_the_bound_are_closed_and_those_within_it_are_served(path):
+    batch = packed(document(1, **ROWS))
+    request = HEAD + str(len(batch)).encode() + b"\r\n\r\n" + batch
+    with bounded(path, connections=2) as connected, connected() as first:
+        with connected() as second:
+            for client in (first, second):
+                client.sendall(request)
+                assert client.recv(1_000).startswith(b"HTTP/1.1 200")
+            for _ in range(20):
+                with connected() as further:
+                    assert ends(further) == b""
+        while True:  # until the server has seen that the second one is gone
+            with connected() as another, suppress(ConnectionError):
+                another.sendall(request)
+                if another.recv(1_000).startswith(b"HTTP/1.1 200"):
+                    break
 
 
 def test_without_certificates_it_listens_on_this_machine_only():

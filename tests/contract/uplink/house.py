@@ -88,8 +88,8 @@ class House:
 
 
 @asynccontextmanager
-async def house(folder: Path) -> AsyncIterator[House]:
-    head = BatchHead(GATEWAY, RECIPIENT, "DEMO-1")
+async def house(folder: Path, gateway: str = GATEWAY) -> AsyncIterator[House]:
+    head = BatchHead(gateway, RECIPIENT, "DEMO-1")
     async with in_own_thread(
         "spool", lambda: Spool.open(folder / "spool.db", bytes(32), head, 50_000_000)
     ) as (spool, thread):
