@@ -37,7 +37,7 @@ def built(tmp_path_factory):
         pytest.skip(reason)
     out = tmp_path_factory.mktemp("dist")
     machine.run((str(machine.TOP / "packaging/build-deb.sh"), str(out)))
-    return next(out.glob("*.deb"))
+    return next(out.glob("gardien_*.deb"))
 
 
 LIVES = ("operation", "versions")
