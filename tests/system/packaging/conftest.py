@@ -16,10 +16,11 @@ HERE = Path(__file__).parent
 
 
 def needed():
-    """The Debian packages that ours stands on."""
+    """The Debian packages that ours stand on, and what the receiver's manual adds to them."""
     from depends import debian
 
-    return [*debian(), "openssl", "python3"]
+    receiver = ("tzdata", "postgresql-17")
+    return [*sorted({*debian(), *debian("receiver")}), *receiver, "openssl", "python3"]
 
 
 def pytest_collection_modifyitems(items):
