@@ -48,6 +48,9 @@ def init(chosen: argparse.Namespace) -> int:
     if key_file.exists():
         key, ca = _authority(folder)
         print(f"{ca_file} is kept: gateways go on with their certificates")
+    elif ca_file.exists():
+        raise Refused(f"{ca_file} has no key beside it, and a new CA would lock all gateways out."
+                      f" Bring {key_file.name} back, or delete {ca_file}")  # fmt: skip
     else:
         key = ec.generate_private_key(ec.SECP256R1())
         name = f"gardien CA of {chosen.name}"

@@ -42,9 +42,9 @@ def test_each_view_that_is_listed_has_the_columns_that_are_listed(store):
 
 def test_each_printed_command_is_understood(capsys):
     commands = re.findall(
-        r"^(?:    |/opt/receiver/bin/)?gardien-receiver (\w+)", PAGE, re.MULTILINE
+        r"^(?:    |sudo |/opt/receiver/bin/)?gardien-receiver (\w+)", PAGE, re.MULTILINE
     )
-    assert {"run", "status", "query", "conform"} <= set(commands)
+    assert {"run", "status", "query", "conform", "init", "admit"} <= set(commands)
     for command in set(commands):
         with pytest.raises(SystemExit) as ended:
             main([command, "--help"])

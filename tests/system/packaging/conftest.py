@@ -26,7 +26,7 @@ def needed():
 def pytest_collection_modifyitems(items):
     """What is seen in the machine is told last: it lives while the other tests here run."""
     places = [place for place, item in enumerate(items) if HERE in item.path.parents]
-    ours = sorted((items[place] for place in places), key=lambda item: "seen" in item.fixturenames)
+    ours = sorted((items[place] for place in places), key=lambda item: bool(looks(item)))
     for place, item in zip(places, ours, strict=True):
         items[place] = item
 
@@ -44,22 +44,35 @@ def built(tmp_path_factory):
 LIVES = ("operation", "versions")
 
 
+def looks(item):
+    """Which of the machines a test looks into."""
+    return {"seen", "walked"} & set(item.fixturenames)
+
+
 @pytest.fixture(scope="session")
 def living(built, request, tmp_path_factory):
-    """The machines, each on its way through a life of the package; none if nobody will look."""
-    if not any("seen" in item.fixturenames for item in request.session.items):
-        yield ()
-        return
+    """The machines, each on its way through a life of a package; none if nobody will look."""
+    from tests.system.packaging import road
+
+    looked = set().union(*map(looks, request.session.items))
     equip(built, folder := tmp_path_factory.mktemp("test"))
+    # the road begins where the shorter life has ended: three at a time would be late for its clocks
     with ThreadPoolExecutor(len(LIVES)) as pool:
-        yield [pool.submit(life, name, folder) for name in LIVES]
+        lives = [pool.submit(life, name, folder) for name in LIVES if "seen" in looked]
+        yield lives, pool.submit(road.walk, built) if "walked" in looked else None
+
+
+@pytest.fixture(scope="session")
+def walked(living):
+    """What the road of docs/receiver.md printed, and what became of gardien-receiver."""
+    return living[1].result()
 
 
 @pytest.fixture(scope="session")
 def seen(living):
     """What each step saw inside the machines; of a step of both lives, what `operation` saw."""
     steps = {}
-    for machine_life in reversed(living):
+    for machine_life in reversed(living[0]):
         steps |= machine_life.result()
     (machine.TOP / "build").mkdir(exist_ok=True)
     figures = json.dumps(steps, indent=1, default=len)
