@@ -57,20 +57,25 @@ def init(chosen: argparse.Namespace) -> int:
         ca = _signed(name, key.public_key(), name, key, YEARS_20, authority=True)
         _written(ca_file, _pem(ca), 0o644)
         _written(key_file, _private(key), 0o600)
-        print(f"{ca_file}   the CA: its certificate, which each gateway needs")
-        print(f"{key_file}   its key. Who has it can be any gateway: keep a copy offline")
+        print(f"{ca_file}: the CA's certificate. Each gateway needs it")
+        print(f"{key_file}: its key. Who has it can be any gateway: keep a copy offline")
     own = ec.generate_private_key(ec.SECP256R1())
     certificate = _signed(hosts[0], own.public_key(), _name_of(ca), key, YEARS_20, hosts=hosts)
     _written(server_file, _private(own) + _pem(certificate), 0o640, ACCOUNT)
-    print(f"{server_file}   the server's key and certificate, for {', '.join(hosts)}")
+    print(f"{server_file}: the server's key and certificate, for {', '.join(hosts)}")
     _configured(folder, chosen)
+    shown = f"[{hosts[0]}]" if ":" in hosts[0] else hosts[0]
     print(f"""
-Next: sudo systemctl restart gardien-receiver
-At each gateway, with a copy of {ca_file} as /etc/gardien/platform-ca.pem:
-  sudo gardien config set uplinks.centre '{{recipient: {chosen.name}, transport:
-    https, url: "https://{hosts[0]}:{PORT}", ca: /etc/gardien/platform-ca.pem}}'
-  sudo gardien key csr --out gateway.csr
-Here, with that file: sudo gardien-receiver admit G… gateway.csr""")
+Next:             sudo systemctl restart gardien-receiver
+At each gateway:  sudo gardien key csr --out gateway.csr
+Here, with it:    sudo gardien-receiver admit G… gateway.csr
+Then there, with a copy of ca.pem, in /etc/gardien/config.yaml:
+uplinks:
+  centre:
+    recipient: {chosen.name}
+    transport: https
+    url: https://{shown}:{PORT}
+    ca: /etc/gardien/platform-ca.pem""")
     return 0
 
 
@@ -126,7 +131,7 @@ def _configured(folder: Path, chosen: argparse.Namespace) -> None:
         name = line.partition(" ")[0]
         sample = re.sub(rf"(?m)^#?{name} = .*$", lambda _, line=line: line, sample, count=1)  # type: ignore[misc]
     _written(path, sample.encode(), 0o640, ACCOUNT)
-    print(f"{path}   listens on port {PORT} of all addresses")
+    print(f"{path}: listens on port {PORT} of all addresses")
 
 
 def _authority(folder: Path) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:

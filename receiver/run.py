@@ -74,9 +74,8 @@ def run(chosen: argparse.Namespace) -> int:
     except ValueError as error:
         sys.exit(f"Not started: {error}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    # before the database is there: an installation or a boot must not wait for that
-    _notify("READY=1\nSTATUS=waits for the database")
     _until_there(chosen.db)
+    _notify("READY=1\nSTATUS=starts its workers")
     ready = SPAWN.Semaphore(0)
     workers = [_Worker(*job, ready) for job in jobs]
     threading.Thread(target=_announce, args=(ready, len(jobs)), daemon=True).start()
@@ -174,6 +173,8 @@ def _until_there(database: str) -> None:
             prepare(database)
         except Exception as error:  # noqa: BLE001 -- the libraries have one each for "not there"
             print(f"The database {_public(database)} cannot be used yet: {error}", file=sys.stderr)
+            # an installation or a boot must not wait for that
+            _notify("READY=1\nSTATUS=waits for the database")
             time.sleep(AGAIN_SECONDS)
         else:
             return
@@ -224,6 +225,8 @@ def query(chosen: argparse.Namespace) -> int:
 def status(chosen: argparse.Namespace) -> int:
     """Print how the gateways are, and what was refused."""
     with _store(chosen) as store:
+        if not store.gateways():
+            print("No gateway has sent anything yet.")
         heads = ("gateway", "state", "last batch", "batches", "missing")
         print("{:<16} {:<8} {:<20} {:>9} {:>8}  recipient".format(*heads))
         lines = store.execute(
@@ -302,6 +305,17 @@ def _store(chosen: argparse.Namespace) -> Iterator[Store]:
         if missing:
             raise Refused(f"There is no database {chosen.db}: start gardien-receiver, or give --db")
         with closing(open_store(chosen.db)) as store:
+            try:
+                made = store.execute("SELECT views FROM made").fetchone()
+            except Exception as error:  # noqa: BLE001 -- each database has its own for "no table"
+                if isinstance(error, Unavailable) and "no such table" not in str(error):
+                    raise
+                made = None
+            if made is None:
+                raise Refused(
+                    f"The database {_public(chosen.db)} has no tables yet."
+                    " `gardien-receiver run` makes them at its start"
+                )
             yield store
 
 

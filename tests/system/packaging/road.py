@@ -1,4 +1,4 @@
-"""The road of docs/receiver.md, walked literally on two machines; then the life of gardien-receiver.
+"""The road of docs/receiver.md, walked literally on two machines, and a life of gardien-receiver.
 
 Both machines share a network that has loopback only. What people carry between them on a stick is
 copied from outside.
@@ -32,6 +32,8 @@ ELSEWHERE = (
     ("every: 10min", "every: 1s"),
     ("https://receiver.you.example:", "https://127.0.0.1:"),
 )
+APT = " apt-get install -yq --no-install-recommends"
+"""what a package recommends is not in the root"""
 LAB = "    seal: 1s\nprivacy: {policy: DEMO-1}\nclock: {source: system}\n"
 
 
@@ -56,7 +58,7 @@ def chapter():
     blocks = [block for block in STEPS.findall(text) if block[0]]
     assert len(blocks) == len(WHO), blocks
     for who, (kind, block) in zip(WHO, blocks, strict=True):
-        script = block.replace("./gardien", "/opt/in/gardien").replace(" apt ", " apt-get -yq ")
+        script = block.replace("./gardien", "/opt/in/gardien").replace(" apt install", APT)
         script = re.sub(r"\bG…(\.pem)?", lambda m: "G*.pem" if m[1] else "$(cat /root/id)", script)
         script = script.replace("--step 10min", "--step 1s")
         script = script.replace("--host receiver.you.example", "--host 127.0.0.1")

@@ -1,4 +1,4 @@
-"""From two clean systems to kWh per dwelling, by docs/receiver.md; and the package gardien-receiver."""
+"""From two clean systems to kWh per dwelling by docs/receiver.md; the package gardien-receiver."""
 
 import csv
 import io
