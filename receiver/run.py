@@ -307,7 +307,7 @@ def _store(chosen: argparse.Namespace) -> Iterator[Store]:
         with closing(open_store(chosen.db)) as store:
             try:
                 made = store.execute("SELECT views FROM made").fetchone()
-            except Exception as error:  # noqa: BLE001 -- each database has its own for "no table"
+            except Exception as error:  # each database has its own for "no table"
                 if isinstance(error, Unavailable) and "no such table" not in str(error):
                     raise
                 made = None

@@ -45,6 +45,7 @@ def walk(built):
             if "gardien-receiver query" in script:
                 _readings_arrive(type_in)
             steps[number] = type_in(who, script)
+            print(number, round(time.monotonic() - began, 1))
             _carried(type_in)
         steps["minutes"] = (time.monotonic() - began) / 60
         steps |= life(type_in)
@@ -54,11 +55,14 @@ def walk(built):
 def chapter():
     """Who types which script: the blocks of the first chapter, up to its result."""
     text = PAGE.read_text("utf-8")
-    text = text[text.index("**1. On the server**") : text.index("`complete` is 1 once")]
+    text = text[text.index("**1. On the server**") : text.index("`complete` becomes true")]
     blocks = [block for block in STEPS.findall(text) if block[0]]
     assert len(blocks) == len(WHO), blocks
     for who, (kind, block) in zip(WHO, blocks, strict=True):
         script = block.replace("./gardien", "/opt/in/gardien").replace(" apt install", APT)
+        script = script.replace(
+            "key show", "key show || true"
+        )  # without a certificate its status is 1
         script = re.sub(r"\bG…(\.pem)?", lambda m: "G*.pem" if m[1] else "$(cat /root/id)", script)
         script = script.replace("--step 10min", "--step 1s")
         script = script.replace("--host receiver.you.example", "--host 127.0.0.1")
