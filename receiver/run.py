@@ -24,6 +24,7 @@ from importlib.metadata import PackageNotFoundError, version
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from receiver import conf
 from receiver.conf import Refused, account
@@ -67,7 +68,7 @@ def main(arguments: Sequence[str] | None = None, default_conf: str = "") -> None
 
 
 def run(chosen: argparse.Namespace) -> int:
-    """Run all workers until SIGTERM or SIGINT."""
+    """Accept batches until it is ended (SIGTERM, Ctrl-C)."""
     _readable(chosen)
     try:
         jobs = list(_jobs(chosen))
@@ -162,17 +163,25 @@ def _readable(chosen: argparse.Namespace) -> None:
             raise Refused(f"{name}: {path} does not contain {what} (PEM)") from error
         except OSError as error:
             raise Refused(f"{name}: {path}: {error.strerror}") from error
+    broker = urlsplit(chosen.mqtt or "mqtt://none")
+    if broker.scheme not in {"mqtt", "mqtts"} or not broker.hostname:
+        raise Refused(f"mqtt: write mqtts://HOST:8883 or mqtt://HOST:1883, not {chosen.mqtt}")
     if chosen.files and not chosen.files.is_dir():
         raise Refused(f"files: there is no folder {chosen.files}")
 
 
 def _until_there(database: str) -> None:
-    """Make the tables, as soon as the database can be reached."""
+    """Make the tables, as soon as the database can be reached. Each reason is printed once."""
+    printed = ""
     while True:
         try:
             prepare(database)
         except Exception as error:  # noqa: BLE001 -- the libraries have one each for "not there"
-            print(f"The database {_public(database)} cannot be used yet: {error}", file=sys.stderr)
+            if str(error) != printed:
+                print(
+                    f"The database {_public(database)} cannot be used yet: {error}", file=sys.stderr
+                )
+            printed = str(error)
             # an installation or a boot must not wait for that
             _notify("READY=1\nSTATUS=waits for the database")
             time.sleep(AGAIN_SECONDS)
@@ -210,7 +219,7 @@ def _jobs(chosen: argparse.Namespace) -> list[Job]:
 
 
 def query(chosen: argparse.Namespace) -> int:
-    """Print what a statement selects, as CSV."""
+    """Print the result of an SQL statement as CSV; it can only read."""
     out = csv.writer(sys.stdout, lineterminator="\n")
     with _store(chosen) as store:
         try:
@@ -223,7 +232,7 @@ def query(chosen: argparse.Namespace) -> int:
 
 
 def status(chosen: argparse.Namespace) -> int:
-    """Print how the gateways are, and what was refused."""
+    """Print the state of each gateway, and what was refused."""
     with _store(chosen) as store:
         if not store.gateways():
             print("No gateway has sent anything yet.")
@@ -266,7 +275,10 @@ def backup(chosen: argparse.Namespace) -> int:
         ).fetchone()
     if found is None:
         sys.exit(f"There is no backup of {chosen.gateway}.")
-    chosen.out.write_bytes(found[0])
+    try:
+        chosen.out.write_bytes(found[0])
+    except OSError as error:
+        raise Refused(f"{chosen.out}: {error.strerror}") from error
     return 0
 
 

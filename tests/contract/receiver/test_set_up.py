@@ -148,6 +148,7 @@ def test_keys_are_readable_by_their_owner_only(folder):
         ("db = a\ndb = b\n", ":2: `db` is also in line 1"),
         ("gateway = G1\n", ":1: there is no option `gateway`"),
         ("https = somewhere\n", "https: write HOST:PORT"),
+        ("mqtt = broker:1883\n", "mqtt: write mqtts://HOST:8883 or mqtt://HOST:1883"),
         ("cert = /nonexistent\n", "cert: /nonexistent: No such file or directory"),
         ("ca = /dev/null\n", "ca: /dev/null does not contain certificates"),
         ("files = /nonexistent\n", "files: there is no folder /nonexistent"),
