@@ -150,7 +150,7 @@ def life(type_in):
     return seen
 
 
-def _until(fits, seconds=60):
+def _until(fits, seconds=120):
     end = time.monotonic() + seconds
     while not fits():
         assert time.monotonic() < end
