@@ -55,6 +55,9 @@ def living(built, request, tmp_path_factory):
     from tests.system.packaging import road
 
     looked = set().union(*map(looks, request.session.items))
+    if not looked:
+        yield [], None
+        return
     equip(built, folder := tmp_path_factory.mktemp("test"))
     # the road begins where the shorter life has ended: three at a time would be late for its clocks
     with ThreadPoolExecutor(len(LIVES)) as pool:
