@@ -1,8 +1,9 @@
 """`make demo`: the main job on screen, in about two minutes, and what it proved.
 
-Sixty dwellings with meters that answer real Modbus TCP, the agent, a real broker and a pretend
-platform. The platform is cut off, the backlog grows and drains, the agent is killed -9 and started
-again. What is stated at the end is counted by the building and by the platform, not by the agent.
+Sixty dwellings with meters that answer real Modbus TCP, the agent, a real broker, and
+gardien-receiver as the platform. The platform is cut off, the backlog grows and drains, the agent
+is killed -9 and started again. What is stated at the end is counted by the building's log, and by a
+ledger that shares no code with agent and receiver: it listens at the broker and answers nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import sys
 import tempfile
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,10 +25,13 @@ from rich.table import Table
 
 from hil.cellar import cellar
 from hil.demand import HELD_S, WANTED
+from hil.proof import prove
+from hil.receiver import ReceiverChild
 from hil.stage import RECIPIENT, stage
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
+    from decimal import Decimal
 
     from hil.demand import Demand
     from hil.proof import Verdict
@@ -35,6 +39,8 @@ if TYPE_CHECKING:
 
 CUT_S, DOWN_S, SILENT_S = 15, 4, 6
 WIDTH = 80
+ROUNDING = 1e-4
+"""kWh: SQLite adds up floating-point numbers"""
 
 
 @dataclass
@@ -132,7 +138,7 @@ def picture(
     for row in agent_rows(status, scene):
         table.add_row(*row)
     table.add_section()
-    table.add_row("platform: slots held", f"{report['slots']:,} in {report['batches']} batches")
+    table.add_row("platform: slots sent", f"{report['slots']:,} in {report['batches']} batches")
     table.add_row("platform: sent twice", f"{report['resent_batches']} batches, kept once")
     return table
 
@@ -166,13 +172,37 @@ def tell(verdict: Verdict, report: dict[str, Any], console: Console) -> None:
         f"{report['resent_batches']:>6} batches were sent again, "
         f"{report['differing_batches']} with other bytes; {report['seq_gaps']} gaps in the count"
     )
-    console.print("counted by the building's log of its answers and by the platform's own table")
+    console.print("counted by the building's log of its answers and by a ledger at the broker")
+
+
+def consumption(
+    consumed: dict[str, tuple[str, Decimal]], on: Stage, console: Console, most: int = 5
+) -> bool:
+    """Show kWh per dwelling; whether each is what its meter has advanced between its readings."""
+    console.print("\nkWh per dwelling, by the SQL of the receiver: sum(amount) FROM daily")
+    wrong = 0
+    for n, (place, (label, kwh)) in enumerate(consumed.items()):
+        if n < most:
+            console.print(f"  {label:<8} {kwh:>9.5f} kWh")
+        values = [float(value) for value in on.values(place)]
+        wrong += abs(float(kwh) - (values[-1] - values[0])) > ROUNDING
+    total = sum(kwh for _, kwh in consumed.values())
+    consented = sum(one.consents for one in on.dwellings)
+    console.print(f"  … {len(consumed)} of {consented} dwellings: {total:.5f} kWh, {wrong} wrong\n")
+    return len(consumed) == consented and not wrong
 
 
 async def demo(folder: Path, console: Console) -> bool:
     """Set up, play, prove; whether it was proved."""
     console.print("setting up by gardien's commands: keys, places, meters, 57 consents …")
-    async with stage(folder) as on, cellar(on) as below:
+    async with (
+        stage(folder) as on,
+        cellar(on) as below,
+        ReceiverChild(
+            folder / "receiver.db", "--mqtt", f"mqtt://127.0.0.1:{on.broker.port}"
+        ) as receiver,
+    ):
+        await on.platform.only_listen()
         scene = Scene()
         with Live(console=console, refresh_per_second=4, transient=not console.is_terminal) as live:
             screen = asyncio.create_task(shown(on, scene, live))
@@ -185,6 +215,9 @@ async def demo(folder: Path, console: Console) -> bool:
         ended_well = await on.stop_agent() == 0
         verdict, report = on.prove(last_slot), await on.platform.report()
         mbus, wrong, boiler = *below.verdict(), below.boiler_values()
+        await receiver.holds(report["batches"])
+        stored = prove(replace(on.evidence(last_slot), rows=await receiver.rows()))
+        consumed = await receiver.consumed()
     if not console.is_terminal:
         for words in scene.done:
             console.print(f"✓ {words}")
@@ -204,10 +237,15 @@ async def demo(folder: Path, console: Console) -> bool:
         and not below.demand.wrong
         and not (report["differing_batches"] or report["seq_gaps"] or report["alarms"])
     )
+    agreed = consumption(consumed, on, console)
+    console.print("the receiver's own database, against the same log:")
+    console.print(stored.line(), soft_wrap=True)
+    for finding in stored.findings:
+        console.print(f"  {finding}", style="red")
     console.print(
         verdict.line(), style="bold green" if verdict.proved else "bold red", soft_wrap=True
     )
-    return bool(verdict.proved and sound and ended_well)
+    return bool(verdict.proved and stored.proved and agreed and sound and ended_well)
 
 
 def main() -> int:

@@ -240,6 +240,12 @@ class Stage:
             silences=self.silences,
         )
 
+    def values(self, place: str) -> list[str]:
+        """What the platform holds of a dwelling's meter, in the order of time."""
+        held = (row for row in platform_rows(self.platform.db) if row.place == place)
+        rows = [row for row in held if row.channel == "elec.imp" and row.value is not None]
+        return [str(row.value) for row in sorted(rows, key=lambda row: row.t)]
+
     def prove(self, last_slot: int) -> Verdict:
         """The verdict on every slot up to the last one."""
         return prove(self.evidence(last_slot))

@@ -1,7 +1,8 @@
 #!/bin/sh
-# Build the Debian package from the committed tree: packaging/build-deb.sh [OUTDIR]
+# Build the Debian packages from the committed tree: packaging/build-deb.sh [OUTDIR]
 #
-# Makes in OUTDIR (default: dist) the .deb, its SBOM (CycloneDX) and SHA256SUMS. The same commit
+# Makes in OUTDIR (default: dist) gardien and gardien-receiver, their SBOMs (CycloneDX) and SHA256SUMS,
+# and prints the path of gardien. The same commit
 # gives the same bytes. What is vendored is fetched by hash beforehand; the build itself needs no
 # network. It works in a fresh clone on Debian 13; where a package is missing it names the command.
 set -eu
@@ -14,7 +15,7 @@ commit=${GARDIEN_COMMIT:-HEAD}
 # the interpreter of Debian, whatever else is on the PATH
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
 
-NEEDS="build-essential debhelper git python3-pip python3-typer"
+NEEDS="build-essential debhelper git python3-pip python3-typer python3-zstandard"
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -45,8 +46,10 @@ pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: -
 (cd "$src" && dpkg-buildpackage --unsigned-source --unsigned-changes --build=binary) >"$work/log" 2>&1 ||
     { cat "$work/log" >&2; exit 1; }
 
-deb=$(basename "$work"/gardien_*_all.deb)
-python3 "$src/packaging/sbom.py" "$work/$deb" >"$out/${deb%.deb}.cdx.json"
-cp "$work/$deb" "$out/"
-(cd "$out" && sha256sum -- "$deb" "${deb%.deb}.cdx.json" >SHA256SUMS)
-echo "$out/$deb"
+for deb in gardien gardien-receiver; do
+    deb=$(basename "$work/${deb}"_*_all.deb .deb)
+    python3 "$src/packaging/sbom.py" "$work/$deb.deb" >"$out/$deb.cdx.json"
+    cp "$work/$deb.deb" "$out/"
+done
+(cd "$out" && sha256sum -- gardien*_*_all.deb gardien*_*_all.cdx.json >SHA256SUMS)
+echo "$out/$(basename "$work"/gardien_*_all.deb)"

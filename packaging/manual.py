@@ -1,6 +1,6 @@
 """Make the manual page and the completion from the help texts of the command line.
 
-PYTHONPATH=. python3 packaging/manual.py man|completion
+PYTHONPATH=. python3 packaging/manual.py man|completion|receiver
 """
 
 from __future__ import annotations
@@ -141,8 +141,45 @@ def completion(tree: Tree) -> str:
     )
 
 
+RECEIVER_FILES = (
+    ("/etc/gardien-receiver/receiver.conf", "the configuration, with comments"),
+    ("/etc/gardien-receiver/ca.pem, ca.key, server.pem", "what `init` makes"),
+    ("/var/lib/gardien-receiver/", "the database of SQLite"),
+    ("/usr/share/doc/gardien-receiver/receiver.md", "the manual: set-up, queries, operation"),
+)
+
+
+def receiver() -> str:
+    """The page of gardien-receiver, whose help is argparse's."""
+    from receiver.run import command_line  # noqa: PLC0415 -- the others do not need it
+
+    parser = command_line()
+    (commands,) = (one for one in parser._actions if isinstance(one.choices, dict))  # noqa: SLF001
+    lines = [
+        '.TH GARDIEN-RECEIVER 1 "" "gardien" "User Commands"',
+        ".SH NAME",
+        "gardien\\-receiver \\- the platform of gardien's gateways",
+        ".SH SYNOPSIS",
+        ".B gardien\\-receiver\n.I COMMAND\n[\\fIOPTIONS\\fR]",
+        ".SH DESCRIPTION",
+        roff(parser.description or ""),
+        ".SH COMMANDS",
+    ]
+    for name, command in commands.choices.items():
+        lines += [f".SS gardien\\-receiver {roff(name)}", roff(command.description), ".PP"]
+        for option in command._actions[1:]:  # noqa: SLF001 -- the first is --help
+            shown = " ".join(filter(None, (", ".join(option.option_strings), option.metavar)))
+            lines.append(f".TP\n.B {roff(shown)}\n{roff(option.help or '') or '.'}")
+    lines += [".SH EXIT STATUS", "0: success. 1: refused or failed. 2: wrong usage.", ".SH FILES"]
+    lines += [f".TP\n.I {roff(path)}\n{roff(use)}" for path, use in RECEIVER_FILES]
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
-    """Print the manual page or the completion."""
+    """Print a manual page or the completion."""
+    if sys.argv[1:] == ["receiver"]:
+        sys.stdout.write(receiver())
+        return
     root = typer.main.get_command(app)
     assert isinstance(root, click.Group)
     tree = list(commands(root))

@@ -51,10 +51,13 @@ def bom(deb: Path) -> dict[str, Any]:
     told = project()
     sha256 = hashlib.sha256(deb.read_bytes()).hexdigest()
     made = datetime.fromtimestamp(int(os.environ["SOURCE_DATE_EPOCH"]), UTC)
-    parts = [_inside(name, *rest) for name, rest in sorted(vendored().items())]
-    parts += [_beside(name, bound) for name, bound in debian().items()]
+    package = deb.name.partition("_")[0]
+    extra = package.partition("-")[2]
+    inside = {} if extra else vendored()
+    parts = [_inside(name, *rest) for name, rest in sorted(inside.items())]
+    parts += [_beside(name, bound) for name, bound in debian(extra).items()]
     parts.append(_beside("openssl", ""))
-    ref = f"pkg:deb/gardien@{told['version']}?arch=all&{DISTRO}"
+    ref = f"pkg:deb/{package}@{told['version']}?arch=all&{DISTRO}"
     return {
         "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
         "bomFormat": "CycloneDX",
@@ -66,7 +69,7 @@ def bom(deb: Path) -> dict[str, Any]:
             "component": {
                 "type": "application",
                 "bom-ref": ref,
-                "name": told["name"],
+                "name": package,
                 "version": told["version"],
                 "purl": ref,
                 "licenses": [{"license": {"id": told["license"]}}],

@@ -90,6 +90,8 @@ class Server(ThreadingHTTPServer):
     request_queue_size = 512
 
     def __init__(self, settings: HttpsSettings, database: str) -> None:
+        if ":" in settings.host:
+            self.address_family = socket.AF_INET6  # [::] is all addresses, of IPv4 too
         super().__init__((settings.host, settings.port), Handler)
         self.recipient = None if settings.recipient == "+" else settings.recipient
         self.named, self.signer = settings.ca is not None, settings.signer

@@ -12,22 +12,27 @@ import ctypes
 import multiprocessing
 import os
 import signal
+import socket
+import ssl
 import sys
 import threading
 import time
 import traceback
-from contextlib import closing
+from contextlib import closing, contextmanager
 from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
+from receiver import conf
+from receiver.conf import Refused, account
 from receiver.databases import is_postgres, open_store, prepare
-from receiver.sign import Signer
 from receiver.store import Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from multiprocessing.context import SpawnProcess
 
     from receiver.store import Store
@@ -44,11 +49,20 @@ Job = tuple[str, "Callable[..., None]"]
 """a name for people, and what to run with `ready` as its argument"""
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Do what the command line states; exit status 1 if it fails."""
-    chosen = _parser().parse_args(arguments)
+def main(arguments: Sequence[str] | None = None, default_conf: str = "") -> None:
+    """Do what the command line states; exit status 1 if it fails.
+
+    `default_conf`: the configuration file, if it exists and `--conf` names no other.
+    """
+    file = default_conf if Path(default_conf).is_file() else None
+    first = argparse.ArgumentParser(add_help=False, fromfile_prefix_chars="@", allow_abbrev=False)
+    first.add_argument("--conf", default=file)
+    file = first.parse_known_args(arguments)[0].conf
     try:
+        chosen = command_line(file and Path(file)).parse_args(arguments)
         sys.exit(chosen.do(chosen))
+    except Refused as error:
+        sys.exit(f"Nothing was done. {error}")
     except Unavailable as error:
         sys.exit(f"The database {_public(chosen.db)} cannot be used, nothing was done: {error}")
     except ModuleNotFoundError as error:  # of what only some need, and Debian does not have
@@ -58,13 +72,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def run(chosen: argparse.Namespace) -> int:
-    """Run all workers until SIGTERM or SIGINT."""
+    """Accept batches until it is ended (SIGTERM, Ctrl-C)."""
+    _readable(chosen)
     try:
         jobs = list(_jobs(chosen))
     except ValueError as error:
         sys.exit(f"Not started: {error}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     _until_there(chosen.db)
+    _notify("READY=1\nSTATUS=starts its workers")
     ready = SPAWN.Semaphore(0)
     workers = [_Worker(*job, ready) for job in jobs]
     threading.Thread(target=_announce, args=(ready, len(jobs)), daemon=True).start()
@@ -124,16 +140,54 @@ def _worker(name: str, job: Callable[..., None], ready: Any, parent: int) -> Non
 def _announce(ready: Any, workers: int) -> None:
     for _ in range(workers):
         ready.acquire()
+    _notify("STATUS=ready")
     print("ready", flush=True)
 
 
+def _notify(state: str) -> None:
+    """Tell systemd, if it has started us (sd_notify(3))."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if address:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as to:
+            to.connect(address.replace("@", "\0", 1) if address[0] == "@" else address)
+            to.sendall(state.encode())
+
+
+def _readable(chosen: argparse.Namespace) -> None:
+    """Raise Refused if a file or folder that the workers need cannot be used."""
+    for name in ("cert", "ca"):
+        path, tls = getattr(chosen, name), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        try:
+            if path and name == "cert":
+                tls.load_cert_chain(path)
+            elif path:
+                tls.load_verify_locations(path)
+        except ssl.SSLError as error:
+            what = "a key and its certificate" if name == "cert" else "certificates"
+            raise Refused(f"{name}: {path} does not contain {what} (PEM)") from error
+        except OSError as error:
+            raise Refused(f"{name}: {path}: {error.strerror}") from error
+    broker = urlsplit(chosen.mqtt or "mqtt://none")
+    if broker.scheme not in {"mqtt", "mqtts"} or not broker.hostname:
+        raise Refused(f"mqtt: write mqtts://HOST:8883 or mqtt://HOST:1883, not {chosen.mqtt}")
+    if chosen.files and not chosen.files.is_dir():
+        raise Refused(f"files: there is no folder {chosen.files}")
+
+
 def _until_there(database: str) -> None:
-    """Make the tables, as soon as the database can be reached."""
+    """Make the tables, as soon as the database can be reached. Each reason is printed once."""
+    printed = ""
     while True:
         try:
             prepare(database)
         except Exception as error:  # noqa: BLE001 -- the libraries have one each for "not there"
-            print(f"The database {_public(database)} cannot be used yet: {error}", file=sys.stderr)
+            if str(error) != printed:
+                print(
+                    f"The database {_public(database)} cannot be used yet: {error}", file=sys.stderr
+                )
+            printed = str(error)
+            # an installation or a boot must not wait for that
+            _notify("READY=1\nSTATUS=waits for the database")
             time.sleep(AGAIN_SECONDS)
         else:
             return
@@ -143,7 +197,10 @@ def _jobs(chosen: argparse.Namespace) -> list[Job]:
     """What to run; at least something. The transports import their libraries here only."""
     jobs: list[Job] = []
     secure = {"recipient": chosen.recipient, "cert": chosen.cert, "ca": chosen.ca}
-    secure["signer"] = Signer.read(chosen.sign) if chosen.sign else None
+    if chosen.sign:
+        from receiver.sign import Signer  # noqa: PLC0415
+
+        secure["signer"] = Signer.read(chosen.sign)
     if chosen.nats and not chosen.mqtt:
         raise ValueError(
             "--nats is for batches only: add --mqtt with the MQTT ports of the servers"
@@ -171,6 +228,8 @@ def _jobs(chosen: argparse.Namespace) -> list[Job]:
         from receiver import https  # noqa: PLC0415
 
         host, _, port = (chosen.https or DEFAULT_HTTP).rpartition(":")
+        if not host or not port.isdigit():
+            raise Refused(f"https: write HOST:PORT, such as {DEFAULT_HTTP}, not {chosen.https}")
         listen = https.HttpsSettings(host.strip("[]"), int(port), **secure)
         jobs += [(f"https worker {n}", partial(https.serve, listen, chosen.db))
                  for n in range(1, chosen.workers + 1)]  # fmt: skip
@@ -179,7 +238,7 @@ def _jobs(chosen: argparse.Namespace) -> list[Job]:
 
 
 def query(chosen: argparse.Namespace) -> int:
-    """Print what a statement selects, as CSV."""
+    """Print the result of an SQL statement as CSV; it can only read."""
     out = csv.writer(sys.stdout, lineterminator="\n")
     with _store(chosen) as store:
         try:
@@ -192,8 +251,10 @@ def query(chosen: argparse.Namespace) -> int:
 
 
 def status(chosen: argparse.Namespace) -> int:
-    """Print how the gateways are, and what was refused."""
+    """Print the state of each gateway, and what was refused."""
     with _store(chosen) as store:
+        if not store.gateways():
+            print("No gateway has sent anything yet.")
         heads = ("gateway", "state", "last batch", "batches", "missing")
         print("{:<16} {:<8} {:<20} {:>9} {:>8}  recipient".format(*heads))
         lines = store.execute(
@@ -214,8 +275,12 @@ def status(chosen: argparse.Namespace) -> int:
 
 def add_object(chosen: argparse.Namespace) -> int:
     """Put a signed object on the list of a gateway."""
+    try:
+        body = chosen.file.read_text("ascii")
+    except (OSError, ValueError) as error:
+        raise Refused(f"{chosen.file}: {getattr(error, 'strerror', None) or error}") from error
     with _store(chosen) as store:
-        n = store.add_object(chosen.gateway, chosen.recipient, chosen.file.read_text("ascii"))
+        n = store.add_object(chosen.gateway, chosen.recipient, body)
     print(f"object {n} waits for {chosen.gateway}")
     return 0
 
@@ -229,7 +294,10 @@ def backup(chosen: argparse.Namespace) -> int:
         ).fetchone()
     if found is None:
         sys.exit(f"There is no backup of {chosen.gateway}.")
-    chosen.out.write_bytes(found[0])
+    try:
+        chosen.out.write_bytes(found[0])
+    except OSError as error:
+        raise Refused(f"{chosen.out}: {error.strerror}") from error
     return 0
 
 
@@ -279,10 +347,46 @@ def conform(chosen: argparse.Namespace) -> int:
     return conforms(chosen.endpoint, chosen)
 
 
-def _store(chosen: argparse.Namespace) -> closing[Store]:
-    if not is_postgres(chosen.db) and not Path(chosen.db).exists():
-        sys.exit(f"There is no database {chosen.db}. Start gardien-receiver run, or give --db.")
-    return closing(open_store(chosen.db))
+def init(chosen: argparse.Namespace) -> int:
+    """Make a CA for gateways, the server's key, and receiver.conf.
+
+    If there is a CA already it is kept, and the server gets a new key and certificate.
+    """
+    from receiver import certificates  # noqa: PLC0415
+
+    return certificates.init(chosen)
+
+
+def admit(chosen: argparse.Namespace) -> int:
+    """Sign the certificate request of a gateway, as `gardien key csr` writes it."""
+    from receiver import certificates  # noqa: PLC0415
+
+    return certificates.admit(chosen)
+
+
+@contextmanager
+def _store(chosen: argparse.Namespace) -> Iterator[Store]:
+    """The database, as the account of the service where the configuration names it."""
+    with account(chosen.db):
+        try:
+            missing = not is_postgres(chosen.db) and not Path(chosen.db).exists()
+        except PermissionError as error:
+            raise Refused(f"{chosen.db}: put `sudo` before the command") from error
+        if missing:
+            raise Refused(f"There is no database {chosen.db}: start gardien-receiver, or give --db")
+        with closing(open_store(chosen.db)) as store:
+            try:
+                made = store.execute("SELECT views FROM made").fetchone()
+            except Exception as error:  # each database has its own for "no table"
+                if isinstance(error, Unavailable) and "no such table" not in str(error):
+                    raise
+                made = None
+            if made is None:
+                raise Refused(
+                    f"The database {_public(chosen.db)} has no tables yet."
+                    " `gardien-receiver run` makes them at its start"
+                )
+            yield store
 
 
 def _public(address: str) -> str:
@@ -291,30 +395,45 @@ def _public(address: str) -> str:
     return f"{head.partition('://')[0]}://…@{tail}" if at else address
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_line(file: Path | None = None) -> argparse.ArgumentParser:
+    """The command line, with the defaults of a configuration file. Raises Refused."""
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("--db", default="receiver.db", metavar="FILE|URL",
                         help="SQLite file, or postgresql://…; default: receiver.db")  # fmt: skip
-    shared.add_argument("--recipient", default="+", metavar="NAME",
-                        help="your DNS name, as in consents; default: any")  # fmt: skip
-    shared.add_argument(
+    shared.add_argument("--conf", metavar="FILE",
+                        help="file with an option of `run` in each line, as NAME = VALUE; default "
+                        f"of the Debian package: {conf.FOLDER / 'receiver.conf'}")  # fmt: skip
+    far = argparse.ArgumentParser(add_help=False)
+    far.add_argument("--recipient", default="+", metavar="NAME",
+                     help="your DNS name, as in consents; default: any")  # fmt: skip
+    far.add_argument(
         "--cert", type=Path, metavar="PEM", help="your key and certificate in one file"
     )
-    shared.add_argument("--ca", type=Path, metavar="PEM", help="the CA of the other side")
+    far.add_argument("--ca", type=Path, metavar="PEM", help="the CA of the other side")
     parser = argparse.ArgumentParser(
         prog="gardien-receiver",
         description="Accepts the batches of gardien's gateways, and stores each once.",
         fromfile_prefix_chars="@",
-        epilog="An argument @FILE stands for the lines of a file, one argument each.",
+        epilog="`gardien-receiver COMMAND --help` describes a command. An argument @FILE stands"
+        " for the lines of a file, one argument each. Documentation: docs/receiver.md, or"
+        " /usr/share/doc/gardien-receiver",
     )
+    parser.add_argument("--version", action="version", version=_version())
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def command(name: str, do: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
-        new = commands.add_parser(name, parents=[shared], help=do.__doc__, description=do.__doc__)
+    def command(
+        name: str,
+        do: Callable[[argparse.Namespace], int],
+        parents: Sequence[argparse.ArgumentParser] = (shared,),
+    ) -> argparse.ArgumentParser:
+        words = do.__doc__ or ""
+        new = commands.add_parser(
+            name, parents=parents, help=words.partition("\n")[0], description=words
+        )
         new.set_defaults(do=do)
         return new
 
-    it = command("run", run)
+    it = command("run", run, (shared, far))
     it.add_argument(
         "--mqtt", metavar="URL", help="mqtt://host:1883, or mqtts://host:8883 with --cert and --ca"
     )
@@ -343,6 +462,9 @@ def _parser() -> argparse.ArgumentParser:
     it = command("object", add_object)
     it.add_argument("file", type=Path, metavar="FILE", help="the signed object")
     it.add_argument("--gateway", required=True, metavar="G…", help="for which gateway")
+    it.add_argument(
+        "--recipient", default="+", metavar="NAME", help="your DNS name, as in consents"
+    )
     it = command("backup", backup)
     it.add_argument("gateway", metavar="G…", help="of which gateway")
     it.add_argument("--out", type=Path, required=True, metavar="FILE", help="where to write it")
@@ -356,9 +478,9 @@ def _parser() -> argparse.ArgumentParser:
     it.add_argument("--since", type=int, default=0, metavar="CHANGE",
                     help="only what was stored after this change; default: everything")  # fmt: skip
     it.add_argument("--out", type=Path, metavar="FILE", help="where to write; default: stdout")
-    it = command("nats-users", nats_users)
+    it = command("nats-users", nats_users, (far,))
     it.add_argument("gateways", nargs="*", metavar="G…", help="ids of gateways, or @FILE")
-    it = command("conform", conform)
+    it = command("conform", conform, (far,))
     it.add_argument(
         "endpoint",
         metavar="URL|BROKER|FOLDER",
@@ -383,4 +505,33 @@ def _parser() -> argparse.ArgumentParser:
         metavar="JWK",
         help="the platform's public key, or a set of them: its receipts must be signed",
     )
+    it = command("init", init, ())
+    it.add_argument("name", metavar="YOUR-DNS-NAME",
+                    help="your DNS name, as in consents: you.example")  # fmt: skip
+    it.add_argument("--host", action="append", metavar="NAME",
+                    help="name or address by which gateways reach this server; may be repeated; "
+                    "default: YOUR-DNS-NAME")  # fmt: skip
+    it.add_argument("--db", default="", metavar="FILE|URL",
+                    help="where readings are stored: postgresql://…; default: SQLite")  # fmt: skip
+    it.add_argument("--folder", type=Path, default=conf.FOLDER, metavar="FOLDER",
+                    help=f"where to write; default: {conf.FOLDER}")  # fmt: skip
+    it = command("admit", admit, ())
+    it.add_argument("gateway", metavar="G…", help="its id, as its installer has told you")
+    it.add_argument("request", type=Path, metavar="CSR", help="the file of its request")
+    it.add_argument("--out", type=Path, metavar="FILE", help="what to write; default: G….pem")
+    it.add_argument("--days", type=int, default=730, metavar="N",
+                    help="how long it is valid; default: 730")  # fmt: skip
+    it.add_argument("--folder", type=Path, default=conf.FOLDER, metavar="FOLDER",
+                    help=f"where the CA is; default: {conf.FOLDER}")  # fmt: skip
+    if file:
+        own = {"conform", "init", "admit"}
+        conf.apply(file, commands.choices["run"], *(
+            it for name, it in commands.choices.items() if name not in own))  # fmt: skip
     return parser
+
+
+def _version() -> str:
+    try:
+        return f"gardien-receiver {version('gardien')}"
+    except PackageNotFoundError:
+        return "gardien-receiver, not installed"

@@ -18,8 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from yoyo import get_backend, read_migrations
-
 from receiver.batch import (
     FIRST_SLOT,
     LAST_SLOT,
@@ -726,6 +724,8 @@ def _translated(text: str, macros: tuple[tuple[str, str], ...]) -> str:
 
 def migrate(uri: str, store: Store) -> None:
     """Bring tables and views up to date. For one process, before others open the database."""
+    from yoyo import get_backend, read_migrations  # noqa: PLC0415 -- once, at a start
+
     with store.alone():
         # yoyo's own lock would stay if this process were killed
         with get_backend(uri) as backend:

@@ -19,7 +19,8 @@ def main() -> None:
     chosen = _parser().parse_args()
     if chosen.do == "run":
         with opened(chosen.db) as ledger:
-            listen(chosen.port, Desk(ledger, chosen.slow_down, chosen.db.parent), chosen.sign)
+            desk = Desk(ledger, chosen.slow_down, chosen.db.parent)
+            listen(chosen.port, desk, chosen.sign, chosen.silent)
     elif chosen.do == "files":
         reader = Reader(chosen.key, chosen.cert, chosen.ca) if chosen.key else None
         with opened(chosen.db) as ledger:
@@ -41,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     run = do.add_parser("run", help="take batches from the broker until killed")
     run.add_argument("--port", type=int, required=True, help="of the broker on 127.0.0.1")
     run.add_argument("--slow-down", type=int, default=0, help="seconds to ask for in each receipt")
+    run.add_argument("--silent", action="store_true", help="answer nothing: somebody else does")
     files = do.add_parser("files", help="take batches from a folder until killed")
     files.add_argument("--root", type=Path, required=True, help="the folder with in/ and out/")
     files.add_argument("--every", type=float, default=1.0, help="seconds between two looks")

@@ -27,6 +27,12 @@ class Keeper(Child):
         """Count now; it may go on meanwhile, or be dead."""
         return await asyncio.to_thread(report, self.db)
 
+    async def only_listen(self) -> None:
+        """From now on keep what a broker brings, and answer nothing: another platform does."""
+        await self.stop()
+        self.command += ("--silent",)
+        await self.start()
+
     async def holds(self, rows: int, within: float = 60.0) -> dict[str, Any]:
         """Wait until it holds so many rows; the report then. Raises TimeoutError."""
         async with asyncio.timeout(within):

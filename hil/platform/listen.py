@@ -77,23 +77,28 @@ class Desk:
         return f"gardien/{about.gateway}/{about.recipient}/down/receipts", body
 
 
-def listen(port: int, desk: Desk, sign: Path | None = None) -> None:
-    """Serve for ever, through any number of broker restarts; says `ready` when subscribed."""
+def listen(port: int, desk: Desk, sign: Path | None = None, silent: bool = False) -> None:
+    """Serve for ever, through any number of broker restarts; says `ready` when subscribed.
+
+    `silent`: keep what comes, and send nothing: another platform answers.
+    """
     client = Client(
         CallbackAPIVersion.VERSION2, "pretend-platform", protocol=MQTTv5, manual_ack=True
     )
 
     def took(_client: Client, _userdata: object, message: MQTTMessage) -> None:
+        said: list[tuple[str, bytes] | None]
         if message.topic.endswith("/status"):
-            for topic, body in desk.objects(message.topic, message.payload):
-                client.publish(topic, body, qos=1)
+            said = [*desk.objects(message.topic, message.payload)]
         elif message.topic.endswith("/up/building"):
-            if kept := desk.buildings.part(message.topic, message.payload):
-                client.publish(*kept, qos=1)
+            said = [desk.buildings.part(message.topic, message.payload)]
         elif answer := desk.answer(message.topic, message.payload):
-            client.publish(*answer, qos=1)
-            if proof := signed(answer[1], sign):
-                client.publish(answer[0], proof, qos=1)
+            proof = signed(answer[1], sign)
+            said = [answer, (answer[0], proof) if proof else None]
+        else:
+            said = []
+        for one in filter(None, () if silent else said):
+            client.publish(*one, qos=1)
         client.ack(message.mid, message.qos)
 
     def connected(*_facts: object) -> None:

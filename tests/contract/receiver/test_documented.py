@@ -43,9 +43,9 @@ def test_each_view_that_is_listed_has_the_columns_that_are_listed(store):
 
 def test_each_printed_command_is_understood(capsys):
     commands = re.findall(
-        r"^(?:    |/opt/receiver/bin/)?gardien-receiver ([\w-]+)", PAGE + SCALE, re.MULTILINE
+        r"^(?:    |sudo |/opt/receiver/bin/)?gardien-receiver ([\w-]+)", PAGE + SCALE, re.MULTILINE
     )
-    assert {"run", "status", "query", "conform", "nats-users"} <= set(commands)
+    assert {"run", "status", "query", "conform", "nats-users", "init", "admit"} <= set(commands)
     for command in set(commands):
         with pytest.raises(SystemExit) as ended:
             main([command, "--help"])

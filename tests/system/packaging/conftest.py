@@ -16,16 +16,17 @@ HERE = Path(__file__).parent
 
 
 def needed():
-    """The Debian packages that ours stands on."""
+    """The Debian packages that ours stand on, and what the receiver's manual adds to them."""
     from depends import debian
 
-    return [*debian(), "openssl", "python3"]
+    receiver = ("tzdata", "postgresql-17")
+    return [*sorted({*debian(), *debian("receiver")}), *receiver, "openssl", "python3"]
 
 
 def pytest_collection_modifyitems(items):
     """What is seen in the machine is told last: it lives while the other tests here run."""
     places = [place for place, item in enumerate(items) if HERE in item.path.parents]
-    ours = sorted((items[place] for place in places), key=lambda item: "seen" in item.fixturenames)
+    ours = sorted((items[place] for place in places), key=lambda item: bool(looks(item)))
     for place, item in zip(places, ours, strict=True):
         items[place] = item
 
@@ -37,28 +38,44 @@ def built(tmp_path_factory):
         pytest.skip(reason)
     out = tmp_path_factory.mktemp("dist")
     machine.run((str(machine.TOP / "packaging/build-deb.sh"), str(out)))
-    return next(out.glob("*.deb"))
+    return next(out.glob("gardien_*.deb"))
 
 
 LIVES = ("operation", "versions")
 
 
+def looks(item):
+    """Which of the machines a test looks into."""
+    return {"seen", "walked"} & set(item.fixturenames)
+
+
 @pytest.fixture(scope="session")
 def living(built, request, tmp_path_factory):
-    """The machines, each on its way through a life of the package; none if nobody will look."""
-    if not any("seen" in item.fixturenames for item in request.session.items):
-        yield ()
+    """The machines, each on its way through a life of a package; none if nobody will look."""
+    from tests.system.packaging import road
+
+    looked = set().union(*map(looks, request.session.items))
+    if not looked:
+        yield [], None
         return
     equip(built, folder := tmp_path_factory.mktemp("test"))
+    # the road begins where the shorter life has ended: three at a time would be late for its clocks
     with ThreadPoolExecutor(len(LIVES)) as pool:
-        yield [pool.submit(life, name, folder) for name in LIVES]
+        lives = [pool.submit(life, name, folder) for name in LIVES if "seen" in looked]
+        yield lives, pool.submit(road.walk, built) if "walked" in looked else None
+
+
+@pytest.fixture(scope="session")
+def walked(living):
+    """What the road of docs/receiver.md printed, and what became of gardien-receiver."""
+    return living[1].result()
 
 
 @pytest.fixture(scope="session")
 def seen(living):
     """What each step saw inside the machines; of a step of both lives, what `operation` saw."""
     steps = {}
-    for machine_life in reversed(living):
+    for machine_life in reversed(living[0]):
         steps |= machine_life.result()
     (machine.TOP / "build").mkdir(exist_ok=True)
     figures = json.dumps(steps, indent=1, default=len)

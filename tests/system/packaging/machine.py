@@ -59,7 +59,9 @@ def root(depends, name="root"):
     kept = CACHE / f"{name}-{key}"
     with MAKING:
         if not kept.exists():
-            for old in CACHE.glob(f"{name}-*"):
+            # another checkout may be using the one that was made last
+            by_age = sorted(CACHE.glob(f"{name}-*"), key=lambda one: one.stat().st_mtime)
+            for old in by_age[:-1]:
                 shutil.rmtree(old)
             CACHE.mkdir(parents=True, exist_ok=True)
             _make(kept.with_suffix(".new"), depends)

@@ -19,7 +19,7 @@ def variant(  # noqa: PLR0913 -- ways to be another
     run(("dpkg-deb", "-R", str(deb), str(tree)))
     control = tree / "DEBIAN/control"
     control.write_text(re.sub(r"(?m)^Version: .*", f"Version: {version}", control.read_text()))
-    info = next((tree / "usr/share/gardien").glob("gardien-*.dist-info"))
+    info = next((tree / "usr/share").glob("gardien*/gardien-*.dist-info"))
     info = info.rename(info.with_name(f"gardien-{version}.dist-info"))
     told = info / "METADATA"
     told.write_text(re.sub(r"(?m)^Version: .*", f"Version: {version}", told.read_text()))
@@ -41,7 +41,7 @@ def variant(  # noqa: PLR0913 -- ways to be another
         )
     md5sums = tree / "DEBIAN/md5sums"
     md5sums.unlink()  # of no use to what is tested, and wrong now
-    made = folder / f"gardien_{version}_all.deb"
+    made = folder / f"{deb.name.partition('_')[0]}_{version}_all.deb"
     run(("dpkg-deb", "--root-owner-group", "-Zgzip", "-b", str(tree), str(made)))
     shutil.rmtree(tree)
     return made
