@@ -480,7 +480,33 @@ def command_line(file: Path | None = None) -> argparse.ArgumentParser:
     it.add_argument("--out", type=Path, metavar="FILE", help="where to write; default: stdout")
     it = command("nats-users", nats_users, (far,))
     it.add_argument("gateways", nargs="*", metavar="G…", help="ids of gateways, or @FILE")
-    it = command("conform", conform, (far,))
+    _conform_options(command("conform", conform, (far,)))
+    it = command("init", init, ())
+    it.add_argument("name", metavar="YOUR-DNS-NAME",
+                    help="your DNS name, as in consents: you.example")  # fmt: skip
+    it.add_argument("--host", action="append", metavar="NAME",
+                    help="name or address by which gateways reach this server; may be repeated; "
+                    "default: YOUR-DNS-NAME")  # fmt: skip
+    it.add_argument("--db", default="", metavar="FILE|URL",
+                    help="where readings are stored: postgresql://…; default: SQLite")  # fmt: skip
+    it.add_argument("--folder", type=Path, default=conf.FOLDER, metavar="FOLDER",
+                    help=f"where to write; default: {conf.FOLDER}")  # fmt: skip
+    it = command("admit", admit, ())
+    it.add_argument("gateway", metavar="G…", help="its id, as its installer has told you")
+    it.add_argument("request", type=Path, metavar="CSR", help="the file of its request")
+    it.add_argument("--out", type=Path, metavar="FILE", help="what to write; default: G….pem")
+    it.add_argument("--days", type=int, default=730, metavar="N",
+                    help="how long it is valid; default: 730")  # fmt: skip
+    it.add_argument("--folder", type=Path, default=conf.FOLDER, metavar="FOLDER",
+                    help=f"where the CA is; default: {conf.FOLDER}")  # fmt: skip
+    if file:
+        own = {"conform", "init", "admit"}
+        conf.apply(file, commands.choices["run"], *(
+            it for name, it in commands.choices.items() if name not in own))  # fmt: skip
+    return parser
+
+
+def _conform_options(it: argparse.ArgumentParser) -> None:
     it.add_argument(
         "endpoint",
         metavar="URL|BROKER|FOLDER",
@@ -505,29 +531,6 @@ def command_line(file: Path | None = None) -> argparse.ArgumentParser:
         metavar="JWK",
         help="the platform's public key, or a set of them: its receipts must be signed",
     )
-    it = command("init", init, ())
-    it.add_argument("name", metavar="YOUR-DNS-NAME",
-                    help="your DNS name, as in consents: you.example")  # fmt: skip
-    it.add_argument("--host", action="append", metavar="NAME",
-                    help="name or address by which gateways reach this server; may be repeated; "
-                    "default: YOUR-DNS-NAME")  # fmt: skip
-    it.add_argument("--db", default="", metavar="FILE|URL",
-                    help="where readings are stored: postgresql://…; default: SQLite")  # fmt: skip
-    it.add_argument("--folder", type=Path, default=conf.FOLDER, metavar="FOLDER",
-                    help=f"where to write; default: {conf.FOLDER}")  # fmt: skip
-    it = command("admit", admit, ())
-    it.add_argument("gateway", metavar="G…", help="its id, as its installer has told you")
-    it.add_argument("request", type=Path, metavar="CSR", help="the file of its request")
-    it.add_argument("--out", type=Path, metavar="FILE", help="what to write; default: G….pem")
-    it.add_argument("--days", type=int, default=730, metavar="N",
-                    help="how long it is valid; default: 730")  # fmt: skip
-    it.add_argument("--folder", type=Path, default=conf.FOLDER, metavar="FOLDER",
-                    help=f"where the CA is; default: {conf.FOLDER}")  # fmt: skip
-    if file:
-        own = {"conform", "init", "admit"}
-        conf.apply(file, commands.choices["run"], *(
-            it for name, it in commands.choices.items() if name not in own))  # fmt: skip
-    return parser
 
 
 def _version() -> str:
