@@ -325,6 +325,20 @@ class Clock:
             " NTP through the firewall (UDP port 123)"
         )
 
+    @property
+    def doubted_since(self) -> float | None:
+        """The wall time at which the doubt of `distrust_reason` began; None: it is not known.
+
+        That is the first step since the last confirmation, by the clock as it was before the step;
+        else the end of the time for which a confirmation counts.
+        """
+        confirmed = self.history.vouched[1] if self.history.vouched else None
+        steps = [at for at, _ in self.history.steps if confirmed is None or at >= confirmed]
+        if steps:
+            return steps[0]
+        over = confirmed is not None and self.now() - confirmed > HELD_FOR
+        return confirmed + HELD_FOR if confirmed is not None and over else None
+
     def now(self) -> float:
         """Return the wall time in seconds since 1970 UTC."""
         return self._wall()

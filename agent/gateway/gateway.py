@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from agent.gateway.controls import Steering
     from agent.gateway.disk import StateDisk
     from agent.gateway.export_log import Exports
+    from agent.gateway.first_seen import FirstSeen
     from agent.gateway.lines import Lines
     from agent.gateway.signed_objects import SignedObjects
     from agent.gateway.uplink_state import Moves, Traffic, UplinkShutdown
@@ -291,6 +292,8 @@ class Gateway:
     objects: SignedObjects
     """the inbox"""
     sums: DwellingSums
+    first_seen: FirstSeen
+    """since when each finding of the diagnosis is there"""
     jobs: Supervisor = field(default_factory=Supervisor)
     """the components that run, and their faults"""
     steering: Steering = field(default_factory=NoControls)

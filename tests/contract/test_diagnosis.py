@@ -5,8 +5,10 @@ import json
 import os
 import pwd
 import shutil
+import threading
 import time
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 
@@ -20,9 +22,12 @@ from agent.app import visited
 from agent.buffer.orphaned_spools import spool_of
 from agent.cli.doctor import findings as doctor
 from agent.config import load, parse
+from agent.core.atomic_write import later
+from agent.core.clock import Clock, stamp
 from agent.core.finding import Actor, Finding, Severity
 from agent.core.state import acting_as
-from agent.gateway.delivery import document
+from agent.gateway.delivery import _report, document
+from agent.gateway.gateway import Daemon
 from agent.registry import identity
 from agent.registry.records import occupancy_unknown
 from hil.ca import CA, DAY
@@ -263,6 +268,8 @@ def test_a_spool_that_is_closed_while_the_status_is_asked_is_left_out(tmp_path):
         async with at_work(path) as house:
             recipient = house.recipients["centre"]
             before = await CALLS["status"](house, Caller("alice", None))
+            for job in [name for name in house.jobs.names() if name != "spool centre"]:
+                await house.jobs.stop(job)  # so that nobody else asks this spool
             connection = recipient.spool._database._connection
             await recipient.thread.run(connection.close)
             return before, await CALLS["status"](house, Caller("alice", None))
@@ -406,3 +413,61 @@ def test_who_may_not_see_places_reads_no_name_of_a_device(tmp_path):
     assert "flat-" not in json.dumps(reader)
     assert "flat-" not in json.dumps([event["text"] for event in root])
     assert json.dumps(root).count("flat-A-1") > 2, "people at the gateway see them"
+
+
+def test_the_status_is_sent_again_once_a_spool_that_was_closed_is_open():
+    """While it is closed its uplink is missing in the answer: nothing is sent then."""
+
+    async def reported():
+        daemon, asked, told = Daemon(), asyncio.Event(), []
+
+        async def describe():
+            asked.set()
+            return {"uplinks": {}, "devices": {}, "links": {}}
+
+        daemon.describe = describe
+        uplink = SimpleNamespace(tell=told.append)
+        task = asyncio.create_task(_report(daemon, "centre", uplink, 1.0))
+        await asked.wait()
+        await asyncio.sleep(0)
+        try:
+            return task.done(), told
+        finally:
+            task.cancel()
+
+    assert asyncio.run(reported()) == (False, [])
+
+
+def test_a_machine_that_can_start_no_thread_still_states_what_is_known(config):
+    async def asked():
+        async with visited(config) as house:
+            before = threading.stack_size(1 << 46)  # more than a process may have
+            try:
+                return (await CALLS["status"](house, Caller("alice", None)))["events"]
+            finally:
+                threading.stack_size(before)
+
+    found = {one["code"]: Finding.of(one) for one in asyncio.run(asked())}
+    assert "could not be checked: can't start new thread" in found["not-checked"].what
+    assert found["not-checked"].fine is False
+
+
+def test_every_finding_of_a_gateway_states_when_it_began_also_after_a_restart(tmp_path):
+    path = configured(tmp_path, "mqtt://127.0.0.1:9")
+    port = "links: {riser: {driver: modbus-rtu, port: /dev/ttyUSB99, baudrate: 9600}}\n"
+    device = "devices: {m-1: {link: riser, address: 1, profile: eastron-sdm120, every: 1h}}\n"
+    text = path.read_text().replace("DEMO-1", "FR-1").replace("source: system", "source: ntp")
+    path.write_text(text + port + device)
+    began = 1_795_500_000.0
+
+    async def findings(wall):
+        async with at_work(path, Clock("system", None, lambda: wall, lambda: 100.0)) as house:
+            events = (await CALLS["status"](house, Caller("alice", None)))["events"]
+            assert later.settle(5)
+            return [Finding.of(event) for event in events]
+
+    first, again = (asyncio.run(findings(began + passed)) for passed in (0.0, 500.0))
+    assert {"port", "uplink-down"} <= {one.code for one in again}
+    assert [one.code for one in again if one.since is None] == []
+    (before,), (after,) = ([one for one in of if one.code == "port"] for of in (first, again))
+    assert (before.since, after.since) == (stamp(began), stamp(began))

@@ -14,6 +14,7 @@ import re
 import shutil
 import stat
 import sys
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,6 +32,7 @@ from agent.core.i18n import Text, _
 from agent.core.settings import Secret
 from agent.core.storage import is_read_only, reason_of
 from agent.enrolment import credential
+from agent.gateway.uplink_state import UplinkShutdown
 from agent.registry import identity
 from agent.registry.place import shown
 
@@ -75,6 +77,19 @@ def fine(code: str, subject: Text, what: Text) -> Finding:
 def unknown(code: str, subject: Text, what: Text) -> Finding:
     """Return the finding of a check without a result."""
     return Finding(code=code, subject=subject, what=what, severity=Severity.UNKNOWN)
+
+
+def not_checked(why: Exception) -> Finding:
+    """Return the finding for checks of files, ports and disk that could not be made."""
+    return Finding(
+        code="not-checked",
+        subject=Text("agent"),
+        what=Text("the files, the ports and the disk could not be checked: {why}", why=why),
+        severity=Severity.LATER,
+        cost=Text("What is wrong with them is not reported. Too many programs may be running here"),
+        actor=Actor.INSTALLER,
+        command="sudo gardien doctor",
+    )
 
 
 def no_access(code: str, subject: Text, path: Path) -> Finding:
@@ -402,7 +417,7 @@ def certificate(state: Path) -> Iterator[Finding]:
         what = as_text(error)
         yield Finding(code="certificate", subject=subject, what=what, severity=severity)
         return
-    now = seconds()
+    now, ends = seconds(), credential.ends(own.certificate)
     problem = credential.unfit(own.certificate, gateway.gateway) or credential.alarm(
         own.certificate, now
     )
@@ -422,7 +437,7 @@ def certificate(state: Path) -> Iterator[Finding]:
         subject=subject,
         what=what,
         severity=Severity.LATER,
-        until=stamp(credential.ends(own.certificate)),
+        **{"since" if ends < now else "until": stamp(ends)},
         actor=Actor.INSTALLER,
         command="sudo gardien key renew",
     )
@@ -456,6 +471,7 @@ def named_certificates(config: Config, now: float) -> Iterator[Finding]:
             actor=Actor.INSTALLER,
             command=f"sudo install -m 644 NEW.pem {needed.path}",
             outside=Text("a certificate that the configuration names ends"),
+            about=str(needed.path),
         )
 
 
@@ -595,8 +611,10 @@ def mounted(path: Path, mounts: Path = MOUNTS) -> tuple[str, str]:
 def leftover_spools(config: Config) -> Iterator[Finding]:
     """Check that no values wait for a recipient that has no uplink any more."""
     recipients = {uplink.settings.recipient for uplink in config.uplinks.values()}
+    removed = UplinkShutdown(config.state).removed
     for recipient, waits in leftovers(config.state, recipients):
-        yield leftover(recipient, waits)
+        since = removed(recipient)
+        yield replace(leftover(recipient, waits), since=None if since is None else stamp(since))
 
 
 def lost_ports(config: Config) -> Iterator[Finding]:

@@ -59,13 +59,14 @@ def _gateway(answer: Mapping[str, Any]) -> Iterator[Finding]:
             subject=Text("clock"),
             what=Text("readings are kept undated: {why}", why=why),
             severity=Severity.WAITING,
+            since=answer.get("clock_since"),
             cost=Text("They are sent once the clock is right; a restart before that loses them"),
             actor=Actor.INSTALLER,
             command="gardien clock",
         )
     if full := answer.get("disk_full"):
         yield disk_full(full)
-    yield from _authority(answer.get("authority") or {})
+    yield from _authority(answer.get("authority") or {}, answer["now"])
     # what a failing disk stops is told by its own findings
     disk_fails = bool(answer.get("storage") and answer["storage"]["faults"])
     yield from _faults(
@@ -81,6 +82,7 @@ def _gateway(answer: Mapping[str, Any]) -> Iterator[Finding]:
             subject=Text("backup"),
             what=Text("the backup is not up to date: {why}", why=why),
             severity=Severity.LATER,
+            since=answer.get("backup_since"),
             cost=Text("If this gateway is replaced, later records must be entered again"),
             actor=Actor.INSTALLER,
         )
@@ -94,7 +96,7 @@ def _gateway(answer: Mapping[str, Any]) -> Iterator[Finding]:
             severity=Severity.WAITING if ended else Severity.LATER,
             actor=Actor.INSTALLER,
             command="gardien key renew" if certificate["not_after"] else "gardien key enroll",
-            until=certificate["not_after"],
+            **{"since" if ended else "until": certificate["not_after"]},
         )
 
 
@@ -123,15 +125,16 @@ def disk_full(full: Mapping[str, Any]) -> Finding:
     )
 
 
-def _authority(authority: Mapping[str, Any]) -> Iterator[Finding]:
+def _authority(authority: Mapping[str, Any], now: str) -> Iterator[Finding]:
     if authority.get("alarm"):
+        expired = authority["expires"] < now
         yield Finding(
             code="trust",
             subject=Text("trust list"),
             what=as_text(authority["alarm"]),
             severity=Severity.LATER,
             actor=Actor.PLATFORM,
-            until=authority.get("expires"),
+            **{"since" if expired else "until": authority["expires"]},
             command="gardien trust show",
         )
     if number := authority.get("unwritten"):
@@ -272,18 +275,19 @@ def _syndic(syndic: Mapping[str, Any] | None) -> Iterator[Finding]:
     if why := syndic["unreachable"]:
         text = Text("the exports of the syndic's software cannot be fetched")
         here = Text("{what}: {why}", what=text, why=why)
-        yield Finding(**common, what=here, outside=text)
+        yield Finding(**common, what=here, outside=text, about="unreachable")
     if why := syndic["refused"]:
         text = Text("the last export of the syndic's software was refused; none of it was recorded")
         here = Text("{what}: {why}", what=text, why=why)
-        yield Finding(**common, what=here, outside=text)
+        since = syndic["last"]["at"]
+        yield Finding(**common, what=here, outside=text, since=since)
     if number := syndic["waiting"]:
         what: Text = Plural(
             "syndic export: 1 row needs a decision",
             "syndic export: {number} rows need a decision",
             number,
         )
-        yield Finding(**common, what=what, count=number)
+        yield Finding(**common, what=what, count=number, about="waiting")
     if since := syndic["overdue_since"]:
         what = Text("no new export of the syndic's software has arrived")
         yield Finding(**common, what=what, since=since)
@@ -326,6 +330,7 @@ def _restored(restored: Mapping[str, Any] | None) -> Iterator[Finding]:
                     uplink=name,
                 ),
                 severity=Severity.LATER,
+                since=restored["made"] or None,
                 cost=Text("Compare the withdrawals with the platform, then confirm them"),
                 actor=Actor.MANAGER,
                 command="gardien object all-came",
@@ -373,6 +378,7 @@ def _link(
             **common | {"cause": f"line {name} disturbed"},
             code="line-disturbed",
             what=_disturbs(name, disturber),
+            about=str(disturber["address"]),
             outside=Text("line {line}: a device disturbs the line", line=name),
             severity=Severity.LATER,
             cost=Text("Check its wiring, termination and address, or disconnect it"),
