@@ -419,6 +419,7 @@ def _delivery(delivery: Delivery, now: float) -> dict[str, Any]:
         "lost": "" if since else delivery.lost,
         "lost_since": stamp(lost) if not since and lost else None,
         "owed_since": stamp(owed) if owed else None,
+        "silent_since": _stamped(delivery.silent_since(now) if since else None),
         "last_error": delivery.last_error,
         "alarm": delivery.alarm(now),
     }

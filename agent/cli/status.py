@@ -37,6 +37,12 @@ TRUST = {
     "holdover": N_("trusted, not synchronized now"),
     "untrusted": N_("NOT TRUSTED"),
 }
+CONNECTION = {
+    "yes": N_("{uplink} connected, last receipt {time}"),
+    "silent": N_("{uplink} does not answer, last receipt {time}"),
+    "no": N_("{uplink} not connected, last receipt {time}"),
+}
+CONNECTED = {"yes": N_("yes"), "silent": N_("no answer"), "no": N_("no")}
 FEW = 3
 """parts that an answer to a question names"""
 AND = N_("; ")
@@ -245,11 +251,12 @@ def _summary(answer: dict[str, Any], *, every: bool) -> Iterator[str]:
     if not every and len(answer["links"]) > 1:
         lines = [*_answering(answer["links"])]
     uplinks = [
-        _("{uplink} connected, last receipt {time}", **values)
-        if uplink["delivery"]["connected_since"]
-        else _("{uplink} not connected, last receipt {time}", **values)
+        _(
+            CONNECTION[_connection(uplink["delivery"])],
+            uplink=name,
+            time=when(uplink["delivery"]["last_receipt"]),
+        )
         for name, uplink in answer["uplinks"].items()
-        for values in [{"uplink": name, "time": when(uplink["delivery"]["last_receipt"])}]
     ]
     gateway = [_("clock {trust}", trust=_(TRUST.get(answer["clock"], answer["clock"])))]
     if certificate := answer["certificate"]:
@@ -265,6 +272,14 @@ def _summary(answer: dict[str, Any], *, every: bool) -> Iterator[str]:
         if parts:
             yield _row(title, parts, every=every)
     yield from _pending(answer)
+
+
+def _connection(delivery: dict[str, Any]) -> str:
+    """Return the key of a connection's state in CONNECTION and CONNECTED."""
+    if not delivery["connected_since"]:
+        return "no"
+    # a broker that is frozen keeps the connection open
+    return "silent" if delivery.get("silent_since") else "yes"
 
 
 def _answering(links: dict[str, dict[str, Any]]) -> Iterator[str]:
@@ -452,7 +467,7 @@ def _uplink_row(name: str, uplink: dict[str, Any]) -> tuple[str, ...]:
     delivery, backlog = uplink["delivery"], uplink["backlog"]
     return (
         name,
-        _("yes") if delivery["connected_since"] else _("no"),
+        _(CONNECTED[_connection(delivery)]),
         when(delivery["last_receipt"]),
         n_("{number:,} value", "{number:,} values", backlog["slots"]),
         str(backlog["batches"]),

@@ -437,7 +437,7 @@ async def deliver(gateway: Gateway, recipient: Recipient) -> None:
     for spool, thread in recipient.spools:
         await thread.run(spool.packs, chosen.packing(settings, facts))
     rhythm = settings.rhythm
-    delivery.alarm_after = rhythm.alarm
+    delivery.alarm_after, delivery.patience = rhythm.alarm, rhythm.patience
     delivery.by_broker = getattr(settings, "receipt", "") == "broker"
 
     clock, traffic, recipient_name = gateway.clock, gateway.traffic, settings.recipient

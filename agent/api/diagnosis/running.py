@@ -525,6 +525,18 @@ def _uplink(
             cost=_waits(uplink),
             actor=Actor.PLATFORM,
         )
+    elif since := delivery.get("silent_since"):
+        yield Finding(
+            **common,
+            code="no-answer",
+            what=Text("uplink {uplink}: what was sent has not been answered", uplink=name),
+            severity=Severity.WAITING,
+            since=since,
+            cost=Text(
+                "{waits}. If no answer comes, gardien connects again by itself", waits=_waits(uplink)
+            ),
+            cause=f"uplink {name}",
+        )
     if backlog["quarantined"]:
         yield _quarantined(common, name, backlog)
     if number := uplink["shed_rows"]:
