@@ -28,11 +28,14 @@ from agent.core.finding import Actor, Finding, Severity
 from agent.core.state import acting_as
 from agent.gateway.delivery import _report, document
 from agent.gateway.gateway import Daemon
+from agent.local import open_door
 from agent.registry import identity
 from agent.registry.records import occupancy_unknown
+from hil.broker import broker
 from hil.ca import CA, DAY
 from tests.command import gardien
 from tests.contract.gateway.running import at_work, configured, put
+from tests.waiting import until
 
 CONFIG = """\
 building: {{name: Test, timezone: Europe/Paris}}
@@ -471,3 +474,33 @@ def test_every_finding_of_a_gateway_states_when_it_began_also_after_a_restart(tm
     assert [one.code for one in again if one.since is None] == []
     (before,), (after,) = ([one for one in of if one.code == "port"] for of in (first, again))
     assert (before.since, after.since) == (stamp(began), stamp(began))
+
+
+def test_the_exit_status_of_each_command_follows_from_what_it_found(tmp_path):
+    state = tmp_path / "state"
+
+    async def made():
+        async with broker() as far, at_work(configured(tmp_path, far.url)) as house:
+            path = house.daemon.path
+            house.jobs.start("local socket", lambda: open_door(house, state))
+            await until((state / "gardien.sock").exists)
+            await until(lambda: house.recipients["centre"].delivery.connected_since)
+
+            async def exits():
+                ran = {
+                    one: await asyncio.to_thread(gardien, *one.split(), "-c", path)
+                    for one in ("status --json", "doctor --json", "check")
+                }
+                events = json.loads(ran["status --json"].output)["events"]
+                assert ran["status --json"].exit_code == any(
+                    Finding.of(one).fine is False for one in events
+                )
+                checks = json.loads(ran["doctor --json"].output)
+                assert ran["doctor --json"].exit_code == any(one["fine"] is False for one in checks)
+                return ran["status --json"].exit_code, ran["check"].exit_code
+
+            fine = await exits()
+            path.write_text(path.read_text() + "nonsense: 1\n")
+            return fine, await exits()
+
+    assert asyncio.run(made()) == ((0, 0), (1, 1))

@@ -413,7 +413,7 @@ def certificate(state: Path) -> Iterator[Finding]:
         if isinstance(identity.absent(state), identity.LostIdentity):
             return  # a new key would do harm: see `no_keys`
         # without a certificate nothing is wrong: not every uplink needs one
-        severity = Severity.LATER if file.exists() else Severity.UNKNOWN
+        severity = Severity.LATER if file.exists() else Severity.NOTE
         what = as_text(error)
         yield Finding(code="certificate", subject=subject, what=what, severity=severity)
         return

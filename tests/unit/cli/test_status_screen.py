@@ -3,7 +3,7 @@
 import pytest
 
 from agent.api.diagnosis import running
-from agent.cli import status
+from agent.cli import doctor, status
 from agent.cli.terminal import broken
 from agent.core.finding import Actor, Finding, worst_first
 from agent.core.i18n import Text
@@ -174,3 +174,16 @@ def test_a_component_that_failed_is_named_in_the_language_of_the_reader(monkeypa
     monkeypatch.setenv("LANGUAGE", "fr")
     shown = "\n".join(screen(monkeypatch, capsys, made))
     assert "! liaison centre : arrêt après une erreur imprévue" in shown
+
+
+@pytest.mark.parametrize(
+    ("problems", "unknown", "last"),
+    [
+        (0, 0, "all fine"),
+        (0, 2, "no problem found, 2 checks have no result (?)"),
+        (1, 0, "1 problem"),
+        (3, 1, "3 problems, 1 check has no result (?)"),
+    ],
+)
+def test_the_last_line_of_the_doctor_says_what_was_not_found_out(problems, unknown, last):
+    assert doctor._outcome(problems, unknown) == last
