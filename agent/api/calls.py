@@ -118,7 +118,7 @@ async def _findings(gateway: Gateway, answer: Mapping[str, Any]) -> list[Finding
     path = file if gateway.daemon else None
     try:
         made += await asyncio.to_thread(_on_this_machine, config, path, now)
-    except RuntimeError as error:  # a machine that can start no thread: the rest is known all the same
+    except RuntimeError as error:  # no thread can be started: the rest is known all the same
         made.append(machine.not_checked(error))
     made = gateway.first_seen.dated(made, keep=bool(gateway.daemon))
     return sorted(made, key=lambda finding: RANK[finding.severity])

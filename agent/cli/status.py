@@ -157,7 +157,7 @@ def _waiting(answer: dict[str, Any], findings: Sequence[Finding]) -> str:
     parts = list(dict.fromkeys(finding.subject.in_language() for finding in kept))
     for name, uplink in answer["uplinks"].items():
         backlog = uplink["backlog"]
-        if number := backlog["slots"] + backlog["batch_rows"]:
+        if number := backlog["slots"] + backlog["batch_rows"] + backlog["quarantined_rows"]:
             values = n_("{number:,} value", "{number:,} values", number)
             since = when(_stamp(backlog["oldest"])) if backlog["oldest"] else ""
             oldest = _(" since {since}", since=since) if since else ""

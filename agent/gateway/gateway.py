@@ -93,9 +93,9 @@ class Recipient:
         return both if self.kept or self.in_memory is None else [*both, self.in_memory]
 
     async def waiting(self) -> int:
-        """Count the values that the recipient has not receipted."""
+        """Count the values that the recipient has not receipted, those in quarantine too."""
         backlogs = [await thread.run(spool.backlog) for spool, thread in self.spools]
-        return sum(one.slots + one.batch_rows for one in backlogs)
+        return sum(one.slots + one.batch_rows + one.quarantined_rows for one in backlogs)
 
 
 class Recipients(dict[str, Recipient]):

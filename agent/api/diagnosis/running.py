@@ -533,7 +533,8 @@ def _uplink(
             severity=Severity.WAITING,
             since=since,
             cost=Text(
-                "{waits}. If no answer comes, gardien connects again by itself", waits=_waits(uplink)
+                "{waits}. If no answer comes, gardien connects again by itself",
+                waits=_waits(uplink),
             ),
             cause=f"uplink {name}",
         )
