@@ -59,13 +59,11 @@ def doctor(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = Fa
 
 def _outcome(problems: int, unknown: int) -> str:
     """Return the last line. A check without a result is neither a problem nor fine."""
-    found = n_("{number} problem", "{number} problems", problems)
+    number = n_("{number} problem", "{number} problems", problems)
     if not unknown:
-        return found if problems else _("all fine")
-    left = n_(
-        "{number} check has no result (?)", "{number} checks have no result (?)", unknown
-    )
-    return _("{found}, {left}", found=found if problems else _("no problem found"), left=left)
+        return number if problems else _("all fine")
+    left = n_("{number} check has no result (?)", "{number} checks have no result (?)", unknown)
+    return f"{number if problems else _('no problem found')}, {left}"
 
 
 def _print(finding: Finding) -> None:

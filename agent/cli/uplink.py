@@ -182,7 +182,7 @@ def _migration(name: str, moved: dict[str, Any]) -> str:
 
 def _until_empty(config: Config, state: State, name: str, waits: int) -> None:
     # waits without limit: who drains must not remove the uplink before all is delivered
-    shown, told = -1, False
+    shown, hinted = -1, False
     while waits:
         if waits != shown:
             typer.echo(
@@ -196,8 +196,8 @@ def _until_empty(config: Config, state: State, name: str, waits: int) -> None:
         time.sleep(POLL_INTERVAL)
         entry = ask(config, state, "uplink.list")["uplinks"][name]
         waits = int(entry["waits"])
-        if entry["quarantined"] and not told:
-            told = True
+        if entry["quarantined"] and not hinted:
+            hinted = True
             typer.echo(
                 n_(
                     "{number} batch is refused by the platform, and waits for it. Once the platform"

@@ -1,4 +1,4 @@
-"""No command states that it did what it did not do: the act itself fails, on a real disk or line."""
+"""No command states that it did what it did not do: the act itself fails, on a real disk."""
 
 import asyncio
 import os

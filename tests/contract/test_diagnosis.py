@@ -33,6 +33,7 @@ from agent.registry import identity
 from agent.registry.records import occupancy_unknown
 from hil.broker import broker
 from hil.ca import CA, DAY
+from hil.platform.child import Platform
 from tests.command import gardien
 from tests.contract.gateway.running import at_work, configured, put
 from tests.waiting import until
@@ -171,8 +172,9 @@ def test_addresses_that_were_swapped_are_named_where_devices_were_recorded(confi
 def test_an_unknown_occupancy_has_one_sentence_everywhere(config):
     gardien("place", "new", "A-1", "--type", "dwelling", "-c", config, "--as", "alice")
     sentence = str(occupancy_unknown(["A-1"]))
-    listed = gardien("occupancy", "list", "-c", config)
-    assert sentence in listed.output
+    for words in ("occupancy list", "privacy explain A-1", "hotline no-data A-1"):
+        shown = gardien(*words.split(), "-c", config, env={"GARDIEN_AS": "alice"})
+        assert sentence in shown.output, words
     found = diagnosed(config)["occupancy"]
     assert found.what == occupancy_unknown(1)
     assert found.what.partition(":")[2] == sentence.partition(":")[2]
@@ -480,7 +482,11 @@ def test_the_exit_status_of_each_command_follows_from_what_it_found(tmp_path):
     state = tmp_path / "state"
 
     async def made():
-        async with broker() as far, at_work(configured(tmp_path, far.url)) as house:
+        async with (
+            broker() as far,
+            Platform(far.port, tmp_path / "platform.db"),
+            at_work(configured(tmp_path, far.url)) as house,
+        ):
             path = house.daemon.path
             house.jobs.start("local socket", lambda: open_door(house, state))
             await until((state / "gardien.sock").exists)

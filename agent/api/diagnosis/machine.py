@@ -437,7 +437,8 @@ def certificate(state: Path) -> Iterator[Finding]:
         subject=subject,
         what=what,
         severity=Severity.LATER,
-        **{"since" if ends < now else "until": stamp(ends)},
+        since=stamp(ends) if ends < now else None,
+        until=None if ends < now else stamp(ends),
         actor=Actor.INSTALLER,
         command="sudo gardien key renew",
     )

@@ -143,11 +143,13 @@ def _meters(
 def _left_since(registry: Registry, devices: Sequence[Device], now: int) -> str | None:
     """Since when these meters belong to no dwelling any more; None: one of them never did."""
     ended: dict[str, int] = {}
-    for one in registry.installations():
-        if one.until is not None and one.until <= now:
-            meter = one.device or serial_key(one.serial or "")
-            ended[meter] = max(one.until, ended.get(meter, 0))
-    ends = [ended.get(one.name) or ended.get(serial_key(one.serial or "")) for one in devices]
+    for former in registry.installations():
+        if former.until is not None and former.until <= now:
+            meter = former.device or serial_key(former.serial or "")
+            ended[meter] = max(former.until, ended.get(meter, 0))
+    ends = [
+        ended.get(device.name) or ended.get(serial_key(device.serial or "")) for device in devices
+    ]
     return stamp(min(filter(None, ends))) if ends and all(ends) else None
 
 

@@ -10,9 +10,7 @@ NOW = 1_795_500_000.0
 
 
 def finding(code, **more):
-    return Finding(
-        code=code, subject=Text(code), what=Text(code), severity=Severity.LATER, **more
-    )
+    return Finding(code=code, subject=Text(code), what=Text(code), severity=Severity.LATER, **more)
 
 
 DISK, PORT = finding("disk"), finding("port", about="flat-A-1")

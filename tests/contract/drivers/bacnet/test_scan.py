@@ -154,8 +154,7 @@ def test_devices_whose_answers_come_one_after_the_other_are_all_found():
     async def attack():
         async with net() as on:
             slow = [
-                await on.add(100 + number, faults=Faults(slow=0.08 * number))
-                for number in range(7)
+                await on.add(100 + number, faults=Faults(slow=0.08 * number)) for number in range(7)
             ]
             line, found = await on.driver(), []
             async for step in line.discover(Wish()):
