@@ -36,6 +36,7 @@ from agent.gateway.lines import label_of
 from agent.gateway.recipient import uplink_states
 from agent.registry.index import Unknown
 from agent.registry.records import OccupancyState
+from agent.uplink import pacing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
     from agent.acquisition.device import Device
     from agent.api.registry import Call
+    from agent.buffer.upkeep import Backlog
     from agent.config import Config
     from agent.core.finding import Finding
     from agent.core.model import Point, Sample
@@ -393,6 +395,7 @@ async def _uplink(gateway: Gateway, recipient: Recipient) -> dict[str, Any]:
         "shed_rows": recipient.intake.shed_rows + backlog.lately_shed,
         "bears_days": left(gateway.config, backlog.rows + backlog.batch_rows),
         "kept": recipient.kept,
+        "late": _late(recipient, backlog, gateway.clock.now()),
         "in_memory": sum(one.rows + one.batch_rows for one in in_memory),
         "held_devices": len(recipient.ledger.held),
         "files": {
@@ -402,6 +405,15 @@ async def _uplink(gateway: Gateway, recipient: Recipient) -> dict[str, Any]:
         },
         "delivery": _delivery(recipient.delivery, gateway.clock.now()),
     }
+
+
+def _late(recipient: Recipient, backlog: Backlog, now: float) -> bool:
+    """Whether values wait longer than the interval of sending explains."""
+    delivery = recipient.delivery
+    if backlog.quarantined or delivery.connected_since is None or delivery.silent_since(now):
+        return True
+    live_after = pacing.live_after(now, recipient.settings.rhythm)
+    return bool(delivery.alarm(now)) or (backlog.oldest or live_after) < live_after
 
 
 def _delivery(delivery: Delivery, now: float) -> dict[str, Any]:

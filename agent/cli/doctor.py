@@ -165,6 +165,7 @@ def _configuration(files: Files) -> tuple[Loaded | None, Finding]:
             what=text,
             severity=Severity.LATER,
             cost=None if loaded else Text("The agent cannot start with it"),
+            cause="configuration",
             actor=Actor.INSTALLER,
             command="sudo gardien check",
         )

@@ -38,9 +38,9 @@ TRUST = {
     "untrusted": N_("NOT TRUSTED"),
 }
 CONNECTION = {
-    "yes": N_("{uplink} connected, last receipt {time}"),
-    "silent": N_("{uplink} does not answer, last receipt {time}"),
-    "no": N_("{uplink} not connected, last receipt {time}"),
+    "yes": N_("{uplink} connected, {receipt}"),
+    "silent": N_("{uplink} does not answer, {receipt}"),
+    "no": N_("{uplink} not connected, {receipt}"),
 }
 CONNECTED = {"yes": N_("yes"), "silent": N_("no answer"), "no": N_("no")}
 FEW = 3
@@ -157,7 +157,11 @@ def _waiting(answer: dict[str, Any], findings: Sequence[Finding]) -> str:
     parts = list(dict.fromkeys(finding.subject.in_language() for finding in kept))
     for name, uplink in answer["uplinks"].items():
         backlog = uplink["backlog"]
-        if number := backlog["slots"] + backlog["batch_rows"] + backlog["quarantined_rows"]:
+        # an agent of an earlier version does not count those in quarantine
+        refused = backlog.get("quarantined_rows", 0)
+        number = backlog["slots"] + backlog["batch_rows"] + refused
+        # what is only as old as the interval of sending lets it be does not wait
+        if number and uplink.get("late", True):
             values = n_("{number:,} value", "{number:,} values", number)
             since = when(_stamp(backlog["oldest"])) if backlog["oldest"] else ""
             oldest = _(" since {since}", since=since) if since else ""
@@ -206,6 +210,8 @@ def _listed(findings: Sequence[Finding], room: int | None) -> Iterator[str]:
         while whole > 1 and sum(map(_height_of, blocks)) > room:
             whole -= 1
             blocks[whole] = list(_block(findings[whole], short=True))
+        if sum(map(_height_of, blocks)) > room:
+            blocks[0] = list(_block(replace(findings[0], also=())))
     for number, block in enumerate(blocks):
         if room is not None:
             # one line is kept to say how many there are more
@@ -254,7 +260,9 @@ def _summary(answer: dict[str, Any], *, every: bool) -> Iterator[str]:
         _(
             CONNECTION[_connection(uplink["delivery"])],
             uplink=name,
-            time=when(uplink["delivery"]["last_receipt"]),
+            receipt=_("last receipt {time}", time=when(last))
+            if (last := uplink["delivery"]["last_receipt"])
+            else _("no receipt since the start"),
         )
         for name, uplink in answer["uplinks"].items()
     ]

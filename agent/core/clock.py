@@ -54,6 +54,10 @@ HISTORY = "clock-history.json"
 STEPS_KEPT, KEPT_PERIODS = 20, 50
 BY_HAND, BY_SERVICE, BY_PLATFORM = Text("a person"), Text("a time service"), Text("the platform")
 """who can confirm the clock"""
+NO_TIME_SERVICE = Text(
+    "no time service sets the clock: switch it on (sudo timedatectl set-ntp true), and let NTP"
+    " through the firewall (UDP port 123)"
+)
 TIMESYNCD = Path("/run/systemd/timesync/synchronized")
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 RTC = Path("/sys/class/rtc/rtc0/since_epoch")
@@ -320,10 +324,7 @@ class Clock:
                 stamp=stamp(self.now()),
                 last=last,
             )
-        return Text(
-            "no time service sets the clock: switch it on (sudo timedatectl set-ntp true), and let"
-            " NTP through the firewall (UDP port 123)"
-        )
+        return NO_TIME_SERVICE
 
     @property
     def doubted_since(self) -> float | None:

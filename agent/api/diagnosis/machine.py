@@ -196,6 +196,7 @@ def no_keys(state: Path) -> Finding:
         what=gone if lost else Text("this gateway has no identity yet"),
         severity=Severity.LOST,
         cost=restore if lost else Text("Nothing can be stored or sent"),
+        cause="keys",
         actor=Actor.INSTALLER,
         command="" if lost else "sudo gardien key new",
     )
@@ -393,6 +394,7 @@ def sample(config: Config) -> Iterator[Finding]:
             outside=Text("the configuration still has values of the package's sample"),
             severity=Severity.LATER,
             cost=Text("Readings are filed under a building or a basis that is not yours"),
+            cause="configuration",
             actor=Actor.INSTALLER,
             command="sudo gardien check",
             count=len(left),
@@ -461,6 +463,8 @@ def named_certificates(config: Config, now: float) -> Iterator[Finding]:
         values = {"path": str(needed.path), "option": needed.where, "days": left}
         ends = Text("the certificate {path} ({option}) ends in {days} days", **values)
         over = Text("the certificate {path} ({option}) has ended", **values)
+        section, _dot, rest = needed.where.partition(".")
+        uplink = rest.partition(".")[0] if section == "uplinks" else None
         yield Finding(
             code="certificate",
             subject=Text("certificate"),
@@ -468,7 +472,13 @@ def named_certificates(config: Config, now: float) -> Iterator[Finding]:
             severity=Severity.WAITING if left < 0 else Severity.LATER,
             since=end if left < 0 else None,
             until=None if left < 0 else end,
-            cost=Text("What needs it stops then. Get its successor from whoever gave it to you"),
+            cost=Text(
+                "What needs it no longer works. Get its successor from whoever gave it to you"
+            )
+            if left < 0
+            else Text("What needs it stops then. Get its successor from whoever gave it to you"),
+            cause=f"uplink {uplink}" if uplink and left < 0 else "",
+            uplink=uplink,
             actor=Actor.INSTALLER,
             command=f"sudo install -m 644 NEW.pem {needed.path}",
             outside=Text("a certificate that the configuration names ends"),
@@ -550,8 +560,9 @@ def not_written(state: Path, device: str) -> Finding | None:
             subject=Text("disk"),
             what=Text("{device} takes no file in {folder}: {why}", device=device,
                       folder=str(state), why=Text(why)),
-            severity=Severity.LOST,
-            cost=Text("The oldest readings are lost. Free some space") if full else cost,
+            # a full disk loses nothing while the spools have room: the agent says once it does
+            severity=Severity.LATER if full else Severity.LOST,
+            cost=Text("The spools can no longer grow. Free some space") if full else cost,
             actor=Actor.INSTALLER,
             cause="disk",
             command=f"sudo du -xh --max-depth=3 {state}" if full else "",
@@ -629,27 +640,27 @@ def lost_ports(config: Config) -> Iterator[Finding]:
 
 def _no_port(line: str, port: str) -> Finding:
     there = sorted(str(path) for path in Path("/dev/serial/by-id").glob("*"))
-    plugged = Text(
-        "line {line} is not read: {port} does not exist. Write the one that is plugged in as"
-        " `port`: {ports}",
-        line=line,
-        port=port,
-        ports=there,
-    )
+    gone = Text("line {line} is not read: {port} does not exist", line=line, port=port)
     nothing = Text(
-        "line {line} is not read: {port} does not exist, and no USB adapter is plugged in: plug it"
-        " in",
+        "line {line} is not read: {port} does not exist, and no USB adapter is plugged in",
         line=line,
         port=port,
     )
     return Finding(
         code="port",
         subject=Text("line {bus}", bus=line),
-        what=plugged if there else nothing,
+        what=gone if there else nothing,
         outside=Text("the adapter of line {line} is gone", line=line),
         severity=Severity.LOST,
         cost=Text(
-            "The readings meanwhile are missing. If the port has another name, correct `port`"
+            "The readings meanwhile are missing. Write the port that is plugged in as `port`:"
+            " {ports}",
+            ports=there,
+        )
+        if there
+        else Text(
+            "The readings meanwhile are missing. Plug it in. If the port has another name, correct"
+            " `port`"
         ),
         actor=Actor.INSTALLER,
         cause=f"line {line}",

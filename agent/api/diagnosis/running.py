@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from agent.buffer.upkeep import TRIED_ANEW
-from agent.core.clock import stamp
+from agent.core.clock import NO_TIME_SERVICE, stamp
 from agent.core.errors import StorageFailed
 from agent.core.finding import DOCTOR, Actor, Finding, Severity, as_text
 from agent.core.i18n import N_, Plural, Text
@@ -23,6 +23,7 @@ LONG_OUTAGE = 365
 DISK = "disk"
 """the common cause of everything that a disk does"""
 REPLACE_DISK = N_("If this persists, replace the disk or card: docs/replace.md")
+SET_CLOCK = "sudo timedatectl set-ntp true"
 BUNDLE = "sudo gardien support-bundle --out FILE"
 
 
@@ -57,12 +58,17 @@ def _gateway(answer: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding(
             code="clock",
             subject=Text("clock"),
-            what=Text("readings are kept undated: {why}", why=why),
+            what=Text("readings are kept undated"),
             severity=Severity.WAITING,
             since=answer.get("clock_since"),
-            cost=Text("They are sent once the clock is right; a restart before that loses them"),
+            cost=Text(
+                "Reason: {why}. They are sent once the clock is right; a restart before that loses"
+                " them",
+                why=why,
+            ),
+            cause="clock",
             actor=Actor.INSTALLER,
-            command="gardien clock",
+            command=SET_CLOCK if why == NO_TIME_SERVICE else "gardien clock",
         )
     if full := answer.get("disk_full"):
         yield disk_full(full)
@@ -73,6 +79,8 @@ def _gateway(answer: Mapping[str, Any]) -> Iterator[Finding]:
         fault
         for fault in answer.get("faults", ())
         if not (disk_fails and fault["error"] == StorageFailed.__name__)
+        # without keys no spool can be opened: `no_keys` of machine.py tells it
+        and not (answer.get("gateway", "") is None and fault["component"].startswith("spool "))
     )
     yield from _storage(answer)
     yield from _restored(answer.get("restored"))
