@@ -305,15 +305,18 @@ def _restored(restored: Mapping[str, Any] | None) -> Iterator[Finding]:
     """A restored state that may not know yet of later withdrawals."""
     if restored is None:
         return
-    common: dict[str, Any] = {"subject": Text("restored state"), "severity": Severity.WAITING}
+    common: dict[str, Any] = {
+        "code": "restored",
+        "subject": Text("restored state"),
+        "severity": Severity.WAITING,
+        "cause": "restored",
+    }
     if restored["listens"]:
         yield Finding(
             **common,
-            code="restored",
             what=Text(
                 "after the restore nothing is sent until all later signed objects have arrived"
             ),
-            since=restored["made"] or None,
             cost=Text("Readings wait on the disk"),
             command="gardien object all-came",
         )
@@ -327,7 +330,7 @@ def _restored(restored: Mapping[str, Any] | None) -> Iterator[Finding]:
                 -(-uplink["waits"] // 60),
                 uplink=name,
             )
-            yield Finding(**common, code="restored", what=what, cause="restored", uplink=name)
+            yield Finding(**common, what=what, uplink=name)
         elif uplink["unproved"]:
             yield Finding(
                 code="restored-unproved",
@@ -338,7 +341,6 @@ def _restored(restored: Mapping[str, Any] | None) -> Iterator[Finding]:
                     uplink=name,
                 ),
                 severity=Severity.LATER,
-                since=restored["made"] or None,
                 cost=Text("Compare the withdrawals with the platform, then confirm them"),
                 actor=Actor.MANAGER,
                 command="gardien object all-came",
