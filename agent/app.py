@@ -27,6 +27,7 @@ from agent.gateway import liveness
 from agent.gateway.backup import BuildingFile, PostRestoreGate
 from agent.gateway.disk import REGISTRY, StateDisk
 from agent.gateway.export_log import Exports
+from agent.gateway.first_seen import FirstSeen
 from agent.gateway.gateway import DwellingSums, Gateway, Recipients, policy_of
 from agent.gateway.lines import lines_of, mapped
 from agent.gateway.signed_objects import SignedObjects
@@ -144,6 +145,7 @@ async def _serve(
             here.jobs.start("backup", partial(backup.keep, gateway, config_path))
             here.jobs.start(syndic.COMPONENT, partial(syndic.keep, gateway))
             here.jobs.start("clock", gateway.clock.serve)
+            here.jobs.start("diagnosis", partial(calls.diagnose, gateway))
             here.jobs.start("storage", partial(_tend_storage, gateway))
             here.jobs.start("registry log", partial(keep_log_short, gateway.registry))
             here.jobs.start("watchdog", partial(liveness.watch, gateway))
@@ -207,7 +209,7 @@ def opened(config: Config, clock: Clock | None = None) -> Iterator[Gateway]:
     parts = (access_log, restored, building, exports, audit, cursors, objects)
     gateway = Gateway(
         config, who, clock, disk, registry, moves, traffic, lines, started, recipients, *parts,
-        DwellingSums(registry),
+        DwellingSums(registry), FirstSeen(state, clock),
     )  # fmt: skip
     with objects.open(partial(_open_inbox, gateway)) if who else nullcontext():
         yield gateway

@@ -456,6 +456,19 @@ def command_line(file: Path | None = None) -> argparse.ArgumentParser:
     it.add_argument(
         "--sign", type=Path, metavar="KEY", help="sign receipts with this key (JWK or PEM)"
     )
+    _database_commands(command)
+    it = command("nats-users", nats_users, (far,))
+    it.add_argument("gateways", nargs="*", metavar="G…", help="ids of gateways, or @FILE")
+    _conform_options(command("conform", conform, (far,)))
+    _certificate_commands(command)
+    if file:
+        own = {"conform", "init", "admit"}
+        conf.apply(file, commands.choices["run"], *(
+            it for name, it in commands.choices.items() if name not in own))  # fmt: skip
+    return parser
+
+
+def _database_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     it = command("query", query)
     it.add_argument("sql", metavar="SQL", help="such as: SELECT * FROM daily")
     command("status", status)
@@ -478,9 +491,9 @@ def command_line(file: Path | None = None) -> argparse.ArgumentParser:
     it.add_argument("--since", type=int, default=0, metavar="CHANGE",
                     help="only what was stored after this change; default: everything")  # fmt: skip
     it.add_argument("--out", type=Path, metavar="FILE", help="where to write; default: stdout")
-    it = command("nats-users", nats_users, (far,))
-    it.add_argument("gateways", nargs="*", metavar="G…", help="ids of gateways, or @FILE")
-    _conform_options(command("conform", conform, (far,)))
+
+
+def _certificate_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     it = command("init", init, ())
     it.add_argument("name", metavar="YOUR-DNS-NAME",
                     help="your DNS name, as in consents: you.example")  # fmt: skip
@@ -499,11 +512,6 @@ def command_line(file: Path | None = None) -> argparse.ArgumentParser:
                     help="how long it is valid; default: 730")  # fmt: skip
     it.add_argument("--folder", type=Path, default=conf.FOLDER, metavar="FOLDER",
                     help=f"where the CA is; default: {conf.FOLDER}")  # fmt: skip
-    if file:
-        own = {"conform", "init", "admit"}
-        conf.apply(file, commands.choices["run"], *(
-            it for name, it in commands.choices.items() if name not in own))  # fmt: skip
-    return parser
 
 
 def _conform_options(it: argparse.ArgumentParser) -> None:

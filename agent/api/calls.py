@@ -25,7 +25,7 @@ from agent.config.edit import unlike
 from agent.config.estimates import left
 from agent.core.clock import monotonic, stamp
 from agent.core.errors import LinkLost, Refused, StorageFailed
-from agent.core.finding import RANK
+from agent.core.finding import RANK, worst_first
 from agent.core.i18n import N_, Text, joined
 from agent.core.quantities import channels
 from agent.core.version import version
@@ -36,6 +36,7 @@ from agent.gateway.lines import label_of
 from agent.gateway.recipient import needs_signature, uplink_states
 from agent.registry.index import Unknown
 from agent.registry.records import OccupancyState
+from agent.uplink import pacing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
     from agent.acquisition.device import Device
     from agent.api.registry import Call
+    from agent.buffer.upkeep import Backlog
     from agent.config import Config
     from agent.core.finding import Finding
     from agent.core.model import Point, Sample
@@ -66,6 +68,8 @@ async def _nobody(_: dict[str, Any]) -> None:
 
 NOBODY = Caller("gardien", _nobody)
 """the agent itself"""
+DIAGNOSED_EVERY = 60.0
+"""seconds"""
 
 
 async def status(gateway: Gateway, caller: Caller, *, named: str | None = None) -> dict[str, Any]:
@@ -78,7 +82,8 @@ async def status(gateway: Gateway, caller: Caller, *, named: str | None = None) 
     # Findings are made from the full answer; what the caller may not see is removed afterwards.
     findings = await _findings(gateway, answer)
     if not caller.may(Right.SEE_PLACES):
-        findings = [finding.without_names() for finding in findings if not finding.private]
+        shared = worst_first(finding for finding in findings if not finding.private)
+        findings = [finding.without_names() for finding in shared]
     answer["events"] = [finding.wire() for finding in findings]
     homes = [name for name in answer["devices"] if not privacy.is_common(gateway, name)]
     who = None
@@ -112,8 +117,20 @@ async def _findings(gateway: Gateway, answer: Mapping[str, Any]) -> list[Finding
     devices = gateway.lines.devices()
     made += records.findings(config, gateway.registry, devices, unknown, now, file)
     # they open files, and a disk may be slow
-    made += await asyncio.to_thread(_on_this_machine, config, file if gateway.daemon else None, now)
+    path = file if gateway.daemon else None
+    try:
+        made += await asyncio.to_thread(_on_this_machine, config, path, now)
+    except RuntimeError as error:  # no thread can be started: the rest is known all the same
+        made.append(machine.not_checked(error))
+    made = gateway.first_seen.dated(made, keep=bool(gateway.daemon))
     return sorted(made, key=lambda finding: RANK[finding.severity])
+
+
+async def diagnose(gateway: Gateway) -> None:
+    """Make the diagnosis again and again, so that each finding knows when it began."""
+    while True:
+        await status(gateway, NOBODY)
+        await asyncio.sleep(DIAGNOSED_EVERY)
 
 
 def _on_this_machine(config: Config, file: Path | None, now: int) -> list[Finding]:
@@ -156,6 +173,7 @@ def _status(gateway: Gateway) -> dict[str, Any]:
         "now": stamp(now),
         "clock": gateway.clock.trust.value,
         "clock_said": gateway.clock.distrust_reason,
+        "clock_since": _stamped(gateway.clock.doubted_since),
         "links": links,
         "devices": {
             name: _device(gateway, device, of, links[of]["health"])
@@ -168,12 +186,17 @@ def _status(gateway: Gateway) -> dict[str, Any]:
         "storage": _storage(gateway),
         "restored": _restore_state(gateway),
         "backup_said": gateway.building.problem,
+        "backup_since": _stamped(latest.made if (latest := gateway.building.latest) else None),
         "syndic": syndic.standing(gateway),
         "faults": [_fault(one, now) for one in gateway.jobs.faults.all()],
         **own_status(gateway),
         "controls": control.held(gateway.steering) if gateway.steering else {},
         "holds": gateway.steering.holds(),
     }
+
+
+def _stamped(at: float | None) -> str | None:
+    return None if at is None else stamp(at)
 
 
 def _dwellings(registry: Registry, now: int) -> dict[str, int]:
@@ -372,6 +395,7 @@ async def _uplink(gateway: Gateway, recipient: Recipient) -> dict[str, Any]:
         "shed_rows": recipient.intake.shed_rows + backlog.lately_shed,
         "bears_days": left(gateway.config, backlog.rows + backlog.batch_rows),
         "kept": recipient.kept,
+        "late": _late(recipient, backlog, gateway.clock.now()),
         "in_memory": sum(one.rows + one.batch_rows for one in in_memory),
         "held_devices": len(recipient.ledger.held),
         "files": {
@@ -390,6 +414,15 @@ def _receipts(gateway: Gateway, recipient: Recipient) -> str:
     return Text("broker") if recipient.delivery.by_broker else Text("platform")
 
 
+def _late(recipient: Recipient, backlog: Backlog, now: float) -> bool:
+    """Whether values wait longer than the interval of sending explains."""
+    delivery = recipient.delivery
+    if backlog.quarantined or delivery.connected_since is None or delivery.silent_since(now):
+        return True
+    live_after = pacing.live_after(now, recipient.settings.rhythm)
+    return bool(delivery.alarm(now)) or (backlog.oldest or live_after) < live_after
+
+
 def _delivery(delivery: Delivery, now: float) -> dict[str, Any]:
     last, since = delivery.last_receipt, delivery.connected_since
     lost, owed = delivery.lost_since, delivery.nobody_since or delivery.owed_since
@@ -405,6 +438,7 @@ def _delivery(delivery: Delivery, now: float) -> dict[str, Any]:
         "lost": "" if since else delivery.lost,
         "lost_since": stamp(lost) if not since and lost else None,
         "owed_since": stamp(owed) if owed else None,
+        "silent_since": _stamped(delivery.silent_since(now) if since else None),
         "last_error": delivery.last_error,
         "alarm": delivery.alarm(now),
         "unsigned": delivery.unsigned(now),

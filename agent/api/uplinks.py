@@ -96,6 +96,7 @@ async def _live(gateway: Gateway, recipient: Recipient) -> dict[str, Any]:
         "connected_since": stamp(since) if since else None,
         "last_receipt": stamp(last) if last else None,
         "waits": await recipient.waiting(),
+        "quarantined": (await recipient.thread.run(recipient.spool.backlog)).quarantined,
         "data": moved(gateway, recipient),
     }
 

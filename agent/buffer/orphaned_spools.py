@@ -174,7 +174,7 @@ def _opened(file: Path) -> Iterator[sqlite3.Connection]:
 def _waiting(file: Path) -> int:
     try:
         with _opened(file) as db:
-            return _counted(db, BatchState.UNRECEIPTED)
+            return _counted(db, BatchState.UNRECEIPTED, BatchState.QUARANTINED)
     except sqlite3.Error:
         return 0
 

@@ -146,6 +146,8 @@ class Backlog:
     """rows of those batches"""
     quarantined: int
     """batches that the recipient or the transport refuses"""
+    quarantined_rows: int
+    """rows of those batches"""
     quarantined_since: float | None
     """since when the first of them is refused, seconds since 1970; None: none is"""
     quarantined_why: str
@@ -198,13 +200,15 @@ class BacklogCount:
         slots, oldest = self._database.read("SELECT coalesce(sum(slots), 0), min(t0) FROM block")[0]
         voided, voided_slots = self._voided_rows.count()
         unreceipted, batch_rows = self._outbox.count(BatchState.UNRECEIPTED)
+        quarantined, quarantined_rows = self._outbox.count(BatchState.QUARANTINED)
         since, why = self._outbox.longest_quarantined() or (None, "")
         return Backlog(
             rows=self._pending.total + voided,
             slots=slots + voided_slots,
             batches=unreceipted,
             batch_rows=batch_rows,
-            quarantined=self._outbox.count(BatchState.QUARANTINED)[0],
+            quarantined=quarantined,
+            quarantined_rows=quarantined_rows,
             quarantined_since=since or None,
             quarantined_why=why,
             oldest=oldest,

@@ -16,6 +16,7 @@ from agent.cli.terminal import (
     as_json,
     ask,
     day,
+    make_folder,
     read_here,
     suffix_of,
     table,
@@ -241,7 +242,7 @@ def letters(
     """Write a letter to the occupants of each dwelling concerned, and to those who moved out."""
     call = "privacy.breach.letters"
     answer = ask(config, state, call, id=id, language=language_, named=as_)
-    to.mkdir(parents=True, exist_ok=True)
+    make_folder(to)
     for letter in answer["letters"]:
         # a label may contain a slash, which would name another folder
         label = "".join(c if c.isalnum() or c in "-_" else "_" for c in letter["label"])

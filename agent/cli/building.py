@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agent.cli.terminal import DEFAULT_CONFIG, As, Config, State, ask, confirmed, state_of
+from agent.cli.terminal import (
+    DEFAULT_CONFIG,
+    As,
+    Config,
+    State,
+    ask,
+    confirmed,
+    state_of,
+    write_file,
+)
 from agent.core.clock import stamp
 from agent.core.errors import Refused
 from agent.core.i18n import _, n_
@@ -49,10 +58,7 @@ def backup(
     # read in this process, with the rights of the person who asks
     fields = {"certificate": _text(to), "files": backup.texts(config)}
     answer = ask(config, state, "backup", named=named, **fields)
-    try:
-        out.write_bytes(base64.b64decode(answer["file"]))
-    except OSError as error:
-        raise Refused("{out}: {reason}", out=out, reason=error) from error
+    write_file(out, base64.b64decode(answer["file"]))
     typer.echo(
         _(
             "{out}: backup up to change {revision}, for the key of {to}",
@@ -299,9 +305,18 @@ def factory_reset(
     if config == DEFAULT_CONFIG:
         _stop()
     _release_all(folder)
-    who = _wipe(folder)
+    try:
+        who = _wipe(folder)
+        if config == DEFAULT_CONFIG:
+            _clear_configuration(config)
+    except OSError as error:
+        raise Refused(
+            "not everything is destroyed: {file}: {reason}. Repeat this command once the disk"
+            " works, or destroy the disk or card",
+            file=error.filename,
+            reason=error,
+        ) from error
     if config == DEFAULT_CONFIG:
-        _clear_configuration(config)
         typer.echo(
             _("{config} is the sample again; all files beside it are deleted", config=config)
         )
@@ -358,7 +373,8 @@ def _wipe(state: Path) -> str:
 
     with owned(state, "gardien factory-reset"):
         # without its keys, a state that is erased only in part cannot be read
-        shutil.rmtree(state / identity.KEYS, ignore_errors=True)
+        if (state / identity.KEYS).exists():
+            shutil.rmtree(state / identity.KEYS)
         for path in state.iterdir():
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)

@@ -101,14 +101,18 @@ def support_bundle(
     except OSError as error:
         raise Refused("{out}: {reason}", out=out, reason=error) from error
     names = []
-    with os.fdopen(handle, "wb") as file, tarfile.open(fileobj=file, mode="w:gz") as tar:
-        for name, whole in _parts(config, folder):
-            # secrets first: a replaced name inside a secret would hide it from the search
-            shown, text = name, take_out(whole, known)
-            if names_of is not None:
-                shown, text = _without_names(name, text, names_of)
-            _add(tar, shown, redact(text))
-            names.append(shown)
+    try:
+        with os.fdopen(handle, "wb") as file, tarfile.open(fileobj=file, mode="w:gz") as tar:
+            for name, whole in _parts(config, folder):
+                # secrets first: a replaced name inside a secret would hide it from the search
+                shown, text = name, take_out(whole, known)
+                if names_of is not None:
+                    shown, text = _without_names(name, text, names_of)
+                _add(tar, shown, redact(text))
+                names.append(shown)
+    except OSError as error:
+        out.unlink(missing_ok=True)
+        raise Refused("{out}: {reason}", out=out, reason=error) from error
     typer.echo(f"{out}: {', '.join(names)}")
     dwellings = _("It names dwellings") if with_dwellings else _("It does not name dwellings")
     typer.echo(_("{dwellings}, and has no readings and no secrets.", dwellings=dwellings), nl=False)

@@ -27,6 +27,7 @@ from agent.cli.terminal import (
     confirmed,
     day,
     free_names,
+    make_folder,
     show_ignored_columns,
     show_not_occupied,
     table,
@@ -220,7 +221,7 @@ def forms(
     # a list that people have begun to fill in must not be overwritten
     files = free_names([to / f"{names[0]}.html", to / f"{names[1]}.csv"])
     if answer["forms"]:
-        to.mkdir(parents=True, exist_ok=True)
+        make_folder(to)
         for path, text in zip(files, (answer["html"], answer["list"]), strict=True):
             write_page(path, text)
     if json:

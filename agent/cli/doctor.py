@@ -53,9 +53,17 @@ def doctor(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = Fa
     else:
         for finding in problems:
             _print(finding)
-        number = len(problems)
-        typer.echo(n_("{number} problem", "{number} problems", number) if number else _("all fine"))
+        typer.echo(_outcome(len(problems), sum(finding.fine is None for finding in done)))
     raise typer.Exit(exit_status(done))
+
+
+def _outcome(problems: int, unknown: int) -> str:
+    """Return the last line. A check without a result is neither a problem nor fine."""
+    number = n_("{number} problem", "{number} problems", problems)
+    if not unknown:
+        return number if problems else _("all fine")
+    left = n_("{number} check has no result (?)", "{number} checks have no result (?)", unknown)
+    return f"{number if problems else _('no problem found')}, {left}"
 
 
 def _print(finding: Finding) -> None:
@@ -157,6 +165,7 @@ def _configuration(files: Files) -> tuple[Loaded | None, Finding]:
             what=text,
             severity=Severity.LATER,
             cost=None if loaded else Text("The agent cannot start with it"),
+            cause="configuration",
             actor=Actor.INSTALLER,
             command="sudo gardien check",
         )

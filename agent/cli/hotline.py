@@ -175,6 +175,8 @@ def _why_no_data(facts: Facts) -> Iterator[str]:
 
 
 def _nobody(facts: Facts) -> Iterator[str]:
+    from agent.registry.records import occupancy_unknown
+
     for dwelling in facts["not_occupied"]:
         if dwelling["occupancy_state"] == "vacant":
             since = _day(dwelling["occupancy_state_since"])
@@ -183,10 +185,7 @@ def _nobody(facts: Facts) -> Iterator[str]:
                 label=facts["label"], since=since,
             )  # fmt: skip
         else:
-            yield _(
-                "No occupants are recorded for {label}, so no personal data of it is sent.",
-                label=facts["label"],
-            )
+            yield f"{occupancy_unknown([facts['label']]).in_language()}."
 
 
 def _meter_state(meter: Facts, *, running: bool) -> str:

@@ -9,7 +9,18 @@ from typing import Annotated, Any
 
 import typer
 
-from agent.cli.terminal import DEFAULT_CONFIG, As, Config, Json, State, as_json, ask, state_of, when
+from agent.cli.terminal import (
+    DEFAULT_CONFIG,
+    As,
+    Config,
+    Json,
+    State,
+    as_json,
+    ask,
+    state_of,
+    when,
+    write_file,
+)
 from agent.core.i18n import N_, _
 
 app = typer.Typer(
@@ -68,16 +79,11 @@ def csr(
     The key is on the curve P-256. The private key stays on the gateway, and does not change until
     its certificate is installed.
     """
-    from agent.core.errors import Refused
-
     text = ask(config, state, "key.csr", named=named)["csr"]
     if out is None:
         typer.echo(text, nl=False)
         return
-    try:
-        out.write_text(text, encoding="ascii")
-    except OSError as error:
-        raise Refused("{out}: {reason}", out=out, reason=error) from error
+    write_file(out, text.encode("ascii"))
     typer.echo(
         _("{out}: send it to the CA. Install its certificate: gardien key install FILE", out=out)
     )

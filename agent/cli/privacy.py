@@ -18,6 +18,7 @@ from agent.cli.terminal import (
     as_json,
     ask,
     day,
+    make_folder,
     show_not_occupied,
     suffix_of,
     table,
@@ -356,7 +357,7 @@ def person(
     if id is not None:  # else it would overwrite the letter to the present occupants
         name = f"{name}-{answer['occupancy']}"
     files = {f"{name}.html": answer["letter"], f"{name}.csv": answer["csv"]}
-    to.mkdir(parents=True, exist_ok=True)
+    make_folder(to)
     for file, text in files.items():
         write_page(to / file, text)
     if json:

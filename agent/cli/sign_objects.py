@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from agent.cli.terminal import write_file
 from agent.core.errors import Refused
 from agent.core.i18n import _
 from agent.trust.object_id import number_of
@@ -131,8 +132,14 @@ def write_new(path: Path, text: str, mode: int) -> None:
         ) from None
     except OSError as error:
         raise Refused("{path}: {reason}", path=path, reason=error) from error
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(text + "\n")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text + "\n")
+            file.flush()
+            os.fsync(handle)
+    except OSError as error:
+        path.unlink(missing_ok=True)  # half a key helps nobody
+        raise Refused("{path}: {reason}", path=path, reason=error) from error
 
 
 def write_object(raw: bytes, out: Path | None) -> None:
@@ -140,7 +147,7 @@ def write_object(raw: bytes, out: Path | None) -> None:
     if out is None:
         typer.echo(raw.decode("ascii"))
     else:
-        out.write_bytes(raw + b"\n")
+        write_file(out, raw + b"\n")
 
 
 def present(members: dict[str, Any]) -> dict[str, Any]:

@@ -37,6 +37,12 @@ TRUST = {
     "holdover": N_("trusted, not synchronized now"),
     "untrusted": N_("NOT TRUSTED"),
 }
+CONNECTION = {
+    "yes": N_("{uplink} connected, {receipt}"),
+    "silent": N_("{uplink} does not answer, {receipt}"),
+    "no": N_("{uplink} not connected, {receipt}"),
+}
+CONNECTED = {"yes": N_("yes"), "silent": N_("no answer"), "no": N_("no")}
 FEW = 3
 """parts that an answer to a question names"""
 AND = N_("; ")
@@ -151,7 +157,11 @@ def _waiting(answer: dict[str, Any], findings: Sequence[Finding]) -> str:
     parts = list(dict.fromkeys(finding.subject.in_language() for finding in kept))
     for name, uplink in answer["uplinks"].items():
         backlog = uplink["backlog"]
-        if number := backlog["slots"] + backlog["batch_rows"]:
+        # an agent of an earlier version does not count those in quarantine
+        refused = backlog.get("quarantined_rows", 0)
+        number = backlog["slots"] + backlog["batch_rows"] + refused
+        # what is only as old as the interval of sending lets it be does not wait
+        if number and uplink.get("late", True):
             values = n_("{number:,} value", "{number:,} values", number)
             since = when(_stamp(backlog["oldest"])) if backlog["oldest"] else ""
             oldest = _(" since {since}", since=since) if since else ""
@@ -200,6 +210,8 @@ def _listed(findings: Sequence[Finding], room: int | None) -> Iterator[str]:
         while whole > 1 and sum(map(_height_of, blocks)) > room:
             whole -= 1
             blocks[whole] = list(_block(findings[whole], short=True))
+        if sum(map(_height_of, blocks)) > room:
+            blocks[0] = list(_block(replace(findings[0], also=())))
     for number, block in enumerate(blocks):
         if room is not None:
             # one line is kept to say how many there are more
@@ -245,11 +257,14 @@ def _summary(answer: dict[str, Any], *, every: bool) -> Iterator[str]:
     if not every and len(answer["links"]) > 1:
         lines = [*_answering(answer["links"])]
     uplinks = [
-        _("{uplink} connected, last receipt {time}", **values)
-        if uplink["delivery"]["connected_since"]
-        else _("{uplink} not connected, last receipt {time}", **values)
+        _(
+            CONNECTION[_connection(uplink["delivery"])],
+            uplink=name,
+            receipt=_("last receipt {time}", time=when(last))
+            if (last := uplink["delivery"]["last_receipt"])
+            else _("no receipt since the start"),
+        )
         for name, uplink in answer["uplinks"].items()
-        for values in [{"uplink": name, "time": when(uplink["delivery"]["last_receipt"])}]
     ]
     gateway = [_("clock {trust}", trust=_(TRUST.get(answer["clock"], answer["clock"])))]
     if certificate := answer["certificate"]:
@@ -265,6 +280,14 @@ def _summary(answer: dict[str, Any], *, every: bool) -> Iterator[str]:
         if parts:
             yield _row(title, parts, every=every)
     yield from _pending(answer)
+
+
+def _connection(delivery: dict[str, Any]) -> str:
+    """Return the key of a connection's state in CONNECTION and CONNECTED."""
+    if not delivery["connected_since"]:
+        return "no"
+    # a broker that is frozen keeps the connection open
+    return "silent" if delivery.get("silent_since") else "yes"
 
 
 def _answering(links: dict[str, dict[str, Any]]) -> Iterator[str]:
@@ -454,7 +477,7 @@ def _uplink_row(name: str, uplink: dict[str, Any]) -> tuple[str, ...]:
     delivery, backlog = uplink["delivery"], uplink["backlog"]
     return (
         name,
-        _("yes") if delivery["connected_since"] else _("no"),
+        _(CONNECTED[_connection(delivery)]),
         when(delivery["last_receipt"]),
         n_("{number:,} value", "{number:,} values", backlog["slots"]),
         str(backlog["batches"]),

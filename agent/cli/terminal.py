@@ -287,17 +287,42 @@ def free_names(paths: Sequence[Path]) -> list[Path]:
 
 def write_page(path: Path, text: str) -> None:
     """Write a file that only its owner may read. Raises Refused."""
-    from agent.core.errors import Refused
+    # without the byte order mark, spreadsheet programs show accents wrongly; a text that has one
+    # already would get a second one, which shows as a character
+    mark = "\ufeff" if path.suffix.lower() == ".csv" else ""
+    write_file(path, (mark + text.removeprefix("\ufeff")).encode(), 0o600)
 
+
+def write_file(path: Path, content: bytes, mode: int = 0o666) -> None:
+    """Write or replace a file. It is on the disk as a whole when this returns.
+
+    Raises Refused; then an earlier file is as it was.
+    """
     try:
-        # touch sets the mode of a new file only; an existing one may be readable by everybody
-        path.touch(0o600)
-        path.chmod(0o600)
-        # without the byte order mark, spreadsheet programs show accents wrongly
-        coding = "utf-8-sig" if path.suffix.lower() == ".csv" else "utf-8"
-        # a text that has a byte order mark already would get a second one, which shows as a
-        # character
-        path.write_text(text.removeprefix("\ufeff"), encoding=coding)
+        if path.exists() and not path.is_file():  # a pipe, or /dev/stdout
+            path.write_bytes(content)
+            return
+        path = path.resolve()
+        made = path.with_name(f".{path.name}.new")
+        made.unlink(missing_ok=True)
+        handle = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(handle)  # a memory stick is pulled out soon after
+            made.replace(path)
+        except BaseException:
+            made.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise Refused("{path}: {reason}", path=path, reason=error) from error
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder to write pages to, if it is not there. Raises Refused."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise Refused("{path}: {reason}", path=path, reason=error) from error
 

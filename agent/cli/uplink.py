@@ -182,7 +182,7 @@ def _migration(name: str, moved: dict[str, Any]) -> str:
 
 def _until_empty(config: Config, state: State, name: str, waits: int) -> None:
     # waits without limit: who drains must not remove the uplink before all is delivered
-    shown = -1
+    shown, hinted = -1, False
     while waits:
         if waits != shown:
             typer.echo(
@@ -194,7 +194,21 @@ def _until_empty(config: Config, state: State, name: str, waits: int) -> None:
             )
             shown = waits
         time.sleep(POLL_INTERVAL)
-        waits = int(ask(config, state, "uplink.list")["uplinks"][name]["waits"])
+        entry = ask(config, state, "uplink.list")["uplinks"][name]
+        waits = int(entry["waits"])
+        if entry["quarantined"] and not hinted:
+            hinted = True
+            typer.echo(
+                n_(
+                    "{number} batch is refused by the platform, and waits for it. Once the platform"
+                    " is repaired: gardien uplink retry {name}",
+                    "{number} batches are refused by the platform, and wait for it. Once the"
+                    " platform is repaired: gardien uplink retry {name}",
+                    entry["quarantined"],
+                    name=name,
+                ),
+                err=True,
+            )
 
 
 def _row(name: str, entry: dict[str, Any]) -> tuple[str, ...]:

@@ -529,4 +529,5 @@ def leftover(recipient: str, waits: int) -> Finding:
         command=f"gardien uplink close {recipient} --drop",
         count=waits,
         private=True,
+        about=recipient,
     )

@@ -54,6 +54,10 @@ HISTORY = "clock-history.json"
 STEPS_KEPT, KEPT_PERIODS = 20, 50
 BY_HAND, BY_SERVICE, BY_PLATFORM = Text("a person"), Text("a time service"), Text("the platform")
 """who can confirm the clock"""
+NO_TIME_SERVICE = Text(
+    "no time service sets the clock: switch it on (sudo timedatectl set-ntp true), and let NTP"
+    " through the firewall (UDP port 123)"
+)
 TIMESYNCD = Path("/run/systemd/timesync/synchronized")
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 RTC = Path("/sys/class/rtc/rtc0/since_epoch")
@@ -320,10 +324,21 @@ class Clock:
                 stamp=stamp(self.now()),
                 last=last,
             )
-        return Text(
-            "no time service sets the clock: switch it on (sudo timedatectl set-ntp true), and let"
-            " NTP through the firewall (UDP port 123)"
-        )
+        return NO_TIME_SERVICE
+
+    @property
+    def doubted_since(self) -> float | None:
+        """The wall time at which the doubt of `distrust_reason` began; None: it is not known.
+
+        That is the first step since the last confirmation, by the clock as it was before the step;
+        else the end of the time for which a confirmation counts.
+        """
+        confirmed = self.history.vouched[1] if self.history.vouched else None
+        steps = [at for at, _ in self.history.steps if confirmed is None or at >= confirmed]
+        if steps:
+            return steps[0]
+        over = confirmed is not None and self.now() - confirmed > HELD_FOR
+        return confirmed + HELD_FOR if confirmed is not None and over else None
 
     def now(self) -> float:
         """Return the wall time in seconds since 1970 UTC."""

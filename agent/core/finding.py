@@ -79,6 +79,8 @@ class Finding:
     """when gardien itself does something about it"""
     cause: str = ""
     """findings with the same cause are shown as one; empty: a cause of its own"""
+    about: str = ""
+    """tells it apart from others with its code and subject; for `FirstSeen` only"""
     actor: Actor = Actor.NOBODY
     command: str = ""
     """what to type; empty: no command helps"""
@@ -121,7 +123,7 @@ class Finding:
     def without_names(self) -> Finding:
         """Return the finding for those who may not see names of devices and dwellings."""
         if self.outside is None:
-            return self
+            return replace(self, also=()) if self.also else self
         return replace(self, what=self.outside, outside=None, command="", cause="", also=())
 
     def wire(self) -> dict[str, Any]:
@@ -134,6 +136,7 @@ class Finding:
             "here": "" if shared is self else str(self.text),
             "subject": self.subject.wire(),
             "what": self.what.wire(),
+            "outside": self.outside and self.outside.wire(),
             "cost": self.cost and self.cost.wire(),
             "also": [text.wire() for text in self.also],
             "since": self.since,
@@ -156,6 +159,7 @@ class Finding:
             code=wire["code"],
             subject=Text.of(wire["subject"]),
             what=Text.of(wire["what"]),
+            outside=Text.of(wire["outside"]) if wire.get("outside") else None,
             severity=Severity(wire["severity"]),
             cost=Text.of(wire["cost"]) if wire["cost"] else None,
             since=wire["since"],
@@ -165,6 +169,7 @@ class Finding:
             command=wire["command"],
             count=wire["count"],
             uplink=wire["uplink"],
+            private=wire["private"],
             also=tuple(map(Text.of, wire["also"])),
         )
 

@@ -27,6 +27,7 @@ from agent.buffer.receipts import parse
 from agent.config.estimates import affordable
 from agent.core.clock import monotonic, stamp
 from agent.core.errors import CertificateRefused, NotRecorded, NotStored, Refused, UplinkLost
+from agent.core.finding import Finding, worst_first
 from agent.core.i18n import text_of
 from agent.core.log_fields import LogEvent, fields
 from agent.core.tasks import ConnectionFields, keep_open, together
@@ -115,11 +116,7 @@ def document(answer: Mapping[str, Any], uplink: str) -> dict[str, Any]:
             for one in answer["faults"]
             if one["uplink"] in {None, uplink}
         ],
-        "events": [
-            {name: event[name] for name in EVENT if event[name] is not None}
-            for event in answer["events"]
-            if event["uplink"] in {None, uplink} and not event["private"]
-        ],
+        "events": _events(answer, uplink),
     }
     if certificate := answer["certificate"]:
         members["certificate"] = {word: certificate[word] for word in ("not_after", "days_left")}
@@ -130,6 +127,14 @@ def document(answer: Mapping[str, Any], uplink: str) -> dict[str, Any]:
     if "data" in mine:
         members["data"] = {word: mine["data"][word] for word in ("month", "used", "budget")}
     return members
+
+
+def _events(answer: Mapping[str, Any], uplink: str) -> list[dict[str, Any]]:
+    """Return what a recipient may know of the findings, one for each cause as `status` has them."""
+    findings = map(Finding.of, answer["events"])
+    shared = [one for one in findings if one.uplink in {None, uplink} and not one.private]
+    events = (one.without_names().wire() for one in worst_first(shared))
+    return [{name: event[name] for name in EVENT if event[name] is not None} for event in events]
 
 
 def news(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
@@ -449,7 +454,7 @@ async def deliver(gateway: Gateway, recipient: Recipient) -> None:
     for spool, thread in recipient.spools:
         await thread.run(spool.packs, chosen.packing(settings, facts))
     rhythm = settings.rhythm
-    delivery.alarm_after = rhythm.alarm
+    delivery.alarm_after, delivery.patience = rhythm.alarm, rhythm.patience
     delivery.by_broker = getattr(settings, "receipt", "") == "broker"
 
     clock, traffic, recipient_name = gateway.clock, gateway.traffic, settings.recipient
@@ -548,6 +553,9 @@ async def _report(daemon: Daemon, name: str, uplink: Uplink, seal: float) -> Non
     sent_at = monotonic() - budget.status_every(seal)
     while True:
         answer = await daemon.describe()
+        if answer and name not in answer["uplinks"]:  # its spool is closed, and opened again soon
+            await asyncio.sleep(STATUS_LOOK)
+            continue
         fresh = document(answer, name) if answer else {}
         due = monotonic() - sent_at >= budget.status_every(seal)
         if due or news(sent, fresh):

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from agent.gateway.controls import Steering
     from agent.gateway.disk import StateDisk
     from agent.gateway.export_log import Exports
+    from agent.gateway.first_seen import FirstSeen
     from agent.gateway.lines import Lines
     from agent.gateway.signed_objects import SignedObjects
     from agent.gateway.uplink_state import Moves, Traffic, UplinkShutdown
@@ -92,9 +93,9 @@ class Recipient:
         return both if self.kept or self.in_memory is None else [*both, self.in_memory]
 
     async def waiting(self) -> int:
-        """Count the values that the recipient has not receipted."""
+        """Count the values that the recipient has not receipted, those in quarantine too."""
         backlogs = [await thread.run(spool.backlog) for spool, thread in self.spools]
-        return sum(one.slots + one.batch_rows for one in backlogs)
+        return sum(one.slots + one.batch_rows + one.quarantined_rows for one in backlogs)
 
 
 class Recipients(dict[str, Recipient]):
@@ -291,6 +292,8 @@ class Gateway:
     objects: SignedObjects
     """the inbox"""
     sums: DwellingSums
+    first_seen: FirstSeen
+    """since when each finding of the diagnosis is there"""
     jobs: Supervisor = field(default_factory=Supervisor)
     """the components that run, and their faults"""
     steering: Steering = field(default_factory=NoControls)

@@ -292,6 +292,7 @@ async def forward(  # noqa: PLR0913, PLR0917 -- all it works with
         await _Forwarder(outbox, uplink, scheduler, delivery, clock, rng).serve()
     finally:
         delivery.connected_since, delivery.lost_since = None, clock.now()
+        delivery.asked_since = None
 
 
 class _Forwarder:
@@ -388,6 +389,7 @@ class _Forwarder:
     def _launch(self, flight: Flight) -> None:
         self._delivery.idle = False
         self._scheduler.sent(flight, monotonic())
+        self._delivery.asks(self._clock.now())
         task = asyncio.create_task(self._hand_over(flight))
         # else a lost connection would be noticed only when the next batch is due
         task.add_done_callback(lambda _: self._wake.set())
@@ -419,6 +421,9 @@ class _Forwarder:
             # its former content
             if delivery.by_broker and self._scheduler.flights.get(id_) is flight:
                 await self._settle_by_broker(flight.batch)
+        # not after a lost connection: the next one asks anew
+        asking = any(one.under_way for one in self._scheduler.flights.values())
+        delivery.answered(self._clock.now(), asking=asking)
 
     def _not_taken(self, flight: Flight, error: AgentError) -> None:
         """Note that a batch was not accepted; it is sent again later."""

@@ -142,6 +142,8 @@ class Delivery:
 
     alarm_after: float = ALARM
     """seconds without a receipt for sent batches until an alarm is raised"""
+    patience: float = PATIENCE
+    """seconds until a batch without a receipt is sent a second time"""
     by_broker: bool = False
     """the broker's acknowledgement settles a batch; weaker: what the broker loses is lost"""
     connected_since: float | None = None
@@ -166,6 +168,8 @@ class Delivery:
     last_error_at: float | None = None
     complains: bool = False
     """`last_error` says why batches are not accepted; it ends when one is"""
+    asked_since: float | None = None
+    """since when the other side has taken none of the batches that are being sent"""
     owed_since: float | None = None
     """since when sent batches wait without any receipt"""
     nobody_since: float | None = None
@@ -249,6 +253,24 @@ class Delivery:
         self.nobody_since = None
         if self.owed_since is None and owed:
             self.owed_since = now
+
+    def asks(self, now: float) -> None:
+        """Note that a batch is being sent."""
+        self.asked_since = self.asked_since or now
+
+    def answered(self, now: float, *, asking: bool) -> None:
+        """Note that the other side has answered; `asking`: further batches are being sent."""
+        self.asked_since = now if asking else None
+
+    def silent_since(self, now: float) -> float | None:
+        """Since when the other side has not answered, although it should have by now."""
+        if self.asked_since is not None and now - self.asked_since >= self.patience / 2:
+            return self.asked_since
+        # the first receipt of all may take as long as the platform needs to be set up
+        if self.owed_since is None or self.receipt_seconds is None:
+            return None
+        late = max(self.patience, 3 * self.receipt_seconds)
+        return self.owed_since if now - self.owed_since >= late else None
 
     def broken(self, id_: BatchId) -> int:
         """Note that the connection was lost during a batch; return how often in a row."""

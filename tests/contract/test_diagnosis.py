@@ -5,8 +5,10 @@ import json
 import os
 import pwd
 import shutil
+import threading
 import time
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 
@@ -20,14 +22,21 @@ from agent.app import visited
 from agent.buffer.orphaned_spools import spool_of
 from agent.cli.doctor import findings as doctor
 from agent.config import load, parse
+from agent.core.atomic_write import later
+from agent.core.clock import Clock, stamp
 from agent.core.finding import Actor, Finding, Severity
 from agent.core.state import acting_as
-from agent.gateway.delivery import document
+from agent.gateway.delivery import _report, document
+from agent.gateway.gateway import Daemon
+from agent.local import open_door
 from agent.registry import identity
 from agent.registry.records import occupancy_unknown
+from hil.broker import broker
 from hil.ca import CA, DAY
+from hil.platform.child import Platform
 from tests.command import gardien
 from tests.contract.gateway.running import at_work, configured, put
+from tests.waiting import until
 
 CONFIG = """\
 building: {{name: Test, timezone: Europe/Paris}}
@@ -163,8 +172,9 @@ def test_addresses_that_were_swapped_are_named_where_devices_were_recorded(confi
 def test_an_unknown_occupancy_has_one_sentence_everywhere(config):
     gardien("place", "new", "A-1", "--type", "dwelling", "-c", config, "--as", "alice")
     sentence = str(occupancy_unknown(["A-1"]))
-    listed = gardien("occupancy", "list", "-c", config)
-    assert sentence in listed.output
+    for words in ("occupancy list", "privacy explain A-1", "hotline no-data A-1"):
+        shown = gardien(*words.split(), "-c", config, env={"GARDIEN_AS": "alice"})
+        assert sentence in shown.output, words
     found = diagnosed(config)["occupancy"]
     assert found.what == occupancy_unknown(1)
     assert found.what.partition(":")[2] == sentence.partition(":")[2]
@@ -263,6 +273,8 @@ def test_a_spool_that_is_closed_while_the_status_is_asked_is_left_out(tmp_path):
         async with at_work(path) as house:
             recipient = house.recipients["centre"]
             before = await CALLS["status"](house, Caller("alice", None))
+            for job in [name for name in house.jobs.names() if name != "spool centre"]:
+                await house.jobs.stop(job)  # so that nobody else asks this spool
             connection = recipient.spool._database._connection
             await recipient.thread.run(connection.close)
             return before, await CALLS["status"](house, Caller("alice", None))
@@ -311,7 +323,8 @@ def test_a_full_disk_takes_no_file_and_is_said_to_be_full(small_disk):
     with pytest.raises(OSError, match="space"):
         (small_disk / "ballast").write_bytes(bytes(17_000_000))
     (found,) = machine.disk(state, None)
-    assert (found.severity, found.cause) == (Severity.LOST, "disk")
+    # as `status` says it: nothing is lost while the spools have room
+    assert (found.severity, found.cause) == (Severity.LATER, "disk")
     assert "No space left on device" in found.what
     assert not list(state.iterdir())
 
@@ -406,3 +419,95 @@ def test_who_may_not_see_places_reads_no_name_of_a_device(tmp_path):
     assert "flat-" not in json.dumps(reader)
     assert "flat-" not in json.dumps([event["text"] for event in root])
     assert json.dumps(root).count("flat-A-1") > 2, "people at the gateway see them"
+
+
+def test_the_status_is_sent_again_once_a_spool_that_was_closed_is_open():
+    """While it is closed its uplink is missing in the answer: nothing is sent then."""
+
+    async def reported():
+        daemon, asked, told = Daemon(), asyncio.Event(), []
+
+        async def describe():
+            asked.set()
+            return {"uplinks": {}, "devices": {}, "links": {}}
+
+        daemon.describe = describe
+        uplink = SimpleNamespace(tell=told.append)
+        task = asyncio.create_task(_report(daemon, "centre", uplink, 1.0))
+        await asked.wait()
+        await asyncio.sleep(0)
+        try:
+            return task.done(), told
+        finally:
+            task.cancel()
+
+    assert asyncio.run(reported()) == (False, [])
+
+
+def test_a_machine_that_can_start_no_thread_still_states_what_is_known(config):
+    async def asked():
+        async with visited(config) as house:
+            before = threading.stack_size(1 << 46)  # more than a process may have
+            try:
+                return (await CALLS["status"](house, Caller("alice", None)))["events"]
+            finally:
+                threading.stack_size(before)
+
+    found = {one["code"]: Finding.of(one) for one in asyncio.run(asked())}
+    assert "could not be checked: can't start new thread" in found["not-checked"].what
+    assert found["not-checked"].fine is False
+
+
+def test_every_finding_of_a_gateway_states_when_it_began_also_after_a_restart(tmp_path):
+    path = configured(tmp_path, "mqtt://127.0.0.1:9")
+    port = "links: {riser: {driver: modbus-rtu, port: /dev/ttyUSB99, baudrate: 9600}}\n"
+    device = "devices: {m-1: {link: riser, address: 1, profile: eastron-sdm120, every: 1h}}\n"
+    text = path.read_text().replace("DEMO-1", "FR-1").replace("source: system", "source: ntp")
+    path.write_text(text + port + device)
+    began = 1_795_500_000.0
+
+    async def findings(wall):
+        async with at_work(path, Clock("system", None, lambda: wall, lambda: 100.0)) as house:
+            events = (await CALLS["status"](house, Caller("alice", None)))["events"]
+            assert later.settle(5)
+            return [Finding.of(event) for event in events]
+
+    first, again = (asyncio.run(findings(began + passed)) for passed in (0.0, 500.0))
+    assert {"port", "uplink-down"} <= {one.code for one in again}
+    assert [one.code for one in again if one.since is None] == []
+    (before,), (after,) = ([one for one in of if one.code == "port"] for of in (first, again))
+    assert (before.since, after.since) == (stamp(began), stamp(began))
+
+
+def test_the_exit_status_of_each_command_follows_from_what_it_found(tmp_path):
+    state = tmp_path / "state"
+
+    async def made():
+        async with (
+            broker() as far,
+            Platform(far.port, tmp_path / "platform.db"),
+            at_work(configured(tmp_path, far.url)) as house,
+        ):
+            path = house.daemon.path
+            house.jobs.start("local socket", lambda: open_door(house, state))
+            await until((state / "gardien.sock").exists)
+            await until(lambda: house.recipients["centre"].delivery.connected_since)
+
+            async def exits():
+                ran = {
+                    one: await asyncio.to_thread(gardien, *one.split(), "-c", path)
+                    for one in ("status --json", "doctor --json", "check")
+                }
+                events = json.loads(ran["status --json"].output)["events"]
+                assert ran["status --json"].exit_code == any(
+                    Finding.of(one).fine is False for one in events
+                )
+                checks = json.loads(ran["doctor --json"].output)
+                assert ran["doctor --json"].exit_code == any(one["fine"] is False for one in checks)
+                return ran["status --json"].exit_code, ran["check"].exit_code
+
+            fine = await exits()
+            path.write_text(path.read_text() + "nonsense: 1\n")
+            return fine, await exits()
+
+    assert asyncio.run(made()) == ((0, 0), (1, 1))

@@ -8,7 +8,7 @@ import pytest
 
 from agent.api.diagnosis import machine, network
 from agent.config.load import parse
-from agent.core.finding import Finding
+from agent.core.finding import Finding, Severity
 from agent.registry import identity
 from hil.bacnet.controller import free_udp_port
 from hil.broker import broker
@@ -77,7 +77,7 @@ def test_what_is_wrong_with_the_far_side_or_our_own_certificate_is_told(
     assert "issued by an unknown CA" in found.text
     assert "TLS" in looked(tmp_path, (), ca.file(tmp_path)).text
     (none,) = machine.certificate(tmp_path / "state")
-    assert (none.fine, "gardien key enroll" in none.text) == (None, True)
+    assert (none.severity, "gardien key enroll" in none.text) == (Severity.NOTE, True)
     for who, when, said in (
         ("GOTHER", {}, 'is for "GOTHER"'),
         (gateway, {"lasts": DAY * 8}, "expires in 6 days"),

@@ -77,6 +77,7 @@ def _unusable(path: Path, error: ConfigError, since: str | None) -> Finding:
         severity=Severity.LATER,
         since=since,
         cost=Text("After the next restart or power cut the agent would not start"),
+        cause="configuration",
         actor=Actor.INSTALLER,
         command="sudo gardien check",
     )

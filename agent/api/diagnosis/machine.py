@@ -14,6 +14,7 @@ import re
 import shutil
 import stat
 import sys
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,6 +32,7 @@ from agent.core.i18n import Text, _
 from agent.core.settings import Secret
 from agent.core.storage import is_read_only, reason_of
 from agent.enrolment import credential
+from agent.gateway.uplink_state import UplinkShutdown
 from agent.registry import identity
 from agent.registry.place import shown
 
@@ -75,6 +77,19 @@ def fine(code: str, subject: Text, what: Text) -> Finding:
 def unknown(code: str, subject: Text, what: Text) -> Finding:
     """Return the finding of a check without a result."""
     return Finding(code=code, subject=subject, what=what, severity=Severity.UNKNOWN)
+
+
+def not_checked(why: Exception) -> Finding:
+    """Return the finding for checks of files, ports and disk that could not be made."""
+    return Finding(
+        code="not-checked",
+        subject=Text("agent"),
+        what=Text("the files, the ports and the disk could not be checked: {why}", why=why),
+        severity=Severity.LATER,
+        cost=Text("What is wrong with them is not reported. Too many programs may be running here"),
+        actor=Actor.INSTALLER,
+        command="sudo gardien doctor",
+    )
 
 
 def no_access(code: str, subject: Text, path: Path) -> Finding:
@@ -181,6 +196,7 @@ def no_keys(state: Path) -> Finding:
         what=gone if lost else Text("this gateway has no identity yet"),
         severity=Severity.LOST,
         cost=restore if lost else Text("Nothing can be stored or sent"),
+        cause="keys",
         actor=Actor.INSTALLER,
         command="" if lost else "sudo gardien key new",
     )
@@ -378,6 +394,7 @@ def sample(config: Config) -> Iterator[Finding]:
             outside=Text("the configuration still has values of the package's sample"),
             severity=Severity.LATER,
             cost=Text("Readings are filed under a building or a basis that is not yours"),
+            cause="configuration",
             actor=Actor.INSTALLER,
             command="sudo gardien check",
             count=len(left),
@@ -398,11 +415,11 @@ def certificate(state: Path) -> Iterator[Finding]:
         if isinstance(identity.absent(state), identity.LostIdentity):
             return  # a new key would do harm: see `no_keys`
         # without a certificate nothing is wrong: not every uplink needs one
-        severity = Severity.LATER if file.exists() else Severity.UNKNOWN
+        severity = Severity.LATER if file.exists() else Severity.NOTE
         what = as_text(error)
         yield Finding(code="certificate", subject=subject, what=what, severity=severity)
         return
-    now = seconds()
+    now, ends = seconds(), credential.ends(own.certificate)
     problem = credential.unfit(own.certificate, gateway.gateway) or credential.alarm(
         own.certificate, now
     )
@@ -422,7 +439,8 @@ def certificate(state: Path) -> Iterator[Finding]:
         subject=subject,
         what=what,
         severity=Severity.LATER,
-        until=stamp(credential.ends(own.certificate)),
+        since=stamp(ends) if ends < now else None,
+        until=None if ends < now else stamp(ends),
         actor=Actor.INSTALLER,
         command="sudo gardien key renew",
     )
@@ -445,6 +463,8 @@ def named_certificates(config: Config, now: float) -> Iterator[Finding]:
         values = {"path": str(needed.path), "option": needed.where, "days": left}
         ends = Text("the certificate {path} ({option}) ends in {days} days", **values)
         over = Text("the certificate {path} ({option}) has ended", **values)
+        section, _dot, rest = needed.where.partition(".")
+        uplink = rest.partition(".")[0] if section == "uplinks" else None
         yield Finding(
             code="certificate",
             subject=Text("certificate"),
@@ -452,10 +472,17 @@ def named_certificates(config: Config, now: float) -> Iterator[Finding]:
             severity=Severity.WAITING if left < 0 else Severity.LATER,
             since=end if left < 0 else None,
             until=None if left < 0 else end,
-            cost=Text("What needs it stops then. Get its successor from whoever gave it to you"),
+            cost=Text(
+                "What needs it no longer works. Get its successor from whoever gave it to you"
+            )
+            if left < 0
+            else Text("What needs it stops then. Get its successor from whoever gave it to you"),
+            cause=f"uplink {uplink}" if uplink and left < 0 else "",
+            uplink=uplink,
             actor=Actor.INSTALLER,
             command=f"sudo install -m 644 NEW.pem {needed.path}",
             outside=Text("a certificate that the configuration names ends"),
+            about=str(needed.path),
         )
 
 
@@ -533,8 +560,9 @@ def not_written(state: Path, device: str) -> Finding | None:
             subject=Text("disk"),
             what=Text("{device} takes no file in {folder}: {why}", device=device,
                       folder=str(state), why=Text(why)),
-            severity=Severity.LOST,
-            cost=Text("The oldest readings are lost. Free some space") if full else cost,
+            # a full disk loses nothing while the spools have room: the agent says once it does
+            severity=Severity.LATER if full else Severity.LOST,
+            cost=Text("The spools can no longer grow. Free some space") if full else cost,
             actor=Actor.INSTALLER,
             cause="disk",
             command=f"sudo du -xh --max-depth=3 {state}" if full else "",
@@ -595,8 +623,10 @@ def mounted(path: Path, mounts: Path = MOUNTS) -> tuple[str, str]:
 def leftover_spools(config: Config) -> Iterator[Finding]:
     """Check that no values wait for a recipient that has no uplink any more."""
     recipients = {uplink.settings.recipient for uplink in config.uplinks.values()}
+    removed = UplinkShutdown(config.state).removed
     for recipient, waits in leftovers(config.state, recipients):
-        yield leftover(recipient, waits)
+        since = removed(recipient)
+        yield replace(leftover(recipient, waits), since=None if since is None else stamp(since))
 
 
 def lost_ports(config: Config) -> Iterator[Finding]:
@@ -610,27 +640,27 @@ def lost_ports(config: Config) -> Iterator[Finding]:
 
 def _no_port(line: str, port: str) -> Finding:
     there = sorted(str(path) for path in Path("/dev/serial/by-id").glob("*"))
-    plugged = Text(
-        "line {line} is not read: {port} does not exist. Write the one that is plugged in as"
-        " `port`: {ports}",
-        line=line,
-        port=port,
-        ports=there,
-    )
+    gone = Text("line {line} is not read: {port} does not exist", line=line, port=port)
     nothing = Text(
-        "line {line} is not read: {port} does not exist, and no USB adapter is plugged in: plug it"
-        " in",
+        "line {line} is not read: {port} does not exist, and no USB adapter is plugged in",
         line=line,
         port=port,
     )
     return Finding(
         code="port",
         subject=Text("line {bus}", bus=line),
-        what=plugged if there else nothing,
+        what=gone if there else nothing,
         outside=Text("the adapter of line {line} is gone", line=line),
         severity=Severity.LOST,
         cost=Text(
-            "The readings meanwhile are missing. If the port has another name, correct `port`"
+            "The readings meanwhile are missing. Write the port that is plugged in as `port`:"
+            " {ports}",
+            ports=there,
+        )
+        if there
+        else Text(
+            "The readings meanwhile are missing. Plug it in. If the port has another name, correct"
+            " `port`"
         ),
         actor=Actor.INSTALLER,
         cause=f"line {line}",

@@ -72,7 +72,8 @@ def lines(config: Config, held: set[str]) -> Iterator[Finding]:
         port = getattr(link.settings, "port", None)
         if isinstance(host, str) and isinstance(port, int):
             remedy = Text("Check that it is powered and in this network")
-            yield _connection(subject, host, port, remedy, f"line {name}", Severity.LOST)
+            option = f"links.{name}.port"
+            yield _connection(subject, host, port, remedy, f"line {name}", Severity.LOST, option)
 
 
 def uplinks(config: Config, state: Path) -> Iterator[Finding]:
@@ -84,7 +85,10 @@ def uplinks(config: Config, state: Path) -> Iterator[Finding]:
         subject, port = Text("uplink {uplink}", uplink=name), parts.port or PORTS[parts.scheme]
         remedy = Text("Check that the firewall lets TCP {port} out", port=str(port))
         cause = f"uplink {name}"
-        finding = _connection(subject, parts.hostname, port, remedy, cause, Severity.WAITING)
+        option = f"uplinks.{name}.url"
+        finding = _connection(
+            subject, parts.hostname, port, remedy, cause, Severity.WAITING, option
+        )
         yield finding
         # a host that does not answer would take the timeout a second time
         if finding.fine and parts.scheme in TLS:
@@ -116,7 +120,13 @@ def _local_port(subject: Text, address: str, port: int) -> Finding:
 
 
 def _connection(  # noqa: PLR0913, PLR0917 -- what is connected, and how it is described
-    subject: Text, host: str, port: int, remedy: Text, cause: str, severity: Severity
+    subject: Text,
+    host: str,
+    port: int,
+    remedy: Text,
+    cause: str,
+    severity: Severity,
+    option: str,
 ) -> Finding:
     problem = {"code": "connection", "subject": subject, "severity": severity, "cause": cause}
     try:
@@ -136,6 +146,8 @@ def _connection(  # noqa: PLR0913, PLR0917 -- what is connected, and how it is d
     try:
         socket.create_connection((host, port), timeout=CONNECT_TIMEOUT).close()
     except OSError as error:
+        # a host that refuses is there: `ping` would only show that
+        refused = isinstance(error, ConnectionRefusedError)
         return Finding(
             **problem,  # type: ignore[arg-type]
             what=Text(
@@ -143,9 +155,14 @@ def _connection(  # noqa: PLR0913, PLR0917 -- what is connected, and how it is d
                 **values,
                 why=error.strerror or str(error),
             ),
-            cost=remedy,
+            cost=Text(
+                "The host answers, but nothing listens on this port. Start what should listen"
+                " there, or correct the port, then reload"
+            )
+            if refused
+            else remedy,
             actor=Actor.INSTALLER,
-            command=f"ping -c 3 {host}",
+            command=f"sudo gardien config set {option} NEW" if refused else f"ping -c 3 {host}",
         )
     text = Text("{host} ({address}) port {port} accepts connections", **values)
     return fine("connection", subject, text)

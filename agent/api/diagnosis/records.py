@@ -115,6 +115,7 @@ def _meters(
                 place=registry.label(former.place),
             ),
             outside=_others(1),
+            about=device.name,
             command=_exchange(registry, former, device),
         )
     replaced = {device.name for device, _ in exchanged}
@@ -130,12 +131,26 @@ def _meters(
             code="unassigned",
             what=Text("{what}: {names}", what=shared, names=names_of(nowhere)),
             outside=shared,
+            since=_left_since(registry, [one for one in devices if one.name in nowhere], now),
             count=len(nowhere),
             command=several if nowhere[1:] else f"gardien meter assign {nowhere[0]} DWELLING",
         )
     if others := [*reasons.get(Unknown.SERIAL_DIFFERS, ()), *reasons.get(Unknown.OTHER_DEVICE, ())]:
         yield _other_meters(registry, devices, others, common, now, file)
     yield from _crossed(registry, devices, now)
+
+
+def _left_since(registry: Registry, devices: Sequence[Device], now: int) -> str | None:
+    """Since when these meters belong to no dwelling any more; None: one of them never did."""
+    ended: dict[str, int] = {}
+    for former in registry.installations():
+        if former.until is not None and former.until <= now:
+            meter = former.device or serial_key(former.serial or "")
+            ended[meter] = max(former.until, ended.get(meter, 0))
+    ends = [
+        ended.get(device.name) or ended.get(serial_key(device.serial or "")) for device in devices
+    ]
+    return stamp(min(filter(None, ends))) if ends and all(ends) else None
 
 
 def _others(number: int) -> Text:
@@ -268,6 +283,7 @@ def _crossed(registry: Registry, devices: Sequence[Device], now: int) -> Iterato
                         other_place=others_label,
                     ),
                     severity=Severity.NOTE,
+                    about=f"{name} {other}",
                     cost=Text(
                         "Their readings still go to the right dwellings, by the numbers of the"
                         " meters. Nothing must be done; only the names of the devices mislead"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from agent.buffer.upkeep import TRIED_ANEW
-from agent.core.clock import stamp
+from agent.core.clock import NO_TIME_SERVICE, stamp
 from agent.core.errors import StorageFailed
 from agent.core.finding import DOCTOR, Actor, Finding, Severity, as_text
 from agent.core.i18n import N_, Plural, Text
@@ -23,6 +23,7 @@ LONG_OUTAGE = 365
 DISK = "disk"
 """the common cause of everything that a disk does"""
 REPLACE_DISK = N_("If this persists, replace the disk or card: docs/replace.md")
+SET_CLOCK = "sudo timedatectl set-ntp true"
 BUNDLE = "sudo gardien support-bundle --out FILE"
 
 
@@ -57,21 +58,29 @@ def _gateway(answer: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding(
             code="clock",
             subject=Text("clock"),
-            what=Text("readings are kept undated: {why}", why=why),
+            what=Text("readings are kept undated"),
             severity=Severity.WAITING,
-            cost=Text("They are sent once the clock is right; a restart before that loses them"),
+            since=answer.get("clock_since"),
+            cost=Text(
+                "Reason: {why}. They are sent once the clock is right; a restart before that loses"
+                " them",
+                why=why,
+            ),
+            cause="clock",
             actor=Actor.INSTALLER,
-            command="gardien clock",
+            command=SET_CLOCK if why == NO_TIME_SERVICE else "gardien clock",
         )
     if full := answer.get("disk_full"):
         yield disk_full(full)
-    yield from _authority(answer.get("authority") or {})
+    yield from _authority(answer.get("authority") or {}, answer["now"])
     # what a failing disk stops is told by its own findings
     disk_fails = bool(answer.get("storage") and answer["storage"]["faults"])
     yield from _faults(
         fault
         for fault in answer.get("faults", ())
         if not (disk_fails and fault["error"] == StorageFailed.__name__)
+        # without keys no spool can be opened: `no_keys` of machine.py tells it
+        and not (answer.get("gateway", "") is None and fault["component"].startswith("spool "))
     )
     yield from _storage(answer)
     yield from _restored(answer.get("restored"))
@@ -81,6 +90,7 @@ def _gateway(answer: Mapping[str, Any]) -> Iterator[Finding]:
             subject=Text("backup"),
             what=Text("the backup is not up to date: {why}", why=why),
             severity=Severity.LATER,
+            since=answer.get("backup_since"),
             cost=Text("If this gateway is replaced, later records must be entered again"),
             actor=Actor.INSTALLER,
         )
@@ -94,7 +104,7 @@ def _gateway(answer: Mapping[str, Any]) -> Iterator[Finding]:
             severity=Severity.WAITING if ended else Severity.LATER,
             actor=Actor.INSTALLER,
             command="gardien key renew" if certificate["not_after"] else "gardien key enroll",
-            until=certificate["not_after"],
+            **{"since" if ended else "until": certificate["not_after"]},
         )
 
 
@@ -123,15 +133,16 @@ def disk_full(full: Mapping[str, Any]) -> Finding:
     )
 
 
-def _authority(authority: Mapping[str, Any]) -> Iterator[Finding]:
+def _authority(authority: Mapping[str, Any], now: str) -> Iterator[Finding]:
     if authority.get("alarm"):
+        expired = authority["expires"] < now
         yield Finding(
             code="trust",
             subject=Text("trust list"),
             what=as_text(authority["alarm"]),
             severity=Severity.LATER,
             actor=Actor.PLATFORM,
-            until=authority.get("expires"),
+            **{"since" if expired else "until": authority["expires"]},
             command="gardien trust show",
         )
     if number := authority.get("unwritten"):
@@ -272,18 +283,19 @@ def _syndic(syndic: Mapping[str, Any] | None) -> Iterator[Finding]:
     if why := syndic["unreachable"]:
         text = Text("the exports of the syndic's software cannot be fetched")
         here = Text("{what}: {why}", what=text, why=why)
-        yield Finding(**common, what=here, outside=text)
+        yield Finding(**common, what=here, outside=text, about="unreachable")
     if why := syndic["refused"]:
         text = Text("the last export of the syndic's software was refused; none of it was recorded")
         here = Text("{what}: {why}", what=text, why=why)
-        yield Finding(**common, what=here, outside=text)
+        since = syndic["last"]["at"]
+        yield Finding(**common, what=here, outside=text, since=since)
     if number := syndic["waiting"]:
         what: Text = Plural(
             "syndic export: 1 row needs a decision",
             "syndic export: {number} rows need a decision",
             number,
         )
-        yield Finding(**common, what=what, count=number)
+        yield Finding(**common, what=what, count=number, about="waiting")
     if since := syndic["overdue_since"]:
         what = Text("no new export of the syndic's software has arrived")
         yield Finding(**common, what=what, since=since)
@@ -293,15 +305,18 @@ def _restored(restored: Mapping[str, Any] | None) -> Iterator[Finding]:
     """A restored state that may not know yet of later withdrawals."""
     if restored is None:
         return
-    common: dict[str, Any] = {"subject": Text("restored state"), "severity": Severity.WAITING}
+    common: dict[str, Any] = {
+        "code": "restored",
+        "subject": Text("restored state"),
+        "severity": Severity.WAITING,
+        "cause": "restored",
+    }
     if restored["listens"]:
         yield Finding(
             **common,
-            code="restored",
             what=Text(
                 "after the restore nothing is sent until all later signed objects have arrived"
             ),
-            since=restored["made"] or None,
             cost=Text("Readings wait on the disk"),
             command="gardien object all-came",
         )
@@ -315,7 +330,7 @@ def _restored(restored: Mapping[str, Any] | None) -> Iterator[Finding]:
                 -(-uplink["waits"] // 60),
                 uplink=name,
             )
-            yield Finding(**common, code="restored", what=what, cause="restored", uplink=name)
+            yield Finding(**common, what=what, uplink=name)
         elif uplink["unproved"]:
             yield Finding(
                 code="restored-unproved",
@@ -373,6 +388,7 @@ def _link(
             **common | {"cause": f"line {name} disturbed"},
             code="line-disturbed",
             what=_disturbs(name, disturber),
+            about=str(disturber["address"]),
             outside=Text("line {line}: a device disturbs the line", line=name),
             severity=Severity.LATER,
             cost=Text("Check its wiring, termination and address, or disconnect it"),
@@ -538,6 +554,19 @@ def _uplink(
             since=delivery.get("owed_since"),
             cost=_waits(uplink),
             actor=Actor.PLATFORM,
+        )
+    elif since := delivery.get("silent_since"):
+        yield Finding(
+            **common,
+            code="no-answer",
+            what=Text("uplink {uplink}: what was sent has not been answered", uplink=name),
+            severity=Severity.WAITING,
+            since=since,
+            cost=Text(
+                "{waits}. If no answer comes, gardien connects again by itself",
+                waits=_waits(uplink),
+            ),
+            cause=f"uplink {name}",
         )
     if backlog["quarantined"]:
         yield _quarantined(common, name, backlog)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, TypeVar
 
+from agent.core.clock import monotonic
 from agent.core.errors import Refused
 from agent.core.i18n import Text, text_of
 from agent.drivers.bacnet import wire
@@ -45,6 +46,8 @@ _T = TypeVar("_T")
 MANY = 30
 """answers to one Who-Is above which some may be lost, so that each half of the range is asked again
 """
+MOST_WAITS = 20
+"""waits for further answers to one Who-Is; devices that come and go must not make it endless"""
 OBJECTS_AT_ONCE = 40
 MOST_OBJECTS = 20_000
 MOST_DEVICES = 10_000
@@ -97,12 +100,25 @@ class Scan:
         assert self._announced is not None
         before = self._inside(first, last)
         await self.directory.who_is(first, last)
-        await asyncio.sleep(self.wire.timeout / 2)
+        await self._answers()
         now = self._inside(first, last)
         if len(now) > MANY and len(now) > len(before) and first < last:
             middle = min(max(now[len(now) // 2], first), last - 1)
             await self._who_is(first, middle)
             await self._who_is(middle + 1, last)
+
+    async def _answers(self) -> None:
+        """Wait for half a timeout, and on while devices answer that are not known yet."""
+        assert self._announced is not None
+        wait = self.wire.timeout / 2
+        for _ in range(MOST_WAITS):
+            known, began = len(self._announced), monotonic()
+            await asyncio.sleep(wait)
+            # a busy gateway, which wakes late, has perhaps not read the answers that lie there
+            busy = monotonic() - began > wait * 1.5
+            if len(self._announced) == known and not busy:
+                return
+            wait = self.wire.timeout / 6
 
     def _inside(self, first: int, last: int) -> list[int]:
         assert self._announced is not None

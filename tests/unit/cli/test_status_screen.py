@@ -3,9 +3,10 @@
 import pytest
 
 from agent.api.diagnosis import running
-from agent.cli import status
+from agent.cli import doctor, status
 from agent.cli.terminal import broken
-from agent.core.finding import Actor, Finding, worst_first
+from agent.core.clock import NO_TIME_SERVICE
+from agent.core.finding import Actor, Finding, Severity, worst_first
 from agent.core.i18n import Text
 from agent.enrolment.tls import UNKNOWN_ISSUER
 from agent.uplink.base import WRONG_LOGIN
@@ -174,3 +175,44 @@ def test_a_component_that_failed_is_named_in_the_language_of_the_reader(monkeypa
     monkeypatch.setenv("LANGUAGE", "fr")
     shown = "\n".join(screen(monkeypatch, capsys, made))
     assert "! liaison centre : arrêt après une erreur imprévue" in shown
+
+
+@pytest.mark.parametrize(
+    ("problems", "unknown", "last"),
+    [
+        (0, 0, "all fine"),
+        (0, 2, "no problem found, 2 checks have no result (?)"),
+        (1, 0, "1 problem"),
+        (3, 1, "3 problems, 1 check has no result (?)"),
+    ],
+)
+def test_the_last_line_of_the_doctor_says_what_was_not_found_out(problems, unknown, last):
+    assert doctor._outcome(problems, unknown) == last
+
+
+def test_values_wait_only_if_they_wait_longer_than_the_interval_of_sending(monkeypatch, capsys):
+    made = building()
+    made["uplinks"]["recipient-0"]["late"] = False
+    assert "Data waiting?    no" in screen(monkeypatch, capsys, made)
+    made["uplinks"]["recipient-0"]["late"] = True
+    assert "Data waiting?    yes: recipient-0 1,240 values" in "\n".join(
+        screen(monkeypatch, capsys, made)
+    )
+
+
+def test_without_keys_the_spools_are_no_unexpected_error():
+    made = building(faults=1)
+    made["faults"] = [made["faults"][0] | {"component": "spool mine", "error": "Refused"}]
+    assert "fault" in {one.code for one in running.findings(made)}
+    assert "fault" not in {one.code for one in running.findings(made | {"gateway": None})}
+
+
+def test_a_clock_that_no_service_sets_is_one_finding_with_the_command_that_sets_it():
+    undated = running.findings(building() | {"clock_said": NO_TIME_SERVICE})
+    other = Finding(
+        code="clock", subject=Text("clock"), what=Text("no time service sets it"),
+        severity=Severity.LATER, cause="clock",
+    )  # fmt: skip
+    (one,) = worst_first([*undated, other])
+    assert (one.what, one.command) == ("readings are kept undated", running.SET_CLOCK)
+    assert one.also == ("no time service sets it",)

@@ -342,6 +342,42 @@ def test_delivery_forgets_nothing_between_connections():
     assert delivery.alarm(1_360.0) == "the platform is not consuming: no receipt for 6 min"
 
 
+def test_a_far_side_that_takes_nothing_is_silent_since_it_was_first_asked():
+    outbox, uplink, asked = Outbox(batch(1), batch(2)), Uplink(), asyncio.Event()
+
+    async def hangs(batch: SealedBatch) -> None:
+        uplink.sent.append(batch)
+        await asked.wait()
+
+    uplink.send = hangs
+
+    async def scenario() -> None:
+        clock, delivery = Clock("system"), Delivery()
+        job = forward(outbox, uplink, Rhythm(), delivery, clock, random.Random(1))
+        task = asyncio.ensure_future(job)
+        began = clock.now()
+        await asyncio.sleep(10)
+        assert delivery.silent_since(clock.now()) is None
+        await asyncio.sleep(10)
+        assert delivery.silent_since(clock.now()) == pytest.approx(began, abs=1)
+        asked.set()
+        await asyncio.sleep(1)
+        assert delivery.silent_since(clock.now() + 20) is None
+        await end([task])
+        assert delivery.asked_since is None
+
+    virtually(scenario())
+
+
+def test_receipts_that_take_much_longer_than_usual_are_a_silence_too():
+    delivery = Delivery(owed_since=1_000.0)
+    assert delivery.silent_since(1_200.0) is None, "nobody knows yet how long a receipt takes"
+    delivery.receipt_seconds = 2.0
+    assert [delivery.silent_since(at) for at in (1_020.0, 1_040.0)] == [None, 1_000.0]
+    delivery.receipt_seconds = 60.0
+    assert [delivery.silent_since(at) for at in (1_040.0, 1_200.0)] == [None, 1_000.0]
+
+
 class Withdrawing(Outbox):
     """A registry in which something was withdrawn that the first batch holds."""
 

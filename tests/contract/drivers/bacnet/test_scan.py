@@ -146,3 +146,22 @@ def test_more_than_one_answer_can_carry_are_all_found():
 
     found, _ = asyncio.run(attack())
     assert [one.entry["address"] for one in found] == [str(n) for n in range(100, 170)]
+
+
+def test_devices_whose_answers_come_one_after_the_other_are_all_found():
+    """On a slow network the answers to one Who-Is take longer than half a timeout."""
+
+    async def attack():
+        async with net() as on:
+            slow = [
+                await on.add(100 + number, faults=Faults(slow=0.08 * number)) for number in range(7)
+            ]
+            line, found = await on.driver(), []
+            async for step in line.discover(Wish()):
+                found += [step.entry["address"]] if isinstance(step, Found) else []
+                if isinstance(step, Progress) and step.words.startswith("device"):
+                    for one in slow:
+                        one.faults.slow = 0.0
+            return found
+
+    assert asyncio.run(attack()) == [str(100 + number) for number in range(7)]
