@@ -18,7 +18,7 @@ import re
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -67,9 +67,9 @@ class Text(str):
         text.message, text.values = message, kept
         return text
 
-    def in_language(self) -> str:
-        """Return the sentence in the reader's language."""
-        return _(self.message, **self.values)
+    def in_language(self, code: str = "") -> str:
+        """Return the sentence in the reader's language, or in another one."""
+        return _filled(code or language(), self.message, self.values)
 
     def __deepcopy__(self, memo: object) -> Self:
         return self  # it never changes
@@ -111,11 +111,11 @@ class Plural(Text):
         text.message, text.plural = singular, plural
         return text
 
-    def in_language(self) -> str:
-        """Return the sentence in the reader's language."""
-        values = dict(self.values)
-        number: Any = values.pop("number")
-        return n_(self.message, self.plural, number, **values)
+    def in_language(self, code: str = "") -> str:
+        """Return the sentence in the reader's language, or in another one."""
+        code, number = code or language(), cast("float", self.values["number"])
+        message = self.message if _takes_singular(code, number) else self.plural
+        return _filled(code, message, self.values)
 
     def with_values(self, form: Callable[[object], object]) -> Text:
         """Return the same text with each value in another form."""
@@ -200,7 +200,7 @@ def _kept(value: object) -> object:
 def _shown(code: str, value: Any) -> Any:
     """Return a value as it is put into a message of a language."""
     if isinstance(value, Text):
-        return str(value) if code == ENGLISH else value.in_language()
+        return str(value) if code == ENGLISH else value.in_language(code)
     if isinstance(value, list | tuple):
         return ", ".join(str(_shown(code, part)) for part in value)
     if isinstance(value, BaseException):
