@@ -23,7 +23,14 @@ from agent.cli.terminal import (
     when,
     wrapped,
 )
-from agent.core.finding import ACTORS, Finding, Severity, exit_status, worst_first
+from agent.core.finding import (
+    ACTORS,
+    Finding,
+    Severity,
+    component_text,
+    exit_status,
+    worst_first,
+)
 from agent.core.i18n import N_, _, in_language, n_
 from agent.core.quantities import spoken
 
@@ -395,7 +402,7 @@ def _show_fault(fault: dict[str, Any]) -> None:
     typer.echo(
         _(
             "  {component}, since {since}, {retry}: {error}",
-            component=fault["component"],
+            component=component_text(fault["component"]),
             since=when(fault["since"]),
             retry=retry,
             error=fault["words"],

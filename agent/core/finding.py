@@ -61,6 +61,48 @@ def as_text(value: object) -> Text:
     return text if isinstance(text, Text) else Text("{text}", text=str(text))
 
 
+COMPONENTS = {
+    "backup": N_("backup"),
+    "certificate": N_("renewal of the certificate"),
+    "clock": N_("clock"),
+    "clock periods": N_("dating of the readings after the clock was set"),
+    "control": N_("control {name}"),
+    "controls": N_("controls"),
+    "controls left": N_("release of controls that were removed"),
+    "event loop": N_("gardien itself"),
+    "journal pruning": N_("tidying of the journal of orders"),
+    "journal storage": N_("storage of the journal of orders"),
+    "key rotation": N_("change of the keys of the spools"),
+    "line": N_("line {name}"),
+    "local socket": N_("answers to what people type"),
+    "move": N_("move of the uplink {name} to another address"),
+    "poll": N_("reading of the line {name}"),
+    "registers": N_("midnight readings"),
+    "registry log": N_("tidying of the registry"),
+    "reload": N_("reload of the configuration"),
+    "search": N_("search for replaced meters"),
+    "shelf": N_("readings of meters without a place"),
+    "signed objects": N_("signed objects"),
+    "spool": N_("spool of the uplink {name}"),
+    "storage": N_("check of the disk"),
+    "sums": N_("sums for the uplink {name}"),
+    "syndic export": N_("syndic export"),
+    "upkeep": N_("tidying of the spool of the uplink {name}"),
+    "uplink": N_("uplink {name}"),
+    "watchdog": N_("report to systemd that gardien works"),
+    "withdrawals": N_("withdrawals for the uplink {name}"),
+}
+"""what each component does, by its name in the log or the word that its name begins with"""
+
+
+def component_text(component: str) -> Text:
+    """Return the name of a component as people read it."""
+    kind, _, name = component.partition(" ")
+    if whole := COMPONENTS.get(component):
+        return Text(whole)
+    return Text(COMPONENTS[kind], name=name) if kind in COMPONENTS else as_text(component)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """One fact about the gateway that somebody must know."""
