@@ -80,6 +80,7 @@ COMPONENTS = {
     "registers": N_("midnight readings"),
     "registry log": N_("tidying of the registry"),
     "reload": N_("reload of the configuration"),
+    "rows": N_("readings for the uplink {name}"),
     "search": N_("search for replaced meters"),
     "shelf": N_("readings of meters without a place"),
     "signed objects": N_("signed objects"),

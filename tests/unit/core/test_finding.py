@@ -104,7 +104,9 @@ def test_every_component_has_a_name_in_plain_words():
         for folder in ("gateway", "control", "acquisition")
         for path in (TOP / "agent" / folder).rglob("*.py")
     ) + (TOP / "agent/app.py").read_text(encoding="utf-8")
-    started = set(re.findall(r'jobs\.(?:start|open)\(\s*f?"([a-z ]+?)(?: \{|")', source))
+    started = set(
+        re.findall(r'(?:jobs\.(?:start|open)|\.alone)\(\s*f?"([a-z ]+?)(?: \{|")', source)
+    )
     assert started > {"poll", "clock periods", "local socket", "shelf"}
     beside = {*BESIDE_CONTROLS, *jobs_of(None, None), key_rotation.COMPONENT, syndic_export.AUTHOR}
     assert started | beside <= COMPONENTS.keys()
