@@ -469,7 +469,7 @@ async def scan(  # noqa: PLR0913 -- as many wishes
     `first`, `last`: the range of addresses. `expected`: serial numbers that should answer.
     """
     if link not in gateway.lines:
-        known = ", ".join(sorted(gateway.lines)) or "none"
+        known = ", ".join(sorted(gateway.lines)) or Text("none")
         raise Refused(
             'no line "{link}" is configured. Configured lines: {known}', link=link, known=known
         )

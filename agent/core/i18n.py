@@ -451,3 +451,7 @@ def entries(text: str) -> Iterator[tuple[str, str]]:
             quoted = line
         if quoted.startswith('"') and key:
             parts[key].append(str(json.loads(quoted)))
+
+
+EMPTY = Text("")
+"""no text; at the end, where all that makes a text is defined"""
