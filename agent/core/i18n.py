@@ -28,13 +28,20 @@ ENGLISH = "en"
 
 
 def _(message: str, /, **values: object) -> str:
-    """Translate a message into the reader's language, and fill its fields with `values`."""
-    return _filled(language(), message, values)
+    """Translate a message into the reader's language, and fill its fields with `values`.
+
+    In English the result is a `Text`: the daemon runs in English, so that a caller in another
+    language gets what it says as a text that can be translated.
+    """
+    code = language()
+    return Text(message, **values) if code == ENGLISH else _filled(code, message, values)
 
 
 def n_(singular: str, plural: str, number: float, /, **values: object) -> str:
     """Translate the singular or the plural message, and fill its field `number`."""
     code = language()
+    if code == ENGLISH:
+        return Plural(singular, plural, number, **values)
     message = singular if _takes_singular(code, number) else plural
     return _filled(code, message, {"number": number, **values})
 
