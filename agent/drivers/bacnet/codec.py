@@ -660,7 +660,7 @@ def _refused(error_tags: Sequence[Tag]) -> Refusal:
 
 def aborted(code: int) -> Refusal:
     """The reason in an Abort PDU."""
-    return Refusal(reason_text(ABORTS, code))
+    return Refusal(Text(ABORTS[code] if code < len(ABORTS) else N_("abort {code}"), code=code))
 
 
 def chunks(refs: Sequence[Ref], room: int) -> Iterator[tuple[Ref, ...]]:

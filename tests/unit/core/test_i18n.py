@@ -157,6 +157,8 @@ def test_nothing_that_people_read_passes_by_the_catalogue():
     "said",
     [
         'raise Refused(f"no line {name}")',
+        'raise Refused(f"{where}: {why}" if where else why)',
+        'return lost(error)(f"{why}; {own}")',
         'typer.echo(f"{many} rows wait")',
         'typer.echo("nothing waits" if done else _("it waits"))',
         'return _("the disk: {why}", why="it is full" if full else _("no answer"))',
