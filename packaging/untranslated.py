@@ -95,7 +95,7 @@ def _raised(tree: ast.AST, failing: set[str]) -> Iterator[tuple[int, str]]:
             continue
         for first in node.args[:1]:
             for said in (first.body, first.orelse) if isinstance(first, ast.IfExp) else (first,):
-                if isinstance(said, ast.JoinedStr | ast.BinOp) and _plain(said).strip("{}; "):
+                if isinstance(said, ast.JoinedStr | ast.BinOp) and "{}" in _plain(said):
                     yield node.lineno, _plain(said)
 
 
