@@ -157,7 +157,7 @@ def test_nothing_that_people_read_passes_by_the_catalogue():
     "said",
     [
         'raise Refused(f"no line {name}")',
-        'raise Refused(f"{where}: {why}" if where else why)',
+        'raise AgentError(f"{where}: {why}" if where else why)',
         'return lost(error)(f"{why}; {own}")',
         'typer.echo(f"{many} rows wait")',
         'typer.echo("nothing waits" if done else _("it waits"))',
