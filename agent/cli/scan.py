@@ -266,7 +266,9 @@ def read(
 
         typer.echo(_("{device} on {link}", device=answer["device"], link=answer["link"]))
         rows = [
-            (name, in_language(number(one["value"] or "–")), spoken(one["unit"]),
+            # a serial number is a name: its digits are not grouped
+            (name, one["value"] if name == "serial" and one["value"]
+             else in_language(number(one["value"] or "–")), spoken(one["unit"]),
              one["channel"] or "",
              _missing(one) if one["why"] else when(one["at"]) + _note(one))
             for name, one in answer["points"].items()
