@@ -29,6 +29,7 @@ from agent.core.finding import (
     Severity,
     component_text,
     exit_status,
+    to_type,
     worst_first,
 )
 from agent.core.i18n import N_, _, in_language, n_
@@ -235,7 +236,7 @@ def _block(finding: Finding, *, short: bool = False) -> Iterator[str]:
             yield f"    {finding.cost.in_language()}"
         yield from (f"    {text.in_language()}" for text in finding.also)
     if finding.command:
-        yield f"    > {finding.command}"
+        yield f"    > {to_type(finding.command).in_language()}"
 
 
 def _summary(answer: dict[str, Any], *, every: bool) -> Iterator[str]:

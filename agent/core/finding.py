@@ -6,6 +6,7 @@ checks that make them are in `agent/api/diagnosis/` and `agent/config/check.py`.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -104,6 +105,17 @@ def component_text(component: str) -> Text:
     return Text(COMPONENTS[kind], name=name) if kind in COMPONENTS else as_text(component)
 
 
+REPLACED = (N_("DATE"), N_("DWELLING"), N_("FILE"), N_("NAME"), N_("OCCUPANCY"))
+"""words of a command in whose place people type their own"""
+
+
+def to_type(command: str) -> Text:
+    """Return a command with these words in the reader's language."""
+    words = {word: Text(word) for word in REPLACED if "{" not in command}
+    message = re.sub(rf"\b({'|'.join(REPLACED)})\b", r"{\1}", command) if words else command
+    return Text(message, **words)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """One fact about the gateway that somebody must know."""
@@ -158,7 +170,7 @@ class Finding:
         if self.cost:
             text = Text("{what}. {cost}", what=text, cost=self.cost)
         if self.command:
-            text = Text("{what}. Run: {command}", what=text, command=self.command)
+            text = Text("{what}. Run: {command}", what=text, command=to_type(self.command))
         return text
 
     def without_names(self) -> Finding:

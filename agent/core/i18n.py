@@ -232,7 +232,9 @@ class LocalNumber:
             value = int(value) if plain else value
         comma, group = _separators(self._code)
         english = format(value, form)
-        return "".join({",": group, ".": comma}.get(letter, letter) for letter in english)
+        percent = " %" if comma == "," else "%"
+        letters = {",": group, ".": comma, "%": percent}
+        return "".join(letters.get(letter, letter) for letter in english)
 
     def __str__(self) -> str:
         return format(self, "")
