@@ -111,9 +111,9 @@ REPLACED = (N_("DATE"), N_("DWELLING"), N_("FILE"), N_("NAME"), N_("OCCUPANCY"))
 
 def to_type(command: str) -> Text:
     """Return a command with these words in the reader's language."""
-    words = {word: Text(word) for word in REPLACED if "{" not in command}
-    message = re.sub(rf"\b({'|'.join(REPLACED)})\b", r"{\1}", command) if words else command
-    return Text(message, **words)
+    values = {word: Text(word) for word in REPLACED if "{" not in command}
+    message = re.sub(rf"\b({'|'.join(REPLACED)})\b", r"{\1}", command) if values else command
+    return Text(message, **values)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -322,8 +322,8 @@ def _facts_told(
         facts = (
             says[f"fact_{one}"].format(schemes=", ".join(known.schemes)) for one in known.facts
         )
-        told = Text("told besides values: {facts}", facts=", ".join(facts))
-        yield ("known", "", known.recipient, "", "", "", "", told)
+        facts_text = Text("told besides values: {facts}", facts=", ".join(facts))
+        yield ("known", "", known.recipient, "", "", "", "", facts_text)
     for notice in dossier.notices:
         what = ("withheld", "", notice.recipient, notice.channel, notice.step, "", "")
         why = says[f"why_{notice.why}"]

@@ -167,8 +167,8 @@ def status(code: int | None) -> Text:
     """A status byte in words; the manufacturer defines its upper three bits."""
     if code is None:
         return Text("not given")
-    words = [_STATES[code & 0x03], *(text for bit, text in _BITS if code & bit)]
-    parts = [Text(text) for text in words if text]
+    texts = [_STATES[code & 0x03], *(text for bit, text in _BITS if code & bit)]
+    parts = [Text(text) for text in texts if text]
     if code >> 5:
         parts.append(Text("manufacturer's bits {bits}h", bits=f"{code & 0xE0:02X}"))
     return joined(", ", parts) or Text("no error")

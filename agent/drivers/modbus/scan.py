@@ -180,8 +180,8 @@ def found_device(unit: int, fingerprint: Fingerprint, identity: str, other: Spee
         )
     base = UNNAMED.sub("-", _kind(fingerprint.profile)).strip("-")
     name = f"{base}-{UNNAMED.sub('-', fingerprint.serial.lower()).strip('-') or unit}"[:64]
-    told = (Text("unit {unit}", unit=unit), fingerprint.model, identity, fingerprint.serial)
-    about = joined(", ", filter(None, told))
+    known = (Text("unit {unit}", unit=unit), fingerprint.model, identity, fingerprint.serial)
+    about = joined(", ", filter(None, known))
     return Found(name, entry, about, tuple(warnings), fingerprint.serial or None)
 
 
