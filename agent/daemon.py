@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from typing import TYPE_CHECKING
 
 from agent import app, local
+from agent.core.i18n import ENGLISH
 from agent.core.systemd import FORMAT, log_handler, stderr_is_journal
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from agent.gateway.gateway import Gateway
 
 
 def serve(config: Path) -> None:
@@ -23,4 +27,11 @@ def serve(config: Path) -> None:
         format=date + FORMAT,
         datefmt="%Y-%m-%dT%H:%M:%S%z",
     )
-    asyncio.run(app.run(config, local.open_door))
+    asyncio.run(app.run(config, _open_door))
+
+
+async def _open_door(gateway: Gateway, state: Path) -> None:
+    # The file was read in the language of whoever started the agent. From here on, each caller gets
+    # texts, and translates them (agent/core/i18n.py).
+    os.environ["LANGUAGE"] = ENGLISH
+    await local.open_door(gateway, state)

@@ -335,14 +335,18 @@ def account(uid: int) -> str:
         return str(uid)
 
 
-def ask_daemon(
+def ask_daemon(  # noqa: PLR0913, PLR0917 -- the last two have defaults
     state: Path,
     call: str,
     args: dict[str, Any],
     progress: Callable[[dict[str, Any]], None],
     greeting_within: float = GREETING_WITHIN,
+    typed: str = "",
 ) -> dict[str, Any] | None:
-    """Return the daemon's answer; None if no daemon owns the state. Raises Refused as it says."""
+    """Return the daemon's answer; None if no daemon owns the state. Raises Refused as it says.
+
+    `typed`: the command, such as `place.list`: it may make other calls before its own.
+    """
     door = connect(state) or connect(volatile(state))
     if door is None:
         return None
@@ -360,8 +364,6 @@ def ask_daemon(
         from agent.api.roles import NEEDS, NO_ROLE, see_that_it_may  # noqa: PLC0415
 
         if error.text.message == NO_ROLE:  # said before the call was read
-            # a command may make other calls before its own
-            typed = ".".join(sys.argv[1:3])
             see_that_it_may(account(os.getuid()), frozenset(), typed if typed in NEEDS else call)
         raise
     raise Refused(CLOSED)
@@ -424,18 +426,20 @@ def _await_greeting(door: socket.socket, line: Callable[[], bytes], within: floa
     door.settimeout(None)
 
 
-def ask(
+def ask(  # noqa: PLR0913, PLR0917 -- the last one has a default
     config: Path,
     state: Path,
     call: str,
     args: dict[str, Any],
     progress: Callable[[dict[str, Any]], None],
+    typed: str = "",
 ) -> dict[str, Any]:
     """Return the answer of the daemon; if none runs, make the call in this process.
 
-    Raises Refused; ConfigError if this process needs the configuration and it is wrong.
+    `typed`: see `ask_daemon`. Raises Refused; ConfigError if this process needs the configuration
+    and it is wrong.
     """
-    answered = ask_daemon(state, call, args, progress)
+    answered = ask_daemon(state, call, args, progress, typed=typed)
     if answered is not None:
         return answered
     # The lock keeps a daemon from starting while this process writes to the state.

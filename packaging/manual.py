@@ -1,32 +1,71 @@
 """Make the manual page and the completion from the help texts of the command line.
 
-PYTHONPATH=. python3 packaging/manual.py man|completion|receiver
+PYTHONPATH=. python3 packaging/manual.py man|completion [fr]
+PYTHONPATH=. python3 packaging/manual.py receiver
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING
 
 import click
-import typer
 
-from agent.cli import app
+from agent.cli import app, command_line
+from agent.core.i18n import _, language
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-FILES = (
-    ("/etc/gardien/config.yaml", "the configuration: how the building is read"),
-    ("/etc/gardien/credentials/", "secrets, one in each file, for credential:gardien_NAME"),
-    ("/var/lib/gardien/", "keys, registry and waiting readings"),
-    (
-        "/var/lib/gardien-upgrade/",
-        "marks of upgrades, and the lowest permitted version; owned by root",
-    ),
-    ("/run/gardien.sock", "the local socket, for root and accounts with a role"),
-    ("/usr/share/gardien/config.example.yaml", "a sample configuration with all sections"),
-)
+WORDS = {
+    "en": {
+        "manual": "User Commands",
+        "name": "NAME",
+        "what": "the agent on a building's gateway",
+        "synopsis": "SYNOPSIS",
+        "command": "COMMAND",
+        "options": "OPTIONS",
+        "description": "DESCRIPTION",
+        "commands": "COMMANDS",
+        "status": "EXIT STATUS",
+        "statuses": "0: success. 1: refused, or something needs attention. 2: wrong usage.",
+        "files": "FILES",
+        "see": "SEE ALSO",
+        "/etc/gardien/config.yaml": "the configuration: how the building is read",
+        "/etc/gardien/credentials/": "secrets, one in each file, for credential:gardien_NAME",
+        "/var/lib/gardien/": "keys, registry and waiting readings",
+        "/var/lib/gardien-upgrade/": (
+            "marks of upgrades, and the lowest permitted version; owned by root"
+        ),
+        "/run/gardien.sock": "the local socket, for root and accounts with a role",
+        "/usr/share/gardien/config.example.yaml": "a sample configuration with all sections",
+    },
+    "fr": {
+        "manual": "Commandes de l'utilisateur",
+        "name": "NOM",
+        "what": "l'agent de la passerelle d'un immeuble",
+        "synopsis": "SYNOPSIS",
+        "command": "COMMANDE",
+        "options": "OPTIONS",
+        "description": "DESCRIPTION",
+        "commands": "COMMANDES",
+        "status": "CODE DE SORTIE",
+        "statuses": "0 : succès. 1 : refus, ou quelque chose demande votre attention."
+        " 2 : commande mal écrite.",
+        "files": "FICHIERS",
+        "see": "VOIR AUSSI",
+        "/etc/gardien/config.yaml": "la configuration : comment l'immeuble est relevé",
+        "/etc/gardien/credentials/": "les secrets, un par fichier, pour credential:gardien_NOM",
+        "/var/lib/gardien/": "les clés, le registre et les relevés en attente",
+        "/var/lib/gardien-upgrade/": (
+            "les repères des mises à niveau, et la plus ancienne version permise ; appartient à"
+            " root"
+        ),
+        "/run/gardien.sock": "la prise locale, pour root et les comptes qui ont un rôle",
+        "/usr/share/gardien/config.example.yaml": "un exemple de configuration complet",
+    },
+}
 Tree = list[tuple[str, click.Command]]
 
 
@@ -64,27 +103,25 @@ def _options(command: click.Command) -> Iterator[str]:
 
 def man(tree: Tree) -> str:
     """The page, as troff."""
+    says = WORDS[language()]
     lines = [
-        '.TH GARDIEN 1 "" "gardien" "User Commands"',
-        ".SH NAME",
-        "gardien \\- the agent on a building's gateway",
-        ".SH SYNOPSIS",
-        ".B gardien\n.I COMMAND\n[\\fIOPTIONS\\fR]",
-        ".SH DESCRIPTION",
-        roff(app.info.help or ""),
-        ".SH COMMANDS",
+        f'.TH GARDIEN 1 "" "gardien" "{says["manual"]}"',
+        f".SH {says['name']}",
+        f"gardien \\- {says['what']}",
+        f".SH {says['synopsis']}",
+        f".B gardien\n.I {says['command']}\n[\\fI{says['options']}\\fR]",
+        f".SH {says['description']}",
+        roff(_(app.info.help or "")),
+        f".SH {says['commands']}",
     ]
     for words, command in tree:
         lines += [f".SS gardien {roff(words)}"]
         for paragraph in (command.help or "").split("\n\n"):
             lines += [roff(paragraph), ".PP"]
         lines += list(_options(command))
-    lines += [
-        ".SH EXIT STATUS",
-        "0: success. 1: refused, or something needs attention. 2: wrong usage.",
-    ]
-    lines += [".SH FILES", *(f".TP\n.I {roff(path)}\n{roff(use)}" for path, use in FILES)]
-    lines += [".SH SEE ALSO", ".BR gardien\\-upgrade (8),", ".BR journalctl (1)"]
+    lines += [f".SH {says['status']}", roff(says["statuses"]), f".SH {says['files']}"]
+    lines += [f".TP\n.I {roff(path)}\n{roff(use)}" for path, use in says.items() if path[0] == "/"]
+    lines += [f".SH {says['see']}", ".BR gardien\\-upgrade (8),", ".BR journalctl (1)"]
     return "\n".join(lines) + "\n"
 
 
@@ -180,13 +217,14 @@ def main() -> None:
     if sys.argv[1:] == ["receiver"]:
         sys.stdout.write(receiver())
         return
-    root = typer.main.get_command(app)
-    assert isinstance(root, click.Group)
-    tree = list(commands(root))
     forms = {"man": man, "completion": completion}
-    if len(sys.argv) != 2 or sys.argv[1] not in forms:
+    form, *languages = sys.argv[1:] or [""]
+    if form not in forms or languages not in ([], ["fr"]):
         raise SystemExit(__doc__)
-    sys.stdout.write(forms[sys.argv[1]](tree))
+    os.environ["LANGUAGE"] = languages[0] if languages else "en"
+    tree = list(commands(command_line()))
+    sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr] # not that of the builder
+    sys.stdout.write(forms[form](tree))
 
 
 if __name__ == "__main__":

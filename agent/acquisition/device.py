@@ -217,7 +217,7 @@ class DeviceReader:
         if rest := self._rest(device):
             device.rests_until = self.clock.steady() + rest
 
-    def _no_values(self, points: Sequence[Point], why: Why, detail: str) -> list[Sample]:
+    def _no_values(self, points: Sequence[Point], why: Why, detail: Text) -> list[Sample]:
         now = self.clock.now()
         return [Sample(point, now, why=why, detail=detail) for point in points]
 
@@ -255,7 +255,14 @@ class DeviceReader:
             )  # fmt: skip
         device.failures = 0
         device.answered = max(sample.at for sample in samples)
-        device.problem = next((f"{s.point.name}: {s.detail}" for s in samples if s.why), "")
+        device.problem = next(
+            (
+                Text("{point}: {detail}", point=s.point.name, detail=s.detail)
+                for s in samples
+                if s.why
+            ),
+            "",
+        )
 
     def _is_clock_wrong(self, device: Device) -> bool:
         known = self.link.health().get("clocks", {}) if device.points else {}

@@ -18,7 +18,7 @@ from agent.api import registry as registry_api
 from agent.api import trust as trust_api
 from agent.api.diagnosis import edits, machine, records, running
 from agent.api.forms import ending, open_forms
-from agent.api.registry import Caller, author, in_person, passing
+from agent.api.registry import Caller, author, in_person, or_nothing, passing
 from agent.api.roles import INSTALLER, NAMES, Right, holders
 from agent.api.status import moved, own_status
 from agent.config.edit import unlike
@@ -512,7 +512,7 @@ async def scan(  # noqa: PLR0913 -- as many wishes
     `first`, `last`: the range of addresses. `expected`: serial numbers that should answer.
     """
     if link not in gateway.lines:
-        known = ", ".join(sorted(gateway.lines)) or "none"
+        known = ", ".join(sorted(gateway.lines)) or Text("none")
         raise Refused(
             'no line "{link}" is configured. Configured lines: {known}', link=link, known=known
         )
@@ -596,8 +596,8 @@ ALL: Mapping[str, Call] = {
     **backup.CALLS,
     **syndic.CALLS,
     **clock_api.CALLS,
-    "meter.verify": privacy.seen("meter.verify", commission.meter_verify),
-    "meter.load": privacy.seen("meter.load", commission.meter_load),
+    "meter.verify": privacy.seen("meter.verify", or_nothing(commission.meter_verify)),
+    "meter.load": privacy.seen("meter.load", or_nothing(commission.meter_load)),
     **privacy.CALLS,
     **keys.CALLS,
     "key.csr": in_person(keys.csr, "certificate.requested"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from functools import partial
+from functools import partial, wraps
 from inspect import Parameter, Signature, signature
 from math import isfinite
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from agent.acquisition.slots import multiplier
 from agent.api import facts, forms
 from agent.api.roles import EVERY_ROLE, HELD
-from agent.core.errors import Refused
+from agent.core.errors import NotRecorded, Refused
 from agent.core.i18n import N_, Text
 from agent.core.model import ValueKind
 from agent.core.quantities import channels
@@ -213,6 +213,21 @@ def change(call: Callable[..., dict[str, Any]]) -> Call:
         record_serials(gateway.lines, gateway.registry, gateway.clock.now())
         await gateway.objects.registry_changed()
         return answer
+
+    return wrapper
+
+
+def or_nothing(call: Call) -> Call:
+    """Wrap a call so that its refusals say that nothing was recorded."""
+
+    @wraps(call)
+    async def wrapper(gateway: Gateway, caller: Caller, **args: Any) -> dict[str, Any]:
+        try:
+            return await call(gateway, caller, **args)
+        except (NeedsConfirmation, NotRecorded):
+            raise
+        except Refused as error:
+            raise Refused(unrecorded(error.text)) from error
 
     return wrapper
 
@@ -436,7 +451,7 @@ CALLS: Mapping[str, Call] = {
     "consent.give": consent_give,
     "consent.withdraw": with_recipients(facts.consent_withdraw),
     "duty.add": duty_add,
-    "consent.forms": consent_forms,
+    "consent.forms": or_nothing(consent_forms),
     "consent.answers": consent_answers,
     "consent.due": question(forms.due),
 }

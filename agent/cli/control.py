@@ -604,7 +604,7 @@ def dry_run(
         for name, target in answer["targets"].items():
             if "code" in target:
                 refused = _(
-                    "{name} would be refused: {code}: {words}",
+                    "{name} would be refused: {words} ({code})",
                     name=name,
                     code=target["code"],
                     words=target["words"],

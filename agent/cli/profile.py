@@ -9,7 +9,7 @@ import typer
 
 from agent.cli.terminal import DEFAULT_CONFIG, Config, Json, as_json, table
 from agent.core.errors import ConfigError, Refused
-from agent.core.i18n import _, n_
+from agent.core.i18n import N_, _, n_
 
 if TYPE_CHECKING:
     from agent.config.profiles import Profiles
@@ -38,7 +38,7 @@ def list_(config: Config = DEFAULT_CONFIG, json: Json = False) -> None:
         # a profile with mistakes is listed, too: else it would seem to be in another folder
         profile, owner = profiles.take(name), _("yours") if name in profiles.own else ""
         if isinstance(profile, Profile):
-            about = f"{profile.manufacturer} {profile.model}"
+            about = _of(profile)
             rows.append((name, about, profile.driver, str(len(profile.points)), owner))
         else:
             rows.append((name, _("has mistakes: gardien profile check"), "", "", owner))
@@ -84,6 +84,29 @@ def show(
         _show(profile)
 
 
+ANY = (
+    N_("any cold water meter"), N_("any cooling meter"), N_("any electricity meter"),
+    N_("any gas meter"), N_("any heat cost allocator"), N_("any heat and cooling meter"),
+    N_("any heat meter"), N_("any pulse collector, cold water"),
+    N_("any pulse collector, electricity"), N_("any pulse collector, warm water"),
+    N_("any warm water meter"), N_("any any"),
+)  # fmt: skip
+"""the profiles that are of no make"""
+CERTAINTY = (
+    N_("by the standard; each make decides what of it a meter has"),
+    N_("single source, not checked on hardware"), N_("two sources agree, not checked on hardware"),
+    N_("two sources agree on E24, not checked on hardware"),
+    N_("two sources agree on what is read; the failsafe is from memory of a later guide"),
+)  # fmt: skip
+"""how certain the addresses of gardien's own profiles are"""
+
+
+def _of(profile: Profile) -> str:
+    """For which make and model a profile is."""
+    name = f"{profile.manufacturer} {profile.model}"
+    return _(name)
+
+
 def _plain(profile: Profile) -> Any:
     from pydantic import TypeAdapter
 
@@ -95,7 +118,7 @@ def _plain(profile: Profile) -> Any:
 def _show(profile: Profile) -> None:
     from agent.core.quantities import channel_of_quantity
 
-    typer.echo(f"{profile.manufacturer} {profile.model}, {profile.driver}")
+    typer.echo(f"{_of(profile)}, {profile.driver}")
     serial = [("serial", profile.serial)] if profile.serial else []
     rows = [
         (
@@ -109,7 +132,7 @@ def _show(profile: Profile) -> None:
     ]
     table((_("point"), "", _("at"), _("unit"), _("channel")), rows)
     typer.echo(_("source: {source}", source=profile.source))
-    typer.echo(_("certainty: {confidence}", confidence=profile.confidence))
+    typer.echo(_("certainty: {confidence}", confidence=_(profile.confidence)))
     points = dict([*serial, *profile.points.items()])
     unverified = {"": profile.verify, **{name: point.verify for name, point in points.items()}}
     for name, note in unverified.items():

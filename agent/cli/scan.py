@@ -55,9 +55,9 @@ class Ticker:
         """Show a message of a call: `text` stays, any other message is progress."""
         if "text" in progress:
             self.end()
-            typer.echo(progress["text"], err=True)
+            typer.echo(in_language(progress["text"]), err=True)
             return
-        line = f"{progress['done']}/{progress['total']} {progress['words']}"
+        line = f"{progress['done']}/{progress['total']} {in_language(progress['words'])}"
         if sys.stderr.isatty():
             # a line that wraps cannot be overwritten
             typer.echo(f"\r{line[: _width() - 1]}\x1b[K", err=True, nl=False)
@@ -97,7 +97,7 @@ def _lines(devices: Sequence[dict[str, Any]]) -> Iterator[str]:
     from agent.config.edit import readable, written
 
     for device in devices:
-        about = f"  # {device['about']}"
+        about = f"  # {in_language(device['about'])}"
         yield from textwrap.wrap(about, _width(), **WHOLE, subsequent_indent="  #   ")
         text = written(device["name"], device["entry"], "  ").splitlines()
         yield from text if readable(device["entry"]) else (f"  #{line[1:]}" for line in text)
@@ -223,7 +223,7 @@ def scan(
 
 def _show(devices: Sequence[dict[str, Any]], remarks: Sequence[str]) -> None:
     for remark in remarks:
-        typer.echo(f"! {remark}", err=True)
+        typer.echo(f"! {in_language(remark)}", err=True)
     warn(devices)
     new = [one for one in devices if not one["configured"]]
     typer.echo(
@@ -266,7 +266,9 @@ def read(
 
         typer.echo(_("{device} on {link}", device=answer["device"], link=answer["link"]))
         rows = [
-            (name, in_language(number(one["value"] or "–")), spoken(one["unit"]),
+            # a serial number is a name: its digits are not grouped
+            (name, one["value"] if name == "serial" and one["value"]
+             else in_language(number(one["value"] or "–")), spoken(one["unit"]),
              one["channel"] or "",
              _missing(one) if one["why"] else when(one["at"]) + _note(one))
             for name, one in answer["points"].items()
@@ -295,7 +297,7 @@ def read(
 
 def _note(value: dict[str, Any]) -> str:
     """Return a remark on a good value, or an empty text."""
-    return f"; {value['detail']}" if value["detail"] else ""
+    return _("; {note}", note=value["detail"]) if value["detail"] else ""
 
 
 WHY = {

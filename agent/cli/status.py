@@ -23,7 +23,15 @@ from agent.cli.terminal import (
     when,
     wrapped,
 )
-from agent.core.finding import ACTORS, Finding, Severity, exit_status, worst_first
+from agent.core.finding import (
+    ACTORS,
+    Finding,
+    Severity,
+    component_text,
+    exit_status,
+    to_type,
+    worst_first,
+)
 from agent.core.i18n import N_, _, in_language, n_
 from agent.core.quantities import spoken
 
@@ -240,7 +248,7 @@ def _block(finding: Finding, *, short: bool = False) -> Iterator[str]:
             yield f"    {finding.cost.in_language()}"
         yield from (f"    {text.in_language()}" for text in finding.also)
     if finding.command:
-        yield f"    > {finding.command}"
+        yield f"    > {to_type(finding.command).in_language()}"
 
 
 def _summary(answer: dict[str, Any], *, every: bool) -> Iterator[str]:
@@ -418,7 +426,7 @@ def _show_fault(fault: dict[str, Any]) -> None:
     typer.echo(
         _(
             "  {component}, since {since}, {retry}: {error}",
-            component=fault["component"],
+            component=component_text(fault["component"]),
             since=when(fault["since"]),
             retry=retry,
             error=fault["words"],

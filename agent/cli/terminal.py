@@ -87,9 +87,10 @@ def ask(config: Path, state: Path | None, call: str, **args: Any) -> dict[str, A
     from agent.registry.doubts import NeedsConfirmation
 
     folder = state_of(config, state)
+    typed = ".".join(sys.argv[1:3])
     while True:
         try:
-            return read_here(ask_either(config, folder, call, args, _progress))
+            return read_here(ask_either(config, folder, call, args, _progress, typed))
         except NeedsConfirmation as doubtful:
             confirmed_values = _ask_which_is_meant(doubtful)
             if not confirmed_values:
@@ -154,15 +155,43 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], whole: str = ""
     from rich.console import Console
     from rich.table import Table
 
-    width = None if "COLUMNS" in os.environ or os.isatty(1) else 80
-    shown = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for column in columns:
-        # an id that is cut off is of no use
-        shown.add_column(column, overflow="fold", no_wrap=column == whole)
-    for row in rows:
-        shown.add_row(*map(in_language, row))
     # with markup, a label such as [A-3] would be taken for a style and disappear
-    Console(width=width, highlight=False, markup=False).print(shown)
+    console = Console(
+        width=None if "COLUMNS" in os.environ or os.isatty(1) else 80, highlight=False, markup=False
+    )
+    shown = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    lines = [[in_language(cell) for cell in row] for row in rows]
+    widths = _widths(columns, lines, console.width - 3 * len(columns) - 1, whole)
+    for column, width in zip(columns, widths, strict=True):
+        # an id that is cut off is of no use
+        shown.add_column(
+            column, overflow="fold", no_wrap=bool(whole) and column == whole, width=width
+        )
+    for line in lines:
+        shown.add_row(*line)
+    console.print(shown)
+
+
+def _widths(
+    columns: Sequence[str], lines: Sequence[Sequence[str]], room: int, whole: str
+) -> list[int | None]:
+    """The widths with which no word is broken, or only the longest; None for each: all fits."""
+    cells = list(zip(columns, *lines, strict=True))
+    most = [max(map(len, column)) for column in cells]
+    widths = [
+        max(len(word) for cell in column for word in (cell.split() or ("",))) for column in cells
+    ]
+    kept = columns.index(whole) if whole else -1
+    if whole:
+        widths[kept] = most[kept]
+    if sum(most) <= room or room < len(columns) + (widths[kept] if whole else 0):
+        return [None] * len(columns)
+    while sum(widths) > room:  # only the longest words are broken
+        widths[max(range(len(columns)), key=lambda at: (at != kept, widths[at]))] -= 1
+    for _spare in range(room - sum(widths)):  # to the column that needs most lines
+        wanting = max(range(len(columns)), key=lambda at: most[at] / max(1, widths[at]))
+        widths[wanting] += 1
+    return [*widths]
 
 
 def wrapped(sentence: str) -> str:

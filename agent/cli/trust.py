@@ -375,10 +375,10 @@ def _answer_text(answer: dict[str, Any]) -> str:
 
 def _outcome(answer: dict[str, Any]) -> str:
     """Return whether an object was accepted, in words; for a repeated object, the first outcome."""
-    outcome = str(answer["outcome"])
+    outcome, why = str(answer["outcome"]), in_language(answer["outcome"])
     targets = answer.get("targets", {}).values()
     if answer["accepted"]:
-        text = outcome
+        text = why
     elif targets:
         refused = sum("code" in target for target in targets)
         text = _(
@@ -390,10 +390,10 @@ def _outcome(answer: dict[str, Any]) -> str:
         text = _("not accepted: it was revoked before it arrived")
     elif outcome.startswith("waits"):
         text = _(
-            "not accepted yet: it {outcome}. Show what waits: gardien object list", outcome=outcome
+            "not accepted yet: it {outcome}. Show what waits: gardien object list", outcome=why
         )
     else:
-        text = _("not accepted: {outcome}", outcome=outcome)
+        text = _("not accepted: {outcome}", outcome=why)
     return (
         _("arrived before, nothing was changed; then: {text}", text=text)
         if answer.get("again")
@@ -405,11 +405,15 @@ def _target_outcome(target: dict[str, Any]) -> str:
     """Return the outcome of an order at one control."""
     if "code" in target:
         sentences = [in_language(target[one]) for one in ("words", "next") if target.get(one)]
-        refused = _("refused, {code}", code=target["code"])
-        return refused + (f": {'. '.join(sentences)}" if sentences else "")
+        first, *more = sentences or [_("no reason is given")]
+        refused = _("refused: {reason} ({code})", reason=first, code=target["code"])
+        return ". ".join([refused, *more])
     if "begin" in target:
         return _("from {begin} to {end}", begin=when(target["begin"]), end=when(target["end"]))
-    return str(target["state"]).lower()
+    from agent.control.history import ENDS
+
+    state = target["state"]
+    return in_language(ENDS.get(state, Text(state.lower())))
 
 
 @objects.command("check")
@@ -474,7 +478,8 @@ def list_objects(config: Config = DEFAULT_CONFIG, state: State = None, json: Jso
         typer.echo(_("no signed object waits"))
     else:
         rows = [
-            (one["typ"], one["jti"], when(one["since"]), one["why"]) for one in answer["waiting"]
+            (one["typ"], one["jti"], when(one["since"]), in_language(one["why"]))
+            for one in answer["waiting"]
         ]
         table((_("kind"), _("id (jti)"), _("since"), _("reason")), rows)
     # a daemon of an earlier version does not send this member

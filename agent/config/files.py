@@ -26,6 +26,7 @@ from agent.config.problem import (
     dotted,
     explain,
     no_blank,
+    refusal,
 )
 from agent.core import atomic_write
 from agent.core.errors import ConfigError, Refused
@@ -147,7 +148,7 @@ class Files:
             if not self._texts[path].endswith("\n"):
                 line = self._texts[path].count("\n") + 1
                 what = _("the file ends within this line and may be half written: end the line")
-                raise ConfigError(str(Problem(str(path), line, 1, "", what)))
+                raise refusal([Problem(str(path), line, 1, "", what)])
             try:
                 now = _version(path.stat())
             except OSError:
@@ -234,7 +235,7 @@ def _read(path: Path) -> tuple[str, os.stat_result]:
         return written.decode("utf-8-sig"), was
     except UnicodeDecodeError as error:
         place, what = _not_utf8(written, error.start)
-        raise ConfigError(str(Problem(str(path), place.line, place.column, "", what))) from error
+        raise refusal([Problem(str(path), place.line, place.column, "", what)]) from error
 
 
 def _not_utf8(written: bytes, start: int) -> tuple[SourcePosition, str]:

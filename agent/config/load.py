@@ -17,10 +17,9 @@ from agent.config.files import (
     no_files,
     read,
 )
-from agent.config.problem import EXPECTED, Problem, at
+from agent.config.problem import EXPECTED, Problem, at, refusal
 from agent.config.profiles import FOLDER, Profiles
 from agent.config.strictcheck import strictcheck
-from agent.core.errors import ConfigError
 from agent.core.i18n import _
 from agent.core.settings import harmless, shown
 
@@ -61,7 +60,7 @@ def parse(
     result = examine(text, name, include, shelf, strict=strict)
     if isinstance(result, Config):
         return result
-    raise ConfigError("\n".join(str(problem) for problem in result))
+    raise refusal(result)
 
 
 def examine(

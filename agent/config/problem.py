@@ -8,11 +8,12 @@ from itertools import islice
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
-from agent.core.i18n import N_, _, in_language
+from agent.core.errors import ConfigError
+from agent.core.i18n import N_, Text, _, in_language
 from agent.core.settings import BYTES, SECONDS, harmless, shown, written, written_size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from pydantic.fields import FieldInfo
 
@@ -82,8 +83,23 @@ class Problem(NamedTuple):
     """what is wrong, and what to write instead"""
 
     def __str__(self) -> str:
-        where = f"{self.where}: " if self.where else ""
-        return f"{self.path}:{self.line}:{self.column}: {where}{self.what}"
+        return str(self.text)
+
+    @property
+    def text(self) -> Text:
+        """Where it is and what it is, as one line."""
+        where = f"{self.path}:{self.line}:{self.column}: " + (f"{self.where}: " * bool(self.where))
+        return Text("{where}{what}", where=where, what=self.what)
+
+
+FIRST = "problem_1"
+"""the value of a `refusal` that is its first problem"""
+
+
+def refusal(problems: Sequence[Problem]) -> ConfigError:
+    """The error that names all problems, one in each line."""
+    values = {f"problem_{number}": one.text for number, one in enumerate(problems, start=1)}
+    return ConfigError(Text("\n".join(f"{{{name}}}" for name in values), **values))
 
 
 def at(place: SourcePosition, main: str, where: str, what: str) -> Problem:

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 from agent.config.files import Enough, ProblemReport, Tree, YamlUnreadable, read, read_text
 from agent.config.models import ILL_NAMED, NAME, no_unit
-from agent.config.problem import at, did_you_mean, or_list
-from agent.core.errors import ConfigError
+from agent.config.problem import at, did_you_mean, or_list, refusal
 from agent.core.i18n import N_, _, in_language
 from agent.core.model import Point
 from agent.core.quantities import channel_of_quantity, channels, factor, units
@@ -220,4 +219,4 @@ def whole(path: Path) -> Profile:
     result = examined(path)
     if isinstance(result, Profile):
         return result
-    raise ConfigError("\n".join(str(problem) for problem in result))
+    raise refusal(result)

@@ -228,7 +228,7 @@ def _not_begun(what: Text, ended: Outcome | None, group: Sequence[Outcome]) -> T
         return joined("", (what, _evidence(group), Text(", not begun yet")))
     reason = ended.words
     if ended.code:
-        reason = Text("{code}: {reason}", code=ended.code, reason=reason)
+        reason = Text("{reason} ({code})", reason=reason, code=ended.code)
     if ended.state is OrderState.COMPLETED:
         return joined(", ", (what, reason))
     return Text("{what}, {ended}: {why}", what=what, ended=ENDS[ended.state], why=reason)

@@ -28,7 +28,7 @@ from agent.control.model import (
 from agent.control.records import Outcome, Transaction
 from agent.core.clock import stamp
 from agent.core.errors import NotRecorded, StorageFailed
-from agent.core.i18n import Text
+from agent.core.i18n import Text, text_of
 from agent.core.log_fields import LogEvent, fields
 from agent.trust import claims, verify
 from agent.trust.error_codes import Forged, ObjectCode
@@ -91,7 +91,7 @@ class Orders:
                         "in force, and not recorded yet: {error}", error=error
                     ) from error
                 self.refuse(verified)
-                raise Forged(ObjectCode.STORAGE, str(error)) from error
+                raise Forged(ObjectCode.STORAGE, text_of(error)) from error
 
     async def _first(self, verified: Verified, *, ends: bool) -> dict[str, Any] | None:
         """The answer that the same bytes got before; None: they are new, or the disk is silent.
@@ -105,7 +105,7 @@ class Orders:
                 )
         except (StorageFailed, TimeoutError) as error:
             if not ends:
-                raise Forged(ObjectCode.STORAGE, str(error)) from error
+                raise Forged(ObjectCode.STORAGE, text_of(error)) from error
             return None
         return before
 
@@ -117,7 +117,9 @@ class Orders:
             return await self._revoke(verified, content)
         if isinstance(content, claims.Command):
             return await (self._end if content.gives_back else self._order)(verified, content)
-        raise Forged(ObjectCode.TYP, f"the controls take no object of type {verified.typ}")
+        raise Forged(
+            ObjectCode.TYP, Text("the controls take no object of type {typ}", typ=verified.typ)
+        )
 
     # -- grants
 
@@ -125,12 +127,16 @@ class Orders:
         try:
             grant = grant_of(verified, content)
         except ValueError as error:
-            raise Forged(ObjectCode.FORM, str(error)) from error
+            raise Forged(ObjectCode.FORM, text_of(error)) from error
         for asset in grant.assets:
             if not self._covers(verified, asset):
                 detail = f"the `scope` of this key in the trust list does not include {asset}"
                 raise Forged(
-                    ObjectCode.KID, f"the key of {verified.owner} is not for {asset}", detail
+                    ObjectCode.KID,
+                    Text(
+                        "the key of {owner} is not for {asset}", owner=verified.owner, asset=asset
+                    ),
+                    detail,
                 )
         journal = self.controller.journal
         # two issuers may choose the same id: the later grant must not replace the other's
@@ -150,7 +156,11 @@ class Orders:
         copies = [one for id_ in (verified.jti, own) if (one := grants.get(id_))]
         for grant in copies:
             if grant.by == verified.owner and grant.revoked:  # 0: only its key is ignored here
-                reason = f"the grant {verified.jti} was revoked on {stamp(grant.revoked)}"
+                reason = Text(
+                    "the grant {jti} was revoked on {date}",
+                    jti=verified.jti,
+                    date=stamp(grant.revoked),
+                )
                 raise Forged(ObjectCode.REVOKED, reason, reason)
 
     def _covers(self, verified: Verified, asset: str) -> bool:
@@ -161,8 +171,11 @@ class Orders:
         journal = self.controller.journal
         last = journal.versions.get(verified.owner, 0)
         if content.ver <= last:
-            reason = (
-                f"{verified.owner} has issued version {last} already, this one is {content.ver}"
+            reason = Text(
+                "{owner} has issued version {last} already, this one is {ver}",
+                owner=verified.owner,
+                last=last,
+                ver=content.ver,
             )
             raise Forged(ObjectCode.VERSION, reason)
         revoked = verify.revoked_by(verified, content)
@@ -202,7 +215,9 @@ class Orders:
         ):
             raise Forged(
                 ObjectCode.KID,
-                f"{revocation.owner} cannot revoke a grant of {named[0].by}",
+                Text(
+                    "{owner} cannot revoke a grant of {by}", owner=revocation.owner, by=named[0].by
+                ),
                 "a grant may be revoked by its issuer, by another key of that role, or by a root",
             )
 

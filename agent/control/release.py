@@ -166,7 +166,7 @@ class Release(ControlContext):
             )  # fmt: skip
             if no is None:
                 continue
-            reason = Text("{code}: {reason}", code=no, reason=no.reason)
+            reason = Text("{reason} ({code})", reason=no.reason, code=no)
             for record in records:
                 if record.jti == event.order.jti:
                     await self.try_release(record.releasing(OrderState.ABORTED, reason))

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
+from agent.control.history import how_ended
 from agent.control.model import FAILSAFE, SUPPLY, OrderState
+from agent.core.i18n import Text
 from agent.core.quantities import spoken
 from agent.registry.dates import MONTHS, day_written_out, time_written_out
 from agent.registry.page import Page, texts
@@ -156,15 +158,20 @@ class _Wording:
 
     def result(self, order: Mapping[str, Any], *, public: bool = False) -> str:
         """How an order ended, and why. `public`: without the words of the journal."""
-        ended, code = self.text("states", order["state"]), order["code"]
+        ended, code, why = self.text("states", order["state"]), order["code"], order["outcome"]
+        guard = GUARDED.match(why)
+        if isinstance(why, Text) and not public:
+            why = how_ended(why).in_language(self._language)
+        elif code:
+            why = self._texts["codes"].get(code.partition("(")[0], why)
+        elif guard:
+            why = self.text("both", "guard", name=self.guard(guard[1]), why=guard[2])
+        elif public or self._language != "en":  # the words of an earlier version are English
+            why = ""
         if code:
-            reason = self._texts["codes"].get(code.partition("(")[0], order["outcome"])
-            return self.text("both", "refused", ended=ended, reason=reason, code=code)
-        if guard := GUARDED.match(order["outcome"]):
-            return self.text("both", "guard", ended=ended, name=self.guard(guard[1]), why=guard[2])
-        # the journal's own words are English; the state says the essential in both languages
-        more = order["outcome"] if self._language == "en" and not public else ""
-        return f"{ended}: {more}" if more and order["state"] not in AS_PLANNED else ended
+            return self.text("both", "refused", ended=ended, reason=why, code=code)
+        plain = not why or order["state"] in AS_PLANNED
+        return ended if plain else self.text("both", "ended", ended=ended, why=why)
 
     def sentence(self, order: Mapping[str, Any], unit: str) -> str:
         """One order for the people of the building."""

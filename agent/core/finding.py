@@ -6,6 +6,7 @@ checks that make them are in `agent/api/diagnosis/` and `agent/config/check.py`.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -59,6 +60,60 @@ def as_text(value: object) -> Text:
     """Return a text that was made elsewhere, or the text of an error, as it is."""
     text = getattr(value, "text", value)
     return text if isinstance(text, Text) else Text("{text}", text=str(text))
+
+
+COMPONENTS = {
+    "backup": N_("backup"),
+    "certificate": N_("renewal of the certificate"),
+    "clock": N_("clock"),
+    "clock periods": N_("dating of the readings after the clock was set"),
+    "control": N_("control {name}"),
+    "controls": N_("controls"),
+    "controls left": N_("release of controls that were removed"),
+    "event loop": N_("gardien itself"),
+    "journal pruning": N_("tidying of the journal of orders"),
+    "journal storage": N_("storage of the journal of orders"),
+    "key rotation": N_("change of the keys of the spools"),
+    "line": N_("line {name}"),
+    "local socket": N_("answers to what people type"),
+    "move": N_("move of the uplink {name} to another address"),
+    "poll": N_("reading of the line {name}"),
+    "registers": N_("midnight readings"),
+    "registry log": N_("tidying of the registry"),
+    "reload": N_("reload of the configuration"),
+    "rows": N_("readings for the uplink {name}"),
+    "search": N_("search for replaced meters"),
+    "shelf": N_("readings of meters without a place"),
+    "signed objects": N_("signed objects"),
+    "spool": N_("spool of the uplink {name}"),
+    "storage": N_("check of the disk"),
+    "sums": N_("sums for the uplink {name}"),
+    "syndic export": N_("syndic export"),
+    "upkeep": N_("tidying of the spool of the uplink {name}"),
+    "uplink": N_("uplink {name}"),
+    "watchdog": N_("report to systemd that gardien works"),
+    "withdrawals": N_("withdrawals for the uplink {name}"),
+}
+"""what each component does, by its name in the log or the word that its name begins with"""
+
+
+def component_text(component: str) -> Text:
+    """Return the name of a component as people read it."""
+    kind, _, name = component.partition(" ")
+    if whole := COMPONENTS.get(component):
+        return Text(whole)
+    return Text(COMPONENTS[kind], name=name) if kind in COMPONENTS else as_text(component)
+
+
+REPLACED = (N_("DATE"), N_("DWELLING"), N_("FILE"), N_("NAME"), N_("OCCUPANCY"))
+"""words of a command in whose place people type their own"""
+
+
+def to_type(command: str) -> Text:
+    """Return a command with these words in the reader's language."""
+    values = {word: Text(word) for word in REPLACED if "{" not in command}
+    message = re.sub(rf"\b({'|'.join(REPLACED)})\b", r"{\1}", command) if values else command
+    return Text(message, **values)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +172,7 @@ class Finding:
         if self.cost:
             text = Text("{what}. {cost}", what=text, cost=self.cost)
         if self.command:
-            text = Text("{what}. Run: {command}", what=text, command=self.command)
+            text = Text("{what}. Run: {command}", what=text, command=to_type(self.command))
         return text
 
     def without_names(self) -> Finding:

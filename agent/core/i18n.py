@@ -18,7 +18,7 @@ import re
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -28,13 +28,20 @@ ENGLISH = "en"
 
 
 def _(message: str, /, **values: object) -> str:
-    """Translate a message into the reader's language, and fill its fields with `values`."""
-    return _filled(language(), message, values)
+    """Translate a message into the reader's language, and fill its fields with `values`.
+
+    In English the result is a `Text`: the daemon runs in English, so that a caller in another
+    language gets what it says as a text that can be translated.
+    """
+    code = language()
+    return Text(message, **values) if code == ENGLISH else _filled(code, message, values)
 
 
 def n_(singular: str, plural: str, number: float, /, **values: object) -> str:
     """Translate the singular or the plural message, and fill its field `number`."""
     code = language()
+    if code == ENGLISH:
+        return Plural(singular, plural, number, **values)
     message = singular if _takes_singular(code, number) else plural
     return _filled(code, message, {"number": number, **values})
 
@@ -67,9 +74,9 @@ class Text(str):
         text.message, text.values = message, kept
         return text
 
-    def in_language(self) -> str:
-        """Return the sentence in the reader's language."""
-        return _(self.message, **self.values)
+    def in_language(self, code: str = "") -> str:
+        """Return the sentence in the reader's language, or in another one."""
+        return _filled(code or language(), self.message, self.values)
 
     def __deepcopy__(self, memo: object) -> Self:
         return self  # it never changes
@@ -111,11 +118,11 @@ class Plural(Text):
         text.message, text.plural = singular, plural
         return text
 
-    def in_language(self) -> str:
-        """Return the sentence in the reader's language."""
-        values = dict(self.values)
-        number: Any = values.pop("number")
-        return n_(self.message, self.plural, number, **values)
+    def in_language(self, code: str = "") -> str:
+        """Return the sentence in the reader's language, or in another one."""
+        code, number = code or language(), cast("float", self.values["number"])
+        message = self.message if _takes_singular(code, number) else self.plural
+        return _filled(code, message, self.values)
 
     def with_values(self, form: Callable[[object], object]) -> Text:
         """Return the same text with each value in another form."""
@@ -200,7 +207,7 @@ def _kept(value: object) -> object:
 def _shown(code: str, value: Any) -> Any:
     """Return a value as it is put into a message of a language."""
     if isinstance(value, Text):
-        return str(value) if code == ENGLISH else value.in_language()
+        return str(value) if code == ENGLISH else value.in_language(code)
     if isinstance(value, list | tuple):
         return ", ".join(str(_shown(code, part)) for part in value)
     if isinstance(value, BaseException):
@@ -225,7 +232,9 @@ class LocalNumber:
             value = int(value) if plain else value
         comma, group = _separators(self._code)
         english = format(value, form)
-        return "".join({",": group, ".": comma}.get(letter, letter) for letter in english)
+        percent = " %" if comma == "," else "%"
+        letters = {",": group, ".": comma, "%": percent}
+        return "".join(letters.get(letter, letter) for letter in english)
 
     def __str__(self) -> str:
         return format(self, "")
@@ -451,3 +460,7 @@ def entries(text: str) -> Iterator[tuple[str, str]]:
             quoted = line
         if quoted.startswith('"') and key:
             parts[key].append(str(json.loads(quoted)))
+
+
+EMPTY = Text("")
+"""no text; at the end, where all that makes a text is defined"""

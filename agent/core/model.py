@@ -11,6 +11,8 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import NamedTuple
 
+from agent.core.i18n import EMPTY, Text
+
 Value = Decimal | str
 
 
@@ -166,7 +168,7 @@ class Sample:
     value: Value | None = None
     why: Why | None = None
     """SILENT or BAD; None: the value is good"""
-    detail: str = ""
+    detail: Text = EMPTY
     """for people: such as "illegal data address", or a remark on a good value"""
     quality: str = Quality.RAW
     """of a good value, after agent/acquisition/values.py"""

@@ -138,6 +138,8 @@ def shown(value: object) -> str:
 
 def harmless(text: str) -> str:
     """Escape control characters, line ends and all else that cannot be printed."""
+    if text.isprintable():
+        return text  # as it is: it may be a text that its reader translates
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 

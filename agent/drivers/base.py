@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from decimal import Decimal
 
+    from agent.core.i18n import Text
     from agent.core.model import Point, Sample, Value
     from agent.drivers.line_disturbance import Turn
 
@@ -136,7 +137,7 @@ class Progress:
 
     done: int
     total: int
-    words: str
+    words: Text
     stays: bool = False
     """the sentence is also a result: it is kept after the search, such as a missing meter"""
 
@@ -149,9 +150,9 @@ class Found:
     """a name for it that fits the configuration, such as `mbus-45123456`"""
     entry: Mapping[str, Any]
     """the entry under that name in `devices:`, without `link:`; plain data, in print order"""
-    about: str
+    about: Text
     """for people: maker, model, medium, index"""
-    warnings: tuple[str, ...] = field(default=())
+    warnings: tuple[Text, ...] = field(default=())
     """what a person must check: two devices on one address, an unknown profile"""
     number: str | None = None
     """serial number; None: the device does not give one"""

@@ -26,7 +26,7 @@ from urllib3.util import SKIP_HEADER
 
 from agent.core.clock import monotonic, seconds
 from agent.core.errors import UplinkLost
-from agent.core.i18n import Text
+from agent.core.i18n import Text, joined
 from agent.enrolment.tls import explain, lost
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class HttpClient:
         for cause in _causes(error):
             if isinstance(cause, OSError) and not isinstance(cause, requests.RequestException):
                 reason = explain(cause, self._server, seconds())
-                return lost(cause)(f"{reason}; {self._own}" if self._own else reason)
+                return lost(cause)(joined("; ", filter(None, (reason, self._own))))
         return UplinkLost("{server}: the connection was lost", server=self._server)
 
 

@@ -83,7 +83,7 @@ def doubt(credential: Path | None, gateway: str, now: float) -> str:
     return untimely(certificate, now)
 
 
-def explain(error: BaseException, host: str, now: float) -> str:
+def explain(error: BaseException, host: str, now: float) -> Text:
     """Why TLS with a host failed; `now`: wall clock."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return Text(
@@ -96,10 +96,10 @@ def explain(error: BaseException, host: str, now: float) -> str:
     perhaps = (
         Text("; does it speak TLS on this port?") if isinstance(error, ConnectionResetError) else ""
     )
-    return f"{host}: {_reason(error)}{perhaps}"
+    return Text("{host}: {reason}{perhaps}", host=host, reason=_reason(error), perhaps=perhaps)
 
 
-def refusal(reason: str, host: str) -> str:
+def refusal(reason: str, host: str) -> Text:
     """The meaning of a host's alert, from OpenSSL's text for it."""
     name = _openssl_name(reason)
     for alert, explanation in ALERTS.items():
@@ -107,7 +107,7 @@ def refusal(reason: str, host: str) -> str:
             return (
                 Text("{host} refuses us: {explanation}", host=host, explanation=explanation)
                 if refuses(reason)
-                else f"{host}: {explanation}"
+                else Text("{host}: {reason}", host=host, reason=Text(explanation))
             )
     return Text("{host}: TLS failed: {reason}", host=host, reason=reason)
 

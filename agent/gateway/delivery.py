@@ -28,7 +28,7 @@ from agent.config.estimates import affordable
 from agent.core.clock import monotonic, stamp
 from agent.core.errors import CertificateRefused, NotRecorded, NotStored, Refused, UplinkLost
 from agent.core.finding import Finding, worst_first
-from agent.core.i18n import text_of
+from agent.core.i18n import Text, text_of
 from agent.core.log_fields import LogEvent, fields
 from agent.core.tasks import ConnectionFields, keep_open, together
 from agent.enrolment import calls, credential
@@ -621,7 +621,7 @@ def recipient_named(recipients: Recipients, recipient_name: str) -> Recipient:
     for recipient in recipients.values():
         if recipient.settings.recipient == recipient_name:
             return recipient
-    raise impossible(f"this gateway sends nothing to {recipient_name}")
+    raise impossible(Text("this gateway sends nothing to {recipient}", recipient=recipient_name))
 
 
 def must_be_its_own(known: Recipients, verified: Verified) -> None:
@@ -638,14 +638,17 @@ def must_be_its_own(known: Recipients, verified: Verified) -> None:
         return
     unnamed = verified.owner not in recipients
     if not (unnamed and (verified.via == recipient.name or len(recipients) == 1)):
-        reason = (
-            f"only {recipient_name} may request what is sent to {recipient_name}: over its own"
-            " uplink, or with a key that the trust list has under that name"
+        reason = Text(
+            "only {recipient} may request what is sent to {recipient}: over its own uplink, or with"
+            " a key that the trust list has under that name",
+            recipient=recipient_name,
         )
-        raise Forged(ObjectCode.KID, f"{verified.owner}: {reason}", reason)
+        raise Forged(
+            ObjectCode.KID, Text("{owner}: {reason}", owner=verified.owner, reason=reason), reason
+        )
 
 
-def impossible(reason: str) -> Forged:
+def impossible(reason: Text) -> Forged:
     """An E_REQUEST error with a reason that its sender may see."""
     return Forged(ObjectCode.REQUEST, reason, reason)
 
@@ -657,7 +660,9 @@ async def _resend(recipient: Recipient, request: Request, now: float) -> str:
         or request.to is None
         or request.from_ > request.to
     ):
-        raise impossible("a resend needs `epoch`, `from` and `to`, and `from` must not exceed `to`")
+        raise impossible(
+            Text("a resend needs `epoch`, `from` and `to`, and `from` must not exceed `to`")
+        )
     try:
         number = await _ask_again(recipient, (request.epoch, request.from_, request.to, now))
     except LookupError as error:

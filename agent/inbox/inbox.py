@@ -15,13 +15,15 @@ import sqlite3
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from agent.buffer.database import Damaged
 from agent.core.clock import ClockTrust, stamp
 from agent.core.errors import NotRecorded, NotYet, Refused, SpoolFull
+from agent.core.i18n import N_, Text, text_of
 from agent.core.log_fields import LogEvent, fields
-from agent.inbox.registry_adapter import contradiction
+from agent.inbox.registry_adapter import RECORDED_BEFORE, contradiction
 from agent.trust import claims, store, trust_list
 from agent.trust.claims import REVOKES, ROOT
 from agent.trust.error_codes import Forged, ObjectCode
@@ -70,6 +72,7 @@ AHEAD = 120.0
 """seconds by which the signer's clock may be ahead of ours"""
 ORDER = "dr-command+jwt"
 BY_HAND = "hand"
+WAITS = N_("waits: {why}")
 """way of an object that a person submits"""
 NO_ROOM = {
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM,
@@ -276,7 +279,7 @@ class Inbox:
             before = store.is_set_aside(self.trust_store.db, sha256)
             # a transport would bring it again and again; a person knows when the error is corrected
             if before and via != BY_HAND:
-                raise Forged(ObjectCode.INTERNAL, "it was set aside when it first arrived")
+                raise Forged(ObjectCode.INTERNAL, Text("it was set aside when it first arrived"))
             # only a trust list is JSON; all other objects are compact JWS
             if raw.lstrip()[:1] == b"{":
                 answer = self.renew_trust(raw)
@@ -290,7 +293,7 @@ class Inbox:
             raise
         # after its subclasses above, whose senders must react otherwise
         except Refused as error:
-            raise Forged(ObjectCode.REQUEST, str(error)) from error
+            raise Forged(ObjectCode.REQUEST, text_of(error)) from error
         except Exception as error:
             if store_is_broken(error):
                 raise
@@ -306,7 +309,9 @@ class Inbox:
                 ),
             )
             self._set_aside(raw, via, error, sha256)
-            raise Forged(ObjectCode.INTERNAL, f"{type(error).__name__}: {error}"[:300]) from error
+            raise Forged(
+                ObjectCode.INTERNAL, Text(f"{type(error).__name__}: {error}"[:300])
+            ) from error
         return answer
 
     def _set_aside(self, raw: bytes, via: str, error: Exception, sha256: str) -> None:
@@ -326,7 +331,7 @@ class Inbox:
                 return self._wait_for_the_clock(raw, via)
             raise
         if (why := self.failing()) and _grants_right(verified.model):
-            raise Forged(ObjectCode.STORAGE, why)
+            raise Forged(ObjectCode.STORAGE, Text(why))
         # before the replay check: these handlers store the used ids in their own transaction
         if verified.typ in self.handlers and verified.typ != REVOKES:
             answer = await self.handlers[verified.typ](verified)
@@ -353,7 +358,8 @@ class Inbox:
                 return self._record(verified, via)
             case _:
                 raise Forged(
-                    ObjectCode.TYP, f"this gateway accepts no {verified.typ}: is it configured?"
+                    ObjectCode.TYP,
+                    Text("this gateway accepts no {typ}: is it configured?", typ=verified.typ),
                 )
         return self._finish(verified, via, outcome)
 
@@ -380,15 +386,15 @@ class Inbox:
             self.trust_store.must_be_newer(verified, verified.model.ver)
         try:
             if self.registry_adapter.known(verified):
-                outcome = self.registry_adapter.since(verified, now) or "recorded before"
+                outcome = self.registry_adapter.since(verified, now) or RECORDED_BEFORE
             else:
                 outcome = self.registry_adapter.record(verified, now)
         except NotYet as error:
             named = (verified.typ, verified.jti)
             came = (via, verified.raw)
-            if self.trust_store.wait(verified.sha256, named, came, str(error), now):
+            if self.trust_store.wait(verified.sha256, named, came, error.text, now):
                 self.audit("object.waits", _ids(verified, via))
-            return _answer(verified, f"waits: {error}")
+            return _answer(verified, Text(WAITS, why=error))
         except NotRecorded:
             raise
         except Refused as error:
@@ -444,10 +450,15 @@ class Inbox:
         trust_list.admit(new, self.trust_store.trust, self.least, now if trusted else None)
         if trusted and new.made > now + AHEAD:
             raise Forged(
-                ObjectCode.NOT_YET, f"it was made on {stamp(new.made)}, and it is {stamp(now)}"
+                ObjectCode.NOT_YET,
+                Text(
+                    "it was made on {made}, and it is {now}",
+                    made=stamp(new.made),
+                    now=stamp(now),
+                ),
             )
         if self.trust_store.trust is None and not trust_list.pinned(new, self.pinned):
-            reason = "it names roots that the configuration does not name"
+            reason = Text("it names roots that the configuration does not name")
             raise Forged(ObjectCode.KID, reason, reason)
 
     def renew_trust(self, raw: bytes, confirmed: str | None = None) -> dict[str, Any]:
@@ -457,12 +468,16 @@ class Inbox:
         sha256. Raises Forged.
         """
         new, current = trust_list.read(raw), self.trust_store.trust
-        answer = {"typ": trust_list.TYP, "ver": new.ver, "outcome": "the trust list is in force"}
+        answer = {
+            "typ": trust_list.TYP,
+            "ver": new.ver,
+            "outcome": Text("the trust list is in force"),
+        }
         if current is not None and new.sha256 == current.sha256:
             return answer | {"again": True}
         self.consider(new)
         if current is None and confirmed != new.sha256:
-            reason = (
+            reason = Text(
                 "there is no trust list here yet, and only a person at the gateway can accept the"
                 " first one: gardien trust accept FILE"
             )
@@ -511,10 +526,10 @@ class Inbox:
 
     def _wait_for_the_clock(self, raw: bytes, via: str) -> dict[str, Any]:
         """Store a validly signed fact until the clock is trusted."""
-        compact, why = parse_jws(raw), "the clock is not trusted yet"
+        compact, why = parse_jws(raw), Text("the clock is not trusted yet")
         named = (compact.typ, str(compact.claims["jti"]))
         self.trust_store.wait(compact.sha256, named, (via, raw), why, self.clock.now())
-        return {"typ": named[0], "jti": named[1], "outcome": f"waits: {why}"}
+        return {"typ": named[0], "jti": named[1], "outcome": Text(WAITS, why=why)}
 
     def _refused(self, raw: bytes, via: str, error: Forged) -> None:
         """Record a refusal and report it to the sender; in a flood only the first are reported."""
@@ -595,12 +610,13 @@ class Inbox:
             return ""
         left = current.expires - self.clock.now()
         if left < 0:
-            return (
+            return Text(
                 "the trust list has expired, so no new order, grant or uplink move is accepted:"
                 " have it renewed"
             )
         if left < trust_list.ALARM:
-            return f"the trust list expires in {int(left // 86_400)} days: have it renewed"
+            days = timedelta(days=left // 86_400)
+            return Text("the trust list expires in {days}: have it renewed", days=days)
         return ""
 
 
@@ -610,9 +626,9 @@ def _may_revoke(verified: Verified, kid: str, members: Mapping[str, Member]) -> 
     if member is None or may_end(verified.owner, verified.role, member.name, member.role):
         return
     if member.role == ROOT:
-        reason = "a root key can only be changed by a new trust list"
+        reason = Text("a root key can only be changed by a new trust list")
         raise Forged(ObjectCode.KID, reason, reason)
-    reason = f"{verified.owner} may not revoke a key of {member.name}"
+    reason = Text("{owner} may not revoke a key of {name}", owner=verified.owner, name=member.name)
     raise Forged(ObjectCode.KID, reason, NOT_THEIRS)
 
 

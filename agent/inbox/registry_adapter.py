@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.core.clock import stamp
 from agent.core.errors import NotRecorded, Refused
+from agent.core.i18n import N_, Plural, Text, text_of
 from agent.registry import parsers
 from agent.registry.dates import MONTH, day_of_the_year, sane
 from agent.registry.index import Unknowing
@@ -43,6 +44,7 @@ MOST_PLACES, MOST_NAMES = 60_000, 120_000
 """limits for the registry after a map is recorded"""
 COLUMNS = ["place_id", "type", "parent", "label", "scheme", "value", "valid_from", "valid_to"]
 COLLECTOR = "consent_collector"
+RECORDED_BEFORE = Text("recorded before")
 """role that may withdraw only consents it has collected; a building manager may withdraw any"""
 
 
@@ -174,7 +176,9 @@ class RegistryAdapter:
             case claims.PlaceMap():
                 return self._map(model, (who, source, now))
             case _:
-                raise Forged(ObjectCode.TYP, f"{verified.typ} is not a fact for the registry")
+                raise Forged(
+                    ObjectCode.TYP, Text("{typ} is not a fact for the registry", typ=verified.typ)
+                )
 
     def known(self, verified: Verified) -> bool:
         """Whether the registry has the fact already, although its `jti` is not stored.
@@ -183,7 +187,7 @@ class RegistryAdapter:
         might undo a later correction. Raises NotRecorded if it is not on the disk yet.
         """
         if self.registry.recorded(verified.owner, f"{verified.typ} {verified.jti}"):
-            self._must_be_on_disk("recorded before")
+            self._must_be_on_disk(RECORDED_BEFORE)
             return True
         model = verified.model
         if isinstance(model, claims.ConsentClaims | claims.DutyClaims) and model.status == "given":
@@ -205,7 +209,11 @@ class RegistryAdapter:
             id_ = self._id(model.jti, verified.owner)
             consent = next((one for one in self.registry.consents() if one.id == id_), None)
             if consent is not None and consent.withdrawn is not None:
-                reason = f"the consent {model.jti} was withdrawn on {stamp(consent.withdrawn)}"
+                reason = Text(
+                    "the consent {jti} was withdrawn on {date}",
+                    jti=model.jti,
+                    date=stamp(consent.withdrawn),
+                )
                 remedy = (
                     "If the occupants agree again, sign a new consent with a new `jti` and the last"
                     " of `marks` in `after`."
@@ -214,8 +222,9 @@ class RegistryAdapter:
                 ids = [one.id for one in marks]
                 raise Forged(ObjectCode.REVOKED, reason, reason, remedy, marks=ids)
             if consent is not None and consent.replaced is not None:
-                return f"replaced by {number_of(consent.replaced)} on {stamp(consent.until)}"
-            return f"ended on {stamp(consent.until)}" if consent and consent.until <= now else ""
+                by, on = number_of(consent.replaced), stamp(consent.until)
+                return Text("replaced by {consent} on {day}", consent=by, day=on)
+            return _ended(consent.until, now) if consent else ""
         if isinstance(model, claims.DutyClaims) and model.status == "given":
             id_ = self._id(model.jti, verified.owner)
             ends = [one.until for one in self.registry.duties() if one.id == id_]
@@ -223,7 +232,7 @@ class RegistryAdapter:
             ends = [one.until for one in self.registry.occupancies() if one.id == model.occ]
         else:
             return ""
-        return f"ended on {stamp(ends[0])}" if ends and ends[0] and ends[0] <= now else ""
+        return _ended(ends[0], now) if ends and ends[0] else ""
 
     def _id(self, number: str, issuer: str) -> str:
         """The id of an issuer's consent or duty here (agent/trust/claims.py)."""
@@ -263,13 +272,19 @@ class RegistryAdapter:
         home = next((one for one in self.registry.occupancies() if one.id == refusal.sub), None)
         if home is not None and home.place != refusal.place:
             reason = "`place` is not the place of the occupancy that `sub` names"
-            raise Forged(ObjectCode.REGISTRY, f"{refusal.jti}: {reason}", reason)
+            raise Forged(
+                ObjectCode.REGISTRY, Text("{jti}: {reason}", jti=refusal.jti, reason=reason), reason
+            )
         assert refusal.recipients is not None
         row = NewWithdrawal(
             occupancy=refusal.sub, recipient=refusal.recipients[0], number=refusal.jti, refused=True
         )
         ended = self.registry.withdraw([row], *by)
-        return f"refused: {len(ended)} consents end" if ended else "refused: nothing may leave"
+        if ended:
+            return Plural(
+                "refused: {number} consent ends", "refused: {number} consents end", len(ended)
+            )
+        return Text("refused: nothing may leave")
 
     def _consent(self, consent: claims.ConsentClaims, by: tuple[str, str, float]) -> str:
         if consent.status == "refused":
@@ -277,7 +292,11 @@ class RegistryAdapter:
         assert consent.given_at is not None
         if consent.given_at > by[2] + parsers.CLOCKS_DIFFER:
             given, now = stamp(consent.given_at), stamp(by[2])
-            reason = f"`given_at` is {given}, but it is {now} here: give the time of the signature"
+            reason = Text(
+                "`given_at` is {given}, but it is {now} here: give the time of the signature",
+                given=given,
+                now=now,
+            )
             raise Forged(ObjectCode.NOT_YET, reason)
         assert consent.data is not None
         assert consent.recipients is not None
@@ -299,7 +318,7 @@ class RegistryAdapter:
             replaces=consent.prev and self._id(consent.prev, by[0]),
         )
         self.registry.consent([row], *by, self.policy)
-        return "consent recorded"
+        return Text("consent recorded")
 
     def _occupancy(self, occupancy: claims.OccupancyClaims, by: tuple[str, str, float]) -> str:
         row = NewOccupancy(
@@ -321,7 +340,7 @@ class RegistryAdapter:
         if duty.status == "ended":
             ended_duty = self._id(duty.prev, by[0]) if duty.prev else duty.reference
             self.registry.end_duty(ended_duty, _at(duty.to), *by)
-            return "ended"
+            return Text("ended")
         row = NewDuty(
             recipient=duty.recipient,
             reference=duty.reference,
@@ -332,7 +351,7 @@ class RegistryAdapter:
             id=self._id(duty.jti, by[0]),
         )
         self.registry.oblige([row], *by)
-        return "duty recorded"
+        return Text("duty recorded")
 
     def preview(self, verified: Verified, now: float) -> dict[str, Any]:
         """What a place map would change; nothing is recorded.
@@ -359,22 +378,31 @@ class RegistryAdapter:
     def _map(self, model: claims.PlaceMap, by: tuple[str, str, float]) -> str:
         place_map = self._read(model)
         self._add(place_map, by)
-        return f"{len(place_map.places)} places are new, {len(place_map.names)} names are known"
+        return Text(
+            "{places} places are new, {names} names are known",
+            places=len(place_map.places),
+            names=len(place_map.names),
+        )
 
     def _read(self, model: claims.PlaceMap) -> NewMap:
         """Read a map. Raises Refused if the registry would exceed its limits with it."""
         places = {place.id for place in self.registry.places()}
         place_map = read_map(model.csv, model.jti, places)
         for what, many, most in (
-            ("places", len(places) + len(place_map.places), self.most_places),
+            (N_("places"), len(places) + len(place_map.places), self.most_places),
             (
-                "names of places",
+                N_("names of places"),
                 len(self.registry.aliases()) + len(place_map.names),
                 self.most_names,
             ),
         ):
             if many > most:
-                reason = f"with this map there would be {many:,} {what}; {most:,} are allowed"
+                reason = Text(
+                    "with this map there would be {many:,} {what}; {most:,} are allowed",
+                    many=many,
+                    what=Text(what),
+                    most=most,
+                )
                 raise Forged(
                     ObjectCode.REGISTRY, reason, reason, "Leave out places of other buildings."
                 )
@@ -385,6 +413,10 @@ class RegistryAdapter:
             self.registry.add_places(place_map.places, *by, lots=place_map.names, preview=preview)
         elif place_map.names:
             self.registry.name(place_map.names, *by, preview=preview)
+
+
+def _ended(until: float, now: float) -> str:
+    return Text("ended on {day}", day=stamp(until)) if until <= now else ""
 
 
 def _of_others(withdrawal: claims.ConsentClaims, consent: Consent) -> Forged:
@@ -399,7 +431,12 @@ def _of_others(withdrawal: claims.ConsentClaims, consent: Consent) -> Forged:
     verb = "differs" if len(differs) == 1 else "differ"
     wrong = f"{' and '.join(differs)} {verb} from the consent that `prev` names"
     remedy = "Take `sub`, `place` and `prev` from one consent and sign it again with a new `jti`."
-    return Forged(ObjectCode.REGISTRY, f"{withdrawal.prev}: {wrong}", wrong, remedy)
+    return Forged(
+        ObjectCode.REGISTRY,
+        Text("{prev}: {wrong}", prev=withdrawal.prev, wrong=wrong),
+        wrong,
+        remedy,
+    )
 
 
 def _at(text: str | None) -> int | None:
@@ -414,16 +451,16 @@ def contradiction(error: Refused, verified: Verified, policy: Policy) -> Forged:
     if isinstance(error, Forged):
         return error
     if isinstance(error, Unknowing):
-        return Forged(ObjectCode.AFTER, str(error), marks=[one.id for one in error.marks])
-    fault = own_fault(verified, policy)
+        return Forged(ObjectCode.AFTER, error.text, marks=[one.id for one in error.marks])
+    fault: str = own_fault(verified, policy)
     for ours, claim in AS_CLAIMS.items():
         fault = f"{claim}{fault.removeprefix(ours)}" if fault.startswith(ours) else fault
     if fault:
-        return Forged(ObjectCode.REGISTRY, str(error), fault, REMEDIES[ObjectCode.FORM])
-    return Forged(ObjectCode.REGISTRY, str(error), CONTRADICTS[verified.typ])
+        return Forged(ObjectCode.REGISTRY, error.text, fault, REMEDIES[ObjectCode.FORM])
+    return Forged(ObjectCode.REGISTRY, error.text, CONTRADICTS[verified.typ])
 
 
-def own_fault(verified: Verified, policy: Policy) -> str:
+def own_fault(verified: Verified, policy: Policy) -> Text:
     """A fault of an object that does not depend on recorded facts; empty: none."""
     model = verified.model
     try:
@@ -452,5 +489,5 @@ def own_fault(verified: Verified, policy: Policy) -> str:
             case claims.PlaceMap():
                 read_map(model.csv, model.jti, ())
     except (Refused, ValueError) as error:
-        return str(error)
-    return ""
+        return text_of(error)
+    return Text("")

@@ -755,7 +755,8 @@ def _consents(
                 form=shown(form.id), to=to, label=before.places[form.place].label,
                 marks=joined("; ", map(sentence, lacks)),
             )  # fmt: skip
-            without_effect.append(Unknowing(f"{row.where}: {reason}", lacks))
+            refusal = Text("{where}: {reason}", where=row.where, reason=reason)
+            without_effect.append(Unknowing(refusal, lacks))
     for box in agreed:
         if knows[box.recipient]:
             continue

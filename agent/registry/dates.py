@@ -24,9 +24,11 @@ FIRST, LAST = 946_684_800, 4_102_444_800
 """2000 and 2100: a year outside this range is a typing error"""
 CIVIL = re.compile(r"([0-9]{4})-([0-9]{1,2})-([0-9]{1,2})")
 STAMP = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
-FRENCH = re.compile(r"([0-9]{1,2})([/.-])([0-9]{1,2})\2([0-9]{4})")
-SPOKEN = re.compile(r"([0-9]{1,2})(?:er|st|nd|rd|th)?[ -]([^\W\d_]{3,9})\.?[ -]([0-9]{4})")
-"""12 mai 2026, 1er mars 2026, 12-sept.-2026"""
+FRENCH = re.compile(r"([0-9]{1,2})([/.-])([0-9]{1,2})\2([0-9]{4}|[0-9]{2})")
+SPOKEN = re.compile(r"([0-9]{1,2})(?:er|st|nd|rd|th)?[ -]([^\W\d_]{3,9})\.?[ -]([0-9]{4}|[0-9]{2})")
+"""12 mai 2026, 1er mars 2026, 12-sept.-26"""
+THIS_CENTURY = 50
+"""years of two digits below it can only be 20…: what is recorded here is from 2000 or later"""
 MONTHS = {
     "fr": ("janvier", "février", "mars", "avril", "mai", "juin", "juillet", "août", "septembre",
            "octobre", "novembre", "décembre"),
@@ -59,16 +61,16 @@ def _bare(name: str) -> str:
 
 
 def moment(text: str, zone: str | None = None) -> int:
-    """Read `2026-07-12T00:00+02:00`, or `2026-07-12`, `12/07/2026` or `12 juillet 2026` as midnight
-    in the building's time zone. Raises ValueError with a message for people.
+    """Read `2026-07-12T00:00+02:00`, or `2026-07-12`, `12/07/2026`, `12/07/26` or `12 juillet 2026`
+    as midnight in the building's time zone. Raises ValueError with a message for people.
     """
     written = " ".join(text.split())
     if day := CIVIL.fullmatch(written):
         read = _civil(text, int(day[1]), int(day[2]), int(day[3]))
     elif day := FRENCH.fullmatch(written):
-        read = _civil(text, int(day[4]), int(day[3]), int(day[1]))
+        read = _civil(text, _year(text, day), int(day[3]), int(day[1]))
     elif (day := SPOKEN.fullmatch(written)) and (month := _month(day[2])):
-        read = _civil(text, int(day[3]), month, int(day[1]))
+        read = _civil(text, _year(text, day), month, int(day[1]))
     else:
         try:
             read = datetime.fromisoformat(written)
@@ -81,6 +83,26 @@ def moment(text: str, zone: str | None = None) -> int:
             )
         read = read.replace(tzinfo=ZoneInfo(zone))
     return sane(int(read.timestamp()))
+
+
+def _year(text: str, day: re.Match[str]) -> int:
+    """The year of a date whose last part is the year. Raises ValueError if two are possible."""
+    year, both = day.group(day.re.groups), ""
+    if len(year) > 2:  # noqa: PLR2004 -- digits
+        return int(year)
+    if int(year) >= THIS_CENTURY:
+        both = Text("{first} or {second}", first=f"19{year}", second=f"20{year}")
+    elif day.re is FRENCH and day[2] == "-" and int(day[1]) <= 31:  # noqa: PLR2004
+        both = Text(
+            "{first} or {second}",
+            first=f"{day[1]:0>2}/{day[3]:0>2}/20{year}",
+            second=f"{year}/{day[3]:0>2}/20{day[1]:0>2}",
+        )
+    if both:
+        raise ValueError(
+            Text('"{text}": is it {both}? Write the year with four digits', text=text, both=both)
+        )
+    return 2000 + int(year)
 
 
 def date_alone(text: str) -> bool:
@@ -116,7 +138,7 @@ def _no_date(text: str) -> str:
             example=EXAMPLE,
         )
     if (day := FRENCH.fullmatch(text.strip())) and int(day[1]) <= 12 < int(day[3]) <= 31:  # noqa: PLR2004
-        month, number, year = day[1], day[3], day[4]
+        month, number, year = day[1], day[3], f"20{day[4]}"[-4:]
         return Text(
             '"{text}" is no date: there is no month {number}. Write the day first, {french}, or'
             " {iso}",
@@ -125,8 +147,6 @@ def _no_date(text: str) -> str:
         )  # fmt: skip
     if re.fullmatch("[0-9]{5}", text):
         return Text('"{text}" is no date: format the column as a date', text=text)
-    if re.fullmatch("[0-9]{1,2}[/.-][0-9]{1,2}[/.-][0-9]{2}", text.strip()):
-        return Text('"{text}" is no date: write the year with four digits', text=text)
     return Text(
         '"{text}" is no date; write 2026-07-12, 12/07/2026 or {example}', text=text, example=EXAMPLE
     )

@@ -12,6 +12,7 @@ import io
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from agent.core.i18n import Text, joined
 from agent.core.quantities import spoken
 from agent.registry import page
 from agent.registry.access_log import YEARS
@@ -25,7 +26,7 @@ from agent.registry.records import covers
 from agent.registry.sheet import harmless
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from zoneinfo import ZoneInfo
 
     from agent.registry.dossier import (
@@ -191,39 +192,47 @@ def table(dossier: Dossier, language: str = "en") -> str:
     """The same facts as CSV with semicolons, one fact per line; below them each value that is still
     on the gateway. Times are local, with their offset.
     """
-    zone = dossier.zone
+    zone, says = dossier.zone, texts_of("letter", language)
     rows: list[tuple[object, ...]] = [
         ("responsible", *[""] * 6, harmless(line)) for line in dossier.responsible
     ]
     rows += [
-        ("place", dossier.place.id, *[""] * 5, f"{name} {value}; not sent to anybody")
-        for name, value in particulars(dossier.place).items()
-        if value is not None
+        ("place", dossier.place.id, *[""] * 5, says["recorded"].format(title=title, value=value))
+        for title, value in described(particulars(dossier.place), language).items()
     ]
     if dossier.home is not None:
         home = dossier.home
         notified = [one for one in (dossier.moved_in, dossier.moved_out) if one is not None]
-        by = "; ".join(f"recorded by {one.who}, {_iso(one.when, zone)}" for one in notified)
-        remark = "; ".join(filter(None, (home.reference, by)))
+        by = (
+            Text("recorded by {who}, {day}", who=one.who, day=_iso(one.when, zone))
+            for one in notified
+        )
+        remark = joined("; ", filter(None, (home.reference, *by)))
         rows.append(_fact(zone, "occupancy", home.id, "", "", "", home, remark))
     for meter in dossier.meters:
         installed, device = meter.installation, meter.device
         answered = None if device is None or device.answered is None else int(device.answered)
-        last = "" if answered is None else f"; last answer {_iso(answered, zone)}"
+        remark = Text(says[f"proof_{meter.proof}"])
+        if answered is not None:
+            remark += Text("; last answer {time}", time=_iso(answered, zone))
         name, channel = installed.meter, installed.channel or ""
-        rows.append(_fact(zone, "meter", name, "", channel, "", installed, meter.proof + last))
+        rows.append(_fact(zone, "meter", name, "", channel, "", installed, remark))
     rows += [
         ("sent", reading.basis, reading.recipient, reading.channel, reading.step, "", "", "")
         for reading in dossier.explanations
         if reading.step is not None
     ]
     rows += [
-        ("not_sent", "", reading.recipient, reading.channel, "", "", "", reading.why)
+        (
+            *("not_sent", "", reading.recipient, reading.channel, "", "", ""),
+            says[f"why_{reading.withheld}"],
+        )
         for reading in dossier.withheld
     ]
     for consent in dossier.consents:
-        ended = "" if consent.withdrawn is None else f"; withdrawn {_iso(consent.withdrawn, zone)}"
-        remark = f"{consent.purpose}{ended}"
+        remark = Text("{purpose}", purpose=consent.purpose)
+        if consent.withdrawn is not None:
+            remark += Text("; withdrawn {time}", time=_iso(consent.withdrawn, zone))
         channels = " ".join(consent.channels)
         rows.append(
             _fact(
@@ -237,26 +246,26 @@ def table(dossier: Dossier, language: str = "en") -> str:
                 remark,
             )
         )
-    rows += _facts_refused(dossier, zone)
-    for duty in dossier.duties:
-        channels = " ".join(duty.channels)
-        linked = "" if duty.recipient in dossier.linked else " (no uplink: nothing is sent)"
-        due = ", ".join(f"{one.why} {_iso(one.at, zone)}" for one in dossier.duty_dates(duty))
-        remark = f"{duty.reference}{linked}" + (f"; next: {due}" if due else "")
-        rows.append(_fact(zone, "duty", duty.id, duty.recipient, channels, "", duty, remark))
-    for known in dossier.known:
-        facts = f"told besides values: {', '.join(known.facts)} {' '.join(known.schemes)}".strip()
-        rows.append(("known", "", known.recipient, "", "", "", "", facts))
-    for notice in dossier.notices:
-        what = ("withheld", "", notice.recipient, notice.channel, notice.step, "", "")
-        rows.append((*what, f"{notice.why}: the recipient is told, without a value"))
+    rows += _facts_refused(dossier, zone, says)
+    rows += _facts_told(dossier, zone, says)
     for sum_ in dossier.summed:
         since, until = _iso(sum_.since, zone), _iso(sum_.until, zone)
         cells = ("rest", sum_.recipient, sum_.channel, sum_.step or "", since, until)
-        rows.append(("sum", *cells, f"one of {sum_.dwellings} dwellings in a sum"))
-    rows += _facts_received(dossier, zone)
+        rows.append(
+            ("sum", *cells, Text("one of {number} dwellings in a sum", number=sum_.dwellings))
+        )
+    rows += _facts_received(dossier, zone, says)
     rows += [
-        ("look", "", "", "", "", _iso(one.at, zone), "", harmless(f"{one.who}: {one.what}"))
+        (
+            "look",
+            "",
+            "",
+            "",
+            "",
+            _iso(one.at, zone),
+            "",
+            Text("{who}: {what}", who=one.who, what=says.get(f"look_{one.what}", one.what)),
+        )
         for one in dossier.looks
     ]
     rows += [_order(one, zone) for one in dossier.orders]
@@ -266,43 +275,87 @@ def table(dossier: Dossier, language: str = "en") -> str:
     kinds = FACTS_FR if language == "fr" else {}
     writer.writerow(HEADINGS[language])
     writer.writerows(
-        (kinds.get(str(row[0]), row[0]), *row[1:], *[""] * (len(COLUMNS) - len(row)))
+        (
+            kinds.get(str(row[0]), row[0]),
+            *(
+                harmless(one.in_language(language)) if isinstance(one, Text) else one
+                for one in row[1:]
+            ),
+            *[""] * (len(COLUMNS) - len(row)),
+        )
         for row in rows
     )
     return text.getvalue()
 
 
-def _facts_refused(dossier: Dossier, zone: ZoneInfo) -> Iterable[tuple[object, ...]]:
+def _facts_refused(
+    dossier: Dossier, zone: ZoneInfo, says: Mapping[str, str]
+) -> Iterable[tuple[object, ...]]:
     """Rows of withdrawals and refusals, and of the forms."""
     for mark in dossier.marks:
         recipient, on = mark.recipient or "", _iso(mark.word.when, zone)
-        yield ("mark", mark.id, recipient, "", "", on, "", mark.cause)
+        yield ("mark", mark.id, recipient, "", "", on, "", says[f"mark_{mark.cause}"])
     for form in dossier.forms:
-        signed = "not answered" if form.signed is None else f"signed {_iso(form.signed, zone)}"
+        signed = Text("not answered")
+        if form.signed is not None:
+            signed = Text("signed {time}", time=_iso(form.signed, zone))
         yield ("form", shown(form.id), "", "", "", _iso(form.printed, zone), "", signed)
 
 
-def _facts_received(dossier: Dossier, zone: ZoneInfo) -> Iterable[tuple[object, ...]]:
+def _facts_told(
+    dossier: Dossier, zone: ZoneInfo, says: Mapping[str, str]
+) -> Iterable[tuple[object, ...]]:
+    """Rows of duties, and of what recipients are told besides values."""
+    for duty in dossier.duties:
+        channels = " ".join(duty.channels)
+        remark = Text("{reference}", reference=duty.reference)
+        if duty.recipient not in dossier.linked:
+            remark += Text(" (no uplink: nothing is sent)")
+        due = (
+            says[f"due_{one.why}"].format(day=_iso(one.at, zone))
+            for one in dossier.duty_dates(duty)
+        )
+        if dates := ", ".join(due):
+            remark += Text("; next: {dates}", dates=dates)
+        yield _fact(zone, "duty", duty.id, duty.recipient, channels, "", duty, remark)
+    for known in dossier.known:
+        facts = (
+            says[f"fact_{one}"].format(schemes=", ".join(known.schemes)) for one in known.facts
+        )
+        facts_text = Text("told besides values: {facts}", facts=", ".join(facts))
+        yield ("known", "", known.recipient, "", "", "", "", facts_text)
+    for notice in dossier.notices:
+        what = ("withheld", "", notice.recipient, notice.channel, notice.step, "", "")
+        why = says[f"why_{notice.why}"]
+        yield (*what, Text("{why}: the recipient is told, without a value", why=why))
+
+
+def _facts_received(
+    dossier: Dossier, zone: ZoneInfo, says: Mapping[str, str]
+) -> Iterable[tuple[object, ...]]:
     """Rows of what was received, what of it was retracted, and what cannot be known."""
-    says = texts_of("letter", "en")
     for day in dossier.disclosed:
         what = ("received", day.basis, day.recipient, day.channel, "", day.day, "")
-        yield (
-            *what,
-            f"{day.values} values; {says[f'erasure_{erasure_state(day, dossier.erasures)}']}",
-        )
+        state = says[f"erasure_{erasure_state(day, dossier.erasures)}"]
+        yield (*what, Text("{number} values; {state}", number=day.values, state=state))
     for holding in dossier.holdings():
-        has = f"{holding.least} to {holding.most}"
-        has = str(holding.most) if holding.least == holding.most else has
+        has = Text("{least} to {most}", least=holding.least, most=holding.most)
+        has = Text(str(holding.most)) if holding.least == holding.most else has
         what = ("holds", holding.basis, holding.recipient, holding.channel, "", "", "")
-        yield (*what, f"{has} of {holding.received} values received")
+        yield (*what, Text("{has} of {number} values received", has=has, number=holding.received))
     for gone in dossier.erasures:
         state = "asked" if gone.linked else "cannot_ask"
         answer = says[f"erasure_{state if gone.rows is None else 'confirmed'}"]
-        count = "" if gone.rows is None else f", {gone.rows} rows"
         cells = (gone.basis or "", gone.recipient, gone.channel or "", "")
         times = (_iso(gone.since, zone), _iso(gone.until, zone))
-        asked = f"{gone.reason}, since {_iso(gone.asked, zone)}: {answer}{count}"
+        asked = Text(
+            "{reason}, since {time}: {answer}",
+            reason=says.get(f"reason_{gone.reason}", gone.reason),
+            time=_iso(gone.asked, zone),
+            answer=answer,
+        )
+        if gone.rows is not None:
+            asked += Text(", {number} rows", number=gone.rows)
         yield ("erasure", *cells, *times, asked)
     for gap in dossier.gaps:
         remark = says[f"gap_{gap.kind}"].format(**gap.placeholders(None))
@@ -312,7 +365,7 @@ def _facts_received(dossier: Dossier, zone: ZoneInfo) -> Iterable[tuple[object, 
 def _order(order: PastOrder, zone: ZoneInfo) -> tuple[object, ...]:
     begun, ended = (None if at is None else int(at) for at in (order.begun, order.ended))
     parts = (order.by, order.authorization, order.reason, order.seen, order.result)
-    remark = harmless("; ".join(filter(None, parts)))
+    remark = joined("; ", filter(None, parts))
     span = (_iso(begun, zone), _iso(ended, zone))
     return ("order", order.control, "", "", "", *span, remark, order.value, order.unit, order.state)
 
@@ -343,7 +396,7 @@ def _fact(  # noqa: PLR0913, PLR0917 -- the columns of a line
     remark: str,
 ) -> tuple[object, ...]:
     cells = (id_, recipient, channels, step, _iso(of.since, zone), _iso(of.until, zone), remark)
-    return (fact, *(harmless(str(cell)) for cell in cells))
+    return (fact, *(one if isinstance(one, Text) else harmless(str(one)) for one in cells))
 
 
 def _iso(at: int | None, zone: ZoneInfo) -> str:

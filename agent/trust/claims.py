@@ -11,6 +11,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from agent.core.i18n import N_, Text, text_of
 from agent.trust.error_codes import Forged, ObjectCode
 from agent.trust.jws import MAP
 
@@ -45,23 +46,23 @@ Recipient = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?
 
 EXAMPLES = {
     **dict.fromkeys(("iat", "nbf", "exp", "given_at", "withdrawn_at", "at"),
-                    "Unix seconds, a whole number such as 1795000000"),
-    **dict.fromkeys(("from", "to", "start"), "text in UTC such as 2026-11-24T18:00:00Z"),
+                    N_("Unix seconds, a whole number such as 1795000000")),
+    **dict.fromkeys(("from", "to", "start"), N_("text in UTC such as 2026-11-24T18:00:00Z")),
     **dict.fromkeys(("dur", "rand", "max_dur", "min_gap", "max_time_day", "notice", "step"),
-                    "a duration such as PT30M"),
-    **dict.fromkeys(("val", "min", "max"), "a number such as -1.5, not text"),
-    "billing": "a list of days, each month and day such as 06-30",
-    "date": "a day such as 2026-05-12",
-    "sha256": "64 digits of 0-9 a-f",
-    "jti": "8 to 64 of A-Z a-z 0-9 . _ - that begin with a letter or digit",
-    "kid": "the 43 characters of a key's thumbprint",
-    "place": "an id such as D84G7ZWYRD6Z1GQ, without dashes",
-    **dict.fromkeys(("occ", "sub"), "an id such as H84G7ZWYRD6Z11W, without dashes"),
-    "recipient": "a DNS name in lower case",
-    "recipients": "a list of one DNS name in lower case",
+                    N_("a duration such as PT30M")),
+    **dict.fromkeys(("val", "min", "max"), N_("a number such as -1.5, not text")),
+    "billing": N_("a list of days, each month and day such as 06-30"),
+    "date": N_("a day such as 2026-05-12"),
+    "sha256": N_("64 digits of 0-9 a-f"),
+    "jti": N_("8 to 64 of A-Z a-z 0-9 . _ - that begin with a letter or digit"),
+    "kid": N_("the 43 characters of a key's thumbprint"),
+    "place": N_("an id such as D84G7ZWYRD6Z1GQ, without dashes"),
+    **dict.fromkeys(("occ", "sub"), N_("an id such as H84G7ZWYRD6Z11W, without dashes")),
+    "recipient": N_("a DNS name in lower case"),
+    "recipients": N_("a list of one DNS name in lower case"),
 }  # fmt: skip
 """the expected form of a claim, by its name"""
-WHOLE = "a whole number"
+WHOLE = N_("a whole number")
 """expected form of `from` and `to` in a request, where they are not times"""
 OF_WRONG_TYPE = ("_type", "_parsing", "pattern_mismatch", "_equal", "_from_float")
 """endings of pydantic's error types for a value of the wrong form"""
@@ -102,7 +103,7 @@ def moment(text: str) -> int:
     """Unix seconds of `2026-11-24T18:00:00Z`. Raises ValueError."""
     # fromisoformat also takes other forms, which another reader may understand differently
     if not MOMENT.fullmatch(text):
-        raise ValueError("expected a time in UTC such as 2026-11-24T18:00:00Z")
+        raise ValueError(Text("expected a time in UTC such as 2026-11-24T18:00:00Z"))
     return int(datetime.fromisoformat(text).timestamp())
 
 
@@ -111,7 +112,7 @@ def seconds(text: str) -> int:
     match = DURATION.fullmatch(text)
     # all parts of the pattern are optional, so `P` and `PT` would mean 0 s
     if not match or text.endswith(("P", "T")):
-        raise ValueError("expected a duration such as PT30M, PT1H30M or P1D")
+        raise ValueError(Text("expected a duration such as PT30M, PT1H30M or P1D"))
     return sum(int(part or 0) * unit for part, unit in zip(match.groups(), UNITS, strict=True))
 
 
@@ -127,7 +128,7 @@ def _a_duration(text: str) -> str:
 
 def _printable(text: str) -> str:
     if not text.isprintable() or text != text.strip():
-        raise ValueError("expected text on one line")
+        raise ValueError(Text("expected text on one line"))
     return text
 
 
@@ -136,7 +137,9 @@ def _ordinary(value: int | Decimal) -> int | Decimal:
     size = value.adjusted() if isinstance(value, Decimal) else len(str(abs(value))) - 1
     finest = value.as_tuple().exponent if isinstance(value, Decimal) else 0
     if not isinstance(finest, int) or size >= LARGEST_AT or finest < FINEST_AT:
-        raise ValueError("expected a number below 10^12 with at most 30 digits behind the point")
+        raise ValueError(
+            Text("expected a number below 10^12 with at most 30 digits behind the point")
+        )
     return value
 
 
@@ -144,7 +147,7 @@ Name = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_print
 """name of a key owner, as in the trust list"""
 
 
-Text = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_printable)]
+Line = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_printable)]
 
 
 Moment = Annotated[str, AfterValidator(_a_moment)]
@@ -165,7 +168,7 @@ def _needed(name: str, kind: str) -> str | None:
     return EXAMPLES.get(name)
 
 
-def fault_of(error: ValidationError) -> str:
+def fault_of(error: ValidationError) -> Text:
     """What is wrong with the first invalid claim, and which form it must have."""
     first = error.errors(include_url=False, include_input=False)[0]
     names = [part for part in first["loc"] if isinstance(part, str)]
@@ -174,13 +177,19 @@ def fault_of(error: ValidationError) -> str:
     where = f"`{'.'.join(names)[:80]}`" if names else ""
     kind, needed = first["type"], _needed(names[-1] if names else "", first["type"])
     if names and kind == "extra_forbidden":
-        return f"{where} is not a claim of this type: remove it"
+        return Text("{where} is not a claim of this type: remove it", where=where)
     if names and kind == "missing":
-        return f"the claim {where} is missing" + (f": {needed}" if needed else "")
+        missing = Text("the claim {where} is missing", where=where)
+        return missing + (Text(": {needed}", needed=Text(needed)) if needed else "")
     if needed and kind.endswith(OF_WRONG_TYPE):
-        late = " (this looks like milliseconds)" if kind == "less_than_equal" else ""
-        return f"{where} must be {needed}{late}"
-    return f"{where}: {first['msg']}" if where else str(first["msg"])
+        late = Text(" (this looks like milliseconds)") if kind == "less_than_equal" else ""
+        return Text("{where} must be {needed}{late}", where=where, needed=Text(needed), late=late)
+    wrong = Text(first["msg"])
+    if kind == "value_error":
+        wrong = text_of(first["ctx"]["error"])
+    elif kind == "literal_error":
+        wrong = Text("expected one of {known}", known=first["ctx"]["expected"])
+    return Text("{where}: {wrong}", where=where, wrong=wrong) if where else wrong
 
 
 class ClaimsModel(BaseModel):
@@ -208,7 +217,7 @@ class Cmd(ClaimsModel):
 
     act: Act
     tgt: Annotated[list[Word], Field(min_length=1, max_length=100)]
-    val: Number | Text | None = None
+    val: Number | Line | None = None
     unit: Word | None = None
     start: Moment | None = None
     dur: Duration | None = None
@@ -227,7 +236,7 @@ class Command(ObjectClaims):
     auth: Annotated[list[Jti], Field(default_factory=list, max_length=20)]
     prio: Annotated[int, Field(ge=0, le=100)] = 50
     emerg: bool = False
-    why: Text | None = None
+    why: Line | None = None
     prog: Word | None = None
 
     @property
@@ -254,8 +263,8 @@ class Lim(ClaimsModel):
     max_day: Annotated[int, Field(ge=0, le=1000)] | None = None
     max_time_day: Duration | None = None
     notice: Duration | None = None
-    windows: Annotated[list[Text], Field(max_length=50)] | None = None
-    season: Text | None = None
+    windows: Annotated[list[Line], Field(max_length=50)] | None = None
+    season: Line | None = None
     emerg: bool = False
 
 
@@ -263,10 +272,10 @@ class ConsentEvidence(ClaimsModel):
     """The document on which a grant is based."""
 
     kind: Literal["vote", "contract", "form"]
-    ref: Text
+    ref: Line
     date: Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$")]
-    majority: Text | None = None
-    result: Text | None = None
+    majority: Line | None = None
+    result: Line | None = None
     sha256: Sha256
 
 
@@ -290,7 +299,7 @@ class Revoked(ClaimsModel):
     jti: Jti | None = None
     kid: Kid | None = None
     at: Seconds | None = None
-    reason: Text | None = None
+    reason: Line | None = None
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
@@ -324,7 +333,7 @@ class NoticeClaims(ClaimsModel):
 class Proof(ClaimsModel):
     """Reference to the signed paper, which its collector keeps."""
 
-    ref: Text
+    ref: Line
     sha256: Sha256
 
 
@@ -345,7 +354,7 @@ class ConsentClaims(ObjectClaims):
     controller: Name | None = None
     recipients: Annotated[list[Recipient], Field(min_length=1, max_length=1)] | None = None
     """exactly one: each recipient has its own consent, which is withdrawn separately"""
-    purpose: Text | None = None
+    purpose: Line | None = None
     data: ConsentData | None = None
     basis: Literal["consent"] = "consent"
     given_at: Seconds | None = None
@@ -354,7 +363,7 @@ class ConsentClaims(ObjectClaims):
     proof: Proof | None = None
     prev: Jti | None = None
     withdrawn_at: Seconds | None = None
-    withdrawn_via: Text | None = None
+    withdrawn_via: Line | None = None
     after: Word | None = None
     """given: the mark of the last withdrawal or refusal that the occupants knew of"""
     withdrawals: Annotated[list[Jti], Field(max_length=20)] | None = None
@@ -376,7 +385,7 @@ class OccupancyClaims(ObjectClaims):
     event: Literal["move_in", "move_out", "correct"]
     from_: Annotated[Moment | None, Field(alias="from")] = None
     to: Moment | None = None
-    ref: Text | None = None
+    ref: Line | None = None
     """the manager's own reference, such as a lease number"""
 
 
@@ -385,7 +394,7 @@ class DutyClaims(ObjectClaims):
 
     recipient: Recipient
     channels: Annotated[list[Word], Field(min_length=1, max_length=50)]
-    reference: Text
+    reference: Line
     status: Literal["given", "ended"] = "given"
     prev: Jti | None = None
     """ended: the duty that ends"""
@@ -425,7 +434,7 @@ class UplinkMove(ObjectClaims):
     aud: Word
     exp: Seconds
     recipient: Recipient
-    url: Text
+    url: Line
 
 
 class Addressed(Enum):
@@ -498,7 +507,9 @@ KINDS: dict[str, ObjectKind] = {
 def kind_of(typ: str) -> ObjectKind:
     """The type with this name. Raises Forged."""
     if typ not in KINDS:
-        raise Forged(ObjectCode.TYP, f"this gateway accepts no objects of type {typ[:40]!r}")
+        raise Forged(
+            ObjectCode.TYP, Text("this gateway accepts no objects of type {typ!r}", typ=typ[:40])
+        )
     return KINDS[typ]
 
 

@@ -157,7 +157,7 @@ class Forged(Refused):
     def __init__(  # noqa: PLR0913 -- what its sender and a person are told
         self,
         code: ObjectCode,
-        detail: str,
+        detail: Text,
         wrong: str = "",
         remedy: str = "",
         *,
@@ -184,4 +184,9 @@ class Forged(Refused):
 
     def for_a_person(self) -> Refused:
         """Return the refusal for a person who has brought the object, with the next step."""
-        return Refused("{error}. Nothing was changed. {step}", error=self.text, step=self.step)
+        return Refused(
+            "{detail} ({code}). Nothing was changed. {step}",
+            detail=self.detail,
+            code=self.code,
+            step=self.step,
+        )

@@ -56,21 +56,28 @@ class Key:
     def read(cls, jwk: object) -> Self:
         """Read a public key; unused members are dropped. Raises Forged."""
         if not isinstance(jwk, dict) or (jwk.get("kty"), jwk.get("crv")) != ("OKP", "Ed25519"):
-            raise Forged(ObjectCode.FORM, "a key is a JWK of kty OKP and crv Ed25519")
+            raise Forged(ObjectCode.FORM, Text("a key is a JWK of kty OKP and crv Ed25519"))
         if "d" in jwk:
             raise Forged(
                 ObjectCode.FORM,
-                "this is a private key, which must never leave its owner; send the public key",
+                Text(
+                    "this is a private key, which must never leave its owner; send the public key"
+                ),
             )
         if len(decoded(str(jwk.get("x")), "key")) != PUBLIC_BYTES:
-            raise Forged(ObjectCode.FORM, f"an Ed25519 key has {PUBLIC_BYTES} bytes")
+            raise Forged(
+                ObjectCode.FORM,
+                Text("an Ed25519 key has {bytes} bytes", bytes=PUBLIC_BYTES),
+            )
         # with members such as `use` or `key_ops` the library may refuse to verify with the key
         plain = {"kty": "OKP", "crv": "Ed25519", "x": str(jwk["x"])}
         try:
             known = OKPKey.import_key(dict(plain))
             return cls(known.thumbprint(), plain, known)
         except (JoseError, ValueError) as error:
-            raise Forged(ObjectCode.FORM, f"not an Ed25519 key: {error}") from error
+            raise Forged(
+                ObjectCode.FORM, Text("not an Ed25519 key: {error}", error=error)
+            ) from error
 
     @classmethod
     def of(cls, public: Ed25519PublicKey) -> Self:
@@ -118,9 +125,16 @@ def parse_jws(raw: bytes) -> Jws:
     header = header_of(parts[0])
     # only now, since the limit depends on the type; `text_of` has applied the larger one
     if len(raw) > LARGEST and header["typ"] not in {MAP, RECEIPT}:
-        raise Forged(ObjectCode.FORM, f"{len(raw)} bytes: a signed object has {LARGEST} at most")
+        raise Forged(
+            ObjectCode.FORM,
+            Text(
+                "{number} bytes: a signed object has {largest} at most",
+                number=len(raw),
+                largest=LARGEST,
+            ),
+        )
     if len(decoded(parts[2], "signature")) != SIGNATURE_BYTES:
-        reason = f"its signature does not have {SIGNATURE_BYTES} bytes"
+        reason = Text("its signature does not have {bytes} bytes", bytes=SIGNATURE_BYTES)
         raise Forged(ObjectCode.SIG, reason, reason)
     claims = object_of(decoded(parts[1], "payload"), "payload")
     sha256 = hashlib.sha256(text.encode("ascii")).hexdigest()
@@ -133,14 +147,17 @@ def header_of(part: str) -> dict[str, str]:
     if strange := header.keys() - HEADER:
         what = ", ".join(sorted(strange))[:60]
         raise Forged(
-            ObjectCode.FORM, f"its header may have `alg`, `kid` and `typ` only: remove {what}"
+            ObjectCode.FORM,
+            Text("its header may have `alg`, `kid` and `typ` only: remove {what}", what=what),
         )
     if missing := HEADER - header.keys():
-        raise Forged(ObjectCode.FORM, f"its header lacks {', '.join(sorted(missing))}")
+        raise Forged(
+            ObjectCode.FORM, Text("its header lacks {names}", names=", ".join(sorted(missing)))
+        )
     if not all(isinstance(word, str) for word in header.values()):
-        raise Forged(ObjectCode.FORM, "a member of its header is not text")
+        raise Forged(ObjectCode.FORM, Text("a member of its header is not text"))
     # before any key is used: `none`, or an HMAC with a public key as secret, must verify nothing
     if header["alg"] not in ALGORITHMS:
-        reason = f"alg {header['alg'][:20]!r}: only EdDSA with Ed25519 keys is accepted"
+        reason = Text("alg {alg}: only EdDSA with Ed25519 keys is accepted", alg=header["alg"][:20])
         raise Forged(ObjectCode.SIG, reason, reason)
     return header

@@ -44,10 +44,15 @@ class Signer:
     def read(cls, jwk: Mapping[str, Any]) -> Self:
         """Read a private JWK with a member `name`. Raises Forged."""
         if (jwk.get("kty"), jwk.get("crv")) != ("OKP", "Ed25519") or "d" not in jwk:
-            raise Forged(ObjectCode.FORM, "this is not a private key made by `gardien sign key`")
+            raise Forged(
+                ObjectCode.FORM, Text("this is not a private key made by `gardien sign key`")
+            )
         d = decoded(str(jwk["d"]), "key")
         if len(d) != PRIVATE_BYTES:
-            raise Forged(ObjectCode.FORM, f"an Ed25519 key has {PRIVATE_BYTES} bytes")
+            raise Forged(
+                ObjectCode.FORM,
+                Text("an Ed25519 key has {bytes} bytes", bytes=PRIVATE_BYTES),
+            )
         return cls(str(jwk.get("name", "")), Ed25519PrivateKey.from_private_bytes(d))
 
     @property

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from agent.core.atomic_write import NO_ROOM, SILENT, DiskWriter, Late, Reserve
 from agent.core.clock import seconds, stamp
 from agent.core.errors import NotRecorded, Refused
+from agent.core.i18n import Text, from_wire, to_wire
 from agent.core.log_fields import LogEvent, fields
 from agent.core.storage import made
 from agent.trust import trust_list, verify
@@ -96,8 +97,14 @@ def take_allowance(db: sqlite3.Connection, owner: str, now: float) -> None:
         again = stamp(now + (1 - left) * INTERVAL)
         raise Forged(
             ObjectCode.OFTEN,
-            f"{owner} has made {BURST} requests and may now make one every {INTERVAL / 60:.0f}"
-            f" minutes: the next from {again}",
+            Text(
+                "{owner} has made {burst} requests and may now make one every {interval:.0f}"
+                " minutes: the next from {again}",
+                owner=owner,
+                burst=BURST,
+                interval=INTERVAL / 60,
+                again=again,
+            ),
         )
     db.execute("INSERT OR REPLACE INTO allowance VALUES (?, ?, ?)", (owner, left - 1, now))
 
@@ -422,7 +429,8 @@ class TrustStore:
         # the file may have been changed: a list counts only with the signatures of its roots
         if len(current.signed_by(current.roots)) < current.threshold:
             raise Forged(
-                ObjectCode.SIG, "the stored trust list does not have the signatures of its roots"
+                ObjectCode.SIG,
+                Text("the stored trust list does not have the signatures of its roots"),
             )
         return current
 
@@ -455,8 +463,11 @@ class TrustStore:
             "SELECT ver FROM version WHERE iss = ? AND typ = ?", (verified.owner, verified.typ)
         ).fetchone()
         if latest and ver <= latest[0]:
-            reason = (
-                f"{verified.owner} has sent version {latest[0]} before, and this is version {ver}"
+            reason = Text(
+                "{owner} has sent version {latest} before, and this is version {ver}",
+                owner=verified.owner,
+                latest=latest[0],
+                ver=ver,
             )
             raise Forged(ObjectCode.VERSION, reason)
 
@@ -486,7 +497,7 @@ class TrustStore:
                 db.execute("INSERT OR REPLACE INTO version VALUES (?, ?, ?)", (iss, typ, int(ver)))
 
     def wait(
-        self, sha256: str, named: tuple[str, str], came: tuple[str, bytes], why: str, now: float
+        self, sha256: str, named: tuple[str, str], came: tuple[str, bytes], why: Text, now: float
     ) -> bool:
         """Store an object until the facts that it needs are known; returns whether it is new.
 
@@ -500,12 +511,16 @@ class TrustStore:
             reason = (
                 f"{len(rows)} objects already wait at this gateway for facts that are not known yet"
             )
-            raise Forged(ObjectCode.REGISTRY, f"{why}; {len(rows)} objects wait already", reason)
+            raise Forged(
+                ObjectCode.REGISTRY,
+                Text("{why}; {number} objects wait already", why=why, number=len(rows)),
+                reason,
+            )
         with self.transaction() as db:
             db.execute(
                 "INSERT INTO waiting VALUES (?, ?, ?, ?, ?, ?, ?)"
                 " ON CONFLICT (sha256) DO UPDATE SET why = excluded.why",
-                (sha256, int(now), came[0], why, *named, came[1]),
+                (sha256, int(now), came[0], json.dumps(to_wire(why)), *named, came[1]),
             )
         return new
 
@@ -518,7 +533,7 @@ class TrustStore:
         """Waiting objects and what they wait for, for people."""
         rows = self.db.execute("SELECT typ, jti, at, via, why FROM waiting ORDER BY at, jti")
         return [
-            {"typ": typ, "jti": jti, "since": stamp(at), "via": via, "why": why}
+            {"typ": typ, "jti": jti, "since": stamp(at), "via": via, "why": _read(why)}
             for typ, jti, at, via, why in rows
         ]
 
@@ -537,3 +552,9 @@ class TrustStore:
             db.execute("DELETE FROM waiting WHERE at < ?", (before,))
             forget_set_aside(db, before)
         return rows
+
+
+def _read(why: str) -> str:
+    """What an object waits for; an earlier version stored the English sentence alone."""
+    text: str = json.loads(why, object_hook=from_wire) if why.startswith("{") else why
+    return text

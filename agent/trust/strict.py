@@ -16,6 +16,7 @@ from collections import Counter
 from decimal import Decimal
 from typing import Any
 
+from agent.core.i18n import Text
 from agent.trust.error_codes import Forged, ObjectCode
 
 BASE64URL = re.compile(r"[A-Za-z0-9_-]*", re.ASCII)
@@ -39,22 +40,29 @@ def text_of(raw: bytes, most: int) -> str:
     """The text of an object without a trailing line end. Raises Forged."""
     if len(raw) > most:
         raise Forged(
-            ObjectCode.FORM, f"it has {len(raw)} bytes; an object of this type may have {most}"
+            ObjectCode.FORM,
+            Text(
+                "it has {number} bytes; an object of this type may have {most}",
+                number=len(raw),
+                most=most,
+            ),
         )
     try:
         return raw.rstrip(b"\r\n").decode("utf-8")
     except UnicodeDecodeError:
-        raise Forged(ObjectCode.FORM, "it is not text in UTF-8") from None
+        raise Forged(ObjectCode.FORM, Text("it is not text in UTF-8")) from None
 
 
 def decoded(part: str, what: str) -> bytes:
     """Decode base64url, accepting only its canonical form. Raises Forged."""
     if not BASE64URL.fullmatch(part) or len(part) % 4 == 1:
-        raise Forged(ObjectCode.FORM, f"its {what} is not base64url")
+        raise Forged(ObjectCode.FORM, Text("its {what} is not base64url", what=what))
     content = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
     # stray bits: several texts would decode to these bytes, each with a hash of its own
     if encoded(content) != part:
-        raise Forged(ObjectCode.FORM, f"its {what} is not base64url in canonical form")
+        raise Forged(
+            ObjectCode.FORM, Text("its {what} is not base64url in its canonical form", what=what)
+        )
     return content
 
 
@@ -70,11 +78,11 @@ def object_of(content: bytes | str, what: str) -> dict[str, Any]:
         # json accepts a lone surrogate, which cannot be encoded or stored later
         json.dumps(value, ensure_ascii=False, default=str).encode("utf-8")
     except UnicodeEncodeError:
-        raise Forged(ObjectCode.FORM, f"its {what} is not JSON") from None
+        raise Forged(ObjectCode.FORM, Text("its {what} is not JSON", what=what)) from None
     except ValueError as error:
-        raise Forged(ObjectCode.FORM, f"its {error}") from None
+        raise Forged(ObjectCode.FORM, Text("its {error}", error=error)) from None
     if not isinstance(value, dict):
-        raise Forged(ObjectCode.FORM, f"its {what} is not a JSON object")
+        raise Forged(ObjectCode.FORM, Text("its {what} is not a JSON object", what=what))
     return value
 
 
@@ -96,9 +104,9 @@ def json_of(
             parse_constant=_refuse,
         )
     except Excessive as error:
-        raise ValueError(f"{what}: {error}") from None
+        raise ValueError(Text("{what}: {error}", what=what, error=error)) from None
     except (ValueError, RecursionError):
-        raise ValueError(f"{what} is not JSON") from None
+        raise ValueError(Text("{what} is not JSON", what=what)) from None
 
 
 class Excessive(ValueError):
@@ -115,33 +123,49 @@ def bound(text: str, marks: int = MOST_MARKS, longest: int | None = None) -> Non
         first = text[match.start()]
         size = match.end() - match.start()
         if (marks := marks - 1) < 0:
-            raise Excessive("it has more members and entries than gardien accepts")
+            raise Excessive(Text("it has more members and entries than gardien accepts"))
         if first == '"':
             if longest is not None and size - 2 > longest:
-                raise Excessive(f"a string has {size - 2} characters, and may have {longest}")
+                wrong = Text(
+                    "a string has {size} characters, and may have {most}",
+                    size=size - 2,
+                    most=longest,
+                )
+                raise Excessive(wrong)
             continue
         if size > 1:
             if size > LONGEST_NUMBER and first in "-0123456789":
-                raise Excessive(f"a number has {size} characters, and may have {LONGEST_NUMBER}")
+                wrong = Text(
+                    "a number has {size} characters, and may have {most}",
+                    size=size,
+                    most=LONGEST_NUMBER,
+                )
+                raise Excessive(wrong)
             continue
         depth += (first in "[{") - (first in "]}")
         if depth > DEEPEST:
-            raise Excessive("it is nested deeper than gardien accepts")
+            raise Excessive(Text("it is nested deeper than gardien accepts"))
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) != len(pairs):
         names = Counter(name for name, _ in pairs)
-        raise Excessive(f"{json.dumps(max(names, key=lambda n: names[n]))[:60]} occurs twice")
+        twice = json.dumps(max(names, key=lambda n: names[n]))[:60]
+        raise Excessive(Text("{name} occurs twice", name=twice))
     return members
 
 
 def _fraction(token: str) -> Decimal:
     exponent = EXPONENT.search(token)
     if exponent is not None and abs(int(exponent[1])) > LARGEST_EXPONENT:
-        reason = f"the number {token[:40]} has an exponent beyond {LARGEST_EXPONENT}"
-        raise Excessive(reason)
+        raise Excessive(
+            Text(
+                "the number {number} has an exponent beyond {most}",
+                number=token[:40],
+                most=LARGEST_EXPONENT,
+            )
+        )
     return Decimal(token)
 
 

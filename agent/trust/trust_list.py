@@ -99,22 +99,28 @@ def read(raw: bytes) -> TrustList:
         )
     if outer.keys() != {"payload", "signatures"} or not isinstance(outer["payload"], str):
         raise Forged(
-            ObjectCode.FORM, "a trust list has `payload` and `signatures`, and nothing else"
+            ObjectCode.FORM, Text("a trust list has `payload` and `signatures`, and nothing else")
         )
     signatures = tuple(_signature(outer["payload"], one) for one in _list(outer["signatures"]))
     try:
         payload = object_of(decoded(outer["payload"], "payload"), "payload")
         content = TrustListClaims.model_validate(payload)
     except ValidationError as error:
-        raise Forged(ObjectCode.FORM, f"it is not a valid trust list: {fault_of(error)}") from None
+        raise Forged(
+            ObjectCode.FORM, Text("it is not a valid trust list: {error}", error=fault_of(error))
+        ) from None
     roots = _roots(content)
     if content.threshold > len(roots):
         raise Forged(
             ObjectCode.FORM,
-            f"{content.threshold} signatures are required, but it names only {len(roots)} roots",
+            Text(
+                "{threshold} signatures are required, but it names only {number} roots",
+                threshold=content.threshold,
+                number=len(roots),
+            ),
         )
     if content.exp <= content.iat:
-        raise Forged(ObjectCode.FORM, "it ends before it begins")
+        raise Forged(ObjectCode.FORM, Text("it ends before it begins"))
     return TrustList(
         ver=content.ver,
         name=content.iss,
@@ -131,20 +137,23 @@ def read(raw: bytes) -> TrustList:
 
 def _list(signatures: object) -> list[Any]:
     if not isinstance(signatures, list) or not signatures:
-        raise Forged(ObjectCode.SIG, "it has no signature", "it has no signature")
+        raise Forged(ObjectCode.SIG, Text("it has no signature"), "it has no signature")
     return signatures
 
 
 def _signature(payload: str, entry: object) -> tuple[str, str]:
     if not isinstance(entry, dict) or entry.keys() != {"protected", "signature"}:
         raise Forged(
-            ObjectCode.FORM, "a signature has `protected` and `signature`, and nothing else"
+            ObjectCode.FORM, Text("a signature has `protected` and `signature`, and nothing else")
         )
     protected, signature = str(entry["protected"]), str(entry["signature"])
     header = header_of(protected)
     # a signature that a root made for another type must not count here
     if header["typ"] != TYP:
-        raise Forged(ObjectCode.TYP, f"it was signed as {header['typ'][:40]!r}, not as {TYP}")
+        raise Forged(
+            ObjectCode.TYP,
+            Text("it was signed as {found}, not as {typ}", found=header["typ"][:40], typ=TYP),
+        )
     decoded(signature, "signature")
     return header["kid"], f"{protected}.{payload}.{signature}"
 
@@ -154,10 +163,10 @@ def _roots(content: TrustListClaims) -> dict[str, Member]:
     for number, jwk in enumerate(content.roots, start=1):
         key = Key.read(jwk)
         if key.kid in roots:
-            raise Forged(ObjectCode.FORM, f"it names the root key {key.kid} twice")
+            raise Forged(ObjectCode.FORM, Text("it names the root key {kid} twice", kid=key.kid))
         name = jwk.get("name", f"root {number}")
         if not isinstance(name, str) or not name.isprintable():
-            raise Forged(ObjectCode.FORM, "the name of a root key is not printable text")
+            raise Forged(ObjectCode.FORM, Text("the name of a root key is not printable text"))
         roots[key.kid] = Member(key, name, ROOT)
     return roots
 
@@ -167,9 +176,11 @@ def _members(content: TrustListClaims, roots: Mapping[str, Member]) -> dict[str,
     for entry in content.keys:
         key = Key.read(entry.jwk)
         if key.kid != entry.kid:
-            raise Forged(ObjectCode.FORM, f"{entry.kid[:43]} is not the thumbprint of its key")
+            raise Forged(
+                ObjectCode.FORM, Text("{kid} is not the thumbprint of its key", kid=entry.kid[:43])
+            )
         if key.kid in members or key.kid in roots:
-            raise Forged(ObjectCode.FORM, f"it names the key {key.kid} twice")
+            raise Forged(ObjectCode.FORM, Text("it names the key {kid} twice", kid=key.kid))
         scope = Scope(*(_set(words) for words in entry.scope.model_dump().values()))
         members[key.kid] = Member(key, entry.name, entry.role, scope, entry.nbf, entry.exp)
     return members
@@ -186,7 +197,11 @@ def admit(new: TrustList, current: TrustList | None, least: int, now: float | No
     trusted. A change of roots needs signatures of both the old and the new roots.
     """
     if new.threshold < least:
-        reason = f"it requires only {new.threshold} signatures; `trust.threshold` is {least}"
+        reason = Text(
+            "it requires only {threshold} signatures; `trust.threshold` is {least}",
+            threshold=new.threshold,
+            least=least,
+        )
         raise Forged(ObjectCode.SIG, reason, reason)
     if current is not None:
         if new.ver <= current.ver:
@@ -207,8 +222,8 @@ def admit(new: TrustList, current: TrustList | None, least: int, now: float | No
                 ),
             )
         # otherwise anybody could put a list with roots of his own in its place
-        _require_signatures(new, current.roots, current.threshold, "the current roots")
-    _require_signatures(new, new.roots, new.threshold, "its own roots")
+        _require_signatures(new, current.roots, current.threshold, Text("the current roots"))
+    _require_signatures(new, new.roots, new.threshold, Text("its own roots"))
     if now is not None and new.expires < now:
         raise Forged(
             ObjectCode.EXPIRED,
@@ -218,11 +233,16 @@ def admit(new: TrustList, current: TrustList | None, least: int, now: float | No
 
 
 def _require_signatures(
-    new: TrustList, roots: Mapping[str, Key], threshold: int, whose: str
+    new: TrustList, roots: Mapping[str, Key], threshold: int, whose: Text
 ) -> None:
     count = len(new.signed_by(roots))
     if count < threshold:
-        reason = f"{count} of {whose} have signed it; {threshold} must sign"
+        reason = Text(
+            "{count} of {whose} have signed it; {threshold} must sign",
+            count=count,
+            whose=whose,
+            threshold=threshold,
+        )
         raise Forged(ObjectCode.SIG, reason, reason)
 
 
@@ -235,7 +255,7 @@ def keys_of(text: bytes) -> dict[str, Key]:
     """The keys of a JWK set, by kid. Raises Forged."""
     jwks = object_of(text_of(text, LARGEST), "text").get("keys")
     if not isinstance(jwks, list) or not jwks:
-        raise Forged(ObjectCode.FORM, 'a file of keys must have the form {"keys": […]}')
+        raise Forged(ObjectCode.FORM, Text('a file of keys must have the form {"keys": […]}'))
     keys = [Key.read(jwk) for jwk in jwks]
     return {key.kid: key for key in keys}
 

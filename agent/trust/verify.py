@@ -252,31 +252,42 @@ def _parsed(compact: Jws, kind: ObjectKind) -> ObjectClaims:
         return kind.model.model_validate(compact.claims)
     except ValidationError as error:
         raise Forged(
-            ObjectCode.FORM, f"it is not a valid {compact.typ}: {fault_of(error)}"
+            ObjectCode.FORM,
+            Text("it is not a valid {typ}: {error}", typ=compact.typ, error=fault_of(error)),
         ) from None
 
 
 def _may_sign(
     member: Member, kind: ObjectKind, model: ObjectClaims, typ: str, us: Audience
 ) -> None:
-    whose = f"the key of {member.name} ({member.role})"
+    whose = Text("the key of {name} ({role})", name=member.name, role=member.role)
     if model.iss != member.name:
-        reason = f"{whose} has signed in the name of {model.iss[:40]!r}"
+        theirs = Text("{whose} has signed in the name of {iss}", whose=whose, iss=model.iss[:40])
         raise Forged(
-            ObjectCode.KID, reason, "`iss` is not the name that the trust list gives this key"
+            ObjectCode.KID, theirs, "`iss` is not the name that the trust list gives this key"
         )
     if member.role not in roles_for(kind, model):
         reason = f"a key of the role {member.role} may not issue {typ}"
-        raise Forged(ObjectCode.KID, f"{whose} may not issue {typ}", reason)
+        raise Forged(
+            ObjectCode.KID, Text("{whose} may not issue {typ}", whose=whose, typ=typ), reason
+        )
     if isinstance(model, claims.GrantClaims):
         # the gateway as witness of a vote grants in the residents' name
         speaks_as = "residents_council" if member.role == WITNESS else member.role
         if model.role != speaks_as:
             reason = f"a key of the role {member.role} cannot grant as {model.role}"
-            raise Forged(ObjectCode.KID, f"{whose} cannot grant as {model.role}", reason)
+            raise Forged(
+                ObjectCode.KID,
+                Text("{whose} cannot grant as {role}", whose=whose, role=model.role),
+                reason,
+            )
     if not member.scope.allows(typ, us.names):
         reason = f"its `scope` in the trust list does not let this key sign {typ} for this building"
-        raise Forged(ObjectCode.KID, f"{whose} is not for {typ} in this building", reason)
+        raise Forged(
+            ObjectCode.KID,
+            Text("{whose} is not for {typ} in this building", whose=whose, typ=typ),
+            reason,
+        )
 
 
 def _may_revoke(member: Member, model: ObjectClaims, members: Mapping[str, Member]) -> None:
@@ -289,7 +300,12 @@ def _may_revoke(member: Member, model: ObjectClaims, members: Mapping[str, Membe
         if other is None or other.name == member.name:
             continue
         if other.role != member.role or other.role in ALONE:
-            reason = f"{member.name} ({member.role}) cannot revoke a key of {other.name}"
+            reason = Text(
+                "{name} ({role}) cannot revoke a key of {owner}",
+                name=member.name,
+                role=member.role,
+                owner=other.name,
+            )
             raise Forged(ObjectCode.KID, reason, NOT_THEIRS)
 
 
@@ -370,11 +386,11 @@ def _limited(kind: ObjectKind, model: ObjectClaims) -> None:
         return
     begin = model.iat if model.nbf is None or kind.dated is Dated.ACCEPTANCE else model.nbf
     if model.exp <= begin or (model.nbf is not None and model.exp <= model.nbf):
-        raise Forged(ObjectCode.FORM, "it ends before it begins")
+        raise Forged(ObjectCode.FORM, Text("it ends before it begins"))
     if kind.dated is Dated.ACCEPTANCE and model.exp - model.iat > LONGEST_ACCEPTANCE:
-        raise Forged(ObjectCode.FORM, "`exp` is more than 48 hours after `iat`")
+        raise Forged(ObjectCode.FORM, Text("`exp` is more than 48 hours after `iat`"))
     if kind.dated is Dated.STANDING and model.exp - begin > LONGEST_STANDING:
-        raise Forged(ObjectCode.FORM, "it is valid for more than 24 months")
+        raise Forged(ObjectCode.FORM, Text("it is valid for more than 24 months"))
 
 
 def first_answer(db: sqlite3.Connection, verified: Verified) -> dict[str, Any] | None:
@@ -405,7 +421,7 @@ def _not_too_old(db: sqlite3.Connection, verified: Verified) -> None:
         reason = "it is older than the `jti` values that this gateway remembers"
         raise Forged(
             ObjectCode.REPLAY,
-            f"{verified.jti} is older than the jti values remembered here",
+            Text("{jti} is older than the jti values remembered here", jti=verified.jti),
             reason,
         )
 

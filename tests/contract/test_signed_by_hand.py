@@ -97,7 +97,7 @@ def _agree_again_and_refuse(give):
 
 def _restored_everybody_is_asked_again(moved):
     said = run("object", "accept", "given.jwt", "back.jwt", "--as", "me", *moved,
-               refused="E_REVOKED: the consent")  # fmt: skip
+               refused="(E_REVOKED)")  # fmt: skip
     assert "back.jwt: consent+jwt: recorded before" in said
     marks = json.loads(run("consent", "marks", "A-3-12", "--json", *moved))["marks"]
     assert "restored" in [one["cause"] for one in marks]
@@ -149,7 +149,7 @@ def test_a_small_site_from_its_first_key_to_a_consent_that_counts(site):
     here("object", "accept", "back.jwt", "--as", "me")
     (consent,) = json.loads(here("consent", "list", "--json"))["consents"]
     assert not consent["in_force"]
-    here("object", "accept", "given.jwt", "--as", "me", refused="E_REVOKED: the consent")
+    here("object", "accept", "given.jwt", "--as", "me", refused="(E_REVOKED)")
     (consent,) = json.loads(here("consent", "list", "--json"))["consents"]
     assert not consent["in_force"]
     _agree_again_and_refuse([*give, "--occ", home["id"]])
@@ -228,7 +228,7 @@ def test_a_list_that_is_not_accepted_is_not_called_accepted():
     assert said.endswith("\nversion 1 is in force already; nothing was changed\n")
     here(*wrong, refused="not the list that was compared")
     said = here("object", "accept", "Dupont.pub", "t.jws", "--as", "me", refused="E_FORM")
-    assert "Dupont.pub: not accepted: E_FORM: it is JSON without a signature" in said
+    assert "Dupont.pub: not accepted: it is JSON without a signature (E_FORM)" in said
     assert "Nothing was changed. Sign it first, an order for example with: gardien sign" in said
     assert "t.jws: trust-list+jws: arrived before, nothing was changed" in said
     here("object", "accept", "Dupont.pub", "--json", "--as", "me", refused='"accepted": false')
@@ -283,7 +283,7 @@ def test_what_a_key_has_granted_outlives_its_place_in_the_list_and_not_its_revoc
         said = here("object", "accept", "order.jwt", "--as", "me", refused="E_ASSET")
         outcome = f"{before}not accepted by 1 of 1 control, so nothing was written there\n"
         assert f"order.jwt: dr-command+jwt: {outcome}" in said
-        assert "there is no control pump here. No control is configured" in said
+        assert "there is no control pump here (E_ASSET). No control is configured" in said
 
     kid = json.loads((site / "Dupont.pub").read_text())["kid"]
     run("sign", "trust-list", "--from", "t.jws", "--without", kid, "--root", "racine-1.key",

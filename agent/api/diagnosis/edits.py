@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from agent.config import load
+from agent.config.problem import FIRST
 from agent.config.profiles import FOLDER
 from agent.core.clock import stamp
 from agent.core.errors import ConfigError
@@ -61,7 +62,7 @@ def _unusable(path: Path, error: ConfigError, since: str | None) -> Finding:
         "the configuration has {number} mistakes, and the agent still uses the old one. The"
         " first: {first}",
         len(problems),
-        first=problems[0],
+        first=error.text.values.get(FIRST, error.text),
     )
     if isinstance(error.__cause__, OSError):
         what = Text(

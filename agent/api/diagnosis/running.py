@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from agent.buffer.upkeep import TRIED_ANEW
 from agent.core.clock import NO_TIME_SERVICE, stamp
 from agent.core.errors import StorageFailed
-from agent.core.finding import DOCTOR, Actor, Finding, Severity, as_text
+from agent.core.finding import DOCTOR, Actor, Finding, Severity, as_text, component_text
 from agent.core.i18n import N_, Plural, Text
 from agent.core.storage import SPOOL
 from agent.enrolment.tls import UNKNOWN_ISSUER
@@ -179,16 +179,6 @@ def _authority(authority: Mapping[str, Any], now: str) -> Iterator[Finding]:
         )
 
 
-def _component(component: str) -> Text:
-    """Return the name of a component as people read it; others are named as in the log."""
-    kind, _, name = component.partition(" ")
-    if kind == "uplink":
-        return Text("uplink {uplink}", uplink=name)
-    if kind == "control":
-        return Text("control {control}", control=name)
-    return Text("line {bus}", bus=name) if kind == "line" else as_text(component)
-
-
 def _faults(faulty: Iterable[Mapping[str, Any]]) -> Iterator[Finding]:
     """One finding for each failed component.
 
@@ -202,12 +192,12 @@ def _faults(faulty: Iterable[Mapping[str, Any]]) -> Iterator[Finding]:
         what = Text(
             "{component} stopped after an unexpected error ({error}); it is restarted"
             " automatically",
-            component=_component(component),
+            component=component_text(component),
             error=kinds,
         )
         yield Finding(
             code="fault",
-            subject=_component(component),
+            subject=component_text(component),
             what=what,
             severity=Severity.LATER,
             since=min(fault["since"] for fault in faults),

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 from agent.core import clock
-from agent.core.i18n import Text, text_of
+from agent.core.i18n import EMPTY, Text, text_of
 from agent.core.model import Sample, ValueKind, Why
 from agent.core.quantities import channels
 from agent.drivers.bacnet import settings, wire
@@ -81,7 +81,7 @@ class Bacnet:
             if self.settings.cov and _followed(point, ref):
                 self.following.follow(of.instance, ref)
         known = self._known(of.instance, refs)
-        failure = ""
+        failure = EMPTY
         if known is None:
             known, failure = await self._ask(of, refs)
         now = clock.seconds()
@@ -116,7 +116,7 @@ class Bacnet:
 
     async def _ask(
         self, of: settings.BacnetAddress, refs: Sequence[Ref]
-    ) -> tuple[dict[Ref, Content], str]:
+    ) -> tuple[dict[Ref, Content], Text]:
         """Read from the device. If it stops answering, the second item is the reason."""
         contents: dict[Ref, Content] = {}
         due = self.own.due(of.instance, refs, clock.monotonic())
@@ -137,7 +137,7 @@ class Bacnet:
                 return contents, text_of(error)
         self.own.take(of.instance, contents, clock.monotonic())
         self.following.read(of.instance, contents)
-        return contents, ""
+        return contents, EMPTY
 
     async def write(self, point: Point, value: Value | None, slot: int | None) -> None:
         """Write a value or NULL into one of the gateway's slots; see `base.Writes`."""

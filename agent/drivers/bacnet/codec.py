@@ -17,6 +17,7 @@ from operator import attrgetter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
+from agent.core.i18n import N_, Text
 from agent.core.quantities import spoken
 from agent.drivers.modbus.codec import plain, shortest32
 
@@ -75,28 +76,35 @@ UNRECOGNIZED_SERVICE = 9
 REJECTED = -1
 """a reject for reason n has the code REJECTED - n, so that it differs from the codes of errors"""
 REJECTS = (
-    "reject: other", "buffer overflow", "inconsistent parameters", "invalid parameter datatype",
-    "invalid tag", "missing required parameter", "parameter out of range", "too many arguments",
-    "undefined enumeration", "unrecognized service",
+    N_("reject: other"), N_("buffer overflow"),
+    N_("inconsistent parameters"), N_("invalid parameter datatype"),
+    N_("invalid tag"), N_("missing required parameter"),
+    N_("parameter out of range"), N_("too many arguments"),
+    N_("undefined enumeration"), N_("unrecognized service"),
 )  # fmt: skip
 ABORTS = (
-    "abort: other", "buffer overflow", "invalid in this state", "preempted",
-    "segmentation not supported", "security error", "insufficient security",
-    "window size out of range",
-    "application exceeded reply time", "out of resources", "timed out", "too long",
+    N_("abort: other"), N_("buffer overflow"), N_("invalid in this state"), N_("preempted"),
+    N_("segmentation not supported"), N_("security error"), N_("insufficient security"),
+    N_("window size out of range"),
+    N_("application exceeded reply time"), N_("out of resources"), N_("timed out"), N_("too long"),
 )  # fmt: skip
 ERRORS = MappingProxyType(
     {
-        0: "other error", 2: "configuration in progress", 3: "device busy", 9: "invalid data type",
-        13: "invalid parameter data type", 20: "no space to write", 25: "operational problem",
-        27: "read access denied", 29: "service request denied", 30: "timeout",
-        31: "unknown object", 32: "unknown property", 36: "unsupported object type",
-        37: "value out of range", 40: "write access denied", 41: "character set not supported",
-        42: "invalid array index", 43: "subscription failed", 44: "not a COV property",
-        45: "not supported", 47: "datatype not supported", 50: "property is not an array",
-        19: "no space for another subscription", 72: "value not initialized",
-        79: "unknown subscription", 82: "busy", 83: "communication disabled", 85: "access denied",
-        132: "not configured", 133: "out of memory", 138: "invalid value in this state",
+        0: N_("other error"), 2: N_("configuration in progress"),
+        3: N_("device busy"), 9: N_("invalid data type"),
+        13: N_("invalid parameter data type"),
+        20: N_("no space to write"), 25: N_("operational problem"),
+        27: N_("read access denied"), 29: N_("service request denied"), 30: N_("timeout"),
+        31: N_("unknown object"), 32: N_("unknown property"), 36: N_("unsupported object type"),
+        37: N_("value out of range"),
+        40: N_("write access denied"), 41: N_("character set not supported"),
+        42: N_("invalid array index"), 43: N_("subscription failed"), 44: N_("not a COV property"),
+        45: N_("not supported"),
+        47: N_("datatype not supported"), 50: N_("property is not an array"),
+        19: N_("no space for another subscription"), 72: N_("value not initialized"),
+        79: N_("unknown subscription"), 82: N_("busy"),
+        83: N_("communication disabled"), 85: N_("access denied"),
+        132: N_("not configured"), 133: N_("out of memory"), 138: N_("invalid value in this state"),
     }
 )  # fmt: skip
 UNKNOWN_OBJECT, UNKNOWN_PROPERTY = 31, 32
@@ -153,7 +161,7 @@ def items(sequence: Sequence[Tag]) -> tuple[Item, ...]:
         elif tag.kind == CLOSE:
             depth -= 1
             if depth == 0:
-                made.append(Refusal("a constructed value, which gardien does not read"))
+                made.append(Refusal(Text("a constructed value, which gardien does not read")))
         elif depth == 0:
             made.append(item(tag))
     return tuple(made)
@@ -180,9 +188,9 @@ def unit_name(number: int) -> str:
     return spoken(ours)
 
 
-def reason_text(texts: tuple[str, ...], code: int) -> str:
+def reason_text(texts: tuple[str, ...], code: int) -> Text:
     """The text for the reason of a reject or abort."""
-    return texts[code] if code < len(texts) else f"reason {code}"
+    return Text(texts[code]) if code < len(texts) else Text("reason {code}", code=code)
 
 
 class GarbledError(ValueError):
@@ -193,7 +201,7 @@ class GarbledError(ValueError):
 class Refusal:
     """Why there is no value: a reason for people, and the code of the device's error."""
 
-    reason: str
+    reason: Text
     code: int | None = None
 
 
@@ -237,11 +245,11 @@ def tags(data: bytes) -> list[Tag]:
                 length, at = _long(data, at)
             size = 0 if number == BOOLEAN and not context else length
             if at + size > end:
-                raise GarbledError("a value is cut short")
+                raise GarbledError(Text("a value is cut short"))
             parsed.append(Tag(number, context, VALUE, data[at : at + size], length))
             at += size
     except IndexError:
-        raise GarbledError("a tag is cut short") from None
+        raise GarbledError(Text("a tag is cut short")) from None
     return parsed
 
 
@@ -251,7 +259,7 @@ def _long(data: bytes, at: int) -> tuple[int, int]:
         return length, at + 1
     size = 2 if length == TWO_BYTES else 4
     if at + 1 + size > len(data):
-        raise GarbledError("a length is cut short")
+        raise GarbledError(Text("a length is cut short"))
     return int.from_bytes(data[at + 1 : at + 1 + size], "big"), at + 1 + size
 
 
@@ -259,11 +267,11 @@ def item(tag: Tag) -> Item:
     """The value in an application tag; a Refusal if it cannot be decoded."""
     reader = READERS.get(tag.number)
     if tag.context or tag.kind != VALUE or reader is None:
-        return Refusal("a value of a type that gardien does not read")
+        return Refusal(Text("a value of a type that gardien does not read"))
     try:
         return reader(tag)
     except (ValueError, struct.error) as error:
-        return Refusal(f"not readable ({error})")
+        return Refusal(Text("not readable ({error})", error=error))
 
 
 def _null(_: Tag) -> None:
@@ -276,25 +284,29 @@ def _boolean(tag: Tag) -> Decimal:
 
 def _unsigned(tag: Tag) -> Decimal:
     if not 1 <= len(tag.data) <= LONGEST_NUMBER:
-        raise ValueError(f"an integer of {len(tag.data)} bytes")
+        raise ValueError(Text("an integer of {number} bytes", number=len(tag.data)))
     return Decimal(int.from_bytes(tag.data, "big"))
 
 
 def _signed(tag: Tag) -> Decimal:
     if not 1 <= len(tag.data) <= LONGEST_NUMBER:
-        raise ValueError(f"an integer of {len(tag.data)} bytes")
+        raise ValueError(Text("an integer of {number} bytes", number=len(tag.data)))
     return Decimal(int.from_bytes(tag.data, "big", signed=True))
 
 
 def _real(tag: Tag) -> Item:
     (number,) = struct.unpack(">f", tag.data)
-    return shortest32(number) if math.isfinite(number) else Refusal(f"not a number ({number})")
+    return (
+        shortest32(number)
+        if math.isfinite(number)
+        else Refusal(Text("not a number ({number})", number=number))
+    )
 
 
 def _double(tag: Tag) -> Item:
     (number,) = struct.unpack(">d", tag.data)
     if not math.isfinite(number):
-        return Refusal(f"not a number ({number})")
+        return Refusal(Text("not a number ({number})", number=number))
     return plain(Decimal(repr(number)))
 
 
@@ -309,10 +321,10 @@ def scale(tag: Tag) -> Item:
             power = int(_signed(tag))
             if abs(power) <= GREATEST_POWER:
                 return plain(Decimal(1).scaleb(power))
-            return Refusal(f"a scale of ten to the power of {power}")
+            return Refusal(Text("a scale of ten to the power of {power}", power=power))
     except (ValueError, struct.error) as error:
-        return Refusal(f"not readable ({error})")
-    return Refusal("a scale of a type that gardien does not read")
+        return Refusal(Text("not readable ({error})", error=error))
+    return Refusal(Text("a scale of a type that gardien does not read"))
 
 
 def _octets(tag: Tag) -> str:
@@ -330,7 +342,7 @@ def _text(tag: Tag) -> str:
     try:
         return raw.decode(name).rstrip("\0")
     except LookupError:
-        raise ValueError(f"text in character set {charset}") from None
+        raise ValueError(Text("text in character set {charset}", charset=charset)) from None
     except UnicodeDecodeError:
         if charset == 0:  # many old devices announce UTF-8 and send Windows code page 1252
             return raw.decode("cp1252", errors="replace").rstrip("\0")
@@ -339,7 +351,7 @@ def _text(tag: Tag) -> str:
 
 def _bits(tag: Tag) -> str:
     if not tag.data or tag.data[0] > UNUSED_BITS:
-        raise ValueError("bits without a length")
+        raise ValueError(Text("bits without a length"))
     bits = "".join(f"{byte:08b}" for byte in tag.data[1:])
     return bits[: len(bits) - tag.data[0]] if tag.data[0] else bits
 
@@ -383,14 +395,14 @@ READERS = {
 def number_of(tag: Tag) -> int:
     """The whole number in a tag whose type follows from its position. Raises GarbledError."""
     if tag.kind != VALUE or not 1 <= len(tag.data) <= LONGEST_NUMBER:
-        raise GarbledError("a number was expected")
+        raise GarbledError(Text("a number was expected"))
     return int.from_bytes(tag.data, "big")
 
 
 def object_of(tag: Tag) -> ObjectId:
     """The object identifier in a tag whose type follows from its position. Raises GarbledError."""
     if tag.kind != VALUE or len(tag.data) != OBJECT_SIZE:
-        raise GarbledError("an object identifier was expected")
+        raise GarbledError(Text("an object identifier was expected"))
     return _object(tag)
 
 
@@ -511,7 +523,7 @@ def read_answer(data: bytes, requested: Ref) -> Content:
     at = _TagReader(parsed)
     ref, content = _property(at, object_of(at.next()), 1, 2, 3)
     if ref != requested:
-        raise GarbledError("answer to another request")
+        raise GarbledError(Text("answer to another request"))
     return content
 
 
@@ -532,7 +544,7 @@ def i_am(data: bytes) -> IAm:
     """Decode an I-Am. Raises GarbledError."""
     values = tags(data)
     if len(values) < len(IAm._fields):
-        raise GarbledError("an I-Am of fewer than four values")
+        raise GarbledError(Text("an I-Am of fewer than four values"))
     device = object_of(values[0])
     return IAm(device.instance, *(number_of(tag) for tag in values[1:4]))
 
@@ -552,14 +564,22 @@ def notification(data: bytes) -> Notification:
     return Notification(process, device.instance, of, values)
 
 
+def _meaning(code: int, of: int | None = None) -> Text:
+    if code in ERRORS:
+        return Text(ERRORS[code])
+    if of is None:
+        return Text("error {code}", code=code)
+    return Text("error {code} of class {number}", code=code, number=of)
+
+
 def error(data: bytes) -> Refusal:
     """The reason in an Error PDU, by its class and code (21, Error)."""
     try:
         numbers = [number_of(tag) for tag in tags(data) if tag.kind not in (OPEN, CLOSE)]
         code = numbers[1]
     except (GarbledError, IndexError):
-        return Refusal("refused, with an unreadable reason")
-    return Refusal(ERRORS.get(code, f"error {code} of class {numbers[0]}"), code)
+        return Refusal(Text("refused, with an unreadable reason"))
+    return Refusal(_meaning(code, numbers[0]), code)
 
 
 class _TagReader:
@@ -574,7 +594,7 @@ class _TagReader:
 
     def next(self) -> Tag:
         if self.ended:
-            raise GarbledError("an answer is cut short")
+            raise GarbledError(Text("an answer is cut short"))
         self.index += 1
         return self.tags[self.index - 1]
 
@@ -593,12 +613,12 @@ class _TagReader:
 
     def closes(self, number: int) -> bool:
         if self.ended:
-            raise GarbledError("an answer is cut short")
+            raise GarbledError(Text("an answer is cut short"))
         return self._is(CLOSE, number)
 
     def expect(self, kind: int, number: int) -> None:
         if not self._is(kind, number):
-            raise GarbledError("a bracket is missing")
+            raise GarbledError(Text("a bracket is missing"))
         self.index += 1
 
     def inside(self, number: int) -> Sequence[Tag]:
@@ -621,7 +641,7 @@ def _property(  # noqa: PLR0913 -- the numbers that three services give the same
     at: _TagReader, of: ObjectId, name: int, index: int, value: int, *, error: int = -1
 ) -> tuple[Ref, Content]:
     if not at.at(name):
-        raise GarbledError("a property was expected")
+        raise GarbledError(Text("a property was expected"))
     number = number_of(at.next())
     ref = Ref(of, number, number_of(at.next()) if at.at(index) else None)
     if at.opens(error):
@@ -635,12 +655,12 @@ def _property(  # noqa: PLR0913 -- the numbers that three services give the same
 
 def _refused(error_tags: Sequence[Tag]) -> Refusal:
     code = number_of(error_tags[1]) if len(error_tags) > 1 else 0
-    return Refusal(ERRORS.get(code, f"error {code}"), code)
+    return Refusal(_meaning(code), code)
 
 
 def aborted(code: int) -> Refusal:
     """The reason in an Abort PDU."""
-    return Refusal(ABORTS[code] if code < len(ABORTS) else f"abort {code}")
+    return Refusal(Text(ABORTS[code] if code < len(ABORTS) else N_("abort {code}"), code=code))
 
 
 def chunks(refs: Sequence[Ref], room: int) -> Iterator[tuple[Ref, ...]]:

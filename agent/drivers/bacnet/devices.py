@@ -125,7 +125,13 @@ class Directory:
         async with peer.turn:
             content = await read_property(self.wire, peer, ref)
         if isinstance(content, Refusal) and content.code == UNKNOWN_OBJECT:
-            raise NotAnsweredError(f"the device at {where.station} is not {where.instance}")
+            raise NotAnsweredError(
+                Text(
+                    "the device at {station} is not {instance}",
+                    station=where.station,
+                    instance=where.instance,
+                )
+            )
         try:
             peer.room = int(content[0])  # type: ignore[index, arg-type] # anything else raises
         except (TypeError, ValueError, IndexError):
@@ -216,7 +222,7 @@ class Following:
         for of, subscription in self._subscriptions.get(instance, {}).items():
             value = contents.get(Ref(of, PRESENT_VALUE))
             if value is not None:
-                flags = contents.get(Ref(of, STATUS_FLAGS), Refusal("not read"))
+                flags = contents.get(Ref(of, STATUS_FLAGS), Refusal(Text("not read")))
                 subscription.values = {PRESENT_VALUE: value, STATUS_FLAGS: flags}
                 subscription.heard = now = monotonic()
                 if now > subscription.until and not subscription.refused:

@@ -8,6 +8,7 @@ import unicodedata
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agent.core.errors import Refused
+from agent.core.i18n import Text
 from agent.core.quantities import channels, factor
 from agent.drivers.bacnet.codec import (
     DEVICE,
@@ -124,14 +125,14 @@ def name_of(reported: str, instance: int, taken: set[str]) -> str:
     return name
 
 
-def points(things: Iterable[Thing]) -> tuple[dict[str, Mapping[str, Any]], list[str]]:
+def points(things: Iterable[Thing]) -> tuple[dict[str, Mapping[str, Any]], list[Text]]:
     """The points of one device for the configuration, and warnings for a person.
 
     Each channel is given once; a second object of the same kind has none.
     """
     entries: dict[str, Mapping[str, Any]] = {}
     taken: dict[str, str] = {}
-    warnings: list[str] = []
+    warnings: list[Text] = []
     unitless: list[str] = []
     for thing in things:
         if thing.units == NO_UNITS and not thing.commandable and _named(thing):
@@ -143,7 +144,14 @@ def points(things: Iterable[Thing]) -> tuple[dict[str, Mapping[str, Any]], list[
         name = slug(thing.name, written.replace(",", "-"))
         name = name if name not in entries else f"{name[:40]}-{thing.object.instance}"
         if channel in taken:
-            warnings.append(f"{name} may be {channel} too, as {taken[channel]} is: choose one")
+            warnings.append(
+                Text(
+                    "{name} may be {channel} too, as {taken} is: choose one",
+                    name=name,
+                    channel=channel,
+                    taken=taken[channel],
+                )
+            )
             channel = None
         entries[name] = {
             "at": written,
@@ -152,21 +160,37 @@ def points(things: Iterable[Thing]) -> tuple[dict[str, Mapping[str, Any]], list[
         }
         if unit is None and thing.units is not None:
             warnings.append(
-                f"{name} is in {unit_name(thing.units)}, which gardien does not convert: orders for"
-                " it are in that unit"
+                Text(
+                    "{name} is in {units}, which gardien does not convert: orders for it are in"
+                    " that unit",
+                    name=name,
+                    units=unit_name(thing.units),
+                )
             )
         if thing.unscaled:
             warnings.append(
-                f"{name}: its scale could not be read ({thing.unscaled}); without it gardien takes"
-                " no value from it"
+                Text(
+                    "{name}: its scale could not be read ({unscaled}); without it gardien takes no"
+                    " value from it",
+                    name=name,
+                    unscaled=thing.unscaled,
+                )
             )
         if channel:
             taken[channel] = name
     if unitless:
-        more = f" and {len(unitless) - MOST_NAMED} more" if len(unitless) > MOST_NAMED else ""
+        more = (
+            Text(" and {number} more", number=len(unitless) - MOST_NAMED)
+            if len(unitless) > MOST_NAMED
+            else ""
+        )
         warnings.append(
-            f"no units in the controller, so not proposed: {', '.join(unitless[:MOST_NAMED])}"
-            f"{more}: find out their units, and add them with `channel` and `unit`"
+            Text(
+                "no units in the controller, so not proposed: {names}{more}: find out their units,"
+                " and add them with `channel` and `unit`",
+                names=", ".join(unitless[:MOST_NAMED]),
+                more=more,
+            )
         )
     return entries, warnings
 
@@ -263,8 +287,8 @@ def _device_entry(device: int, name: str, things: Sequence[Thing], taken: set[st
     return Found(
         name=name_of(name, device, taken),
         entry={"address": str(device), **({"points": point_entries} if point_entries else {})},
-        about=f"{name or 'BACnet device'} ({device})"
-        + (f", {rest} further objects" if rest else ""),
+        about=Text("{name} ({number})", name=name or Text("BACnet device"), number=str(device))
+        + (Text(", {rest} further objects", rest=rest) if rest else ""),
         warnings=tuple(warnings),
     )
 
@@ -272,5 +296,5 @@ def _device_entry(device: int, name: str, things: Sequence[Thing], taken: set[st
 def _warned(entry: Found, wrong: Sequence[str]) -> Found:
     if not wrong:
         return entry
-    warning = f"not understood and left out: {', '.join(wrong[:10])}"
+    warning = Text("not understood and left out: {rows}", rows=", ".join(wrong[:10]))
     return Found(entry.name, entry.entry, entry.about, (warning, *entry.warnings))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from agent.core.clock import monotonic
 from agent.core.errors import Refused
-from agent.core.i18n import Text, text_of
+from agent.core.i18n import EMPTY, Text, text_of
 from agent.drivers.bacnet import wire
 from agent.drivers.bacnet.codec import (
     ACCUMULATOR,
@@ -156,7 +156,7 @@ class Scan:
         contents = await self._read(peer, [Ref(device, PROPERTIES[name]) for name in ABOUT])
         return {name: text(contents.get(Ref(device, PROPERTIES[name]))) for name in ABOUT}
 
-    async def _objects(self, peer: Peer) -> tuple[list[ObjectId], list[str]]:
+    async def _objects(self, peer: Peer) -> tuple[list[ObjectId], list[Text]]:
         """The objects of a device: its whole list at once, or if it refuses, by index."""
         whole = Ref(ObjectId(DEVICE, peer.instance), OBJECT_LIST)
         async with peer.turn:
@@ -196,7 +196,7 @@ class Scan:
         return contents
 
     def _result(
-        self, peer: Peer, about: dict[str, str], things: Sequence[Thing], warnings: Sequence[str]
+        self, peer: Peer, about: dict[str, str], things: Sequence[Thing], warnings: Sequence[Text]
     ) -> Found:
         point_entries, point_warnings = points(things)
         name = about.get("object-name", "")
@@ -224,7 +224,7 @@ class Scan:
 def _thing(of: ObjectId, contents: Contents) -> Thing:
     units = contents.get(Ref(of, UNITS), ())
     number = units[0] if not isinstance(units, Refusal) and units else None
-    slot = contents.get(Ref(of, PRIORITY_ARRAY, ASK_FOR_COMMANDS), Refusal(""))
+    slot = contents.get(Ref(of, PRIORITY_ARRAY, ASK_FOR_COMMANDS), Refusal(EMPTY))
     return Thing(
         of,
         text(contents.get(Ref(of, OBJECT_NAME))),

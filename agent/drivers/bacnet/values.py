@@ -8,6 +8,7 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple, TypeGuard
 
+from agent.core.i18n import EMPTY, Text, joined
 from agent.core.model import Sample, Why
 from agent.core.quantities import EXACT, factor, spoken
 from agent.core.quantities import units as all_units
@@ -79,9 +80,9 @@ class Conversion(NamedTuple):
     """How a number of an object is converted."""
 
     factor: Decimal = Decimal(1)
-    fault: str = ""
+    fault: Text = EMPTY
     """why the value must not be used, and what to do; empty: it may be used"""
-    note: str = ""
+    note: Text = EMPTY
     """what a person should know about a value that is used"""
 
 
@@ -165,13 +166,17 @@ class OwnProperties:
     def conversion(self, instance: int, ref: Ref, point: Point) -> Conversion:
         """The conversion of a property to the configured unit of its point."""
         if not self.knows(instance, ref):
-            return Conversion(fault="the object's unit could not be read yet")
+            return Conversion(fault=Text("the object's unit could not be read yet"))
         known = self._known.get(instance, {})
         entries = {own.property: known[own] for own in own_refs(ref)}
         scale, units = entries.get(SCALE), entries.get(UNITS)
         if scale is not None and scale.refused:
-            problem = f"the object's scale could not be read ({scale.refused})"
-            return Conversion(fault=f"{problem}: the count has no meaning without it")
+            problem = Text(
+                "the object's scale could not be read ({refused})", refused=scale.refused
+            )
+            return Conversion(
+                fault=Text("{problem}: the count has no meaning without it", problem=problem)
+            )
         if units is None:
             return Conversion()
         made = convert(
@@ -179,10 +184,12 @@ class OwnProperties:
         )
         notes = [made.note] if made.note else []
         if scale is not None and scale.value is None:
-            notes.append("the object has no scale: compare with the meter's display")
+            notes.append(Text("the object has no scale: compare with the meter's display"))
         if units.refused:
-            notes.append(f"the object's units could not be read ({units.refused})")
-        return made._replace(note="; ".join(notes))
+            notes.append(
+                Text("the object's units could not be read ({refused})", refused=units.refused)
+            )
+        return made._replace(note=joined("; ", notes))
 
 
 def _number(content: Content) -> tuple[Decimal | None, str]:
@@ -192,7 +199,7 @@ def _number(content: Content) -> tuple[Decimal | None, str]:
     item = content[0] if len(content) == 1 else None
     if isinstance(item, Refusal):
         return None, item.reason
-    return (item, "") if isinstance(item, Decimal) else (None, "not a number")
+    return (item, "") if isinstance(item, Decimal) else (None, Text("not a number"))
 
 
 def convert(point: Point, units: int | None, scale: Decimal | None = None) -> Conversion:
@@ -201,25 +208,42 @@ def convert(point: Point, units: int | None, scale: Decimal | None = None) -> Co
     `units`: the BACnet number of the unit; None: the object has none. `scale`: of an accumulator.
     """
     if scale is not None and scale <= 0:
-        return Conversion(fault=f"the object's scale is {scale}, which is not valid")
+        return Conversion(
+            fault=Text("the object's scale is {scale}, which is not valid", scale=scale)
+        )
     own, by = Decimal(1) if scale is None else scale, Decimal(1)
     note = _unstated(point, units)
     if _says(units) and (point.unit != "1" or point.channel):
         known = _factor(point, units)
         if known is None:
             return _by_hand(point, units, own)
-        by, note = known, ""
+        by, note = known, EMPTY
     if point.scale == by or own == by == 1:
         return Conversion(own, note=note)
-    better = f"write `unit: {_unit(point, units)}` and leave `scale` out"
+    better = Text("write `unit: {unit}` and leave `scale` out", unit=_unit(point, units))
     if own != 1 and point.scale == EXACT.multiply(own, by):
         # The configuration is from before gardien applied the object's scale, and contains that
         # scale: applying both would count it twice.
-        return Conversion(note=f"the object's scale {own} is applied by itself now: {better}")
+        return Conversion(
+            note=Text(
+                "the object's scale {own} is applied by itself now: {better}",
+                own=own,
+                better=better,
+            )
+        )
     if own != 1 and point.scale != 1:
-        problem = f"the object's scale {own} is applied by itself, and `scale` says {point.scale}"
-        ratio = "a transformer's ratio must be set in the controller"
-        return Conversion(own, fault=f"{problem}: {better} ({ratio})")
+        problem = Text(
+            "the object's scale {own} is applied by itself, and `scale` says {scale}",
+            own=own,
+            scale=point.scale,
+        )
+        ratio = Text("a transformer's ratio must be set in the controller")
+        return Conversion(
+            own,
+            fault=Text(
+                "{problem}: {better} ({ratio})", problem=problem, better=better, ratio=ratio
+            ),
+        )
     return Conversion(own, fault=_mismatch(point, units))
 
 
@@ -240,14 +264,26 @@ def _by_hand(point: Point, units: int, own: Decimal) -> Conversion:
     to kWh.
     """
     if point.scale != 1 and units not in SHIFTED:
-        note = f"`scale` converts {unit_name(units)} to {point.unit}"
+        note = Text("`scale` converts {units} to {unit}", units=unit_name(units), unit=point.unit)
         ratio, scale = _ratio(point, units), Fraction(point.scale)
         if ratio is None and ENGINEERING_UNITS.get(units) is None:
             if own == 1:
                 return Conversion(note=note)
-            problem = f"the object is in {unit_name(units)} and has a scale of its own, {own}"
-            unclear = f"whether `scale` contains that is not known: set the object to {point.unit}"
-            return Conversion(own, fault=f"{problem}; {unclear} in the controller")
+            problem = Text(
+                "the object is in {units} and has a scale of its own, {own}",
+                units=unit_name(units),
+                own=own,
+            )
+            unclear = Text(
+                "whether `scale` contains that is not known: set the object to {unit}",
+                unit=point.unit,
+            )
+            return Conversion(
+                own,
+                fault=Text(
+                    "{problem}; {unclear} in the controller", problem=problem, unclear=unclear
+                ),
+            )
         if ratio is not None and abs(scale / ratio - 1) <= ROUNDED:
             return Conversion(own, note=note)
         if ratio is not None and abs(scale / (ratio * Fraction(own)) - 1) <= ROUNDED:
@@ -262,14 +298,19 @@ def _ratio(point: Point, units: int) -> Fraction | None:
     return theirs[1] / ours[1] if ours and theirs and ours[0] == theirs[0] else None
 
 
-def _unstated(point: Point, units: int | None) -> str:
+def _unstated(point: Point, units: int | None) -> Text:
     """A note if only one of the object and the configuration gives a unit; else empty."""
     if units is not None and not _says(units) and point.unit != "1":
-        says = unit_name(units) if units == NO_UNITS else f"its maker's unit {units}"
-        return f"the object says {says}; {spoken(point.unit)} is taken from the configuration"
+        no_units = units == NO_UNITS
+        says = unit_name(units) if no_units else Text("its maker's unit {number}", number=units)
+        return Text(
+            "the object says {says}; {unit} is taken from the configuration",
+            says=says,
+            unit=spoken(point.unit),
+        )
     if _says(units) and point.unit == "1" and ENGINEERING_UNITS.get(units) != "1":
-        return f"the object is in {unit_name(units)}, and no unit is configured"
-    return ""
+        return Text("the object is in {unit}, and no unit is configured", unit=unit_name(units))
+    return EMPTY
 
 
 def _unit(point: Point, units: int | None) -> str:
@@ -277,22 +318,31 @@ def _unit(point: Point, units: int | None) -> str:
     return (ENGINEERING_UNITS.get(units) if _says(units) else None) or point.unit
 
 
-def _mismatch(point: Point, units: int | None) -> str:
+def _mismatch(point: Point, units: int | None) -> Text:
     """The message if the object's unit is not the configured one: the difference and the remedy."""
     assert units is not None
-    problem = f"the object is in {unit_name(units)}, and `unit` says {point.unit}"
+    problem = Text(
+        "the object is in {units}, and `unit` says {unit}", units=unit_name(units), unit=point.unit
+    )
     ours, ratio, wanted = ENGINEERING_UNITS.get(units), _ratio(point, units), spoken(point.unit)
     if ours is None:
-        what = f"set the object to {wanted or 'no-units'} in the controller"
+        what = Text("set the object to {unit} in the controller", unit=wanted or "no-units")
         if units not in SHIFTED:
-            what += f", or write as `scale` how many {wanted} one of it is"
-        return f"{problem}; gardien does not convert that: {what}"
+            what += Text(", or write as `scale` how many {unit} one of it is", unit=wanted)
+        return Text("{problem}; gardien does not convert that: {what}", problem=problem, what=what)
     if ratio is None:
-        return f"{problem}: is it the right object? if so, write `unit: {ours}`"
+        return Text(
+            "{problem}: is it the right object? if so, write `unit: {unit}`",
+            problem=problem,
+            unit=ours,
+        )
     if factor(ours, point.unit) is None:
-        return f"{problem}: write `scale: {float(ratio):.7g}`"
-    correction = "" if point.scale == 1 else ", and `scale` only for a correction (transformers)"
-    return f"{problem}: write `unit: {ours}`{correction}"
+        scale = f"{float(ratio):.7g}"
+        return Text("{problem}: write `scale: {scale}`", problem=problem, scale=scale)
+    whole = Text("{problem}: write `unit: {unit}`", problem=problem, unit=ours)
+    if point.scale == 1:
+        return whole
+    return whole + Text(", and `scale` only for a correction (transformers)")
 
 
 AS_IT_IS = Conversion()
@@ -318,31 +368,33 @@ def sample(
     # The value is kept in the detail: it helps the person who looks for the cause.
     why = _flagged(flags) or conversion.fault
     if why:
-        return Sample(point, at, why=Why.BAD, detail=f"{why}; it shows {value}")
+        return Sample(
+            point, at, why=Why.BAD, detail=Text("{why}; it shows {value}", why=why, value=value)
+        )
     if isinstance(value, Decimal):
         value = EXACT.multiply(value, conversion.factor)
     return Sample(point, at, value, detail=conversion.note)
 
 
-def _value(content: Content) -> tuple[Decimal | str, str | None]:
+def _value(content: Content) -> tuple[Decimal | str, Text | None]:
     if isinstance(content, Refusal):
         return "", content.reason
     if len(content) != 1:
-        return "", f"{len(content)} values where one was expected"
+        return "", Text("{number} values where one was expected", number=len(content))
     item = content[0]
     if isinstance(item, Refusal):
         return "", item.reason
     if item is None:
-        return "", "no value (NULL)"
+        return "", Text("no value (NULL)")
     if isinstance(item, ObjectId):
         return f"{type_name(item.type)},{item.instance}", None
     return (item if isinstance(item, Decimal) else item[:LONGEST]), None
 
 
-def _flagged(flags: Content | None) -> str | None:
+def _flagged(flags: Content | None) -> Text | None:
     if flags is None or isinstance(flags, Refusal) or not flags or not isinstance(flags[0], str):
         return None
     bits = flags[0].ljust(4, "0")
     if bits[OUT_OF_SERVICE] == "1":
-        return "out of service"
-    return "fault" if bits[FAULT] == "1" else None
+        return Text("out of service")
+    return Text("fault") if bits[FAULT] == "1" else None

@@ -41,7 +41,7 @@ from bacpypes3.pdu import Address, GlobalBroadcast, IPv4Address
 from bacpypes3.settings import settings as bacpypes_settings
 
 from agent.core.errors import LinkLost
-from agent.core.i18n import Text
+from agent.core.i18n import Text, text_of
 from agent.drivers.bacnet import codec
 from agent.drivers.bacnet.codec import (
     HEADER,
@@ -82,7 +82,7 @@ SMALLEST = 50
 """bytes of an answer that every device supports (clause 20.1.2.5)"""
 
 
-MISSING = Refusal("left out of the answer")
+MISSING = Refusal(Text("left out of the answer"))
 
 
 if TYPE_CHECKING:
@@ -213,7 +213,7 @@ class BacnetPort:
                 Text("no answer in {seconds:g} s", seconds=self.timeout)
             ) from None
         except ExecutionError:
-            raise NotAnsweredError("no route to its network is known") from None
+            raise NotAnsweredError(Text("no route to its network is known")) from None
         finally:
             del self._waiting[key]
             self._forget(key)
@@ -325,7 +325,7 @@ def _contents(apdu: Any, service: int) -> bytes:
     if isinstance(apdu, ErrorPDU):
         raise DeniedError(codec.error(bytes(apdu.pduData)), whole=False)
     if apdu.apduService != service:
-        raise DeniedError(Refusal("answer to another request"), whole=False)
+        raise DeniedError(Refusal(Text("answer to another request")), whole=False)
     return bytes(apdu.pduData) if isinstance(apdu, ComplexAckPDU) else b""
 
 
@@ -428,6 +428,6 @@ async def read_property(wire: BacnetPort, peer: Peer, ref: Ref) -> Content:
         data = await wire.ask(peer.address, codec.READ, codec.read_request(ref))
         return codec.read_answer(data, ref)
     except GarbledError as error:
-        return Refusal(str(error))
+        return Refusal(text_of(error))
     except DeniedError as error:
         return error.refusal

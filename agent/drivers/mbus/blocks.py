@@ -6,6 +6,7 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from agent.core.i18n import EMPTY, N_, Text, text_of
 from agent.drivers.mbus.tables import (
     FB_PAGE,
     FD_PAGE,
@@ -105,23 +106,23 @@ EXTENSION = """
 
 ERRORS = {
     0x00: "",
-    0x01: "too many DIFEs",
-    0x02: "storage number not implemented",
-    0x03: "subunit not implemented",
-    0x04: "tariff not implemented",
-    0x05: "function not implemented",
-    0x06: "data class not implemented",
-    0x07: "data size not implemented",
-    0x0B: "too many VIFEs",
-    0x0C: "illegal VIF group",
-    0x0D: "illegal VIF exponent",
-    0x0E: "VIF does not fit DIF",
-    0x0F: "action not implemented",
-    0x15: "no data available",
-    0x16: "data overflow",
-    0x17: "data underflow",
-    0x18: "data error",
-    0x1C: "premature end of record",
+    0x01: N_("too many DIFEs"),
+    0x02: N_("storage number not implemented"),
+    0x03: N_("subunit not implemented"),
+    0x04: N_("tariff not implemented"),
+    0x05: N_("function not implemented"),
+    0x06: N_("data class not implemented"),
+    0x07: N_("data size not implemented"),
+    0x0B: N_("too many VIFEs"),
+    0x0C: N_("illegal VIF group"),
+    0x0D: N_("illegal VIF exponent"),
+    0x0E: N_("VIF does not fit DIF"),
+    0x0F: N_("action not implemented"),
+    0x15: N_("no data available"),
+    0x16: N_("data overflow"),
+    0x17: N_("data underflow"),
+    0x18: N_("data error"),
+    0x1C: N_("premature end of record"),
 }
 """VIFE E00x xxxx: the error that a meter reports for the record"""
 
@@ -374,7 +375,7 @@ class DataBlock(NamedTuple):
     """the plain text of the VIB"""
     lvar: int = -1
     """first byte of variable-length data; -1: the DIF gives the length"""
-    error: str = ""
+    error: Text = EMPTY
     """why the payload cannot be split from here on; `data` is the rest"""
 
 
@@ -397,7 +398,7 @@ def cut(payload: bytes, *, text_first: bool) -> Iterator[DataBlock]:
         try:
             block, at = _block(payload, at, text_first)
         except _CutShort as why:
-            block, at = DataBlock(at, b"", b"", payload[at:], error=str(why)), len(payload)
+            block, at = DataBlock(at, b"", b"", payload[at:], error=text_of(why)), len(payload)
         yield block
 
 
@@ -405,7 +406,7 @@ def _block(payload: bytes, at: int, text_first: bool) -> tuple[DataBlock, int]:
     dif = payload[at]
     if dif & SPECIAL == SPECIAL:
         if dif not in (LAST, MORE):
-            raise _CutShort(f"DIF {dif:02X} is reserved")
+            raise _CutShort(Text("DIF {dif:02X} is reserved", dif=dif))
         return DataBlock(at, payload[at : at + 1], b"", payload[at + 1 :]), len(payload)
     vif = _chain(payload, at, "DIFE") if dif & EXTENDED else at + 1
     if vif < len(payload) and payload[vif] & CODE == PLAIN:
@@ -413,7 +414,9 @@ def _block(payload: bytes, at: int, text_first: bool) -> tuple[DataBlock, int]:
     end = _chain(payload, vif, "VIFE")
     codes = payload[vif:end]
     if codes[0] >= FURTHER and len(codes) < _least(codes):
-        raise _CutShort(f"VIF {codes.hex(' ').upper()} is not followed by its code")
+        raise _CutShort(
+            Text("VIF {codes} is not followed by its code", codes=codes.hex(" ").upper())
+        )
     data, mark, stop = _data(payload, dif, end)
     return DataBlock(at, payload[at:vif], codes, data, codes, "", mark), stop
 
@@ -431,9 +434,9 @@ def _chain(payload: bytes, at: int, name: str) -> int:
         while payload[stop] & EXTENDED:
             stop += 1
     except IndexError:
-        raise _CutShort("the telegram ends inside a record's header") from None
+        raise _CutShort(Text("the telegram ends inside a record's header")) from None
     if stop - at > MOST_EXTENSIONS:
-        raise _CutShort(f"more than {MOST_EXTENSIONS} {name}s")
+        raise _CutShort(Text("more than {number} {name}s", number=MOST_EXTENSIONS, name=name))
     return stop + 1
 
 
@@ -442,15 +445,21 @@ def _data(payload: bytes, dif: int, at: int) -> tuple[bytes, int, int]:
     length, mark = CODINGS[dif & SPECIAL].length, -1
     if length < 0:
         if at >= len(payload):
-            raise _CutShort("the telegram ends before the LVAR of variable data")
+            raise _CutShort(Text("the telegram ends before the LVAR of variable data"))
         mark, at = payload[at], at + 1
         coding = lvar(mark)
         if coding is None:
-            raise _CutShort(f"LVAR {mark:02X} is reserved")
+            raise _CutShort(Text("LVAR {mark:02X} is reserved", mark=mark))
         length = coding.length
     end = at + length
     if end > len(payload):
-        raise _CutShort(f"a record of {length} bytes has only {len(payload) - at} left")
+        raise _CutShort(
+            Text(
+                "a record of {length} bytes has only {number} left",
+                length=length,
+                number=len(payload) - at,
+            )
+        )
     return payload[at:end], mark, end
 
 
@@ -482,9 +491,9 @@ def _plain_block(payload: bytes, at: int, vif: int, text_first: bool) -> tuple[D
 def _text(payload: bytes, at: int) -> tuple[str, int]:
     """The text at `at`, and its end. Its first byte is its length; the last character is first."""
     if at >= len(payload):
-        raise _CutShort("the telegram ends before the text of a VIF")
+        raise _CutShort(Text("the telegram ends before the text of a VIF"))
     end = at + 1 + payload[at]
     text = payload[end - 1 : at : -1].decode("latin-1")
     if end > len(payload) or not text.isprintable():
-        raise _CutShort("the text of a VIF is cut short or not printable")
+        raise _CutShort(Text("the text of a VIF is cut short or not printable"))
     return text, end

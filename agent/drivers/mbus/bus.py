@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from agent.core import clock
 from agent.core.clock import monotonic
-from agent.core.i18n import Text, text_of
+from agent.core.i18n import EMPTY, Text, text_of
 from agent.core.model import Sample, Why
 from agent.drivers.base import StoredHistory, Wish
 from agent.drivers.line_disturbance import How
@@ -207,7 +207,7 @@ def _sample(point: Point, wanted: Register, readout: Readout) -> Sample:
         # The register may be in a telegram that is missing: that is silence, not a wrong register.
         if readout.why and not wanted.of(readout.telegrams):
             return Sample(point, readout.at, why=readout.why, detail=readout.detail)
-        return Sample(point, readout.at, why=Why.BAD, detail=str(unfit))
+        return Sample(point, readout.at, why=Why.BAD, detail=text_of(unfit))
     return Sample(point, readout.at, value)
 
 
@@ -223,14 +223,14 @@ class Readout(NamedTuple):
     telegrams: tuple[Telegram, ...] = ()
     why: Why | None = None
     """SILENT or BAD if telegrams are missing"""
-    detail: str = ""
+    detail: Text = EMPTY
     """what went wrong"""
 
 
 class _Failed(Exception):
     """There is no telegram; the message gives the reason."""
 
-    def __init__(self, why: Why, detail: str, *, final: bool = False) -> None:
+    def __init__(self, why: Why, detail: Text, *, final: bool = False) -> None:
         super().__init__(detail)
         self.why, self.detail, self.final = why, detail, final
         """final: repeating the request would not help, or would hide the fault"""
@@ -269,12 +269,17 @@ class MbusMaster:
         except _Failed as failed:
             self._fcb.pop(_station(address), None)
             return Readout(clock.seconds(), why=failed.why, detail=failed.detail)
-        at, why, detail = clock.seconds(), None, ""
+        at, why, detail = clock.seconds(), None, EMPTY
         try:
             while telegrams[-1].more and not enough(telegrams) and len(telegrams) < MOST_TELEGRAMS:
                 telegrams.append(await self._asked(address))
         except _Failed as failed:
-            why, detail = failed.why, f"telegram {len(telegrams) + 1} is missing: {failed.detail}"
+            why = failed.why
+            detail = Text(
+                "telegram {number} is missing: {detail}",
+                number=len(telegrams) + 1,
+                detail=failed.detail,
+            )
         if telegrams[0].more:
             # The meter is in the middle of a readout: without a reset, the next one would begin
             # with a later telegram.
@@ -290,7 +295,7 @@ class MbusMaster:
             if address.primary not in self._fcb:
                 await self._reset(address)
             return await self._asked(address)
-        failed = _Failed(Why.SILENT, "")
+        failed = _Failed(Why.SILENT, EMPTY)
         # Selected again for each attempt: another meter may have answered, or the selection may
         # be lost.
         for _ in range(ATTEMPTS):
@@ -304,16 +309,16 @@ class MbusMaster:
         raise failed
 
     async def _reset(self, address: MeterAddress) -> None:
-        await self._acknowledged(frame.reset(_station(address)), address, "does not answer")
+        await self._acknowledged(frame.reset(_station(address)), address, Text("does not answer"))
         self._fcb[_station(address)] = True
 
     async def _select(self, address: MeterAddress) -> None:
         """Select a meter. This resets its frame count bit, so the next request has it set."""
-        silent = "does not answer when it is selected"
+        silent = Text("does not answer when it is selected")
         await self._acknowledged(frame.select(address), address, silent)
         self._fcb[frame.SELECTED] = True
 
-    async def _acknowledged(self, question: bytes, address: MeterAddress, silent: str) -> None:
+    async def _acknowledged(self, question: bytes, address: MeterAddress, silent: Text) -> None:
         for _ in range(ATTEMPTS):
             answer = await self.line.acknowledged(question, address.baudrate)
             if answer.data:
@@ -325,7 +330,7 @@ class MbusMaster:
         """Raise _Failed if a meter sends without end: then no other can be heard."""
         if self.line.loud:
             raise _Failed(
-                Why.SILENT, "cannot be heard: another device sends all the time", final=True
+                Why.SILENT, Text("cannot be heard: another device sends all the time"), final=True
             )
 
     async def _asked(self, address: MeterAddress, attempts: int = ATTEMPTS) -> Telegram:
@@ -335,7 +340,7 @@ class MbusMaster:
         sending the next one.
         """
         station = _station(address)
-        failed = _Failed(Why.SILENT, "")
+        failed = _Failed(Why.SILENT, EMPTY)
         for _ in range(attempts):
             if self._pause:
                 await asyncio.sleep(self.pause)
@@ -358,10 +363,14 @@ class MbusMaster:
 
     def _heard(self, answer: Reply, address: MeterAddress) -> Telegram:
         if answer.noise == NO_DATA:
-            raise _Failed(Why.BAD, "acknowledges, but sends no data", final=True)
+            raise _Failed(Why.BAD, Text("acknowledges, but sends no data"), final=True)
         if not answer.data:
-            heard = f": {len(answer.noise)} bytes that make no sense" if answer.noise else ""
-            raise _Failed(Why.SILENT, f"does not answer{heard}")
+            heard = (
+                Text(": {number} bytes that make no sense", number=len(answer.noise))
+                if answer.noise
+                else ""
+            )
+            raise _Failed(Why.SILENT, Text("does not answer{heard}", heard=heard))
         try:
             telegram = decode(answer.data)
         except MbusError as error:
@@ -369,10 +378,12 @@ class MbusMaster:
             if address.primary is None or answer.data[5] == address.primary:
                 self._pause = isinstance(error, ApplicationError) and error.code == TOO_BUSY
                 raise _Failed(Why.BAD, text_of(error), final=not self._pause) from error
-            raise _Failed(Why.SILENT, "another meter answered") from error
+            raise _Failed(Why.SILENT, Text("another meter answered")) from error
         if not address.fits(telegram):
             self.line.listener.other(telegram.id or str(telegram.address), clock.monotonic())
-            raise _Failed(Why.SILENT, f"another meter answered: {_name(telegram)}")
+            raise _Failed(
+                Why.SILENT, Text("another meter answered: {telegram}", telegram=_name(telegram))
+            )
         self._same_as_before(address, telegram)
         return telegram
 
@@ -388,7 +399,9 @@ class MbusMaster:
         self._numbers[address.primary] = telegram.id
         if before != telegram.id:
             raise _Failed(
-                Why.SILENT, f"was meter {before} before, and is {telegram.id} now", final=True
+                Why.SILENT,
+                Text("was meter {before} before, and is {id} now", before=before, id=telegram.id),
+                final=True,
             )
 
 
@@ -402,4 +415,4 @@ def name_of(address: MeterAddress) -> str:
 
 
 def _name(telegram: Telegram) -> str:
-    return telegram.id or f"without a number, address {telegram.address}"
+    return telegram.id or Text("without a number, address {address}", address=telegram.address)

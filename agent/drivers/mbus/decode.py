@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from agent.core.i18n import EMPTY, Text, text_of
 from agent.drivers.mbus import blocks
 from agent.drivers.mbus.blocks import LAST, MORE, DataBlock, Function, cut, meaning
 from agent.drivers.mbus.frame import unwrap
@@ -54,18 +55,24 @@ def decode(frame: bytes) -> Telegram:
     header, payload = read(link.ci, link.payload)
     if link.ci in FIXED:
         both = counters(payload, msb_first=link.ci in MSB_FIRST)
-        records, more, encrypted = tuple(map(_counted, both)), False, ""
+        records, more, encrypted = tuple(map(_counted, both)), False, EMPTY
     else:
         reverse, text_first = link.ci in MSB_FIRST, header.manufacturer in TEXT_BEFORE_VIFES
         records, more = _records(payload, text_first, reverse)
         # In old meters this field is a signature that may look like a security mode. So the claim
         # counts only if the payload cannot be decoded as it is.
         mode, count = claimed(header.configuration, len(payload))
-        encrypted = f"mode {mode}, {count} bytes" if mode and not plain(records) else ""
+        encrypted = EMPTY
+        if mode and not plain(records):
+            encrypted = Text("mode {mode}, {number} bytes", mode=mode, number=count)
         if encrypted:
             clear, more = _records(payload[count:], text_first, reverse)
             records = (
-                _no_record(ENCRYPTED, f"encrypted ({encrypted}), no key", payload[:count]),
+                _no_record(
+                    ENCRYPTED,
+                    Text("encrypted ({encrypted}), no key", encrypted=encrypted),
+                    payload[:count],
+                ),
                 *clear,
             )
     return Telegram(link.address, link.ci, *header, records, more, encrypted)
@@ -87,12 +94,12 @@ def record(block: DataBlock, *, reverse: bool = False) -> MeterValue:
         return _manufacturers(block)
     front, coding, vib_meaning = _front(dib, codes, text)
     content: Decimal | str | None = None
-    error: str | None = vib_meaning.error or None
+    error = Text(vib_meaning.error) if vib_meaning.error else None
     if error is None:
         try:
             content = value(coding, sent[::-1] if reverse else sent, vib_meaning, mark)
         except NoValue as why:
-            error = str(why)
+            error = text_of(why)
     return MeterValue(*front, content, vib_meaning.modifiers, error, dib, vib, sent)
 
 
@@ -119,7 +126,7 @@ def _manufacturers(block: DataBlock) -> MeterValue:
     )
 
 
-def _no_record(quantity: str, error: str | None, data: bytes) -> MeterValue:
+def _no_record(quantity: str, error: Text | None, data: bytes) -> MeterValue:
     return MeterValue(
         Function.INSTANTANEOUS, 0, 0, 0, quantity, "", "", None, (), error, b"", b"", data
     )
@@ -127,12 +134,12 @@ def _no_record(quantity: str, error: str | None, data: bytes) -> MeterValue:
 
 def _counted(counter: FixedCounter) -> MeterValue:
     content: Decimal | None = None
-    error: str | None = None
+    error: Text | None = None
     try:
         number = integer(counter.data, signed=True) if counter.binary else bcd(counter.data)
         content = scaled(number, counter.unit.exponent)
     except NoValue as why:
-        error = str(why)
+        error = text_of(why)
     empty = _no_record(counter.unit.quantity, error, counter.data)
     return empty._replace(
         unit=counter.unit.unit,

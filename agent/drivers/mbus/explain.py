@@ -6,6 +6,7 @@ import json
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from agent.core.i18n import Text, joined
 from agent.drivers.mbus import blocks
 from agent.drivers.mbus.blocks import FILLER, LAST, MORE, DataBlock, cut
 from agent.drivers.mbus.decode import TEXT_BEFORE_VIFES, record
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 ROW = 8
 """bytes in one line of output"""
-HEADER = ("manufacturer", "id", "version", "medium", "access", "status")
+HEADER = ("manufacturer", "id", "version", "medium", "access", Text("status"))
 
 
 def explained(data: bytes) -> Iterator[str]:
@@ -28,10 +29,10 @@ def explained(data: bytes) -> Iterator[str]:
     Raises MbusError where `decode` does, after the lines of the valid part.
     """
     link = unwrap(data)
-    yield from _line(data[:4], f"start, {data[1]} bytes follow")
-    yield from _line(data[4:5], "C: answer of a meter")
-    yield from _line(data[5:6], f"A: primary address {link.address}")
-    yield from _line(data[6:7], f"CI: {_ci(link.ci)}")
+    yield from _line(data[:4], Text("start, {number} bytes follow", number=data[1]))
+    yield from _line(data[4:5], Text("C: answer of a meter"))
+    yield from _line(data[5:6], Text("A: primary address {address}", address=link.address))
+    yield from _line(data[6:7], Text("CI: {kind}", kind=_ci(link.ci)))
     header, payload = read(link.ci, link.payload)
     yield from _header(link.payload, link.ci, header)
     if link.ci in FIXED:
@@ -39,57 +40,67 @@ def explained(data: bytes) -> Iterator[str]:
     else:
         text_first = header.manufacturer in TEXT_BEFORE_VIFES
         yield from _blocks(payload, text_first, link.ci in MSB_FIRST)
-    yield from _line(data[-2:-1], "checksum, right")
-    yield from _line(data[-1:], "stop")
+    yield from _line(data[-2:-1], Text("checksum, right"))
+    yield from _line(data[-1:], Text("stop"))
 
 
-def _line(data: bytes, meaning: str) -> Iterator[str]:
-    yield f"{data[:ROW].hex(' ').upper():{3 * ROW}} {meaning}"
+def _line(data: bytes, meaning: Text) -> Iterator[str]:
+    yield f"{data[:ROW].hex(' ').upper():{3 * ROW}} {meaning.in_language()}"
     for at in range(ROW, len(data), ROW):
         yield data[at : at + ROW].hex(" ").upper()
 
 
-def _ci(ci: int) -> str:
-    kind = "fixed data structure" if ci in FIXED else "records"
-    order = ", most significant byte first" if ci in MSB_FIRST else ""
-    long = "long header" if ci in LONG else "no header" if ci in BARE else "short header"
-    return f"{kind}{order}" if ci in FIXED else f"{long}, {kind}{order}"
+def _ci(ci: int) -> Text:
+    parts = [Text("records")]
+    if ci in FIXED:
+        parts = [Text("fixed data structure")]
+    elif ci in LONG:
+        parts.insert(0, Text("long header"))
+    else:
+        parts.insert(0, Text("no header") if ci in BARE else Text("short header"))
+    if ci in MSB_FIRST:
+        parts.append(Text("most significant byte first"))
+    return joined(", ", parts)
 
 
 def _header(payload: bytes, ci: int, header: Header) -> Iterator[str]:
     at = 0
     if ci in LONG:
-        yield from _line(payload[:4], f"id {header.id}")
-        yield from _line(payload[4:6], f"manufacturer {header.manufacturer}")
-        yield from _line(payload[6:7], f"version {header.version}")
-        yield from _line(payload[7:8], f"medium: {medium(header.medium)}")
+        yield from _line(payload[:4], Text("id {id}", id=header.id))
+        yield from _line(payload[4:6], Text("manufacturer {name}", name=header.manufacturer))
+        yield from _line(payload[6:7], Text("version {number}", number=header.version))
+        yield from _line(payload[7:8], Text("medium: {medium}", medium=medium(header.medium)))
         at = 8
     if ci in BARE or ci in FIXED:
         return
-    yield from _line(payload[at : at + 1], f"access number {header.access}")
-    yield from _line(payload[at + 1 : at + 2], f"status: {status(header.status)}")
-    yield from _line(payload[at + 2 : at + 4], f"configuration word {header.configuration:04X}h")
+    yield from _line(payload[at : at + 1], Text("access number {number}", number=header.access))
+    yield from _line(
+        payload[at + 1 : at + 2], Text("status: {status}", status=status(header.status))
+    )
+    yield from _line(
+        payload[at + 2 : at + 4], Text("configuration word {word:04X}h", word=header.configuration)
+    )
 
 
 def _fixed(payload: bytes) -> Iterator[str]:
-    yield from _line(payload[:4], "id")
-    yield from _line(payload[4:5], "access number")
-    yield from _line(payload[5:6], "status")
-    yield from _line(payload[6:8], "units of both counters, medium in their upper bits")
-    yield from _line(payload[8:12], "first counter")
-    yield from _line(payload[12:16], "second counter")
+    yield from _line(payload[:4], Text("id"))
+    yield from _line(payload[4:5], Text("access number"))
+    yield from _line(payload[5:6], Text("status"))
+    yield from _line(payload[6:8], Text("units of both counters, medium in their upper bits"))
+    yield from _line(payload[8:12], Text("first counter"))
+    yield from _line(payload[12:16], Text("second counter"))
 
 
 def _blocks(payload: bytes, text_first: bool, reverse: bool) -> Iterator[str]:
     at = 0
     for block in cut(payload, text_first=text_first):
         while payload[at] == FILLER and at < block.start:
-            yield from _line(payload[at : at + 1], "filler")
+            yield from _line(payload[at : at + 1], Text("filler"))
             at += 1
         decoded = record(block, reverse=reverse)
         yield from _block(block, decoded)
         at = block.start + _length(block)
-    yield from _line(payload[at:], "filler") if at < len(payload) else ()
+    yield from _line(payload[at:], Text("filler")) if at < len(payload) else ()
 
 
 def _length(block: DataBlock) -> int:
@@ -98,35 +109,45 @@ def _length(block: DataBlock) -> int:
 
 def _block(block: DataBlock, decoded: MeterValue) -> Iterator[str]:
     if block.error:
-        yield from _line(block.data, f"cannot be read: {block.error}")
+        yield from _line(block.data, Text("cannot be read: {why}", why=block.error))
         return
     if block.dib[0] in (LAST, MORE):
-        more = ", another telegram follows" if block.dib[0] == MORE else ""
-        yield from _line(block.dib, f"DIF: the rest is the manufacturer's{more}")
-        yield from _line(block.data, "manufacturer data") if block.data else ()
+        what = Text("DIF: the rest is the manufacturer's")
+        if block.dib[0] == MORE:
+            what += Text(", another telegram follows")
+        yield from _line(block.dib, what)
+        yield from _line(block.data, Text("manufacturer data")) if block.data else ()
         return
-    yield from _line(block.dib, f"DIF: {_dib(block, decoded)}")
-    yield from _line(block.vib, f"VIF: {', '.join((decoded.quantity, *decoded.modifiers))}")
+    yield from _line(block.dib, Text("DIF: {what}", what=_dib(block, decoded)))
+    yield from _line(
+        block.vib, Text("VIF: {what}", what=", ".join((decoded.quantity, *decoded.modifiers)))
+    )
     if block.lvar >= 0:
-        yield from _line(bytes((block.lvar,)), f"LVAR: {len(block.data)} bytes")
-    yield from _line(block.data, f"= {_value(decoded)}") if block.data or decoded.error else ()
+        yield from _line(bytes((block.lvar,)), Text("LVAR: {number} bytes", number=len(block.data)))
+    yield from (
+        _line(block.data, Text("= {value}", value=_value(decoded)))
+        if block.data or decoded.error
+        else ()
+    )
 
 
-def _dib(block: DataBlock, decoded: MeterValue) -> str:
+def _dib(block: DataBlock, decoded: MeterValue) -> Text:
     coding = blocks.read(block.dib).coding
-    length = f" of {coding.length} bytes" if coding.length > 0 else ""
+    name = Text("{name}", name=coding.name)
+    if coding.length > 0:
+        name += Text(" of {number} bytes", number=coding.length)
     numbers = (
         ("storage", decoded.storage),
         ("tariff", decoded.tariff),
         ("subunit", decoded.subunit),
     )
-    where = [f"{name} {number}" for name, number in numbers if number]
-    return ", ".join([f"{coding.name}{length}", str(decoded.function), *where])
+    where = [f"{key} {number}" for key, number in numbers if number]
+    return joined(", ", [name, str(decoded.function), *where])
 
 
 def _value(decoded: MeterValue) -> str:
     if decoded.value is None:
-        return f"no value: {decoded.error}"
+        return Text("no value: {why}", why=decoded.error)
     plain = format(decoded.value, "f") if isinstance(decoded.value, Decimal) else decoded.value
     return plain if decoded.unit in ("", "1") else f"{plain} {decoded.unit}"
 

@@ -104,16 +104,16 @@ def unwrap(data: bytes) -> MbusFrame:
     return MbusFrame(data[4], data[5], data[6], data[7:-2])
 
 
-def _what_instead(data: bytes) -> str:
+def _what_instead(data: bytes) -> Text:
     if not data:
-        return "no bytes"
+        return Text("no bytes")
     if data[0] == ACKNOWLEDGE and len(data) == 1:
-        return "an acknowledgement (E5), which carries no data"
+        return Text("an acknowledgement (E5), which carries no data")
     if data[0] == START_SHORT:
-        return "a short frame (10), which is a request and carries no data"
+        return Text("a short frame (10), which is a request and carries no data")
     if data[0] == START_LONG:
-        return f"{len(data)} bytes: too short for a frame"
-    return f"starts with {data[0]:02X}, not with 68"
+        return Text("{number} bytes: too short for a frame", number=len(data))
+    return Text("starts with {byte:02X}, not with 68", byte=data[0])
 
 
 def without_echo(received: bytes, request: bytes) -> bytes:

@@ -196,7 +196,9 @@ def point_value(register: Register, telegrams: Sequence[Telegram], unit: str) ->
     if not records:
         encryption = next((record.encrypted for record in telegrams if record.encrypted), "")
         raise Unfit(
-            f"encrypted ({encryption}): no key" if encryption else "the meter has no such register"
+            Text("encrypted ({encryption}): no key", encryption=encryption)
+            if encryption
+            else Text("the meter has no such register")
         )
     fit = [record for record in records if factor(record.unit, unit) is not None] or records
     values = {_in(record, unit) for record in fit}
@@ -214,7 +216,7 @@ def point_value(register: Register, telegrams: Sequence[Telegram], unit: str) ->
 
 def _in(record: MeterValue, unit: str) -> Value:
     if record.value is None:
-        raise Unfit(record.error or "no value")
+        raise Unfit(record.error or Text("no value"))
     if not isinstance(record.value, Decimal):
         return record.value
     times = factor(record.unit or "1", unit)
@@ -222,7 +224,7 @@ def _in(record: MeterValue, unit: str) -> Value:
         raise Unfit(
             Text(
                 "the meter counts in {value}, not convertible to {unit}",
-                value=record.unit or "no unit",
+                value=record.unit or Text("no unit"),
                 unit=unit,
             )
         )

@@ -65,7 +65,7 @@ async def apart(search: Search, number: str) -> AsyncIterator[Found | Progress]:
     for medium in MEDIA:
         search.done += 1
         search.selections -= 1
-        yield search.progress(f"two meters of one number, {number}")
+        yield search.progress(Text("two meters of one number, {number}", number=number))
         async for step in _of_medium(search, number, medium):
             if isinstance(step, Found):
                 devices[step.name] = step
@@ -128,7 +128,7 @@ async def _by_version(
         kind = among._replace(version=version)
         if await search.anybody(frame.select(kind)):
             kinds.append(kind)
-        yield search.progress(f"{among.id}: version {version:02X}")
+        yield search.progress(Text("{id}: version {version:02X}", id=among.id, version=version))
     for kind in kinds:
         if kind.version == known:
             continue
@@ -152,7 +152,7 @@ async def _by_maker(search: Search, kind: MeterAddress) -> AsyncIterator[Found |
     for maker in MAKERS:
         search.done += 1
         search.selections -= 1
-        yield search.progress(f"{kind.id}: makers, {maker}")
+        yield search.progress(Text("{id}: makers, {maker}", id=kind.id, maker=maker))
         address = kind._replace(manufacturer=maker)
         if address.station in search.known or not await search.anybody(frame.select(address)):
             continue
@@ -177,7 +177,9 @@ async def _by_fabrication(search: Search, among: MeterAddress) -> AsyncIterator[
     todo = [""]
     while todo:
         prefix = todo.pop()
-        yield search.progress(f"{among.id}: fabrication numbers {prefix or 'of all'}")
+        yield search.progress(
+            Text("{id}: fabrication numbers {value}", id=among.id, value=prefix or Text("of all"))
+        )
         address = among._replace(fabrication=prefix.ljust(LENGTH, WILD))
         if not await search.anybody(frame.select(address)):
             continue
@@ -210,9 +212,10 @@ async def scan(line: MbusLine, wish: Wish, listen: float) -> AsyncIterator[Found
     async for step in _primary(search, primaries):
         yield step
     if not search.known:
-        text = (
+        text = Text(
             "no meter answers: check that the level converter has power and that the meters use"
-            f" {line.baudrate} baud"
+            " {baudrate} baud",
+            baudrate=line.baudrate,
         )
         yield Progress(search.total, search.total, text, stays=True)
 
@@ -274,7 +277,7 @@ async def _by_number(
     answers_any_number = await search.certainly(frame.select(any_selection))
     for number in () if answers_any_number else dict.fromkeys(expected):
         yield await _expected(search, number)
-        yield search.progress(f"asked for {number}")
+        yield search.progress(Text("asked for {number}", number=number))
         if search.ended:
             break
     search.expected.clear()
@@ -285,7 +288,9 @@ async def _by_number(
         search.prefixes.clear()
         search.done += len(DIGITS)
         yield search.progress(
-            f"no meter with a number from {prefix}" if prefix else "no meter answers by its number"
+            Text("no meter with a number from {prefix}", prefix=prefix)
+            if prefix
+            else Text("no meter answers by its number")
         )
         return
     if answers_any_number or await search.certainly(frame.select(any_wildcard)):
@@ -305,10 +310,15 @@ async def _answers_all(search: Search, selection: MeterAddress) -> Found | Progr
     known = telegram is not None and telegram.id in search.numbers
     if telegram and telegram.id and WILD not in telegram.id and not known:
         return any_number(search.note(MeterAddress(id=telegram.id), telegram))
-    subject = f"{telegram.id} answers" if telegram and known else "meters on this line answer"
-    text = (
-        f"{subject} whatever number is asked for, so no other meter can be searched by its number:"
-        " disconnect what does so and scan again"
+    subject = (
+        Text("{id} answers", id=telegram.id)
+        if telegram and known
+        else Text("meters on this line answer")
+    )
+    text = Text(
+        "{subject} whatever number is asked for, so no other meter can be searched by its number:"
+        " disconnect what does so and scan again",
+        subject=subject,
     )
     return Progress(search.done, search.total, text, stays=True)
 
@@ -316,18 +326,20 @@ async def _answers_all(search: Search, selection: MeterAddress) -> Found | Progr
 async def _expected(search: Search, number: str) -> Found | Progress:
     digits = number.strip().upper()
     if len(digits) != LENGTH or not set(digits) <= set(DIGITS):
-        text = f'"{number}" is not the number of an M-Bus meter, which has eight digits'
+        text = Text(
+            '"{number}" is not the number of an M-Bus meter, which has eight digits', number=number
+        )
         return Progress(search.done, search.total, text, stays=True)
     address = MeterAddress(id=digits)
     if digits not in search.expected:
-        return search.progress(f"already asked for {digits}")
+        return search.progress(Text("already asked for {digits}", digits=digits))
     search.expected.remove(digits)
     telegram = await search.alone(address)
     if telegram and address.fits(telegram):
         return search.note(address, telegram)
     if telegram:
         return _of_another(search, address, telegram)
-    text = f"meter {digits} is expected, but does not answer"
+    text = Text("meter {digits} is expected, but does not answer", digits=digits)
     return Progress(search.done, search.total, text, stays=True)
 
 
@@ -335,9 +347,11 @@ def _of_another(search: Search, asked: MeterAddress, telegram: Telegram) -> Foun
     """The result if another meter answered than the one that was asked for."""
     if search.answered_elsewhere(telegram, asked.id):
         search.ended = True
-        text = (
-            f"{telegram.id} answered when {asked.id} was asked for, as it did for another number:"
-            " the search by number ends here; disconnect it and scan again"
+        text = Text(
+            "{id} answered when {id_2} was asked for, as it did for another number: the search by"
+            " number ends here; disconnect it and scan again",
+            id=telegram.id,
+            id_2=asked.id,
         )
         return Progress(search.done, search.total, text, stays=True)
     search.known.add(asked.station)
@@ -376,7 +390,7 @@ async def _children(search: Search, prefix: str) -> AsyncIterator[Found | Progre
         if await search.anybody(frame.select(numbers_from(longer))):
             answered.append(longer)
             search.prefixes[longer] = True
-        yield search.progress(f"asked for numbers from {longer}")
+        yield search.progress(Text("asked for numbers from {longer}", longer=longer))
     search.opened = None
     for longer in answered:
         # A single branch holds the same meters as its prefix. If these were read already without
@@ -389,7 +403,7 @@ async def _children(search: Search, prefix: str) -> AsyncIterator[Found | Progre
             continue
         async for step in _below(search, longer):
             yield step
-        yield search.progress(f"searched {longer}")
+        yield search.progress(Text("searched {longer}", longer=longer))
 
 
 async def _meter_named(search: Search, prefix: str) -> tuple[Found | Progress | None, bool]:
@@ -423,9 +437,11 @@ def _of_another_branch(search: Search, prefix: str, heard: Telegram) -> Found | 
     address = MeterAddress(id=heard.id or "")
     if address.station not in search.known:
         return any_number(search.note(address, heard))
-    text = (
-        f"{heard.id} answered when numbers from {prefix} were asked for: the search by number ends"
-        " here; disconnect it and scan again"
+    text = Text(
+        "{id} answered when numbers from {prefix} were asked for: the search by number ends here;"
+        " disconnect it and scan again",
+        id=heard.id,
+        prefix=prefix,
     )
     return Progress(search.done, search.total, text, stays=True)
 
@@ -460,7 +476,7 @@ async def _primary(search: Search, addresses: range) -> AsyncIterator[Found | Pr
         search.done += 1
         search.addresses -= 1
         if not await search.anybody(frame.reset(number)):
-            yield search.progress(f"no meter at address {number}")
+            yield search.progress(Text("no meter at address {number}", number=number))
             continue
         address = MeterAddress(number)
         telegram = await search.at_primary(number, attempts)
@@ -476,7 +492,7 @@ async def _primary(search: Search, addresses: range) -> AsyncIterator[Found | Pr
                 return
         elif telegram.id not in search.numbers:
             yield search.note(address, telegram)
-        yield search.progress(f"asked address {number}")
+        yield search.progress(Text("asked address {number}", number=number))
 
 
 async def _answers_everywhere(search: Search) -> Found | Progress:
@@ -484,9 +500,10 @@ async def _answers_everywhere(search: Search) -> Found | Progress:
     telegram = await search.at_primary(NOBODYS_ADDRESS, attempts=1)
     if telegram and telegram.address <= LAST_PRIMARY and telegram.id not in search.numbers:
         return any_address(search.note(MeterAddress(telegram.address), telegram))
-    subject = f"{telegram.id} answers" if telegram else "several meters answer"
-    text = (
-        f"{subject} at every primary address, so these cannot be searched: disconnect what answers"
-        " everywhere and scan again"
+    subject = Text("{id} answers", id=telegram.id) if telegram else Text("several meters answer")
+    text = Text(
+        "{subject} at every primary address, so these cannot be searched: disconnect what answers"
+        " everywhere and scan again",
+        subject=subject,
     )
     return Progress(search.done, search.total, text, stays=True)

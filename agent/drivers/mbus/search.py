@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from agent.core.i18n import Text
+from agent.core.i18n import Text, joined
 from agent.core.settings import took
 from agent.drivers.base import Found, Progress
 from agent.drivers.mbus import frame
@@ -64,57 +64,79 @@ def entry(address: MeterAddress, telegram: Telegram) -> Found:
         settings["profile"] = profile
     else:
         warnings.append(
-            f"{medium(telegram.medium)}: no profile fits; name what to read under `points`"
+            Text(
+                "{medium}: no profile fits; name what to read under `points`",
+                medium=medium(telegram.medium),
+            )
         )
     if telegram.encrypted:
-        warnings.append("its telegram is encrypted: it cannot be read")
+        warnings.append(Text("its telegram is encrypted: it cannot be read"))
     if telegram.status:
-        warnings.append(f"it reports: {status(telegram.status)}")
+        warnings.append(Text("it reports: {status}", status=status(telegram.status)))
     settings["every"] = "1h"
     return Found(_name(address), settings, _about(telegram), tuple(warnings), telegram.id)
 
 
 def unreadable(address: MeterAddress) -> Found:
     """The result for an address that answers without a readable telegram."""
-    warning = (
-        "answers, but its telegram cannot be read: are there two meters with this"
-        f" {'number' if address.primary is None else 'primary address'}, or is the line disturbed?"
+    warning = Text(
+        "answers, but its telegram cannot be read: are there two meters with this {what}, or is the"
+        " line disturbed?",
+        what=Text("number") if address.primary is None else Text("primary address"),
     )
     settings = {"address": address.station, "every": "1h"}
-    return Found(_name(address), settings, f"unreadable, at {address.station}", (warning,))
+    return Found(
+        _name(address),
+        settings,
+        Text("unreadable, at {address}", address=address.station),
+        (warning,),
+    )
 
 
 def unread(address: MeterAddress) -> Found:
     """The result for one or more meters that acknowledge an address and were not read."""
-    warning = (
+    warning = Text(
         "answers to its address, but could not be read within the five telegrams that a scan asks a"
-        f" meter for: scan again with --first {address.id}, which also tells whether there are two"
+        " meter for: scan again with --first {id}, which also tells whether there are two",
+        id=address.id,
     )
     settings = {"address": address.station, "every": "1h"}
-    return Found(_name(address), settings, f"not read, at {address.station}", (warning,))
+    return Found(
+        _name(address),
+        settings,
+        Text("not read, at {address}", address=address.station),
+        (warning,),
+    )
 
 
 def other_number(asked: MeterAddress, telegram: Telegram) -> Found:
     """The result for a meter that answers to a number or address that is not in its telegram."""
-    named = telegram.id or f"a meter without a number, address {telegram.address}"
+    named = telegram.id or Text(
+        "a meter without a number, address {address}", address=telegram.address
+    )
     if asked.primary is None:
-        warning = (
-            f"{named} answered when {asked.id} was asked for: it cannot be read by that number;"
-            " compare the plate, and write the number that it says or its primary address"
+        warning = Text(
+            "{named} answered when {number} was asked for: it cannot be read by that number;"
+            " compare the plate, and write the number that it says or its primary address",
+            named=named,
+            number=asked.id,
         )
     else:
-        warning = (
-            f"{named}, which says it has address {telegram.address}, answered at address"
-            f" {asked.primary}: it cannot be read there; write its number as the address"
+        warning = Text(
+            "{named}, which says it has address {own}, answered at address {address}: it cannot be"
+            " read there; write its number as the address",
+            named=named,
+            own=telegram.address,
+            address=asked.primary,
         )
     settings = {"address": asked.station, "every": "1h"}
-    about = f"{_about(telegram)}, answered for {asked.station}"
+    about = Text("{meter}, answered for {address}", meter=_about(telegram), address=asked.station)
     return Found(_name(asked), settings, about, (warning,), telegram.id)
 
 
 def any_number(device: Found) -> Found:
     """Add the warning that the meter answers to every number."""
-    warning = (
+    warning = Text(
         "answers whatever number is asked for, so no other meter can be searched by its number"
         " while it is on the line: disconnect it and scan again"
     )
@@ -123,7 +145,7 @@ def any_number(device: Found) -> Found:
 
 def any_kind(device: Found) -> Found:
     """Add the warning that the meter answers to every version and medium."""
-    warning = (
+    warning = Text(
         "another meter has the same number, and this one answers whatever version and medium is"
         " asked for: disconnect one of the two and scan again"
     )
@@ -132,7 +154,7 @@ def any_kind(device: Found) -> Found:
 
 def any_address(device: Found) -> Found:
     """Add the warning that the meter answers at every primary address."""
-    warning = (
+    warning = Text(
         "answers at every primary address, so no other meter can be searched by its primary"
         " address while it is on the line: disconnect it and scan again"
     )
@@ -141,7 +163,7 @@ def any_address(device: Found) -> Found:
 
 def told_apart(device: Found) -> Found:
     """Add the warning that another meter has the same number."""
-    warning = "another meter has the same number: its address tells them apart"
+    warning = Text("another meter has the same number: its address tells them apart")
     return replace(device, warnings=(*device.warnings, warning))
 
 
@@ -149,9 +171,10 @@ def _name(address: MeterAddress) -> str:
     return f"mbus-{address.station}".replace("+", "-")
 
 
-def _about(telegram: Telegram) -> str:
+def _about(telegram: Telegram) -> Text:
     name = " ".join(part for part in (telegram.manufacturer, telegram.id) if part)
-    return ", ".join([name or "a meter", medium(telegram.medium), *_index(telegram)])
+    about = [name or Text("a meter"), medium(telegram.medium), *_index(telegram)]
+    return joined(", ", about)
 
 
 def _index(telegram: Telegram) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from agent.core.i18n import Text
+from agent.core.i18n import N_, Text, joined
 from agent.drivers.mbus.tables import RESERVED
 
 if TYPE_CHECKING:
@@ -14,65 +14,65 @@ if TYPE_CHECKING:
     from agent.drivers.mbus.blocks import Function
 
 APPLICATION_ERRORS = {
-    0x00: "unspecified error",
-    0x01: "CI field not implemented",
-    0x02: "buffer too long, cut off",
-    0x03: "too many records",
-    0x04: "premature end of record",
-    0x05: "more than 10 DIFEs",
-    0x06: "more than 10 VIFEs",
-    0x08: "application too busy to answer",
-    0x09: "too many readouts: the meter's budget is spent",
-    0x10: "access denied",
-    0x11: "application or command unknown",
-    0x12: "parameter missing or wrong",
-    0x13: "receiver address unknown",
-    0x14: "decryption failed",
-    0x15: "encryption method not supported",
-    0x16: "signature method not supported",
-    0xF0: "dynamic application error",
+    0x00: N_("unspecified error"),
+    0x01: N_("CI field not implemented"),
+    0x02: N_("buffer too long, cut off"),
+    0x03: N_("too many records"),
+    0x04: N_("premature end of record"),
+    0x05: N_("more than 10 DIFEs"),
+    0x06: N_("more than 10 VIFEs"),
+    0x08: N_("application too busy to answer"),
+    0x09: N_("too many readouts: the meter's budget is spent"),
+    0x10: N_("access denied"),
+    0x11: N_("application or command unknown"),
+    0x12: N_("parameter missing or wrong"),
+    0x13: N_("receiver address unknown"),
+    0x14: N_("decryption failed"),
+    0x15: N_("encryption method not supported"),
+    0x16: N_("signature method not supported"),
+    0xF0: N_("dynamic application error"),
 }
 """EN 13757-3, report of application errors (slave to master)"""
 MEDIA = {
-    0x00: "other",
-    0x01: "oil",
-    0x02: "electricity",
-    0x03: "gas",
-    0x04: "heat",
-    0x05: "steam",
-    0x06: "warm water",
-    0x07: "water",
-    0x08: "heat cost allocator",
-    0x09: "compressed air",
-    0x0A: "cooling (outlet)",
-    0x0B: "cooling (inlet)",
-    0x0C: "heat (inlet)",
-    0x0D: "heat and cooling",
-    0x0E: "bus or system component",
-    0x0F: "unknown",
-    0x10: "irrigation water",
-    0x11: "water data logger",
-    0x12: "gas data logger",
-    0x13: "gas converter",
-    0x14: "calorific value",
-    0x15: "hot water",
-    0x16: "cold water",
-    0x17: "dual water",
-    0x18: "pressure",
-    0x19: "A/D converter",
-    0x1A: "smoke detector",
-    0x1B: "room sensor",
-    0x1C: "gas detector",
-    0x20: "breaker (electricity)",
-    0x21: "valve (gas or water)",
-    0x25: "customer unit",
-    0x28: "waste water",
-    0x29: "garbage",
-    0x31: "communication controller",
-    0x32: "unidirectional repeater",
-    0x33: "bidirectional repeater",
-    0x36: "radio converter (system side)",
-    0x37: "radio converter (meter side)",
+    0x00: N_("other"),
+    0x01: N_("oil"),
+    0x02: N_("electricity"),
+    0x03: N_("gas"),
+    0x04: N_("heat"),
+    0x05: N_("steam"),
+    0x06: N_("warm water"),
+    0x07: N_("water"),
+    0x08: N_("heat cost allocator"),
+    0x09: N_("compressed air"),
+    0x0A: N_("cooling (outlet)"),
+    0x0B: N_("cooling (inlet)"),
+    0x0C: N_("heat (inlet)"),
+    0x0D: N_("heat and cooling"),
+    0x0E: N_("bus or system component"),
+    0x0F: N_("unknown"),
+    0x10: N_("irrigation water"),
+    0x11: N_("water data logger"),
+    0x12: N_("gas data logger"),
+    0x13: N_("gas converter"),
+    0x14: N_("calorific value"),
+    0x15: N_("hot water"),
+    0x16: N_("cold water"),
+    0x17: N_("dual water"),
+    0x18: N_("pressure"),
+    0x19: N_("A/D converter"),
+    0x1A: N_("smoke detector"),
+    0x1B: N_("room sensor"),
+    0x1C: N_("gas detector"),
+    0x20: N_("breaker (electricity)"),
+    0x21: N_("valve (gas or water)"),
+    0x25: N_("customer unit"),
+    0x28: N_("waste water"),
+    0x29: N_("garbage"),
+    0x31: N_("communication controller"),
+    0x32: N_("unidirectional repeater"),
+    0x33: N_("bidirectional repeater"),
+    0x36: N_("radio converter (system side)"),
+    0x37: N_("radio converter (meter side)"),
 }
 
 MAKERS = (
@@ -85,8 +85,8 @@ MAKERS = (
 )
 """makers of wired meters. A selection cannot have wildcards inside a maker, so all are tried"""
 
-_STATES = ("", "application busy", "application error", "alarm")
-_BITS = ((0x04, "power low"), (0x08, "permanent error"), (0x10, "temporary error"))
+_STATES = ("", N_("application busy"), N_("application error"), N_("alarm"))
+_BITS = ((0x04, N_("power low")), (0x08, N_("permanent error")), (0x10, N_("temporary error")))
 MALFORMED = "malformed"
 """quantity of the record that stands for an end that cannot be decoded"""
 MANUFACTURER_DATA = "manufacturer data"
@@ -142,27 +142,36 @@ class ApplicationError(MbusError):
 
     def __init__(self, code: int | None) -> None:
         self.code = code
-        text = APPLICATION_ERRORS.get(code or 0, "reserved code")
-        super().__init__(f"the meter reports an application error: {text} ({code or 0:02X}h)")
+        text = Text(APPLICATION_ERRORS.get(code or 0, N_("reserved code")))
+        super().__init__(
+            Text(
+                "the meter reports an application error: {text} ({code}h)",
+                text=text,
+                code=f"{code or 0:02X}",
+            )
+        )
 
 
 class NoValue(ValueError):
     """The data holds no value; the message gives the reason. It never leaves the decoder."""
 
 
-def medium(code: int | None) -> str:
+def medium(code: int | None) -> Text:
     """The name of a device type."""
-    return "unknown" if code is None else MEDIA.get(code, f"reserved ({code:02X}h)")
+    if code is None or code in MEDIA:
+        return Text(MEDIA[0x0F if code is None else code])
+    return Text("reserved ({code}h)", code=f"{code:02X}")
 
 
-def status(code: int | None) -> str:
+def status(code: int | None) -> Text:
     """A status byte in words; the manufacturer defines its upper three bits."""
     if code is None:
-        return "not given"
-    parts = [_STATES[code & 0x03], *(text for bit, text in _BITS if code & bit)]
+        return Text("not given")
+    texts = [_STATES[code & 0x03], *(text for bit, text in _BITS if code & bit)]
+    parts = [Text(text) for text in texts if text]
     if code >> 5:
-        parts.append(f"manufacturer's bits {code & 0xE0:02X}h")
-    return ", ".join(text for text in parts if text) or "no error"
+        parts.append(Text("manufacturer's bits {bits}h", bits=f"{code & 0xE0:02X}"))
+    return joined(", ", parts) or Text("no error")
 
 
 class MeterValue(NamedTuple):
@@ -184,7 +193,7 @@ class MeterValue(NamedTuple):
     """an exact decimal, a text (dates and times in ISO 8601, by the meter's clock), or None"""
     modifiers: tuple[str, ...]
     """names of the VIFEs; (): the plain quantity"""
-    error: str | None
+    error: Text | None
     """why there is no value"""
     dib: bytes
     vib: bytes

@@ -8,6 +8,7 @@ from decimal import Decimal
 from math import isfinite
 from typing import TYPE_CHECKING
 
+from agent.core.i18n import Text
 from agent.drivers.mbus.blocks import CODINGS, Coding, lvar
 from agent.drivers.mbus.telegram import NoValue
 
@@ -98,7 +99,7 @@ def integer(data: bytes, *, signed: bool) -> int:
     number = int.from_bytes(data, "little", signed=signed)
     # Meters without a reading send this; as an index it would be a huge negative number.
     if signed and number == -(1 << (8 * len(data) - 1)):
-        raise NoValue("not available (80…00h)")
+        raise NoValue(Text("not available (80…00h)"))
     return number
 
 
@@ -111,7 +112,9 @@ def bcd(data: bytes) -> int:
         return int(digits)
     if digits[:1] == "f" and digits[1:].isdecimal():
         return -int(digits[1:])
-    raise NoValue(f"BCD error digits {digits.upper()}" if data else "no data")
+    raise NoValue(
+        Text("BCD error digits {value}", value=digits.upper()) if data else Text("no data")
+    )
 
 
 def shortest(number: float) -> tuple[int, int]:
@@ -136,19 +139,19 @@ def shortest(number: float) -> tuple[int, int]:
 def _real(data: bytes) -> tuple[int, int]:
     number: float = FLOAT.unpack(data)[0]
     if not isfinite(number):
-        raise NoValue("not a number")
+        raise NoValue(Text("not a number"))
     return shortest(number)
 
 
 def _integer(data: bytes, meaning: Meaning) -> int:
     if not data:
-        raise NoValue("no data")
+        raise NoValue(Text("no data"))
     return integer(data, signed=meaning.kind not in UNSIGNED)
 
 
 def _none(data: bytes, meaning: Meaning) -> int:
     del data, meaning
-    raise NoValue("no data")
+    raise NoValue(Text("no data"))
 
 
 _NUMBERS: dict[str, Callable[[bytes, Meaning], int]] = {
@@ -168,7 +171,7 @@ def _text(data: bytes) -> str:
 def _date(name: str, data: bytes, meaning: Meaning) -> str:
     del meaning
     if name != "integer":
-        raise NoValue(f"{name} data is no date")
+        raise NoValue(Text("{name} data is no date", name=name))
     return date_or_time(data)
 
 
@@ -206,16 +209,18 @@ def date_or_time(data: bytes) -> str:
     for any other length.
     """
     if len(data) != TIME_OF_DAY and not any(data):
-        raise NoValue("empty date")
+        raise NoValue(Text("empty date"))
     reader = _READERS.get(len(data))
     if reader is None:
-        raise NoValue(f"{len(data)} bytes are not a date")
+        raise NoValue(Text("{number} bytes are not a date", number=len(data)))
     try:
         return reader(data)
     except NoValue:
         raise
     except ValueError:
-        raise NoValue(f"impossible or recurring date {data[::-1].hex().upper()}h") from None
+        raise NoValue(
+            Text("impossible or recurring date {value}h", value=data[::-1].hex().upper())
+        ) from None
 
 
 def _day(low: int, high: int, century: int | None = None) -> date:
@@ -225,9 +230,9 @@ def _day(low: int, high: int, century: int | None = None) -> date:
     """
     year, month, day = low >> 5 | (high & 0xF0) >> 1, high & 0x0F, low & 0x1F
     if year == EVERY_YEAR:
-        raise NoValue("the date recurs every year")
+        raise NoValue(Text("the date recurs every year"))
     if year > LAST_YEAR:
-        raise NoValue(f"the year {year} is not valid in a date")
+        raise NoValue(Text("the year {year} is not valid in a date", year=year))
     if century:
         return date(1900 + CENTURY * century + year, month, day)
     return date((2000 if year <= PIVOT else 1900) + year, month, day)
@@ -239,14 +244,14 @@ def _g(data: bytes) -> str:
 
 def _f(data: bytes) -> str:
     if data[0] & INVALID:
-        raise NoValue("the meter marks its time as invalid")
+        raise NoValue(Text("the meter marks its time as invalid"))
     day = _day(data[2], data[3], data[1] >> 5 & 3)
     return f"{day.isoformat()}T{_time(data[1], data[0]).isoformat('minutes')}"
 
 
 def _i(data: bytes) -> str:
     if data[1] & INVALID:
-        raise NoValue("the meter marks its time as invalid")
+        raise NoValue(Text("the meter marks its time as invalid"))
     day = _day(data[3], data[4], 1)
     return f"{day.isoformat()}T{_time(data[2], data[1], data[0]).isoformat()}"
 
@@ -258,7 +263,7 @@ def _j(data: bytes) -> str:
 def _time(hour: int, minute: int, second: int = 0) -> time:
     hour, minute, second = hour & 0x1F, minute & 0x3F, second & 0x3F
     if hour == EVERY_HOUR or EVERY_MINUTE in (minute, second):
-        raise NoValue("the time recurs every hour, minute or second")
+        raise NoValue(Text("the time recurs every hour, minute or second"))
     return time(hour, minute, second)
 
 
@@ -273,12 +278,18 @@ def as_text(data: bytes, element: Callable[[Coding, bytes, bool], str]) -> str:
     list.
     """
     if len(data) < CONTROL:
-        raise NoValue("a profile without spacing")
+        raise NoValue(Text("a profile without spacing"))
     control, spacing = data[:CONTROL]
     coding = CODINGS[control & 0x0F]
     rest = data[CONTROL:]
     if coding.length <= 0 or len(rest) % coding.length:
-        raise NoValue(f"a profile of {len(rest)} bytes, not a multiple of {coding.length}")
+        raise NoValue(
+            Text(
+                "a profile of {number} bytes, not a multiple of {length}",
+                number=len(rest),
+                length=coding.length,
+            )
+        )
     mode = MODES[control >> 6]
     parts = (rest[at : at + coding.length] for at in range(0, len(rest), coding.length))
     elements = " ".join(element(coding, part, mode in SIGNED) for part in parts)

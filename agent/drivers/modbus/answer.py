@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from agent.core.clock import monotonic
-from agent.core.i18n import Text
+from agent.core.i18n import EMPTY, N_, Text
 from agent.core.model import Why
 from agent.drivers.modbus.codec import NETWORK, Tariff
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 EXCEPTIONS = {
-    1: "illegal function",
-    2: "illegal data address",
-    3: "illegal data value",
-    4: "device failure",
-    5: "acknowledged, not ready yet",
-    6: "device busy",
-    7: "negative acknowledge",
-    8: "memory parity error",
-    10: "gateway path unavailable",
-    11: "gateway target device failed to respond",
+    1: N_("illegal function"),
+    2: N_("illegal data address"),
+    3: N_("illegal data value"),
+    4: N_("device failure"),
+    5: N_("acknowledged, not ready yet"),
+    6: N_("device busy"),
+    7: N_("negative acknowledge"),
+    8: N_("memory parity error"),
+    10: N_("gateway path unavailable"),
+    11: N_("gateway target device failed to respond"),
 }
 """exception codes (Modbus Application Protocol V1.1b3, 7; 7 is from older editions)"""
 
@@ -68,7 +68,7 @@ class RequestResult:
     """function and data of a valid answer; empty unless `why` is None"""
     why: Why | None = None
     """None: the answer is valid"""
-    detail: str = ""
+    detail: Text = EMPTY
     range_refused: bool = False
     """the device refused this block; a part of it may still be readable"""
     code: int = 0
@@ -82,7 +82,7 @@ class RequestResult:
 def refusal(code: int, at: float) -> RequestResult:
     """The result for an exception code. If a Modbus gateway got no answer, the device is silent."""
     why = Why.SILENT if code == NOBODY_THERE else Why.BAD
-    text = EXCEPTIONS.get(code, f"exception {code}")
+    text = Text(EXCEPTIONS.get(code, "exception {code}"), code=code)
     return RequestResult(at, why=why, detail=text, range_refused=code in RANGE, code=code)
 
 
@@ -90,9 +90,10 @@ def of_another(unit: int, pdu: bytes, at: float) -> RequestResult:
     """The result for an answer of another unit: never a value of the unit that was asked."""
     if len(pdu) > 1 and pdu[0] & REFUSED and pdu[1] in FROM_GATEWAY:
         return refusal(pdu[1], at)
-    detail = (
-        f"another unit answered: {unit}. If that is this device, write address: {unit};"
-        " behind a gateway, set the gateway to answer with the unit id of the request"
+    detail = Text(
+        "another unit answered: {unit}. If that is this device, write address: {unit}; behind a"
+        " gateway, set the gateway to answer with the unit id of the request",
+        unit=unit,
     )
     return RequestResult(at, why=Why.BAD, detail=detail, unit=unit)
 
@@ -110,22 +111,29 @@ def expected_size(request: bytes) -> int | None:
 def checked(request: bytes, pdu: bytes, at: float) -> RequestResult:
     """Check an answer PDU against its request."""
     if not whole(pdu):
-        return RequestResult(at, why=Why.BAD, detail="garbled answer", garbled=True)
+        return RequestResult(at, why=Why.BAD, detail=Text("garbled answer"), garbled=True)
     if pdu[0] & 0x7F != request[0]:
         return RequestResult(
-            at, why=Why.BAD, detail=f"the answer is for function {pdu[0] & 0x7F}", garbled=True
+            at,
+            why=Why.BAD,
+            detail=Text("the answer is for function {pdu}", pdu=pdu[0] & 127),
+            garbled=True,
         )
     if pdu[0] & REFUSED:
         return refusal(pdu[1], at)
     size = expected_size(request)
     if size is not None and len(pdu) != size:
-        detail = f"{len(pdu) - 2} bytes of values in the answer, {size - 2} expected"
+        detail = Text(
+            "{number} bytes of values in the answer, {size} expected",
+            number=len(pdu) - 2,
+            size=size - 2,
+        )
         return RequestResult(at, why=Why.BAD, detail=detail, garbled=True)
     # A write is confirmed by an echo of address and value, or of address and count (Application
     # Protocol 6.5, 6.6, 6.11, 6.12). Anything else confirms some other write.
     if request[0] not in READS and size is not None and pdu != request[:size]:
         return RequestResult(
-            at, why=Why.BAD, detail="the device confirmed a different write", garbled=True
+            at, why=Why.BAD, detail=Text("the device confirmed a different write"), garbled=True
         )
     return RequestResult(at, pdu)
 

@@ -313,7 +313,7 @@ def _sample(
             (a.at if isinstance(a, RequestResult) else a[0].at for a in results.values()),
             default=0.0,
         )
-        return Sample(point, at, why=Why.BAD, detail=f"the device has no {model}")
+        return Sample(point, at, why=Why.BAD, detail=Text("the device has no {model}", model=model))
     for answer in answers:
         if isinstance(answer, RequestResult):
             return Sample(point, answer.at, why=answer.why, detail=answer.detail)

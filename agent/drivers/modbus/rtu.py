@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from agent.core.i18n import EMPTY, Text
 from agent.drivers.modbus.answer import READS, REFUSED, REGISTERS, expected_size
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class Heard:
     """one past its last byte"""
     missing: int = 1
     """bytes that must still arrive, at least, before it is worth looking again"""
-    other: str = ""
+    other: Text = EMPTY
     """why an answer of that unit and function does not fit this request; empty: none was found"""
 
 
@@ -96,7 +97,7 @@ def find(heard: bytes | bytearray, unit: int, request: bytes) -> Heard:
 
     An answer counts only with the right unit, function, length and checksum.
     """
-    size, function, other, missing = expected_size(request), request[0], "", LONGEST
+    size, function, other, missing = expected_size(request), request[0], EMPTY, LONGEST
     for start in range(len(heard) - 1):
         # Noise may hold these two bytes by chance, so each place is tried until a checksum fits.
         if heard[start] != unit or heard[start + 1] & 0x7F != function:
@@ -109,7 +110,11 @@ def find(heard: bytes | bytearray, unit: int, request: bytes) -> Heard:
                 pdu = bytes(heard[start + 1 : end - 2])
                 if size is None or len(pdu) == size or pdu[0] & REFUSED:
                     return Heard(pdu, end)
-                other = f"{len(pdu) - 2} bytes of values in the answer, {size - 2} expected"
+                other = Text(
+                    "{number} bytes of values in the answer, {size} expected",
+                    number=len(pdu) - 2,
+                    size=size - 2,
+                )
     if missing == LONGEST:
         missing = SHORTEST
     return Heard(missing=missing, other=other)

@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Protocol
 
 from agent.core.errors import Refused
+from agent.core.i18n import EMPTY, Text, joined
 from agent.core.model import Point, Why
 from agent.core.settings import took
 from agent.drivers.base import Found, Progress
@@ -67,7 +68,7 @@ class Fingerprint:
     profile: str = ""
     model: str = ""
     serial: str = ""
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Text, ...] = ()
 
 
 async def fitting(wire: ModbusWire, unit: int) -> AsyncIterator[Fingerprint | None]:
@@ -123,12 +124,10 @@ def _values_in_bounds(samples: list[Sample]) -> int:
 
 async def _fingerprint_of(master: ModbusMaster, unit: int, names: list[str]) -> Fingerprint:
     match = profile(names[0])
-    serial, warnings = (
-        "",
-        ["the profile is guessed from the values: compare it with the type plate"],
-    )
+    serial = ""
+    warnings = [Text("the profile is guessed from the values: compare it with the type plate")]
     if names[1:]:
-        warnings.append(f"it may also be {', '.join(names[1:])}")
+        warnings.append(Text("it may also be {names}", names=", ".join(names[1:])))
     if match.serial:
         (sample,) = await master.read([Point("", "serial", str(unit), match.serial.at, 0)])
         serial = str(sample.value or "")  # 0: it was never set
@@ -151,13 +150,13 @@ def identification(answer: RequestResult) -> str:
 
 def several_devices(unit: int) -> Found:
     """The result for several devices with one unit id."""
-    warning = (
-        f"more than one device answers at {unit}: switch on one at a time, and give each its own"
-        " address"
+    warning = Text(
+        "more than one device answers at {unit}: switch on one at a time, and give each its own"
+        " address",
+        unit=unit,
     )
-    return Found(
-        f"modbus-{unit}", {"address": unit}, f"unit {unit}, more than one device", (warning,)
-    )
+    about = Text("unit {unit}, more than one device", unit=unit)
+    return Found(f"modbus-{unit}", {"address": unit}, about, (warning,))
 
 
 def found_device(unit: int, fingerprint: Fingerprint, identity: str, other: Speed | None) -> Found:
@@ -167,17 +166,22 @@ def found_device(unit: int, fingerprint: Fingerprint, identity: str, other: Spee
     """
     warnings = list(fingerprint.warnings)
     if other:
-        warnings.append(f"it uses {other}, and the line is set otherwise: change one of the two")
+        warnings.append(
+            Text(
+                "it uses {other}, and the line is set otherwise: change one of the two", other=other
+            )
+        )
     entry: dict[str, str | int] = {"address": unit}
     if fingerprint.profile:
         entry["profile"] = fingerprint.profile
     else:
-        warnings.append("no profile fits: name a profile, or the values to read under `points`")
+        warnings.append(
+            Text("no profile fits: name a profile, or the values to read under `points`")
+        )
     base = UNNAMED.sub("-", _kind(fingerprint.profile)).strip("-")
     name = f"{base}-{UNNAMED.sub('-', fingerprint.serial.lower()).strip('-') or unit}"[:64]
-    about = ", ".join(
-        part for part in (f"unit {unit}", fingerprint.model, identity, fingerprint.serial) if part
-    )
+    known = (Text("unit {unit}", unit=unit), fingerprint.model, identity, fingerprint.serial)
+    about = joined(", ", filter(None, known))
     return Found(name, entry, about, tuple(warnings), fingerprint.serial or None)
 
 
@@ -189,19 +193,23 @@ def _kind(profile: str) -> str:
 
 def answers_everywhere(unit: int, first: int, units: Sequence[int]) -> Progress:
     """The remark on a device that answers at every unit id."""
-    text = (
-        f"the device at {first} answers at {unit} too: it seems to answer at every unit id, so the"
-        " search ends here"
+    text = Text(
+        "the device at {first} answers at {unit} too: it seems to answer at every unit id, so the"
+        " search ends here",
+        first=first,
+        unit=unit,
     )
     return Progress(len(units), len(units), text, stays=True)
 
 
 def other_unit(asked: int, answered: int, units: Sequence[int]) -> Progress:
     """The remark on a host that answers with another unit id than the one asked."""
-    text = (
-        f"unit {asked} was asked, and another unit answered: {answered}. If this host is one meter,"
-        f" write address: {answered}; behind a gateway, set the gateway to answer with the unit id"
-        " of the request, then scan again"
+    text = Text(
+        "unit {asked} was asked, and another unit answered: {answered}. If this host is one meter,"
+        " write address: {answered}; behind a gateway, set the gateway to answer with the unit id"
+        " of the request, then scan again",
+        asked=asked,
+        answered=answered,
     )
     return Progress(len(units), len(units), text, stays=True)
 
@@ -229,7 +237,7 @@ async def search(
     """
     units = range_of(wish)
     if isinstance(bus.wire, RtuWire):
-        yield Progress(0, 1, "listening for another master")
+        yield Progress(0, 1, Text("listening for another master"))
         await _refuse_another_master(bus.wire, listens)
     known_at: dict[str, int] = {}
     others: dict[int, int] = {}
@@ -237,7 +245,9 @@ async def search(
     for at, tried in enumerate(trying):
         other = None if tried == speed else tried
         if at == 1:
-            yield _note_to_keep(f"no device answers at {speed}: the other usual speeds are tried")
+            yield _note_to_keep(
+                Text("no device answers at {speed}: the other usual speeds are tried", speed=speed)
+            )
         later = len(units) * (len(trying) - at - 1) if other else 0
         with _tuned(bus, speed, other) as known:
             pass
@@ -258,11 +268,16 @@ async def search(
         if known_at or others:
             return
     yield _note_to_keep(
-        "no device answers: check that the devices have power and that the wires A and B are not"
-        " swapped"
+        Text(
+            "no device answers: check that the devices have power and that the wires A and B are"
+            " not"
+            " swapped"
+        )
         if isinstance(bus.wire, RtuWire)
-        else "no device answers: check that devices are connected to this host or its gateway, and"
-        " that they have power"
+        else Text(
+            "no device answers: check that devices are connected to this host or its gateway, and"
+            " that they have power"
+        )
     )
 
 
@@ -285,13 +300,13 @@ async def _others(
         yield other_unit(asked, answered, units)
         if answered in units:
             continue
-        steps = _unit(bus, answered, None, _note_to_keep(""), {})
+        steps = _unit(bus, answered, None, _note_to_keep(EMPTY), {})
         async for step in steps:
             if isinstance(step, Found):
                 yield step
 
 
-def _note_to_keep(text: str) -> Progress:
+def _note_to_keep(text: Text) -> Progress:
     return Progress(1, 1, text, stays=True)
 
 
@@ -351,9 +366,14 @@ def _progress(
     bus: SearchedLine, number: int, units: Sequence[int], other: Speed | None, later: int
 ) -> Progress:
     """The progress at this speed; `later`: units that are still to be asked at other speeds."""
-    where = f" at {other}" if other else ""
+    where = Text(" at {other}", other=other) if other else ""
     left = took(math.ceil((len(units) - number + later) * bus.wire.timeout * len(PROBES)))
-    text = f"unit {units[number]}{where}; the rest takes at most {left}"
+    text = Text(
+        "unit {units}{where}; the rest takes at most {left}",
+        units=units[number],
+        where=where,
+        left=left,
+    )
     return Progress(number, len(units), text)
 
 
@@ -378,7 +398,8 @@ async def _unit(
         async for fingerprint in fitting(bus.master.wire, unit):
             if fingerprint is None:
                 yield replace(
-                    progress, words=f"unit {unit} answers: it is compared with the profiles"
+                    progress,
+                    words=Text("unit {unit} answers: it is compared with the profiles", unit=unit),
                 )
             else:
                 yield found_device(

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 from agent.core import clock
 from agent.core.clock import monotonic
 from agent.core.errors import OutOfStep
-from agent.core.i18n import Text
+from agent.core.i18n import EMPTY, Text
 from agent.core.model import Why
 from agent.drivers.line_disturbance import DRAINED_WITHIN, MEANT, QUIET, TALKED_OUT, How, Listener
 from agent.drivers.modbus.answer import (
@@ -309,7 +309,10 @@ class RtuWire:
             self._late.asked(unit, before, at)  # of two answers, one may still arrive
             return answer
         if (left := at + self._late.patience(self.timeout) - monotonic()) > 0:
-            detail = f"a late answer may still arrive: the device is asked again in {left:.0f} s"
+            detail = Text(
+                "a late answer may still arrive: the device is asked again in {left:.0f} s",
+                left=left,
+            )
             return RequestResult(clock.seconds(), why=Why.SILENT, detail=detail, code=NOT_ASKED)
         return await self._ask_once(unit, pdu)
 
@@ -360,7 +363,7 @@ class RtuWire:
 
     async def _wait(
         self, unit: int, pdu: bytes, frame: bytes, deadline: float
-    ) -> tuple[bytes | None, str]:
+    ) -> tuple[bytes | None, Text]:
         """Wait for the answer. Without one: None, and why an answer of that unit does not fit."""
         received, echoed = self.stream.received, False
         while True:
@@ -377,7 +380,7 @@ class RtuWire:
                     self.listener.blame(str(unit), How.MORE)
                 self._settle(before)
                 del received[: heard.end]
-                return heard.pdu, ""
+                return heard.pdu, EMPTY
             if len(received) > MOST:
                 # A device sends without end. Without a limit, each new byte would be searched with
                 # all older ones.

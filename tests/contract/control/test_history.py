@@ -56,7 +56,7 @@ CASES = {
         f"09:00–09:01 {ASKED} failed: abandoned by root: scrapped"),
     "never begun": (
         {0.0: becomes(guard=Decimal(17))},
-        f"09:01 {ASKED} refused: E_GUARD(stairs): stairs is 17 °C, below 18"),
+        f"09:01 {ASKED} refused: stairs is 17 °C, below 18 (E_GUARD(stairs))"),
 }  # fmt: skip
 
 

@@ -16,3 +16,17 @@ def test_an_id_is_folded_where_there_is_no_room_for_it_and_never_cut_off(monkeyp
         for line in printed.splitlines()[2:]
     ]
     assert "HV45Q-F4N2K-4JNVH" in "".join(cells)
+
+
+def test_no_word_of_a_heading_is_broken_and_the_id_to_copy_stays_whole(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    heads = ("logement", "destinataire", "grandeurs", "", "id")
+    row = ("A-1", "energie.metropole.example", "elec.imp, 10 s", "annoncé par l'appareil", "4158e0")
+    table(heads, [row], whole="id")
+    printed = capsys.readouterr().out
+    assert max(map(len, printed.splitlines())) <= 80
+    assert set(heads) - {""} <= set(printed.split())
+    assert row[-1] in printed
+    assert len("".join(row).replace(" ", "")) == len(
+        "".join(printed.splitlines()[3:]).replace(" ", "")
+    )

@@ -280,7 +280,7 @@ def test_a_refusal_a_wait_and_a_hold_are_told_apart_and_a_test_is_no_order():
     units = {"boiler-offset": "K"}
     refused = told(OrderState.REJECTED, 0, code="E_GUARD(stairwell)", words="stairwell is 17 °C")
     assert sentences([refused], PARIS, units)[0].endswith(
-        "refused: E_GUARD(stairwell): stairwell is 17 °C"
+        "refused: stairwell is 17 °C (E_GUARD(stairwell))"
     )
     assert sentences([told(OrderState.SCHEDULED, 0)], PARIS, units)[0].endswith("not begun yet")
     assert sentences([told(OrderState.STARTED, 0)], PARIS, units)[0].endswith("in force")

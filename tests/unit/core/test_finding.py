@@ -1,11 +1,28 @@
 """Findings: one for each cause, the worst first, the same in every language and process."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
-from agent.core.finding import DOCTOR, Actor, Finding, Severity, exit_status, worst_first
+from agent.core.finding import (
+    COMPONENTS,
+    DOCTOR,
+    Actor,
+    Finding,
+    Severity,
+    component_text,
+    exit_status,
+    worst_first,
+)
 from agent.core.i18n import Plural, Text
+from agent.gateway import key_rotation
+from agent.gateway.recipient import jobs_of
+from agent.gateway.supervisor import BESIDE_CONTROLS
+from agent.registry import syndic_export
+
+TOP = Path(__file__).resolve().parents[3]
 
 NAMES = Text("line {line}: 1 of {all} devices is silent", line="riser", all=3)
 
@@ -79,3 +96,19 @@ def test_an_event_of_an_earlier_version_is_still_shown():
     old = {"code": "clock", "text": "readings are kept undated", "uplink": None, "here": "here"}
     made = Finding.of(old)
     assert (made.what, exit_status([made])) == ("here", 1)
+
+
+def test_every_component_has_a_name_in_plain_words():
+    source = "\n".join(
+        path.read_text(encoding="utf-8")
+        for folder in ("gateway", "control", "acquisition")
+        for path in (TOP / "agent" / folder).rglob("*.py")
+    ) + (TOP / "agent/app.py").read_text(encoding="utf-8")
+    started = set(
+        re.findall(r'(?:jobs\.(?:start|open)|\.alone)\(\s*f?"([a-z ]+?)(?: \{|")', source)
+    )
+    assert started > {"poll", "clock periods", "local socket", "shelf"}
+    beside = {*BESIDE_CONTROLS, *jobs_of(None, None), key_rotation.COMPONENT, syndic_export.AUTHOR}
+    assert started | beside <= COMPONENTS.keys()
+    assert component_text("poll hall-b") == "reading of the line hall-b"
+    assert component_text("another") == "another"

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from agent.config.check import check
-from agent.core.errors import Refused
+from agent.config.load import load
+from agent.core.errors import ConfigError, Refused
 from agent.core.i18n import (
     Plural,
     Size,
@@ -156,6 +157,8 @@ def test_nothing_that_people_read_passes_by_the_catalogue():
     "said",
     [
         'raise Refused(f"no line {name}")',
+        'raise AgentError(f"{where}: {why}" if where else why)',
+        'return lost(error)(f"{why}; {own}")',
         'typer.echo(f"{many} rows wait")',
         'typer.echo("nothing waits" if done else _("it waits"))',
         'return _("the disk: {why}", why="it is full" if full else _("no answer"))',
@@ -290,3 +293,20 @@ def test_every_message_gets_its_values():
                         wrong.append(f"{path}:{node.lineno}: {names(message) - given}")
     assert checked > 1000
     assert wrong == [], "\n".join(wrong)
+
+
+def test_a_mistake_that_the_daemon_finds_in_the_file_is_told_in_the_caller_s_language(
+    speaks, tmp_path
+):
+    file = tmp_path / "config.yaml"
+    file.write_text("bilding: {}\nuplinks: 3\n", encoding="utf-8")
+    speaks(LANGUAGE="en")
+    with pytest.raises(ConfigError) as refused:
+        load(file)
+    carried = json.loads(json.dumps(to_wire(refused.value.text)), object_hook=from_wire)
+    assert carried == str(refused.value)
+    speaks(LANGUAGE="fr")
+    with pytest.raises(ConfigError) as french:
+        load(file)
+    assert carried.in_language() == str(french.value)
+    assert "cette option n'existe pas" in str(french.value)

@@ -72,7 +72,7 @@ def test_the_examples_of_facts_are_taken_in_their_order(here):
     assert outcome("consent+jwt", given) == "consent recorded"
     (consent,) = here.registry.consents()
     assert (consent.given, consent.withdrawn) == (given["given_at"], None)
-    assert outcome("consent+jwt", refused) == "refused: 1 consents end"
+    assert outcome("consent+jwt", refused) == "refused: 1 consent ends"
     assert here.registry.consents()[0].withdrawn is not None
     assert outcome("consent+jwt", withdrawn) == "withdrawn"
     assert [one.cause for one in here.registry.marks(home.id)] == ["refused", "withdrawn"]

@@ -3,6 +3,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from agent.registry.dates import (
+    date_alone,
     day_written_out,
     in_local_time,
     moment,
@@ -34,6 +35,11 @@ def test_a_day_begins_at_the_buildings_midnight():
         ("29/02/2026", "February 2026 has 28 days"),
         ("31/09/2026", "September 2026 has 30 days. Write 2026-09-30 for its last day"),
         ("06/25/2024", "no month 25. Write the day first, 25/06/2024, or 2024-06-25"),
+        ("06/25/24", "no month 25. Write the day first, 25/06/2024, or 2024-06-25"),
+        ("12/07/87", "is it 1987 or 2087"),
+        ("12-juil.-50", "is it 1950 or 2050"),
+        ("12-07-26", "is it 12/07/2026 or 26/07/2012"),
+        ("42-07-12", "no date"),
         ("2026-13-01", "no date"),
         ("2026-O7-12", "letter O where a zero belongs"),
         ("0000-01-01", "no time zone"),
@@ -46,6 +52,12 @@ def test_a_day_begins_at_the_buildings_midnight():
 def test_what_is_no_moment_is_refused(text, why):
     with pytest.raises(ValueError, match=why):
         moment(text)
+
+
+@pytest.mark.parametrize("text", ["12/07/26", "12.07.26", "12/7/26", "12 juil. 26", "12-July-26"])
+def test_a_year_of_two_digits_is_read_where_only_one_can_be_meant(text):
+    assert moment(text, "Europe/Paris") == MIDNIGHT
+    assert date_alone(text)
 
 
 def test_36_months_later_is_the_same_day_or_the_months_last():

@@ -94,7 +94,7 @@ def test_a_month_is_known_by_its_name_or_by_how_that_begins(date, same):
     assert moment(date, "Europe/Paris") == moment(same, "Europe/Paris")
 
 
-@pytest.mark.parametrize("date", ["12 jui 2026", "31 juin 2026", "12 brumaire 2026", "12 mai 26"])
+@pytest.mark.parametrize("date", ["12 jui 2026", "31 juin 2026", "12 brumaire 2026"])
 def test_a_month_that_may_be_two_or_a_day_that_is_none_is_refused(date):
     with pytest.raises(ValueError, match=r"date|has 30 days"):
         moment(date, "Europe/Paris")

@@ -88,7 +88,7 @@ def test_every_code_has_a_remedy_for_the_sender_and_a_step_for_a_person():
     assert REMEDIES.keys() == NEXT_STEPS.keys() == set(ObjectCode)
     said = Forged(ObjectCode.REPLAY, "it was used before").for_a_person()
     assert str(said) == (
-        "E_REPLAY: it was used before. Nothing was changed. Sign it again with a new `jti`."
+        "it was used before (E_REPLAY). Nothing was changed. Sign it again with a new `jti`."
     )
 
 
