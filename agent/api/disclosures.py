@@ -31,6 +31,7 @@ from agent.registry.dossier import (
     Erasure,
     HeldValue,
     KnowledgeGap,
+    ReceivedRuns,
     RecipientKnowledge,
     overlaps,
 )
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 
     from agent.buffer.announcements import Item
-    from agent.buffer.disclosures import Disclosure
+    from agent.buffer.disclosures import Disclosure, ReceivedSlots
     from agent.buffer.unassigned_store import UnassignedValue
     from agent.config import Config
     from agent.core.model import Point, Reading
@@ -59,6 +60,7 @@ class Records:
     """The records of all recipients."""
 
     disclosed: list[DisclosedValues] = field(default_factory=list)
+    received: list[ReceivedRuns] = field(default_factory=list)
     erasures: list[Erasure] = field(default_factory=list)
     held: list[HeldValue] = field(default_factory=list)
     """values that wait or are kept; only if one occupancy was asked for"""
@@ -106,6 +108,7 @@ async def _of_recipient(
     state, name = gateway.config.state, _uplinks(gateway.config).get(recipient_id)
     known, _ = kept(state, recipient_id)
     erasures: dict[str, int | None] = {}
+    slots: list[ReceivedSlots] = []
     try:
         if name is None:
             cipher_words = tokens_of(gateway.identity, recipient_id)
@@ -114,6 +117,7 @@ async def _of_recipient(
             )
             if orphaned is not None:
                 known, erasures = known + orphaned.disclosures, orphaned.erasures
+                slots = orphaned.slots
                 if orphaned.waits:
                     result.gaps.append(KnowledgeGap("leftover", recipient_id, str(orphaned.waits)))
             elif not known and recipient_id in (_entitled(gateway.registry, home) or ()):
@@ -124,6 +128,7 @@ async def _of_recipient(
                     result.gaps.append(KnowledgeGap("unreadable", recipient_id, DISK_FAILS))
                 for spool, thread in recipient.spools:
                     known += await thread.run(spool.disclosures, place or "")
+                    slots += await thread.run(spool.received_slots)
                     answers = await thread.run(spool.erasures)
                     erasures |= {id_: n for id_, n in answers.items() if erasures.get(id_) is None}
                 result.held += await _waiting(recipient, home)
@@ -133,6 +138,7 @@ async def _of_recipient(
                     result.closed[device] = max(mark.slot, result.closed.get(device, 0))
     except (OSError, Refused, StorageFailed) as error:
         result.gaps.append(KnowledgeGap("unreadable", recipient_id, str(error)))
+    result.received += [ReceivedRuns(recipient_id, *one) for one in slots if one.place == place]
     disclosures = [one for one in known if place in (None, one.place)]
     received = {one.place for one in disclosures}
     result.erasures += _erasures(gateway, recipient_id, erasures, received, place)
@@ -335,6 +341,8 @@ def _erasures(
             one.asked,
             confirmed.get(one.id, confirmed.get(one.former)),
             linked,
+            one.meter,
+            one.ver,
         )
         for _, taken in gateway.registry.effects(0)
         for one in taken

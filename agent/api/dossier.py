@@ -123,6 +123,7 @@ async def collected(  # noqa: PLR0913 -- what is wanted
         running=bool(gateway.daemon),
         closing=frozenset(one for one in _configured(gateway) if one in gateway.recipients.closing),
         disclosed=recorded.disclosed,
+        received=recorded.received,
         erasures=recorded.erasures,
         held=recorded.held,
         known=recorded.known,

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from agent.buffer.announcements import Item
     from agent.buffer.batch import BatchHead
     from agent.buffer.capacity import Midnight
-    from agent.buffer.disclosures import Disclosure
+    from agent.buffer.disclosures import Disclosure, ReceivedSlots
     from agent.buffer.keys import SealedTable, Stage
     from agent.buffer.outbox import BasisCheck, Pack
     from agent.buffer.upkeep import Backlog
@@ -701,6 +701,12 @@ class Spool:
         """
         return self._disclosures.all(place)
 
+    def received_slots(self) -> list[ReceivedSlots]:
+        """Which slots of dwellings the recipient has received, for as long, also those that it has
+        erased since.
+        """
+        return self._disclosures.slots()
+
     def erasures(self) -> dict[str, int | None]:
         """By the id of each retraction, how many rows the recipient has erased, as it reports;
         None: not confirmed.
@@ -721,13 +727,14 @@ class Spool:
         epoch: str,
         disclosures: Sequence[Disclosure],
         erasures: Mapping[str, int | None],
+        slots: Sequence[ReceivedSlots] = (),
     ) -> None:
         """Take over, once, the record of receipts of a spool that is removed."""
         if self._meta.text("adopted") == epoch:
             return
 
         def change() -> None:
-            self._disclosures.adopt(disclosures)
+            self._disclosures.adopt(disclosures, slots)
             self._retracting.erased([(id_, n) for id_, n in erasures.items() if n is not None])
             self._meta["adopted"] = epoch
 

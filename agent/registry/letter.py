@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from agent.core.quantities import spoken
+from agent.core.slot_runs import MISSING
 from agent.registry import page
 from agent.registry.access_log import YEARS
 from agent.registry.consent_policy import LONGEST_KEPT, LONGEST_UNSENT
@@ -57,7 +58,8 @@ FACTS_FR = {
     "form": "formulaire", "duty": "obligation", "known": "communiqué", "withheld": "retenu",
     "sum": "total", "received": "reçu", "holds": "détenu", "erasure": "effacement",
     "unknown": "inconnu", "look": "consultation", "order": "ordre", "waits": "en attente",
-    "register": "relevé de minuit",
+    "register": "relevé de minuit", "announced_missing": "absence annoncée",
+    "announced_withheld": "retenue annoncée",
 }  # fmt: skip
 UNSURE = ("meter", "unreadable", "leftover", "clock")
 """kinds of gaps because of which more may leave than is known"""
@@ -296,6 +298,12 @@ def _facts_received(dossier: Dossier, zone: ZoneInfo) -> Iterable[tuple[object, 
         has = str(holding.most) if holding.least == holding.most else has
         what = ("holds", holding.basis, holding.recipient, holding.channel, "", "", "")
         yield (*what, f"{has} of {holding.received} values received")
+    for told in dossier.announcements():
+        has = f"{told.least} to {told.most}"
+        has = str(told.most) if told.least == told.most else has
+        fact = "missing" if told.kind == MISSING else "withheld"
+        what = f"announced_{fact}", "", told.recipient, told.channel, "", "", ""
+        yield (*what, f"{has} of {told.received} slots without a value received")
     for gone in dossier.erasures:
         state = "asked" if gone.linked else "cannot_ask"
         answer = says[f"erasure_{state if gone.rows is None else 'confirmed'}"]

@@ -247,14 +247,15 @@ class Building:
             rows = list(csv.DictReader(io.StringIO(text), delimiter=";"))
             for name, recipient in zip(self.house.config.uplinks, RECIPIENTS, strict=True):
                 about = [row for row in rows if row["recipient"] == recipient]
-                self._same(about, name, home, settled=all(one[0] != name for one in self.late))
+                settled = all(one[0] != name for one in self.late)
+                self._same(about, name, home, settled=settled)
+                if settled and not waiting_to_be_erased(about):
+                    self._announced(about, name, home)
             others = {one.id for one in self.house.registry.occupancies()} - {home.id}
             assert not [one for one in others if one in text]
 
     def _same(self, about, name, home, *, settled):
-        asked = [
-            row for row in about if row["fact"] == "erasure" and "confirmed, " not in row["remark"]
-        ]
+        asked = waiting_to_be_erased(about)
         held, taken = Counter(), Counter()
         for channel, basis, t in self.held(name, home.id):
             held[channel, basis] += 1
@@ -270,15 +271,29 @@ class Building:
             if settled:
                 assert held[key] <= most, (name, key, "more than stated, though all was answered")
             if settled and not asked:
-                assert least <= held[key] <= most, (name, key, "other than stated")
+                assert least == held[key] == most, (name, key, "other than stated")
         removed = self.retracted(name)
         for row in about:
             if row["fact"] == "erasure" and "confirmed, " in row["remark"]:
                 assert int(row["remark"].split(", ")[-1].split(" ")[0]) in removed.values()
-        reasons = {row["remark"].split(",")[0] for row in about if row["fact"] == "erasure"}
-        if settled and not asked and reasons <= {"withdrawn"}:
-            for key, (least, most) in stated.items():
-                assert least == most == held[key], (name, key, "not exact")
+
+    def _announced(self, about, name, home):
+        """Slots that the platform knows to have no value: silent meters, and what is withheld."""
+        sql = "SELECT channel, q, t, step, span FROM row WHERE v IS NULL AND (occupancy = ? OR"
+        sql += " (occupancy IS NULL AND place = ?))"
+        there = Counter()
+        for channel, quality, t, step, span in self._ask(name, sql, home.id, home.place):
+            slots = [t + i * step for i in range(span)]
+            inside = [one for one in slots if home.since <= one < (home.until or one + 1)]
+            there[channel, quality] += len(slots if quality == "M" else inside)
+        stated = Counter()
+        for row in about:
+            if row["fact"].startswith("announced_"):
+                kind = {"missing": "M", "withheld": "W"}[row["fact"].removeprefix("announced_")]
+                least, most = span_of(row)
+                assert least == most
+                stated[row["channels"], kind] += most
+        assert +there == +stated, (name, there, stated)
 
     def held(self, name, home):
         """The values that a platform has of an occupancy: channel, basis and slot."""
@@ -343,6 +358,11 @@ def erases(row, channel, basis, t):
         and (not since or since <= t)
         and (not until or t < until)
     )
+
+
+def waiting_to_be_erased(about):
+    """The erasures that the recipient has not confirmed."""
+    return [row for row in about if row["fact"] == "erasure" and "confirmed, " not in row["remark"]]
 
 
 def key_of(row):
