@@ -11,7 +11,7 @@ import sys
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agent.buffer.announcements import Announced, Retracting
 from agent.buffer.batch import Stamp, read_audit
@@ -712,6 +712,14 @@ class Spool:
         None: not confirmed.
         """
         return self._retracting.confirmed()
+
+    def clock_retractions(self) -> list[dict[str, Any]]:
+        """What a wrong clock closed and was retracted, as it is sent (docs/batch.schema.json)."""
+        return self._retracting.by_the_clock()
+
+    def last_indexes(self, meter: str) -> dict[str, Reading]:
+        """By channel, the last index of a meter among the rows that wait and the newest batches."""
+        return self._holdings.last_indexes(meter)
 
     def held_of(self, occupancy: str) -> list[Reading]:
         """The rows of these people without a receipt, for them to read."""

@@ -15,21 +15,24 @@ import tempfile
 from collections import Counter
 from contextlib import AsyncExitStack, closing, suppress
 from decimal import Decimal
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.api.disclosures import last_indexes
 from agent.api.dossier import collected
 from agent.api.privacy import document
 from agent.app import opened
 from agent.buffer.receipts import SCHEMA, parse
+from agent.buffer.schema import Wrong
 from agent.config import load
 from agent.core.clock import Clock
 from agent.core.errors import Refused
-from agent.core.model import Lane, Sample, Why
+from agent.core.model import Lane, Range, Sample, Why
 from agent.gateway.gateway import policy_of
 from agent.gateway.recipient import open_recipient
 from agent.registry import identity
@@ -400,6 +403,52 @@ DEEDS = st.tuples(
     st.lists(consents, min_size=1, max_size=3), days, st.lists(changes | days, max_size=9)
 ).map(lambda parts: [*parts[0], parts[1], *parts[2]])
 """consents, some days, and then whatever happens"""
+
+
+class AfterARestart(Building):
+    """Asks what the last index of the first meter was, as far as it is on the disk."""
+
+    async def _end(self):
+        meter = next(one for one in self.house.registry.installations() if one.serial == "1001")
+        self.last = await last_indexes(self.house, meter)
+
+
+@pytest.mark.parametrize("names", [(), NAMES])
+def test_the_last_index_of_a_meter_is_known_after_a_restart(names, tmp_path):
+    """Waiting, or kept after its receipt (rule I28)."""
+    building = AfterARestart(tmp_path)
+    consent = ("consent", "A-1", RECIPIENTS[0], ["elec.imp"], 0)
+    asyncio.run(building.live([("move_in", "A-1", 2), consent, ("days", 3, (), names, True)]))
+    (reading,) = building.last.values()
+    assert [*building.last] == ["elec.imp"]
+    assert (reading.value, reading.at) == (Decimal(1003), building.midnight())
+
+
+def test_what_a_wrong_clock_closed_is_in_the_dossier(tmp_path):
+    """Rules C5, P28."""
+
+    class WrongClock(Building):
+        async def _end(self):
+            place = self.house.registry.place("A-1").id
+            await self.check()
+            recipient = self.house.recipients["centre"]
+            lost = Range(place, "elec.imp", self.midnight(ago=1), self.midnight() + DAY)
+            back = partial(recipient.spool.set_back, Wrong({}, {}), [lost], [], {}, self.now())
+            await recipient.thread.run(back)
+            states = []
+            for _ in range(2):
+                await self.check()
+                async for _home, of in self.dossiers():
+                    states += [(one.reason, one.rows) for one in of.erasures]
+                    pages.append(letter(of, "en"))
+                await self.deliver("centre", answered=True)
+            assert states == [("clock", None), ("clock", 2)]
+
+    pages = []
+    building = WrongClock(tmp_path)
+    consent = ("consent", "A-1", RECIPIENTS[0], ["elec.imp"], 0)
+    asyncio.run(building.live([("move_in", "A-1", 2), consent, ("days", 3, (), NAMES, True)]))
+    assert sum("clock was wrong" in one for one in pages) == 2
 
 
 @examples(25, 400)
