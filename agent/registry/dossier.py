@@ -16,7 +16,7 @@ from agent.core.model import FOR_GOOD
 from agent.core.slot_runs import MISSING, VALUE, WITHHELD, remaining
 from agent.registry.access_log import EVERYBODY
 from agent.registry.dates import day_written_out, next_midnight
-from agent.registry.records import covers, serial_key
+from agent.registry.records import Duty, covers, serial_key
 from agent.registry.retractions import FOR_EVER
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
         Consent,
         ConsentMark,
         Dated,
-        Duty,
         Form,
         Installation,
         Occupancy,
@@ -378,6 +377,8 @@ class DossierSources:
     """days for which copies of received values are kept"""
     responsible: Sequence[str] = ()
     """the controller and the data protection officer, one line each"""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """what people call recipients, by DNS name"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -429,6 +430,7 @@ class Dossier:
     orders: Sequence[PastOrder] = ()
     """orders on equipment of the dwelling, or on common equipment while they lived there"""
     responsible: Sequence[str] = ()
+    names: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def linked(self) -> frozenset[str]:
@@ -460,7 +462,19 @@ class Dossier:
             return "begins_later"
         if until is not None and until <= self.at:
             return "ended"
+        if isinstance(basis, Duty) and not self.concerned_by(basis):
+            return "concerns_nothing"
         return "in_force" if basis.recipient in self.linked else "in_force_no_uplink"
+
+    def concerned_by(self, duty: Duty) -> bool:
+        """Whether a meter of the place measures what a duty requires, as far as is known."""
+        if not self.here or self.lacks_any("meter"):
+            return bool(self.meters)
+        return any(one.channel in duty.channels for one in self.explanations)
+
+    def lacks_any(self, kind: str) -> bool:
+        """Whether there is a gap of this kind, whomever it is about."""
+        return any(one.kind == kind for one in self.gaps)
 
     def lacks(self, kind: str, recipient: str = "") -> bool:
         """Whether there is a gap of this kind."""
@@ -468,7 +482,7 @@ class Dossier:
 
     def duty_dates(self, duty: Duty) -> list[DutyDate]:
         """The next date of each kind whose index the duty requires of these people."""
-        if self.home is None or not self.here:
+        if self.home is None or not self.here or not self.concerned_by(duty):
             return []
         begins = max(self.at, duty.since, self.home.since)
         dates = [DutyDate(next_midnight(begins, self.zone, None), "month")]
@@ -625,6 +639,7 @@ def dossier(  # noqa: PLR0913 -- its facts
         recipients={one.recipient: one for one in sources.recipients},
         running=sources.running,
         responsible=sources.responsible,
+        names=sources.names,
     )
 
 

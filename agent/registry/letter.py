@@ -30,9 +30,11 @@ if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
     from agent.registry.dossier import (
+        Announcement,
         Dossier,
         HeldValue,
         Holding,
+        KnowledgeGap,
         MeterState,
         PastOrder,
         RecipientKnowledge,
@@ -81,8 +83,21 @@ class Wording:
     def __init__(self, dossier: Dossier, language: str) -> None:
         self.says = texts_of("letter", language)
         self._dossier, self._language = dossier, language
+        self._mentioned: set[str] = set()
         self._bases: dict[str, Consent | Duty] = {one.id: one for one in dossier.consents}
         self._bases |= {one.id: one for one in dossier.duties}
+
+    def who(self, recipient: str) -> str:
+        """What people call a recipient; at its first mention with its DNS name."""
+        name = self._dossier.names.get(recipient, "")
+        if not name or recipient in self._mentioned:
+            return name or recipient
+        self._mentioned.add(recipient)
+        return f"{name} ({recipient})"
+
+    def unknown(self, gap: KnowledgeGap) -> dict[str, str]:
+        """What the text of a gap needs."""
+        return gap.placeholders(self._language) | {"recipient": self.who(gap.recipient)}
 
     def day(self, at: float | None) -> str:
         """A date; empty if there is none."""
@@ -146,7 +161,7 @@ class Wording:
         dates = self._dossier.duty_dates(duty)
         return ", ".join(self.says[f"due_{due.why}"].format(day=self.day(due.at)) for due in dates)
 
-    def has(self, holding: Holding) -> str:
+    def has(self, holding: Holding | Announcement) -> str:
         """How many values a recipient still has."""
         if holding.least == holding.most:
             return str(holding.most)
@@ -169,7 +184,7 @@ def letter(
         looks.setdefault((entry.who, entry.what), []).append(wording.day(entry.at))
     names = (
         *("day", "minute", "span", "basis", "often", "facts", "dates", "has", "says"),
-        *("lasting", "measures", "source", "value"),
+        *("lasting", "measures", "source", "value", "who", "unknown"),
     )
     return render(
         "registry/letter.html", language=language,
