@@ -229,21 +229,26 @@ def _delivery(facts: Facts, recipient: str) -> Iterator[str]:
     """Say what a recipient has received last, and what waits for it."""
     last, waits = facts["last_received"].get(recipient), facts["waiting"].get(recipient, 0)
     if last is None:
-        yield _("{recipient} has not received any value of this dwelling.", recipient=recipient)
+        yield _(
+            "{recipient} has not received any value of this dwelling.",
+            recipient=_name(facts, recipient),
+        )
     else:
         yield _(
             "{recipient} last confirmed values of this dwelling on {day}.",
-            recipient=recipient, day=_written(last),
+            recipient=_name(facts, recipient), day=_written(last),
         )  # fmt: skip
     if waits:
         yield n_(
             "{number} value waits here for {recipient}. It is not lost: it will be sent.",
             "{number} values wait here for {recipient}. They are not lost: they will be sent.",
-            waits, recipient=recipient,
+            waits, recipient=_name(facts, recipient),
         )  # fmt: skip
     if _cut(facts, recipient):
         why = facts["delivery"][recipient]["problem"]
-        sentence = _("There is no connection to {recipient} now.", recipient=recipient)
+        sentence = _(
+            "There is no connection to {recipient} now.", recipient=_name(facts, recipient)
+        )
         yield f"{sentence} ({i18n.in_language(why)})" if why else sentence
 
 
@@ -260,13 +265,13 @@ def _not_sent(withheld: Iterable[Facts], facts: Facts) -> Iterator[str]:
             how = _("withdrawn") if last["withdrawn"] else _("ended")
             yield _(
                 "{recipient} is not sent {quantities}: the consent was {what} on {day}.",
-                recipient=recipient, quantities=channels, what=how,
+                recipient=_name(facts, recipient), quantities=channels, what=how,
                 day=_day(last["withdrawn"] or last["until"]),
             )  # fmt: skip
         else:
             yield _(
                 "{recipient} is not sent {quantities}: {why}.",
-                recipient=recipient, quantities=channels, why=_(why),
+                recipient=_name(facts, recipient), quantities=channels, why=_(why),
             )  # fmt: skip
 
 
@@ -305,14 +310,14 @@ def _receivers(facts: Facts) -> Iterator[str]:
     for (recipient, step, why), channels in _by_terms(rows, "step", "why").items():
         yield _(
             "{recipient} is sent {quantities}, {how}, for: {why}.",
-            recipient=recipient, quantities=channels, how=_often(step), why=why,
+            recipient=_name(facts, recipient), quantities=channels, how=_often(step), why=why,
         )  # fmt: skip
     for share in facts["sums"]:
         if share["step"] is not None:
             yield _(
                 "{recipient} is sent {quantity} as one sum over {number} dwellings, from which"
                 " nobody can tell your part.",
-                recipient=share["recipient"], quantity=_quantity(share["channel"]),
+                recipient=_name(facts, share["recipient"]), quantity=_quantity(share["channel"]),
                 number=share["dwellings"],
             )  # fmt: skip
     if not rows:
@@ -349,7 +354,7 @@ def _received(facts: Facts) -> Iterator[str]:
         yield n_(
             "{recipient} has received {number} value of {quantity}, and still has {left}.",
             "{recipient} has received {number} values of {quantity}, and still has {left}.",
-            holding["received"], recipient=holding["recipient"],
+            holding["received"], recipient=_name(facts, holding["recipient"]),
             quantity=_quantity(holding["channel"]), left=has(holding),
         )  # fmt: skip
     if not facts["holdings"] and not facts["unknown"]:
@@ -372,7 +377,7 @@ def _would_end(facts: Facts) -> Iterator[str]:
     for consent in ends:
         yield _(
             "Your consent for {recipient} ends at once ({quantities}; {purpose}).",
-            recipient=consent["recipient"], purpose=consent["purpose"],
+            recipient=_name(facts, consent["recipient"]), purpose=consent["purpose"],
             quantities=", ".join(map(_quantity, consent["channels"])),
         )  # fmt: skip
     if not ends:
@@ -383,11 +388,14 @@ def _would_end(facts: Facts) -> Iterator[str]:
             " consent.",
             "{number} values that wait here for {recipient} are destroyed, if they are based on a"
             " consent.",
-            number, recipient=recipient,
+            number, recipient=_name(facts, recipient),
         )  # fmt: skip
     consents = {one["id"] for one in facts["consents"]}
     for holding in facts["holdings"]:
-        values = {"recipient": holding["recipient"], "quantity": _quantity(holding["channel"])}
+        values = {
+            "recipient": _name(facts, holding["recipient"]),
+            "quantity": _quantity(holding["channel"]),
+        }
         if not holding["most"]:
             continue
         if holding["basis"] not in consents:
@@ -414,7 +422,7 @@ def _would_remain(facts: Facts) -> Iterator[str]:
         yield _(
             "Remains, because a law or a contract requires it ({reference}): {recipient} receives"
             " the index at the end of each month and at a change of occupants or a bill.",
-            reference=duty["reference"], recipient=duty["recipient"],
+            reference=duty["reference"], recipient=_name(facts, duty["recipient"]),
         )  # fmt: skip
     if facts["duties"]:
         yield _("Remain for this: the midnight readings of the last 62 days, here in the gateway.")
@@ -422,7 +430,7 @@ def _would_remain(facts: Facts) -> Iterator[str]:
         yield _(
             "Remain: the sums over {number} dwellings for {recipient}, because nobody can take your"
             " part out of them. Your dwelling may stay in the next ones.",
-            number=share["dwellings"], recipient=share["recipient"],
+            number=share["dwellings"], recipient=_name(facts, share["recipient"]),
         )  # fmt: skip
     yield _(
         "Remain as evidence, without values: the dates of your occupancy and of your consents, how"
@@ -529,6 +537,11 @@ def _by_terms(rows: Iterable[Facts], *terms: str) -> dict[Any, str]:
         if name not in names:
             names.append(name)
     return {key: ", ".join(names) for key, names in groups.items()}
+
+
+def _name(facts: Facts, recipient: str) -> str:
+    """What people call a recipient."""
+    return str(facts["names"].get(recipient, recipient))
 
 
 def _id(facts: Facts) -> str:

@@ -74,6 +74,9 @@ def admit_consents(
         # otherwise an old list would give the consent of earlier occupants to the present ones
         if _stood_while_they_lived_there(index, row, author):
             return
+        if (gone := _withdrew_and_left(index, row, author)) is not None:
+            without_effect.append(gone)
+            return
         home, since = _home(index, row, author)
         # without a date it counts as signed when it begins, but not in the future
         signed = min(int(author.now), since) if row.given is None else row.given
@@ -395,6 +398,25 @@ def _stood_while_they_lived_there(index: RegistryIndex, row: NewConsent, author:
         if home.until is not None and home.until <= author.now
         for old in index.consents_of(home.id, row.recipient)
     )
+
+
+def _withdrew_and_left(index: RegistryIndex, row: NewConsent, author: Author) -> Refused | None:
+    """Why a row of a list has no effect, if the people whom it names have withdrawn and moved out
+    since: the rows of the others count.
+    """
+    if not (row.where and row.lease and row.since is None and row.occupancy is None):
+        return None
+    place = dwelling(index, row.place, Text("have consents"))
+    homes = _leases(index, place, row.lease)
+    gone = [home for home in homes if home.until is not None and home.until <= author.now]
+    if not any(index.marks(home.id) for home in gone) or gone != homes:
+        return None
+    return Refused(
+        "{where}: the occupants with lease {lease} have withdrawn and moved out of {place}; the"
+        " other rows count. If this row is of the present occupants, write their lease: gardien"
+        " occupancy list {label}",
+        where=row.where, lease=row.lease.strip(), place=label_and_id(place), label=place.label,
+    )  # fmt: skip
 
 
 def _leases(index: RegistryIndex, place: Place, lease: str) -> list[Occupancy]:
