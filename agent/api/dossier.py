@@ -204,6 +204,7 @@ def _order(gateway: Gateway, group: Sequence[Outcome]) -> PastOrder:
         result=how_ended(ended.words) if ended else "",
         seen=_first(one.seen for one in group),
         released=any(one.closed for one in group),
+        action=str(configured.modality.action) if configured else "",
     )
 
 

@@ -163,12 +163,23 @@ def _why_no_data(facts: Facts) -> Iterator[str]:
         yield from _delivery(facts, recipient)
     if any(_cut(facts, recipient) for recipient in sent):
         steps.append(_("Look at the connection: gardien status"))
+    # also whoever gets nothing at all
     concerned = {one["recipient"] for one in facts["consents"]} | {*facts["last_received"]}
-    yield from _not_sent([row for row in facts["withheld"] if row["recipient"] in concerned], facts)
+    concerned |= {row["recipient"] for row in facts["withheld"]} - {*sent}
+    withheld = [row for row in facts["withheld"] if row["recipient"] in concerned]
+    yield from _not_sent(withheld, facts)
     if not sent:
         yield _("Nothing of {label} alone is sent to anybody today.", label=label)
-    if not sent and present and facts["occupancy"] is not None:
-        steps.append(_("Ask for a consent: gardien consent form {label}", label=label))
+    agreed = {one["id"] for one in facts["consents"]}
+    agreed &= {row["basis"] for row in facts["rows"] if row["leaves"]}
+    if not agreed and present and facts["occupancy"] is not None:
+        steps.append(
+            _(
+                "What is not sent needs a consent of the occupants. To ask for one: gardien consent"
+                " forms {label}",
+                label=label,
+            )
+        )
     yield from steps or [
         _("At the gateway everything works. Ask the recipient what it has done with the data.")
     ]
@@ -228,7 +239,19 @@ def _cut(facts: Facts, recipient: str) -> bool:
 def _delivery(facts: Facts, recipient: str) -> Iterator[str]:
     """Say what a recipient has received last, and what waits for it."""
     last, waits = facts["last_received"].get(recipient), facts["waiting"].get(recipient, 0)
-    if last is None:
+    due = [
+        date["at"]
+        for duty in facts["duties"]
+        if duty["recipient"] == recipient
+        for date in duty["dates"]
+    ]
+    if last is None and due:
+        yield _(
+            "{recipient} has not received an index of these occupants yet; the next one is due on"
+            " {day}.",
+            recipient=_name(facts, recipient), day=_day(min(due)),
+        )  # fmt: skip
+    elif last is None:
         yield _(
             "{recipient} has not received any value of this dwelling.",
             recipient=_name(facts, recipient),
@@ -282,9 +305,11 @@ def _which_meter(facts: Facts) -> Iterator[str]:
         yield _("No meter is recorded for {label}: no reading counts as yours.", label=label)
     doubtful = []
     for meter in present:
-        what = "" if meter["channel"] is None else f" ({_quantity(meter['channel'])})"
+        measured = {row["channel"] for row in facts["rows"] if row["device"] == meter["device"]}
+        channels = [meter["channel"]] if meter["channel"] else sorted(measured)
+        what = f": {', '.join(map(_quantity, channels))}" if channels else ""
         yield _(
-            "The meter of {label} is number {meter}{what}, since {since}. {who} recorded it.",
+            "The meter of {label} is number {meter}, since {since}{what}. {who} recorded it.",
             label=label, meter=meter["meter"], what=what, since=_day(meter["since"]),
             who=meter["recorded"]["who"],
         )  # fmt: skip
@@ -364,6 +389,12 @@ def _received(facts: Facts) -> Iterator[str]:
 def _delete_everything(facts: Facts) -> Iterator[str]:
     yield from _would_end(facts)
     yield from _would_remain(facts)
+    consents = {one["id"] for one in facts["consents"]}
+    left = any(one["most"] and one["basis"] in consents for one in facts["holdings"])
+    ends = any(one["standing"] not in {"ended", "withdrawn"} for one in facts["consents"])
+    if not left and not ends and not facts["unknown"]:
+        yield _("Nothing is left that could be deleted on request: all of it is gone already.")
+        return
     name = _("NAME")
     yield _(
         "Nothing has been deleted yet. To do it: gardien privacy person {label}{id} --stop"
@@ -467,10 +498,10 @@ def _heating(facts: Facts, since: str, until: str) -> Iterator[str]:
     else:
         yield _("No: orders were requested between {since} and {until}, but none began.", **days)
     for order in orders:
-        yield " ".join(_order(order))
+        yield " ".join(_order(order, facts["names"]))
 
 
-def _order(order: Facts) -> Iterator[str]:
+def _order(order: Facts, names: Facts) -> Iterator[str]:
     """What one order was: value, author, authorization, reason, lowest temperature, release."""
     from agent.control.report import decimals, evidence
     from agent.core.quantities import spoken
@@ -483,12 +514,24 @@ def _order(order: Facts) -> Iterator[str]:
         yield _("On {when} an order was received: {equipment}, {value}.", when=when, **facts)
     elif order["ended"] is None:
         begun = _minute(order["begun"])
-        yield _("Since {begun}, {equipment} has been set to {value}.", begun=begun, **facts)
+        if order["action"] == "offset":
+            yield _(
+                "Since {begun}, the set-point of {equipment} has been shifted by {value}.",
+                begun=begun, **facts,
+            )  # fmt: skip
+        else:
+            yield _("Since {begun}, {equipment} has been set to {value}.", begun=begun, **facts)
     else:
         span = {"begun": _minute(order["begun"]), "ended": _minute(order["ended"])}
-        yield _("From {begun} to {ended}, {equipment} was set to {value}.", **span, **facts)
+        if order["action"] == "offset":
+            yield _(
+                "From {begun} to {ended}, the set-point of {equipment} was shifted by {value}.",
+                **span, **facts,
+            )  # fmt: skip
+        else:
+            yield _("From {begun} to {ended}, {equipment} was set to {value}.", **span, **facts)
     if order["by"]:
-        yield _("Requested by: {who}.", who=order["by"])
+        yield _("Requested by: {who}.", who=names.get(order["by"], order["by"]))
     elif order["failsafe"]:
         yield _("Nobody requested it: the limit applied because the platform was not heard.")
     else:

@@ -199,8 +199,8 @@ def admit_aliases(index: RegistryIndex, rows: Sequence[NewAlias], author: Author
             # one that all places may share looks like itself everywhere
             if isinstance(new, Alias) and scheme(new.scheme).names is not Cardinality.SHARED:
                 stated = (new.scheme, new.value, index.places[new.place].label)
-                yield from () if row.ends else others.about(
-                    scheme(new.scheme).title, stated, row.where
+                yield from (
+                    () if row.ends else others.about(scheme(new.scheme).title, stated, row.where)
                 )
 
     return admit_rows(rows, admit, lambda row: row.ends, doubts)

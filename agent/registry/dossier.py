@@ -314,6 +314,8 @@ class PastOrder(NamedTuple):
     """the worst values of the guards, such as the lowest room temperature"""
     released: bool
     """whether the device has confirmed the release"""
+    action: str = ""
+    """what the value is: `offset`, `setpoint`…; empty: no longer configured"""
 
 
 class DutyDate(NamedTuple):

@@ -233,7 +233,7 @@ class AliasDoubts:
     """New aliases against those of other places in the same scheme."""
 
     def __init__(self, aliases: Iterable[tuple[str, str, str]]) -> None:
-        """`aliases`: each as its scheme, its value, and the label of its place"""
+        """`aliases`: each as its scheme, its value, and the label of its place."""
         self._aliases = aliases
         self._by_form: dict[tuple[str, str], tuple[str, str]] | None = None
 
@@ -253,7 +253,7 @@ class AliasDoubts:
                 other[0],
                 Text(
                     'the {scheme} "{value}"{hint} looks like "{other}", which belongs to {place},'
-                    " so data could be taken for those of the wrong place. Is \"{value}\" right, or"
+                    ' so data could be taken for those of the wrong place. Is "{value}" right, or'
                     ' is "{other}" meant?',
                     scheme=title, value=value, other=other[0], place=other[1],
                     hint=_foreign_letters(value, other[0]),

@@ -132,7 +132,8 @@ class Wording:
         """The value of an order with its unit."""
         value = order.value.replace("-", "−")
         value = value.replace(".", ",") if self._language == "fr" else value
-        return f"{value} {spoken(order.unit)}".strip()
+        value = f"{value} {spoken(order.unit)}".strip()
+        return self.says["shift"].format(value=value) if order.action == "offset" else value
 
     @staticmethod
     def source(source: str) -> str:

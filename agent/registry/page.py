@@ -262,4 +262,5 @@ def printed(*pages: Page) -> str:
 
 def _filled(text: str, sign: str = "") -> str:
     hanging = " " * (len(sign) + (2 if sign.strip() == "" and sign else 0))
-    return fill(text, WIDTH, initial_indent=sign, subsequent_indent=hanging)
+    # a name such as boiler-room is not divided
+    return fill(text, WIDTH, initial_indent=sign, subsequent_indent=hanging, break_on_hyphens=False)

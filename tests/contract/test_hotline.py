@@ -102,12 +102,12 @@ def test_the_heating_was_cold_and_it_was_an_order(building):
     building.did(*outcomes(building.now - 2 * DAY))
     said = building.says("heating")
     assert "Yes, the gateway gave 1 order" in said
-    assert "heating was set to −1.5 K. Requested by: metropole." in said
+    assert "the set-point of heating was shifted by −1.5 K. Requested by: metropole." in said
     assert "Authorization: vote AG 12 of 12 May 2026. Stated reason: evening peak." in said
     assert "Measured meanwhile: lowest stairwell 18.4 °C. It ended as planned." in said
     assert "The equipment has confirmed the release." in said
     french = building.says("heating", language="fr")
-    assert "la consigne (heating) a été de −1,5 K. Demandé par : metropole." in french
+    assert "la consigne (heating) a été décalée de −1,5 K. Demandé par : metropole." in french
     assert "stairwell 18,4 °C au plus bas" in french
 
 
@@ -172,7 +172,7 @@ def test_no_data_since_a_consent_was_withdrawn(building):
     assert "The gateway's software is stopped" in said
     assert f"{US} is not sent electricity taken from the grid: the consent was withdrawn on" in said
     assert "Nothing of A-1 alone is sent to anybody today." in said
-    assert said.rstrip().splitlines()[-1].startswith("Ask for a consent: gardien consent form A-1")
+    assert said.rstrip().splitlines()[-1].endswith("gardien consent forms A-1")
 
 
 def test_no_data_of_a_vacant_dwelling(building):

@@ -9,9 +9,9 @@ import pytest
 
 from agent.api import forms as form_calls
 from agent.core.errors import Refused
+from agent.registry.consent_policy import policy
 from agent.registry.forms import Box, FormLayout, Question, template
 from agent.registry.inputs import NewConsent, NewOccupancy, NewPlace, NewWithdrawal
-from agent.registry.consent_policy import policy
 from agent.registry.place import squeeze
 from agent.registry.registry import Registry
 
