@@ -35,7 +35,6 @@ from agent.registry.records import Installation
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from agent.config import Config
     from agent.control.records import Outcome
     from agent.gateway.gateway import Gateway
     from agent.registry.explain import Explanation
@@ -133,14 +132,8 @@ async def collected(  # noqa: PLR0913 -- what is wanted
         orders=await _orders(gateway, now) if whole else (),
         keep_days=round(config.spool.keep / DAY),
         responsible=responsible(config, language),
-        names=names_of_recipients(config),
+        names=config.privacy.names,
     )
-
-
-def names_of_recipients(config: Config) -> dict[str, str]:
-    """What people call the recipients, as far as the consent forms name them."""
-    forms = config.privacy.forms
-    return {} if forms is None else {one.recipient: one.name for one in reversed(forms.asks)}
 
 
 def _recipients(gateway: Gateway) -> list[RecipientState]:

@@ -251,7 +251,7 @@ async def privacy_person(  # noqa: PLR0913 -- as many options
                 "uplink": one.recipient in of.linked,
             }
             for one in of.duties
-            if of.here and covers(one, int(now))
+            if of.here and covers(one, int(now)) and of.concerned_by(one)
         ],
         "unconfirmed": sorted(waits & of.linked),
         "unasked": sorted(waits - of.linked),

@@ -520,6 +520,20 @@ class Dossier:
             for key, parts in sorted(received.items())
         ]
 
+    def erasure_of(self, values: DisclosedValues) -> str:
+        """State of the erasure of received values, as `erasure_state`; if nothing or all of their
+        kind is left, a confirmed erasure of a part says so.
+        """
+        state = erasure_state(values, self.erasures)
+        if state == "confirmed_part":
+            key = (values.recipient, values.channel, values.basis)
+            holding = next(one for one in self.holdings() if one[:3] == key)
+            if not holding.most:
+                return "confirmed"
+            if holding.least == holding.received:
+                return "none"
+        return state
+
     def announcements(self) -> list[Announcement]:
         """What the recipients were told without a value: that one is missing, or is withheld."""
         totals: dict[tuple[str, str, str], list[tuple[int, int, int]]] = {}

@@ -18,7 +18,6 @@ from agent.registry import page
 from agent.registry.access_log import YEARS
 from agent.registry.consent_policy import LONGEST_KEPT, LONGEST_UNSENT
 from agent.registry.dates import DAY, day_written_out, time_written_out, written_out
-from agent.registry.dossier import erasure_state
 from agent.registry.facts.place import described, particulars
 from agent.registry.page import render, texts_of
 from agent.registry.place import shown
@@ -137,8 +136,9 @@ class Wording:
 
     @staticmethod
     def source(source: str) -> str:
-        """Where a fact comes from, without the folders of whoever recorded it."""
-        return source.rpartition("/")[2]
+        """The list from which a fact comes, without its folder and line; empty: no list."""
+        name = source.rpartition("/")[2].partition(":")[0]
+        return "" if name.startswith("gardien ") or not name else f" ({name})"
 
     def basis(self, basis: str) -> str:
         """The purpose of a consent, or the reference of a duty."""
@@ -194,7 +194,7 @@ def letter(
         **{name: getattr(wording, name) for name in names},
         evidence=lambda text: evidence(text, language),
         extremes=lambda text: extremes(text, language),
-        shown=shown, covers=covers, erasure_state=erasure_state,
+        shown=shown, covers=covers,
         written=lambda date: day_written_out(date, language),
         billing=lambda duty: ", ".join(day_written_out(date, language) for date in duty.billing),
         label=lambda channel: page.label(channel, language),
@@ -307,7 +307,7 @@ def _facts_received(dossier: Dossier, zone: ZoneInfo) -> Iterable[tuple[object, 
         what = ("received", day.basis, day.recipient, day.channel, "", day.day, "")
         yield (
             *what,
-            f"{day.values} values; {says[f'erasure_{erasure_state(day, dossier.erasures)}']}",
+            f"{day.values} values; {says[f'erasure_{dossier.erasure_of(day)}']}",
         )
     for holding in dossier.holdings():
         has = f"{holding.least} to {holding.most}"
