@@ -89,10 +89,10 @@ def joined(known: Iterable[SlotRun], new: Iterable[SlotRun]) -> list[SlotRun]:
     groups: dict[tuple[object, ...], SlotRun] = {}
     for run in oldest:
         key = (run.kind, run.step, run.ver, run.meter)
-        groups[key] = _one(groups[key], run) if key in groups else run
+        groups[key] = _merged(groups[key], run) if key in groups else run
     by_kind: dict[str, SlotRun] = {}
     for run in groups.values() if len(groups) > SPARE else ():
-        by_kind[run.kind] = _one(by_kind[run.kind], run) if run.kind in by_kind else run
+        by_kind[run.kind] = _merged(by_kind[run.kind], run) if run.kind in by_kind else run
     return _in_order([*(by_kind or groups).values(), *rest])
 
 
@@ -106,17 +106,17 @@ def _in_order(runs: Iterable[SlotRun]) -> list[SlotRun]:
             continue
         for left in run.outside(before.at, before.last + 1):
             if before.last + before.step == left.at:
-                whole[-1] = before = _one(before, left)
+                whole[-1] = before = _merged(before, left)
             else:
                 whole.append(left)
     return whole
 
 
-def _alike(one: SlotRun, other: SlotRun) -> bool:
-    return (one.kind, one.step, *one[5:]) == (other.kind, other.step, *other[5:])
+def _alike(run: SlotRun, other: SlotRun) -> bool:
+    return (run.kind, run.step, *run[5:]) == (other.kind, other.step, *other[5:])
 
 
-def _one(first: SlotRun, second: SlotRun) -> SlotRun:
+def _merged(first: SlotRun, second: SlotRun) -> SlotRun:
     """Two runs as one."""
     both = first._replace(
         at=min(first.at, second.at),

@@ -140,9 +140,10 @@ class ReceivedRuns(NamedTuple):
     def left(self, kind: str, erasures: Iterable[Erasure]) -> tuple[int, int]:
         """How many slots of one kind the recipient still has, at least and at most."""
         spans: dict[bool, list[tuple[int, int | None, int, str | None]]] = {True: [], False: []}
-        for one in erasures:
-            if one.concerns(self) and (one.linked or one.rows is not None):
-                spans[one.rows is not None].append((one.since, one.until, one.ver, one.meter))
+        for erasure in erasures:
+            if erasure.concerns(self) and (erasure.linked or erasure.rows is not None):
+                span = (erasure.since, erasure.until, erasure.ver, erasure.meter)
+                spans[erasure.rows is not None].append(span)
         runs = [run for run in self.runs if run.kind == kind]
         confirmed = spans[True]
         return remaining(runs, [*confirmed, *spans[False]])[0], remaining(runs, confirmed)[1]

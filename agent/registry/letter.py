@@ -164,9 +164,12 @@ class Wording:
 
     def has(self, holding: Holding | Announcement) -> str:
         """How many values a recipient still has."""
-        if holding.least == holding.most:
-            return str(holding.most)
-        return self.says["between"].format(least=holding.least, most=holding.most)
+        least, most = self.count(holding.least), self.count(holding.most)
+        return most if least == most else self.says["between"].format(least=least, most=most)
+
+    def count(self, number: int) -> str:
+        """A number as the reader writes it."""
+        return f"{number:,}".replace(",", "\u202f" if self._language == "fr" else ",")
 
 
 def letter(
@@ -185,7 +188,7 @@ def letter(
         looks.setdefault((entry.who, entry.what), []).append(wording.day(entry.at))
     names = (
         *("day", "minute", "span", "basis", "often", "facts", "dates", "has", "says"),
-        *("lasting", "measures", "source", "value", "who", "unknown"),
+        *("lasting", "measures", "source", "value", "who", "unknown", "count"),
     )
     return render(
         "registry/letter.html", language=language,
@@ -314,12 +317,12 @@ def _facts_received(dossier: Dossier, zone: ZoneInfo) -> Iterable[tuple[object, 
         has = str(holding.most) if holding.least == holding.most else has
         what = ("holds", holding.basis, holding.recipient, holding.channel, "", "", "")
         yield (*what, f"{has} of {holding.received} values received")
-    for told in dossier.announcements():
-        has = f"{told.least} to {told.most}"
-        has = str(told.most) if told.least == told.most else has
-        fact = "missing" if told.kind == MISSING else "withheld"
-        what = f"announced_{fact}", "", told.recipient, told.channel, "", "", ""
-        yield (*what, f"{has} of {told.received} slots without a value received")
+    for announced in dossier.announcements():
+        has = f"{announced.least} to {announced.most}"
+        has = str(announced.most) if announced.least == announced.most else has
+        fact = "missing" if announced.kind == MISSING else "withheld"
+        what = f"announced_{fact}", "", announced.recipient, announced.channel, "", "", ""
+        yield (*what, f"{has} of {announced.received} slots without a value received")
     for gone in dossier.erasures:
         state = "asked" if gone.linked else "cannot_ask"
         answer = says[f"erasure_{state if gone.rows is None else 'confirmed'}"]
