@@ -316,6 +316,16 @@ def opened(
     return content, signer
 
 
+def is_certificate(file: Path, signer: x509.Certificate | None) -> bool:
+    """Whether a file has the certificate itself that signed a backup, not that of a CA."""
+    from cryptography import x509  # noqa: PLC0415 -- only a restore needs it
+
+    try:
+        return signer in x509.load_pem_x509_certificates(file.read_bytes())
+    except (OSError, ValueError):
+        return False
+
+
 def _verified(signed: bytes, by: Path | None) -> tuple[bytes, x509.Certificate]:
     # A certificate may have expired since it signed the file, and a CA may have issued it for TLS
     # only: neither says anything about who wrote the file.

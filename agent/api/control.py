@@ -630,9 +630,13 @@ async def report(
         "month": f"{first:%Y-%m}", "building": steering.config.building.name,
         "timezone": str(zone), "until": stamp(min(now, span[1])),
         "ended": now >= span[1], "complete": not lost,
+        "names": steering.config.privacy.names,
         "controls": {
             one: {
                 "unit": _units(steering).get(one, ""),
+                "action": str(controller.controls[one].modality.action)
+                if one in controller.controls
+                else "",
                 **_from_sheet(steering.config.controls.get(one)),
                 "opted_out_until": states[one]["opted_out_until"] if one in states else None,
                 "sheet": states[one]["sheet"] if one in states else None,

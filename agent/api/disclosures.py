@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from functools import partial
-from operator import attrgetter
-from typing import TYPE_CHECKING
+from operator import attrgetter, itemgetter
+from typing import TYPE_CHECKING, Any
 
 from agent.acquisition.slots import multiplier
 from agent.acquisition.unsent_readings import MidnightReadings
@@ -31,23 +31,25 @@ from agent.registry.dossier import (
     Erasure,
     HeldValue,
     KnowledgeGap,
+    ReceivedRuns,
     RecipientKnowledge,
     overlaps,
 )
+from agent.registry.doubts import LastReading
 from agent.registry.labels import scheme
-from agent.registry.records import EXACT, covers
+from agent.registry.records import EXACT, covers, serial_key
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 
     from agent.buffer.announcements import Item
-    from agent.buffer.disclosures import Disclosure
+    from agent.buffer.disclosures import Disclosure, ReceivedSlots
     from agent.buffer.unassigned_store import UnassignedValue
     from agent.config import Config
     from agent.core.model import Point, Reading
     from agent.gateway.gateway import Gateway, Recipient
     from agent.gateway.lines import Lines
-    from agent.registry.records import Consent, Occupancy
+    from agent.registry.records import Consent, Installation, Occupancy
     from agent.registry.registry import Registry
 
 
@@ -59,6 +61,7 @@ class Records:
     """The records of all recipients."""
 
     disclosed: list[DisclosedValues] = field(default_factory=list)
+    received: list[ReceivedRuns] = field(default_factory=list)
     erasures: list[Erasure] = field(default_factory=list)
     held: list[HeldValue] = field(default_factory=list)
     """values that wait or are kept; only if one occupancy was asked for"""
@@ -87,7 +90,8 @@ async def records(
         if concerned is None or recipient in concerned:
             result.gaps += _gaps(gateway, recipient)
     if occupancy is not None:
-        result.held += await _midnights(gateway, occupancy)
+        readings = await _midnights(gateway, occupancy.place)
+        result.held += [_midnight_value(*one) for one in readings if covers(occupancy, one[0].slot)]
     result.gaps += await _of_the_gateway(gateway, occupancy)
     result.disclosed.sort(key=attrgetter("day", "recipient", "place", "channel"))
     result.erasures.sort(key=attrgetter("asked", "recipient"))
@@ -106,6 +110,7 @@ async def _of_recipient(
     state, name = gateway.config.state, _uplinks(gateway.config).get(recipient_id)
     known, _ = kept(state, recipient_id)
     erasures: dict[str, int | None] = {}
+    slots: list[ReceivedSlots] = []
     try:
         if name is None:
             cipher_words = tokens_of(gateway.identity, recipient_id)
@@ -114,6 +119,7 @@ async def _of_recipient(
             )
             if orphaned is not None:
                 known, erasures = known + orphaned.disclosures, orphaned.erasures
+                slots = orphaned.slots
                 if orphaned.waits:
                     result.gaps.append(KnowledgeGap("leftover", recipient_id, str(orphaned.waits)))
             elif not known and recipient_id in (_entitled(gateway.registry, home) or ()):
@@ -124,8 +130,11 @@ async def _of_recipient(
                     result.gaps.append(KnowledgeGap("unreadable", recipient_id, DISK_FAILS))
                 for spool, thread in recipient.spools:
                     known += await thread.run(spool.disclosures, place or "")
+                    slots += await thread.run(spool.received_slots)
                     answers = await thread.run(spool.erasures)
                     erasures |= {id_: n for id_, n in answers.items() if erasures.get(id_) is None}
+                    items = await thread.run(spool.clock_retractions)
+                    result.erasures += _of_the_clock(items, recipient_id, place, erasures)
                 result.held += await _waiting(recipient, home)
                 result.known += await _known(gateway, recipient, place, home)
                 _identify(gateway.lines, recipient)
@@ -133,6 +142,7 @@ async def _of_recipient(
                     result.closed[device] = max(mark.slot, result.closed.get(device, 0))
     except (OSError, Refused, StorageFailed) as error:
         result.gaps.append(KnowledgeGap("unreadable", recipient_id, str(error)))
+    result.received += [ReceivedRuns(recipient_id, *one) for one in slots if one.place == place]
     disclosures = [one for one in known if place in (None, one.place)]
     received = {one.place for one in disclosures}
     result.erasures += _erasures(gateway, recipient_id, erasures, received, place)
@@ -280,8 +290,47 @@ def _held_value(row: Reading, recipient: str) -> HeldValue:
     )  # fmt: skip
 
 
-async def _midnights(gateway: Gateway, home: Occupancy) -> list[HeldValue]:
-    """Return the midnight readings of an occupancy that are kept for a duty."""
+async def last_indexes(gateway: Gateway, meter: Installation) -> dict[str, LastReading]:
+    """Return by channel the last index of a meter that is kept here, as the meter shows it."""
+    readings = [
+        (str(point.channel), EXACT.multiply(Decimal(kept.value), multiplier(point)), kept.slot)
+        for kept, point in await _midnights(gateway, meter.place)
+        if meter.serial and kept.serial and serial_key(kept.serial) == serial_key(meter.serial)
+    ]
+    # the rows of a meter with a factor have the index of the place, not that of the meter
+    if meter.serial and meter.measured(Decimal(2)) == 2:  # noqa: PLR2004 -- of any index
+        readings += [
+            (row.series.channel, Decimal(row.value or 0), row.t)
+            for row in await _rows_of_the_meter(gateway, meter.serial)
+        ]
+    points = {one.channel: one for one in gateway.config.points().get(meter.device or "", ())}
+    last: dict[str, LastReading] = {}
+    for channel, value, at in sorted(readings, key=itemgetter(2)):
+        point = points.get(channel)
+        more = (point.rating, point.rolls_at) if point else (None, None)
+        last[channel] = LastReading(value, at, *more)
+    return last
+
+
+async def _rows_of_the_meter(gateway: Gateway, serial: str) -> list[Reading]:
+    rows: list[Reading] = []
+    for recipient_id, name in _uplinks(gateway.config).items():
+        if (
+            name not in gateway.recipients
+            and not spool_of(gateway.config.state, recipient_id).exists()
+        ):
+            continue
+        try:
+            async with _open_recipient(gateway, name) as recipient:
+                for spool, thread in recipient.spools:
+                    rows += (await thread.run(spool.last_indexes, serial)).values()
+        except (OSError, Refused, StorageFailed):
+            continue  # a doubt less; the diagnosis reports the spool
+    return rows
+
+
+async def _midnights(gateway: Gateway, place: str) -> list[tuple[UnassignedValue, Point]]:
+    """Return the midnight readings of a dwelling that are kept for a duty."""
     async with AsyncExitStack() as stack:
         midnights, file = gateway.unsent.get("registers"), gateway.config.state / "registers.db"
         if midnights is None:
@@ -290,8 +339,7 @@ async def _midnights(gateway: Gateway, home: Occupancy) -> list[HeldValue]:
             opening = store_opening(gateway.identity, file)
             store, thread = await stack.enter_async_context(in_own_thread("registers", opening))
             midnights = MidnightReadings(gateway.registry, store, thread)
-        readings = await midnights.of(home.place, partial(point_of, gateway.config))
-        return [_midnight_value(*one) for one in readings if covers(home, one[0].slot)]
+        return await midnights.of(place, partial(point_of, gateway.config))
 
 
 def _midnight_value(reading: UnassignedValue, point: Point) -> HeldValue:
@@ -335,6 +383,8 @@ def _erasures(
             one.asked,
             confirmed.get(one.id, confirmed.get(one.former)),
             linked,
+            one.meter,
+            one.ver,
         )
         for _, taken in gateway.registry.effects(0)
         for one in taken
@@ -347,6 +397,23 @@ def _erasures(
             or one.place in received
         )
     ]
+
+
+def _of_the_clock(
+    items: Iterable[Mapping[str, Any]],
+    recipient: str,
+    place: str | None,
+    confirmed: Mapping[str, int | None],
+) -> Iterator[Erasure]:
+    """Yield what a wrong clock closed and was retracted, from the form in which it was sent."""
+    for item in items:
+        if item["place"][:1] == "D" and place in (None, item["place"]):
+            since, until = (
+                int(datetime.fromisoformat(item[name]).timestamp()) for name in ("from", "to")
+            )
+            scope = (item["place"], item["channel"], None, None, since, until, "clock")
+            rows, ver = confirmed.get(item["id"]), int(item["ver"])
+            yield Erasure(recipient, *scope, ver, rows, linked=True, ver=ver)
 
 
 async def _of_the_gateway(gateway: Gateway, home: Occupancy | None) -> list[KnowledgeGap]:

@@ -123,6 +123,7 @@ async def collected(  # noqa: PLR0913 -- what is wanted
         running=bool(gateway.daemon),
         closing=frozenset(one for one in _configured(gateway) if one in gateway.recipients.closing),
         disclosed=recorded.disclosed,
+        received=recorded.received,
         erasures=recorded.erasures,
         held=recorded.held,
         known=recorded.known,
@@ -131,6 +132,7 @@ async def collected(  # noqa: PLR0913 -- what is wanted
         orders=await _orders(gateway, now) if whole else (),
         keep_days=round(config.spool.keep / DAY),
         responsible=responsible(config, language),
+        names=config.privacy.names,
     )
 
 
@@ -195,6 +197,7 @@ def _order(gateway: Gateway, group: Sequence[Outcome]) -> PastOrder:
         result=how_ended(ended.words) if ended else "",
         seen=_first(one.seen for one in group),
         released=any(one.closed for one in group),
+        action=str(configured.modality.action) if configured else "",
     )
 
 

@@ -154,9 +154,19 @@ def open_forms(registry: Registry, now: float) -> list[Form]:
 
 
 def _without_effect(registry: Registry, form: Form) -> bool:
-    """Whether an answer arrived too late: people had withdrawn after the form was printed."""
+    """Whether an answer arrived too late: people had withdrawn after the form was printed, and have
+    not agreed since by another way.
+    """
     ticked = zip(map(Box.of, form.asked), form.answers, strict=False)
-    agreed = {box.recipient for box, tick in ticked if tick == "yes"}
+    agreed = {
+        box.recipient
+        for box, tick in ticked
+        if tick == "yes"
+        and not any(
+            one.word.revision > form.word.revision and one.purpose == box.purpose
+            for one in registry.consents_of(form.occupancy, box.recipient)
+        )
+    }
     return any(
         # without the marks that the form's own refusals drew
         mark.word.revision <= form.word.revision and mark.word.source != form.word.source

@@ -251,7 +251,7 @@ async def privacy_person(  # noqa: PLR0913 -- as many options
                 "uplink": one.recipient in of.linked,
             }
             for one in of.duties
-            if of.here and covers(one, int(now))
+            if of.here and covers(one, int(now)) and of.concerned_by(one)
         ],
         "unconfirmed": sorted(waits & of.linked),
         "unasked": sorted(waits - of.linked),
@@ -324,7 +324,7 @@ def document(of: Dossier) -> dict[str, Any]:
             _duty(one, linked=one.recipient in of.linked)
             | {"dates": [{"at": stamp(due.at), "why": due.why} for due in of.duty_dates(one)]}
             for one in of.duties
-            if covers(one, of.at)
+            if covers(one, of.at) and of.concerned_by(one)
         ],
         "holdings": [one._asdict() for one in of.holdings()],
         "last_received": {one.recipient: one.day for one in of.disclosed},
@@ -350,6 +350,7 @@ def document(of: Dossier) -> dict[str, Any]:
             for one in of.orders
         ],
         "unknown": [one._asdict() for one in of.gaps],
+        "names": dict(of.names),
     }  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from agent.acquisition.slots import multiplier
 from agent.api import facts, forms
+from agent.api.disclosures import last_indexes
 from agent.api.roles import EVERY_ROLE, HELD
 from agent.core.errors import NotRecorded, Refused
 from agent.core.i18n import N_, Text
@@ -361,8 +362,12 @@ def with_indexes(call: Callable[..., dict[str, Any]]) -> Call:
     async def wrapper(gateway: Gateway, caller: Caller, **args: Any) -> dict[str, Any]:
         place, old = args.get("place"), args.get("old")
         device = args.get("device") or _device_at(gateway, place, old)
-        last = last_readings(gateway, _meter_named(gateway, place, old))
-        more = {"last": last} if args.get("closing") and last else {}
+        last: dict[str, LastReading] = {}
+        if args.get("closing"):
+            meter = _meter_named(gateway, place, old)
+            last = await last_indexes(gateway, meter) if meter else {}
+            last |= last_readings(gateway, meter)
+        more = {"last": last} if last else {}
         return await change(call)(gateway, caller, known=registers(gateway, device), **more, **args)
 
     return wrapper

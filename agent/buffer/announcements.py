@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 MOST, BYTES = 100, 300
 """retractions in one batch, and bytes of each before compression"""
 # a retraction that must be sent again is no longer confirmed
-CONFIRMED = "SELECT id, CASE WHEN body IS NULL THEN erased END FROM retraction"
+CONFIRMED = "SELECT id, CASE WHEN body IS NULL OR epoch='' THEN erased END FROM retraction"
 Item = dict[str, Any]
 """plain data; its key begins with the name of its list: `places/D84G7…`"""
 GROWING = ("outcomes/",)
@@ -44,6 +44,10 @@ AT_ONCE = 200
 """entries that are rewritten in one commit"""
 MOST_TEXT = 40_000
 """characters of items in one batch: they compress, so a batch never nears the size of a message"""
+
+
+MOST_KEPT = 10_000
+"""retractions of a wrong clock that are kept after they were sent"""
 
 
 class Retracting:
@@ -110,7 +114,33 @@ class Retracting:
 
     def stored(self, epoch: str, seq: int) -> None:
         """The recipient has stored the batch: it keeps these retractions for good."""
-        self._database.write("UPDATE retraction SET body=NULL WHERE epoch=? AND seq=?", epoch, seq)
+        sql = "SELECT no, id, body FROM retraction WHERE epoch=? AND seq=? AND body IS NOT NULL"
+        rows = self._database.read(sql, epoch, seq)
+        # Those of a wrong clock are in no registry: people are told of them from here.
+        kept = {item["id"] for item in self._by_the_clock(row[1:] for row in rows)}
+        gone = [(no,) for no, id_, _ in rows if id_ not in kept]
+        self._database.write_all("UPDATE retraction SET body=NULL WHERE no=?", gone)
+        # an empty epoch: stored, and the body stays
+        self._database.write("UPDATE retraction SET epoch='' WHERE epoch=? AND seq=?", epoch, seq)
+        self._database.write(
+            "UPDATE retraction SET body=NULL WHERE epoch='' AND body IS NOT NULL AND no <= (SELECT"
+            " max(no) FROM retraction) - ?",
+            MOST_KEPT,
+        )
+
+    def by_the_clock(self) -> list[dict[str, Any]]:
+        """The retractions of what a wrong clock closed, in the form in which they are sent."""
+        rows = self._database.read("SELECT id, body FROM retraction WHERE body IS NOT NULL")
+        return self._by_the_clock(rows)
+
+    def _by_the_clock(self, rows: Iterable[tuple[str, bytes]]) -> list[dict[str, Any]]:
+        items = []
+        for id_, body in rows:
+            try:
+                items.append(json.loads(self._sealer.unseal(body, id_)))
+            except (SealBroken, ValueError):
+                continue
+        return [item for item in items if item.get("reason") == "clock"]
 
     def erased(self, confirmed: Sequence[tuple[str, int]]) -> tuple[str, ...]:
         """Record how many rows the recipient removed. Return the ids that were never sent from

@@ -243,7 +243,7 @@ def read(payload: bytes) -> list[Reading]:
         # No float on the way: 0.1 must stay 0.1, and trailing zeros are digits of the meter.
         document = json.loads(_text(payload), parse_float=Decimal, parse_int=_number)
         series = [] if "void" in document else document["series"]
-        return [row for of in series for row in _rows(of)]
+        return [row for of in series for row in read_rows(of)]
     except (zstandard.ZstdError, LookupError, TypeError) as error:
         raise ValueError(f"not a batch: {error!r}") from error
 
@@ -321,7 +321,8 @@ def _sparse(rows: Sequence[Reading]) -> Iterable[tuple[str, dict[str, Any]]]:
     yield "method", sparse((i, row.method) for i, row in enumerate(rows) if row.method)
 
 
-def _rows(of: dict[str, Any]) -> Iterable[Reading]:
+def read_rows(of: dict[str, Any]) -> Iterable[Reading]:
+    """The rows of one series of our payload. Without its exact numbers, values are not exact."""
     fields_of: dict[str, Any] = {name: of.get(name) for name in Series._fields}
     series = Series(**fields_of | {"step": int(of["step"])})
     start = int(datetime.fromisoformat(of["t0"]).timestamp())

@@ -1,5 +1,5 @@
 """Counts the values of dwellings that a recipient has received: by day of receipt, place, channel,
-basis and occupancy.
+basis and occupancy; and which slots these are, with those whose absence was announced.
 
 There are no values here. Counts change in the transaction that applies the receipt, so no value is
 counted twice or not at all. They are kept five years. The ids of places, bases and occupancies are
@@ -11,13 +11,16 @@ from __future__ import annotations
 
 import hmac
 import json
+from collections import defaultdict
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import zstandard
 
+from agent.buffer.batch import read_rows
 from agent.buffer.keys import SealBroken, SealedTable, SpoolKeys
+from agent.core.slot_runs import SlotRun, joined, run_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -44,6 +47,9 @@ TABLES = (
     """CREATE TABLE IF NOT EXISTS counted_of(place TEXT, channel TEXT, basis TEXT, occupancy TEXT,
     n INTEGER NOT NULL, PRIMARY KEY(place, channel, basis, occupancy)) WITHOUT ROWID""",
     "CREATE TABLE IF NOT EXISTS word(token TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID",
+    """CREATE TABLE IF NOT EXISTS received(place TEXT, channel TEXT, basis TEXT, occupancy TEXT,
+    meter TEXT, runs TEXT NOT NULL, PRIMARY KEY(place, channel, basis, occupancy, meter))
+    WITHOUT ROWID""",
 )
 TOKEN = "#"  # noqa: S105 -- it is none
 """prefix of the token of an id; no id begins with it"""
@@ -59,6 +65,10 @@ HIDDEN = {
 """tables with ids: the columns of their keys, and which of these are ids"""
 IN_CLEAR = """SELECT EXISTS(SELECT 1 FROM disclosed WHERE place>='A') OR EXISTS(SELECT 1 FROM
     disclosed_of WHERE place>='A') OR EXISTS(SELECT 1 FROM counted_of WHERE place>='A')"""
+RECEIVED, RECEIVED_IDS = (
+    "place=? AND channel=? AND basis=? AND occupancy=? AND meter=?",
+    (0, 2, 3, 4),
+)
 ALL = """
 SELECT day, place, channel, basis, occupancy, n FROM disclosed_of
 UNION ALL
@@ -91,6 +101,18 @@ class SeriesCount(NamedTuple):
     basis: str
     occupancy: str
     values: int
+    runs: tuple[SlotRun, ...] = ()
+    """the slots of its rows; empty: an earlier version noted the count"""
+
+
+class ReceivedSlots(NamedTuple):
+    """The slots of one series that the recipient has received, with and without a value."""
+
+    place: str
+    channel: str
+    basis: str
+    occupancy: str
+    runs: tuple[SlotRun, ...]
 
 
 class TokenIdentity(Protocol):
@@ -154,6 +176,8 @@ class DisclosureCounts:
         self._database, self._tokens = database, tokens
         for table in TABLES:
             database.write(table)
+        self._meters: dict[str, str] = {}
+        """numbers of meters"""
         self._on_trial = on_trial and not database.scalar("SELECT EXISTS(SELECT 1 FROM word)")
 
     def begin_hiding(self) -> bool:
@@ -190,7 +214,8 @@ class DisclosureCounts:
     @property
     def stages(self) -> tuple[SealedTable, Days]:
         """What a rotation of the gateway's key changes: the tokens, and the counts under them."""
-        return self._tokens.sealed(self._put_id), Days(self._database, self._tokens, self._moved)
+        days = Days(self._database, self._tokens, self._moved, self._move_slots)
+        return self._tokens.sealed(self._put_id), days
 
     def _put_id(self, token: str, body: bytes) -> None:
         id_ = body.decode()
@@ -250,9 +275,8 @@ class DisclosureCounts:
             return
         document = json.loads(zstandard.ZstdDecompressor().decompress(payload))
         for of in document.get("series", ()):
-            whose, values = of.get("occupancy") or "", sum(value is not None for value in of["v"])
-            count = SeriesCount(of["place"], of["channel"], of["basis"], whose, values)
-            self.add([count], now, again=of.get("again", False))
+            if of["place"][:1] == "D":
+                self.add(counts_of(read_rows(of)), now, again=of.get("again", False))
 
     def sent_again(self, id_: BatchId) -> None:
         """Note that a counted batch is sent again on request."""
@@ -277,6 +301,13 @@ class DisclosureCounts:
         """Delete counts older than five years."""
         self._database.write("DELETE FROM disclosed WHERE day<?", _day(now - YEARS))
         self._database.write("DELETE FROM disclosed_of WHERE day<?", _day(now - YEARS))
+        for *key, text in self._database.read("SELECT * FROM received"):
+            runs = _runs(text)
+            if left := [run for run in runs if run.last >= now - YEARS]:
+                if left != runs:
+                    self._keep_slots(key, left)
+            else:
+                self._database.write(f"DELETE FROM received WHERE {RECEIVED}", *key)  # noqa: S608 -- ours
         self._database.write(
             "DELETE FROM counted WHERE NOT EXISTS (SELECT 1 FROM batch WHERE"
             " batch.epoch=counted.epoch AND batch.seq=counted.seq)"
@@ -288,7 +319,9 @@ class DisclosureCounts:
         self._database.write(
             "DELETE FROM word WHERE token NOT IN (SELECT place FROM disclosed UNION SELECT basis"
             " FROM disclosed UNION SELECT occupancy FROM disclosed_of UNION SELECT place FROM"
-            " counted_of UNION SELECT basis FROM counted_of UNION SELECT occupancy FROM counted_of)"
+            " counted_of UNION SELECT basis FROM counted_of UNION SELECT occupancy FROM counted_of"
+            " UNION SELECT place FROM received UNION SELECT basis FROM received UNION SELECT"
+            " occupancy FROM received UNION SELECT meter FROM received)"
         )
 
     def all(self, place: str = "") -> list[Disclosure]:
@@ -306,8 +339,11 @@ class DisclosureCounts:
             if again:
                 # Counted when they were received the first time.
                 values -= self._counted(count)
+            if not values and not count.runs:
+                continue
+            place, channel, basis, occupancy = key = self._written(count[:4])
+            self._add_slots(key, count.runs)
             if values:
-                place, channel, basis, occupancy = self._written(count[:4])
                 self._database.write(
                     "INSERT INTO disclosed VALUES(?,?,?,?,?) ON CONFLICT(day, place, channel,"
                     " basis) DO UPDATE SET n = n + excluded.n",
@@ -319,8 +355,43 @@ class DisclosureCounts:
                     *(day, place, channel, basis, occupancy, values),
                 )
 
-    def adopt(self, others: Iterable[Disclosure]) -> None:
+    def slots(self) -> list[ReceivedSlots]:
+        """The slots of all dwellings that the recipient has received, also of those that it has
+        erased since.
+        """
+        return received_slots(self._database.read, self._tokens)
+
+    def _add_slots(self, key: Sequence[str], runs: Iterable[SlotRun]) -> None:
+        """Add received slots. `key`: place, channel, basis and occupancy, as tokens."""
+        if self._on_trial:  # the ids of this table are never in clear
+            return
+        by_meter: dict[str, list[SlotRun]] = defaultdict(list)
+        for run in runs:
+            by_meter[run.meter].append(run._replace(meter=""))
+        for meter, new in by_meter.items():
+            self._put_slots([*key, *self._written([meter], (0,))], new)
+
+    def _put_slots(self, key: Sequence[str], new: Iterable[SlotRun]) -> None:
+        stored = self._database.scalar(f"SELECT runs FROM received WHERE {RECEIVED}", *key)  # noqa: S608 -- ours
+        runs = joined(_runs(stored or "[]"), new)
+        self._keep_slots(key, runs)
+
+    def _keep_slots(self, key: Sequence[str], runs: Sequence[SlotRun]) -> None:
+        # without the meter, which is the last member
+        text = json.dumps([run[:-1] for run in runs], separators=(",", ":"))
+        self._database.write("INSERT OR REPLACE INTO received VALUES(?,?,?,?,?,?)", *key, text)
+
+    def _move_slots(self, rows: Iterable[Sequence[str]], known: Mapping[str, str]) -> None:
+        """Put slots under the present tokens."""
+        for *key, text in rows:
+            self._database.write(f"DELETE FROM received WHERE {RECEIVED}", *key)  # noqa: S608 -- ours
+            ids = [known.get(value, value) for value in key]
+            self._put_slots(self._written(ids, RECEIVED_IDS), _runs(text))
+
+    def adopt(self, others: Iterable[Disclosure], slots: Iterable[ReceivedSlots] = ()) -> None:
         """Add the counts of another spool of the same recipient."""
+        for of in slots:
+            self._add_slots(self._written(of[:4]), of.runs)
         for disclosure in others:
             at = datetime.fromisoformat(disclosure.day).replace(tzinfo=UTC).timestamp()
             self.add([SeriesCount(*disclosure[1:])], at)
@@ -353,8 +424,10 @@ class Days:
         database: Database,
         tokens: DisclosureTokens,
         move: Callable[[str, Iterable[Any], Mapping[str, str]], None],
+        move_slots: Callable[[Iterable[Any], Mapping[str, str]], None],
     ) -> None:
         self._database, self._tokens, self._move = database, tokens, move
+        self._move_slots = move_slots
         self._before: dict[str, str] | None = None
         """ids by tokens of the earlier key"""
         self._day = -1
@@ -370,7 +443,7 @@ class Days:
         sql = "SELECT min(day) FROM {} WHERE day>?"
         days = [self._database.scalar(sql.format(table_), self._day) for table_ in tables]
         if not (left := [day for day in days if day is not None]):
-            return 0
+            return self._slots(commit)
         day, before = min(left), self._before
 
         def rewrite() -> int:
@@ -386,6 +459,18 @@ class Days:
         size = commit(rewrite)
         self._day = day
         return size
+
+    def _slots(self, commit: Commit) -> int:
+        """Replace the tokens of the next slots. Return the bytes; 0: none is left."""
+        before = self._before or {}
+        all_rows = self._database.read("SELECT * FROM received")
+        rows = [row for row in all_rows if {*row} & before.keys()][:AT_ONCE]
+
+        def rewrite() -> int:
+            self._move_slots(rows, before)
+            return len(rows) * ROW
+
+        return commit(rewrite) if rows else 0
 
 
 def tokens_of(identity: TokenIdentity, recipient: str) -> DisclosureTokens | None:
@@ -408,14 +493,34 @@ def disclosures(read: Read, tokens: DisclosureTokens | None, place: str = "") ->
     return sorted(disclosure for disclosure in counted if place in {"", disclosure.place})
 
 
+def received_slots(read: Read, tokens: DisclosureTokens) -> list[ReceivedSlots]:
+    """The received slots of a spool; `read` queries its file."""
+    ids = tokens.known(read("SELECT token, body FROM word"))
+    received = []
+    for *key, text in read("SELECT * FROM received"):
+        place, channel, basis, occupancy, meter = (ids.get(str(id_), str(id_)) for id_ in key)
+        runs = tuple(run._replace(meter=meter) for run in _runs(text))
+        received.append(ReceivedSlots(place, channel, basis, occupancy, runs))
+    return received
+
+
+def _runs(text: str) -> list[SlotRun]:
+    return [SlotRun(*run) for run in json.loads(text)]
+
+
 def counts_of(rows: Iterable[Reading]) -> list[SeriesCount]:
-    """Number of values in these rows, by series."""
+    """Number of values in these rows, by series, and their slots if they are of a dwelling."""
     counts: dict[tuple[str, str, str, str], int] = {}
+    runs: dict[tuple[str, str, str, str], list[SlotRun]] = defaultdict(list)
     for row in rows:
         series = row.series
         key = (series.place, series.channel, series.basis, series.occupancy or "")
         counts[key] = counts.get(key, 0) + (row.value is not None)
-    return [SeriesCount(*key, values) for key, values in counts.items()]
+        if series.place[:1] == "D":
+            runs[key].append(run_of(series, row.t, row.quality, row.span, row.ver))
+    return [
+        SeriesCount(*key, values, tuple(joined((), runs[key]))) for key, values in counts.items()
+    ]
 
 
 def _day(at: float) -> int:

@@ -14,7 +14,7 @@ from agent.buffer.disclosures import counts_of
 from agent.buffer.keys import NOBODY, SealBroken, SealedTable, owner_of
 from agent.buffer.outbox import BatchState
 from agent.buffer.pending import in_chunks
-from agent.core.model import BatchId, Lane, Void
+from agent.core.model import BatchId, Lane, ValueKind, Void
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from agent.buffer.schema import Meta
     from agent.core.model import Reading, Retraction
 
+NEWEST = 200
+"""batches in which the last index of a meter is looked for"""
 SHARED = -1
 """the owner number of a payload with rows of any owner: under the gateway's key, as the batch
 was
@@ -249,6 +251,21 @@ class Holdings:
         mine = {(row.series, row.t, row.ver): row for row in rows}
         rows_of = [row for row in mine.values() if row.series.occupancy == occupancy]
         return sorted(rows_of, key=lambda row: (*row.series[:2], row.series.step, row.t))
+
+    def last_indexes(self, meter: str) -> dict[str, Reading]:
+        """By channel, the last index of a meter among the rows that wait and the newest batches,
+        also those that are kept after their receipt.
+        """
+        rows = [row for block in self._pending.newer(0)[0] for row in block.rows]
+        for id_, _ in self._outbox.with_rows_of(None)[-NEWEST:]:
+            if (payload := self._outbox.payload(id_.epoch, id_.seq)) is not None:
+                rows += read(payload)
+        indexes = {}
+        for row in sorted(rows, key=lambda row: row.t):
+            index = row.series.kind == ValueKind.REG and row.value is not None
+            if index and (row.series.meter or "").casefold() == meter.casefold():
+                indexes[row.series.channel] = row
+        return indexes
 
     def _under_way(self, number: int) -> list[Reading]:
         ends = {BatchState.UNRECEIPTED, BatchState.QUARANTINED}

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
 from agent.buffer.announcements import confirmed
-from agent.buffer.disclosures import TABLES, YEARS, Disclosure, DisclosureTokens, disclosures
+from agent.buffer.disclosures import (
+    TABLES,
+    YEARS,
+    Disclosure,
+    DisclosureTokens,
+    ReceivedSlots,
+    disclosures,
+    received_slots,
+)
 from agent.buffer.outbox import BatchState
 from agent.core.atomic_write import StateFile
 from agent.core.clock import stamp
@@ -31,6 +39,8 @@ class SpoolRecord(NamedTuple):
     """as `Spool.erasures`"""
     waits: int
     """values that still wait, of all places"""
+    slots: list[ReceivedSlots]
+    """as `Spool.received_slots`"""
 
 
 def spool_of(state: Path, recipient: str) -> Path:
@@ -90,9 +100,9 @@ def record(
                 return db.execute(sql, values).fetchall()
 
             received, erasures = disclosures(read, tokens, place), confirmed(read)
-            return SpoolRecord(
-                received, erasures, _counted(db, BatchState.UNRECEIPTED, BatchState.QUARANTINED)
-            )
+            waits = _counted(db, BatchState.UNRECEIPTED, BatchState.QUARANTINED)
+            slots = received_slots(read, tokens) if tokens else []
+            return SpoolRecord(received, erasures, waits, slots)
     except sqlite3.Error as error:
         raise OSError(f"{file} cannot be read: {error}") from error
 

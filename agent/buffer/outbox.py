@@ -19,6 +19,7 @@ from agent.buffer.disclosures import SeriesCount
 from agent.buffer.keys import SealBroken, SealedTable, owner_of
 from agent.buffer.pending import in_chunks
 from agent.core.model import BatchId, Lane, SealedBatch, Void
+from agent.core.slot_runs import SlotRun
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -569,7 +570,10 @@ class Voids:
         """Keep how many values of each series a destroyed batch had, because it may have been
         received. An empty list: they are counted as received already.
         """
-        note = json.dumps({"counts": sorted(counts)}).encode()
+        parts = sorted(counts)
+        # apart: the version before reads counts of five members
+        runs = [count.runs for count in parts]
+        note = json.dumps({"counts": [count[:5] for count in parts], "runs": runs}).encode()
         if not self._on_trial:  # uncompressed, they could take more room than the batch's payload
             note = zlib.compress(note)
         body = self._sealer.seal(note, f"{id_.epoch} {id_.seq}")
@@ -588,7 +592,13 @@ class Voids:
             note = json.loads(text if text[:1] in b"{n" else zlib.decompress(text))
         except (SealBroken, ValueError, zlib.error):
             return None
-        return [SeriesCount(*count) for count in note["counts"]] if isinstance(note, dict) else None
+        if not isinstance(note, dict):
+            return None
+        runs_of = note.get("runs") or [()] * len(note["counts"])
+        return [
+            SeriesCount(*count)._replace(runs=tuple(SlotRun(*run) for run in runs))
+            for count, runs in zip(note["counts"], runs_of, strict=True)
+        ]
 
     def note_owners(self, id_: BatchId, owners: Iterable[int]) -> None:
         """Keep the owners of the rows in a batch."""

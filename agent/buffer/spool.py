@@ -11,7 +11,7 @@ import sys
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agent.buffer.announcements import Announced, Retracting
 from agent.buffer.batch import Stamp, read_audit
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from agent.buffer.announcements import Item
     from agent.buffer.batch import BatchHead
     from agent.buffer.capacity import Midnight
-    from agent.buffer.disclosures import Disclosure
+    from agent.buffer.disclosures import Disclosure, ReceivedSlots
     from agent.buffer.keys import SealedTable, Stage
     from agent.buffer.outbox import BasisCheck, Pack
     from agent.buffer.upkeep import Backlog
@@ -715,11 +715,25 @@ class Spool:
         """
         return self._disclosures.all(place)
 
+    def received_slots(self) -> list[ReceivedSlots]:
+        """Which slots of dwellings the recipient has received, for as long, also those that it has
+        erased since.
+        """
+        return self._disclosures.slots()
+
     def erasures(self) -> dict[str, int | None]:
         """By the id of each retraction, how many rows the recipient has erased, as it reports;
         None: not confirmed.
         """
         return self._retracting.confirmed()
+
+    def clock_retractions(self) -> list[dict[str, Any]]:
+        """What a wrong clock closed and was retracted, as it is sent (docs/batch.schema.json)."""
+        return self._retracting.by_the_clock()
+
+    def last_indexes(self, meter: str) -> dict[str, Reading]:
+        """By channel, the last index of a meter among the rows that wait and the newest batches."""
+        return self._holdings.last_indexes(meter)
 
     def held_of(self, occupancy: str) -> list[Reading]:
         """The rows of these people without a receipt, for them to read."""
@@ -735,13 +749,14 @@ class Spool:
         epoch: str,
         disclosures: Sequence[Disclosure],
         erasures: Mapping[str, int | None],
+        slots: Sequence[ReceivedSlots] = (),
     ) -> None:
         """Take over, once, the record of receipts of a spool that is removed."""
         if self._meta.text("adopted") == epoch:
             return
 
         def change() -> None:
-            self._disclosures.adopt(disclosures)
+            self._disclosures.adopt(disclosures, slots)
             self._retracting.erased([(id_, n) for id_, n in erasures.items() if n is not None])
             self._meta["adopted"] = epoch
 

@@ -95,6 +95,7 @@ def restore(
         typer.Option(
             help="The certificate (PEM) of the lost gateway, or of the CA that issued it. A backup"
             " that was not signed with this certificate, or with one issued by this CA, is refused."
+            " A CA issues certificates to many gateways: with it, name the lost one (--gateway)."
         ),
     ] = None,
     lost: Annotated[
@@ -110,7 +111,8 @@ def restore(
         bool,
         typer.Option(
             "--yes",
-            help="Skip confirmation. Without --signed-by, --gateway must name the gateway.",
+            help="Skip confirmation. Without the gateway's own certificate (--signed-by),"
+            " --gateway must name the gateway.",
         ),
     ] = False,
     named: As = None,
@@ -145,7 +147,8 @@ def restore(
     typer.echo(_signed(signer))
     if signed_by is not None:
         typer.echo(_("  the signature was verified with {signed_by}", signed_by=signed_by))
-    _must_be_of(contents["gateway"], lost, may_ask=signed_by is None)
+    own = signed_by is not None and backup.is_certificate(signed_by, signer)
+    _must_be_of(contents["gateway"], lost, must_name=not own)
     if signed_by is None and not yes and not confirmed(_("Is this the right backup?")):
         raise typer.Abort
     # a running agent would go on with the registry that it has in memory
@@ -168,14 +171,14 @@ def restore(
     )
 
 
-def _must_be_of(gateway: str, lost: str | None, *, may_ask: bool) -> None:
+def _must_be_of(gateway: str, lost: str | None, *, must_name: bool) -> None:
     """Compare the gateway of a backup with the one that a person names. Raises Refused.
 
-    `may_ask`: whether the gateway must be named, because nobody has verified the signature.
+    `must_name`: no certificate of that gateway was given. A CA signs for every gateway of a fleet.
     """
     from agent.registry.place import GATEWAY, parse, shown
 
-    if lost is None and not may_ask:
+    if lost is None and not must_name:
         return
     if lost is None and sys.stdin.isatty():
         lost = typer.prompt(_("Type the id of the lost gateway (G…)"))

@@ -163,12 +163,23 @@ def _why_no_data(facts: Facts) -> Iterator[str]:
         yield from _delivery(facts, recipient)
     if any(_cut(facts, recipient) for recipient in sent):
         steps.append(_("Look at the connection: gardien status"))
+    # also whoever gets nothing at all
     concerned = {one["recipient"] for one in facts["consents"]} | {*facts["last_received"]}
-    yield from _not_sent([row for row in facts["withheld"] if row["recipient"] in concerned], facts)
+    concerned |= {row["recipient"] for row in facts["withheld"]} - {*sent}
+    withheld = [row for row in facts["withheld"] if row["recipient"] in concerned]
+    yield from _not_sent(withheld, facts)
     if not sent:
         yield _("Nothing of {label} alone is sent to anybody today.", label=label)
-    if not sent and present and facts["occupancy"] is not None:
-        steps.append(_("Ask for a consent: gardien consent form {label}", label=label))
+    agreed = {one["id"] for one in facts["consents"]}
+    agreed &= {row["basis"] for row in facts["rows"] if row["leaves"]}
+    if not agreed and present and facts["occupancy"] is not None:
+        steps.append(
+            _(
+                "What is not sent needs a consent of the occupants. To ask for one: gardien consent"
+                " forms {label}",
+                label=label,
+            )
+        )
     yield from steps or [
         _("At the gateway everything works. Ask the recipient what it has done with the data.")
     ]
@@ -227,22 +238,39 @@ def _cut(facts: Facts, recipient: str) -> bool:
 def _delivery(facts: Facts, recipient: str) -> Iterator[str]:
     """Say what a recipient has received last, and what waits for it."""
     last, waits = facts["last_received"].get(recipient), facts["waiting"].get(recipient, 0)
-    if last is None:
-        yield _("{recipient} has not received any value of this dwelling.", recipient=recipient)
+    due = [
+        date["at"]
+        for duty in facts["duties"]
+        if duty["recipient"] == recipient
+        for date in duty["dates"]
+    ]
+    if last is None and due:
+        yield _(
+            "{recipient} has not received an index of these occupants yet; the next one is due on"
+            " {day}.",
+            recipient=_name(facts, recipient), day=_day(min(due)),
+        )  # fmt: skip
+    elif last is None:
+        yield _(
+            "{recipient} has not received any value of this dwelling.",
+            recipient=_name(facts, recipient),
+        )
     else:
         yield _(
             "{recipient} last confirmed values of this dwelling on {day}.",
-            recipient=recipient, day=_written(last),
+            recipient=_name(facts, recipient), day=_written(last),
         )  # fmt: skip
     if waits:
         yield n_(
             "{number} value waits here for {recipient}. It is not lost: it will be sent.",
             "{number} values wait here for {recipient}. They are not lost: they will be sent.",
-            waits, recipient=recipient,
+            waits, recipient=_name(facts, recipient),
         )  # fmt: skip
     if _cut(facts, recipient):
         why = facts["delivery"][recipient]["problem"]
-        sentence = _("There is no connection to {recipient} now.", recipient=recipient)
+        sentence = _(
+            "There is no connection to {recipient} now.", recipient=_name(facts, recipient)
+        )
         yield f"{sentence} ({i18n.in_language(why)})" if why else sentence
 
 
@@ -259,13 +287,13 @@ def _not_sent(withheld: Iterable[Facts], facts: Facts) -> Iterator[str]:
             how = _("withdrawn") if last["withdrawn"] else _("ended")
             yield _(
                 "{recipient} is not sent {quantities}: the consent was {what} on {day}.",
-                recipient=recipient, quantities=channels, what=how,
+                recipient=_name(facts, recipient), quantities=channels, what=how,
                 day=_day(last["withdrawn"] or last["until"]),
             )  # fmt: skip
         else:
             yield _(
                 "{recipient} is not sent {quantities}: {why}.",
-                recipient=recipient, quantities=channels, why=_(why),
+                recipient=_name(facts, recipient), quantities=channels, why=_(why),
             )  # fmt: skip
 
 
@@ -276,9 +304,11 @@ def _which_meter(facts: Facts) -> Iterator[str]:
         yield _("No meter is recorded for {label}: no reading counts as yours.", label=label)
     doubtful = []
     for meter in present:
-        what = "" if meter["channel"] is None else f" ({_quantity(meter['channel'])})"
+        measured = {row["channel"] for row in facts["rows"] if row["device"] == meter["device"]}
+        channels = [meter["channel"]] if meter["channel"] else sorted(measured)
+        what = f": {', '.join(map(_quantity, channels))}" if channels else ""
         yield _(
-            "The meter of {label} is number {meter}{what}, since {since}. {who} recorded it.",
+            "The meter of {label} is number {meter}, since {since}{what}. {who} recorded it.",
             label=label, meter=meter["meter"], what=what, since=_day(meter["since"]),
             who=meter["recorded"]["who"],
         )  # fmt: skip
@@ -304,14 +334,14 @@ def _receivers(facts: Facts) -> Iterator[str]:
     for (recipient, step, why), channels in _by_terms(rows, "step", "why").items():
         yield _(
             "{recipient} is sent {quantities}, {how}, for: {why}.",
-            recipient=recipient, quantities=channels, how=_often(step), why=why,
+            recipient=_name(facts, recipient), quantities=channels, how=_often(step), why=why,
         )  # fmt: skip
     for share in facts["sums"]:
         if share["step"] is not None:
             yield _(
                 "{recipient} is sent {quantity} as one sum over {number} dwellings, from which"
                 " nobody can tell your part.",
-                recipient=share["recipient"], quantity=_quantity(share["channel"]),
+                recipient=_name(facts, share["recipient"]), quantity=_quantity(share["channel"]),
                 number=share["dwellings"],
             )  # fmt: skip
     if not rows:
@@ -348,7 +378,7 @@ def _received(facts: Facts) -> Iterator[str]:
         yield n_(
             "{recipient} has received {number} value of {quantity}, and still has {left}.",
             "{recipient} has received {number} values of {quantity}, and still has {left}.",
-            holding["received"], recipient=holding["recipient"],
+            holding["received"], recipient=_name(facts, holding["recipient"]),
             quantity=_quantity(holding["channel"]), left=has(holding),
         )  # fmt: skip
     if not facts["holdings"] and not facts["unknown"]:
@@ -358,6 +388,12 @@ def _received(facts: Facts) -> Iterator[str]:
 def _delete_everything(facts: Facts) -> Iterator[str]:
     yield from _would_end(facts)
     yield from _would_remain(facts)
+    consents = {one["id"] for one in facts["consents"]}
+    left = any(one["most"] and one["basis"] in consents for one in facts["holdings"])
+    ends = any(one["standing"] not in {"ended", "withdrawn"} for one in facts["consents"])
+    if not left and not ends and not facts["unknown"]:
+        yield _("Nothing is left that could be deleted on request: all of it is gone already.")
+        return
     name = _("NAME")
     yield _(
         "Nothing has been deleted yet. To do it: gardien privacy person {label}{id} --stop"
@@ -371,7 +407,7 @@ def _would_end(facts: Facts) -> Iterator[str]:
     for consent in ends:
         yield _(
             "Your consent for {recipient} ends at once ({quantities}; {purpose}).",
-            recipient=consent["recipient"], purpose=consent["purpose"],
+            recipient=_name(facts, consent["recipient"]), purpose=consent["purpose"],
             quantities=", ".join(map(_quantity, consent["channels"])),
         )  # fmt: skip
     if not ends:
@@ -382,11 +418,14 @@ def _would_end(facts: Facts) -> Iterator[str]:
             " consent.",
             "{number} values that wait here for {recipient} are destroyed, if they are based on a"
             " consent.",
-            number, recipient=recipient,
+            number, recipient=_name(facts, recipient),
         )  # fmt: skip
     consents = {one["id"] for one in facts["consents"]}
     for holding in facts["holdings"]:
-        values = {"recipient": holding["recipient"], "quantity": _quantity(holding["channel"])}
+        values = {
+            "recipient": _name(facts, holding["recipient"]),
+            "quantity": _quantity(holding["channel"]),
+        }
         if not holding["most"]:
             continue
         if holding["basis"] not in consents:
@@ -413,7 +452,7 @@ def _would_remain(facts: Facts) -> Iterator[str]:
         yield _(
             "Remains, because a law or a contract requires it ({reference}): {recipient} receives"
             " the index at the end of each month and at a change of occupants or a bill.",
-            reference=duty["reference"], recipient=duty["recipient"],
+            reference=duty["reference"], recipient=_name(facts, duty["recipient"]),
         )  # fmt: skip
     if facts["duties"]:
         yield _("Remain for this: the midnight readings of the last 62 days, here in the gateway.")
@@ -421,7 +460,7 @@ def _would_remain(facts: Facts) -> Iterator[str]:
         yield _(
             "Remain: the sums over {number} dwellings for {recipient}, because nobody can take your"
             " part out of them. Your dwelling may stay in the next ones.",
-            number=share["dwellings"], recipient=share["recipient"],
+            number=share["dwellings"], recipient=_name(facts, share["recipient"]),
         )  # fmt: skip
     yield _(
         "Remain as evidence, without values: the dates of your occupancy and of your consents, how"
@@ -458,10 +497,10 @@ def _heating(facts: Facts, since: str, until: str) -> Iterator[str]:
     else:
         yield _("No: orders were requested between {since} and {until}, but none began.", **days)
     for order in orders:
-        yield " ".join(_order(order))
+        yield " ".join(_order(order, facts["names"]))
 
 
-def _order(order: Facts) -> Iterator[str]:
+def _order(order: Facts, names: Facts) -> Iterator[str]:
     """What one order was: value, author, authorization, reason, lowest temperature, release."""
     from agent.control.report import decimals, evidence
     from agent.core.quantities import spoken
@@ -474,12 +513,24 @@ def _order(order: Facts) -> Iterator[str]:
         yield _("On {when} an order was received: {equipment}, {value}.", when=when, **facts)
     elif order["ended"] is None:
         begun = _minute(order["begun"])
-        yield _("Since {begun}, {equipment} has been set to {value}.", begun=begun, **facts)
+        if order["action"] == "offset":
+            yield _(
+                "Since {begun}, the set-point of {equipment} has been shifted by {value}.",
+                begun=begun, **facts,
+            )  # fmt: skip
+        else:
+            yield _("Since {begun}, {equipment} has been set to {value}.", begun=begun, **facts)
     else:
         span = {"begun": _minute(order["begun"]), "ended": _minute(order["ended"])}
-        yield _("From {begun} to {ended}, {equipment} was set to {value}.", **span, **facts)
+        if order["action"] == "offset":
+            yield _(
+                "From {begun} to {ended}, the set-point of {equipment} was shifted by {value}.",
+                **span, **facts,
+            )  # fmt: skip
+        else:
+            yield _("From {begun} to {ended}, {equipment} was set to {value}.", **span, **facts)
     if order["by"]:
-        yield _("Requested by: {who}.", who=order["by"])
+        yield _("Requested by: {who}.", who=names.get(order["by"], order["by"]))
     elif order["failsafe"]:
         yield _("Nobody requested it: the limit applied because the platform was not heard.")
     else:
@@ -528,6 +579,11 @@ def _by_terms(rows: Iterable[Facts], *terms: str) -> dict[Any, str]:
         if name not in names:
             names.append(name)
     return {key: ", ".join(names) for key, names in groups.items()}
+
+
+def _name(facts: Facts, recipient: str) -> str:
+    """What people call a recipient."""
+    return str(facts["names"].get(recipient, recipient))
 
 
 def _id(facts: Facts) -> str:

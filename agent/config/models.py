@@ -506,6 +506,12 @@ class Privacy(Section):
     forms: Forms | None = None
     """the questions of the consent forms"""
 
+    @property
+    def names(self) -> dict[str, str]:
+        """What people call the recipients, as far as the consent forms name them."""
+        asks = self.forms.asks if self.forms else ()
+        return {one.recipient: one.name for one in reversed(asks)}
+
 
 class ClockSource(Section):
     """The source of the time."""

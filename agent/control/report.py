@@ -38,7 +38,7 @@ def monthly(document: Mapping[str, Any], language: str) -> Page:
         page.heading(f"{control['object']} ({name})" if control["object"] else name)
         page.bullets(list(_summary(control, wording)))
         for order in control["orders"]:
-            value = wording.value(order, control["unit"])
+            value = wording.value(order, control)
             title = wording.text("report", "order", time=wording.at(order["at"]), value=value)
             page.entry(title, list(_rows(order, wording)))
     return page
@@ -60,7 +60,7 @@ def stairwell(document: Mapping[str, Any], language: str) -> Page:
             for order in control["orders"]
             if order["begun"] or order["state"] == OrderState.SCHEDULED
         ]
-        lines = [wording.sentence(order, control["unit"]) for order in concerned]
+        lines = [wording.sentence(order, control) for order in concerned]
         page.bullets(lines or [wording.text("notice", "nothing")])
         if control["phones"]:
             page.paragraph(wording.text("notice", "phones", phones=", ".join(control["phones"])))
@@ -88,7 +88,7 @@ def _rows(order: Mapping[str, Any], wording: _Wording) -> Iterator[tuple[str, st
         return wording.text("report", name), value or instead
 
     if order["by"]:
-        yield row("by", order["by"])
+        yield row("by", wording.by(order))
         yield row("authorization", wording.evidence(order["authorization"]))
         yield row("why", order["why"], wording.text("both", "no_reason"))
     if order["begun"]:
@@ -136,12 +136,19 @@ class _Wording:
     def _local(self, stamp: str) -> datetime:
         return datetime.fromisoformat(stamp).astimezone(self._zone)
 
-    def value(self, order: Mapping[str, Any], unit: str) -> str:
+    def by(self, order: Mapping[str, Any]) -> str:
+        """What people call who requested an order."""
+        return str(self._document.get("names", {}).get(order["by"], order["by"]))
+
+    def value(self, order: Mapping[str, Any], control: Mapping[str, Any]) -> str:
         """The value of an order with its unit."""
+        unit = control["unit"]
         value = decimals(
             f"{order['value'].replace('-', '−')} {spoken(unit)}".strip(), self._language
         )
         failsafe = order["jti"] == FAILSAFE
+        if control.get("action") == "offset":
+            value = self.text("both", "shift", value=value)
         return self.text("both", "failsafe", value=value) if failsafe else value
 
     def seen(self, seen: str) -> str:
@@ -173,7 +180,7 @@ class _Wording:
         plain = not why or order["state"] in AS_PLANNED
         return ended if plain else self.text("both", "ended", ended=ended, why=why)
 
-    def sentence(self, order: Mapping[str, Any], unit: str) -> str:
+    def sentence(self, order: Mapping[str, Any], control: Mapping[str, Any]) -> str:
         """One order for the people of the building."""
         begin, end = order["begun"] or order["planned"] or order["at"], order["released"]
         kind = "over" if end else "in_force" if order["begun"] else "planned"
@@ -187,13 +194,13 @@ class _Wording:
                     for name, at in (("begin", begin), ("end", end))
                 },
             )
-        what = self.text("notice", kind, **times, value=self.value(order, unit))
+        what = self.text("notice", kind, **times, value=self.value(order, control))
         return ". ".join((what, *self._reasons(order))) + "."
 
     def _reasons(self, order: Mapping[str, Any]) -> Iterator[str]:
         if order["by"]:
             why = order["why"].rstrip(".") or self.text("both", "no_reason")
-            yield self.text("notice", "by", by=order["by"])
+            yield self.text("notice", "by", by=self.by(order))
             yield self.text("notice", "why", why=why)
         else:
             yield self.text("notice", "failsafe")

@@ -221,7 +221,9 @@ async def _drained(disk: Opened, memory: Opened) -> bool:
     if not await thread.run(lambda: spool.backlog().settled):
         return False
     # Without the records, the letter would not say what was delivered while the disk failed.
-    record = await thread.run(lambda: (spool.epoch, spool.disclosures(), spool.erasures()))
+    record = await thread.run(
+        lambda: (spool.epoch, spool.disclosures(), spool.erasures(), spool.received_slots())
+    )
     await disk[1].run(disk[0].adopt, *record)
     return True
 

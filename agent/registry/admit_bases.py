@@ -72,7 +72,9 @@ def admit_consents(
     def admit(row: NewConsent) -> Iterator[Document]:
         _not_in_the_future(row, author, policy)
         # otherwise an old list would give the consent of earlier occupants to the present ones
-        if _stood_while_they_lived_there(index, row, author):
+        gone = _withdrew_and_left(index, row, author)
+        without_effect.extend(gone)
+        if gone or _stood_while_they_lived_there(index, row, author):
             return
         home, since = _home(index, row, author)
         # without a date it counts as signed when it begins, but not in the future
@@ -395,6 +397,26 @@ def _stood_while_they_lived_there(index: RegistryIndex, row: NewConsent, author:
         if home.until is not None and home.until <= author.now
         for old in index.consents_of(home.id, row.recipient)
     )
+
+
+def _withdrew_and_left(index: RegistryIndex, row: NewConsent, author: Author) -> list[Refused]:
+    """Why a row of a list has no effect, if the people whom it names have withdrawn and moved out
+    since: the rows of the others count.
+    """
+    if not (row.where and row.lease and row.since is None and row.occupancy is None):
+        return []
+    place = dwelling(index, row.place, Text("have consents"))
+    homes = _leases(index, place, row.lease)
+    gone = [home for home in homes if home.until is not None and home.until <= author.now]
+    if not any(index.marks(home.id) for home in gone) or gone != homes:
+        return []
+    reason = Refused(
+        "{where}: the occupants with lease {lease} have withdrawn and moved out of {place}; the"
+        " other rows count. If this row is of the present occupants, write their lease: gardien"
+        " occupancy list {label}",
+        where=row.where, lease=row.lease.strip(), place=label_and_id(place), label=place.label,
+    )  # fmt: skip
+    return [reason]
 
 
 def _leases(index: RegistryIndex, place: Place, lease: str) -> list[Occupancy]:

@@ -23,6 +23,7 @@ from agent.registry.admission import (
     place_of,
 )
 from agent.registry.doubts import (
+    AliasDoubts,
     LabelDoubts,
     LastReading,
     SerialDoubts,
@@ -189,7 +190,20 @@ def admit_aliases(index: RegistryIndex, rows: Sequence[NewAlias], author: Author
         ):
             yield claim(claims, alias)
 
-    return admit_rows(rows, admit, lambda row: row.ends)
+    others = AliasDoubts(
+        (one.scheme, one.value, index.places[one.place].label) for one in index.aliases
+    )
+
+    def doubts(row: NewAlias, made: Sequence[Document]) -> Iterator[DoubtfulValue]:
+        for new in made:
+            # one that all places may share looks like itself everywhere
+            if isinstance(new, Alias) and scheme(new.scheme).names is not Cardinality.SHARED:
+                stated = (new.scheme, new.value, index.places[new.place].label)
+                yield from (
+                    () if row.ends else others.about(scheme(new.scheme).title, stated, row.where)
+                )
+
+    return admit_rows(rows, admit, lambda row: row.ends, doubts)
 
 
 def _place_of(index: RegistryIndex, row: NewAlias) -> Place:

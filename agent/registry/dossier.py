@@ -12,9 +12,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent.core.clock import stamp
+from agent.core.model import FOR_GOOD
+from agent.core.slot_runs import MISSING, VALUE, WITHHELD, remaining
 from agent.registry.access_log import EVERYBODY
 from agent.registry.dates import day_written_out, next_midnight
-from agent.registry.records import covers, serial_key
+from agent.registry.records import Duty, covers, serial_key
 from agent.registry.retractions import FOR_EVER
 
 if TYPE_CHECKING:
@@ -22,13 +24,13 @@ if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
     from agent.core.i18n import Text
+    from agent.core.slot_runs import SlotRun
     from agent.registry.access_log import AccessEntry
     from agent.registry.explain import Explanation
     from agent.registry.records import (
         Consent,
         ConsentMark,
         Dated,
-        Duty,
         Form,
         Installation,
         Occupancy,
@@ -79,6 +81,19 @@ class Erasure(NamedTuple):
     """how many rows the recipient reports as erased; None: not confirmed"""
     linked: bool
     """whether the recipient has an uplink through which it is asked"""
+    meter: str | None = None
+    """None: of any"""
+    ver: int = FOR_GOOD
+    """rows with a higher version stay"""
+
+    def concerns(self, series: ReceivedRuns) -> bool:
+        """Whether it is about rows of this series, as far as time, version and meter allow."""
+        return (
+            (self.recipient, self.place) == (series.recipient, series.place)
+            and self.channel in (None, series.channel)
+            and self.basis in (None, series.basis)
+            and self.occupancy in (None, series.occupancy)
+        )
 
     def takes(self, received: DisclosedValues) -> bool:
         """Whether these received values are, or may be, among those to erase."""
@@ -88,6 +103,50 @@ class Erasure(NamedTuple):
             and self.basis in (None, received.basis)
             and (not received.occupancy or self.occupancy in (None, received.occupancy))
         )
+
+
+class ReceivedRuns(NamedTuple):
+    """The slots of one series that a recipient has received."""
+
+    recipient: str
+    place: str
+    channel: str
+    basis: str
+    """empty: that of a withheld row"""
+    occupancy: str
+    """empty, as above"""
+    runs: tuple[SlotRun, ...]
+
+    def concerns(self, home: Occupancy) -> bool:
+        """Whether they are of an occupancy."""
+        if self.place != home.place or self.occupancy:
+            return self.occupancy == home.id
+        return True
+
+    def of(self, home: Occupancy) -> ReceivedRuns:
+        """The part in the time of an occupancy, of rows that name none."""
+        if self.occupancy:
+            return self
+        runs = self.runs
+        before = [part for run in runs for part in run.outside(-FOR_EVER, home.since)]
+        if home.until is not None:
+            before = [part for run in before for part in run.outside(home.until, None)]
+        return self._replace(runs=tuple(before))
+
+    def count(self, kind: str) -> int:
+        """Slots of one kind of row."""
+        return sum(run.slots for run in self.runs if run.kind == kind)
+
+    def left(self, kind: str, erasures: Iterable[Erasure]) -> tuple[int, int]:
+        """How many slots of one kind the recipient still has, at least and at most."""
+        spans: dict[bool, list[tuple[int, int | None, int, str | None]]] = {True: [], False: []}
+        for erasure in erasures:
+            if erasure.concerns(self) and (erasure.linked or erasure.rows is not None):
+                span = (erasure.since, erasure.until, erasure.ver, erasure.meter)
+                spans[erasure.rows is not None].append(span)
+        runs = [run for run in self.runs if run.kind == kind]
+        confirmed = spans[True]
+        return remaining(runs, [*confirmed, *spans[False]])[0], remaining(runs, confirmed)[1]
 
 
 class WithheldNotice(NamedTuple):
@@ -256,6 +315,8 @@ class PastOrder(NamedTuple):
     """the worst values of the guards, such as the lowest room temperature"""
     released: bool
     """whether the device has confirmed the release"""
+    action: str = ""
+    """what the value is: `offset`, `setpoint`…; empty: no longer configured"""
 
 
 class DutyDate(NamedTuple):
@@ -278,6 +339,18 @@ class Holding(NamedTuple):
     """`least` differs from `most` while the gateway cannot know it exactly"""
 
 
+class Announcement(NamedTuple):
+    """How many slots a recipient was told to have no value, and of how many it still knows it."""
+
+    recipient: str
+    channel: str
+    kind: str
+    """MISSING or WITHHELD of agent/core/slot_runs.py"""
+    received: int
+    least: int
+    most: int
+
+
 @dataclass(frozen=True, slots=True)
 class DossierSources:
     """What the gateway has of all places, besides its registry, as of one moment."""
@@ -296,6 +369,7 @@ class DossierSources:
     closing: frozenset[str] = frozenset()
     """recipients for whom nothing more is collected"""
     disclosed: Sequence[DisclosedValues] = ()
+    received: Sequence[ReceivedRuns] = ()
     erasures: Sequence[Erasure] = ()
     held: Sequence[HeldValue] = ()
     known: Sequence[RecipientKnowledge] = ()
@@ -306,6 +380,8 @@ class DossierSources:
     """days for which copies of received values are kept"""
     responsible: Sequence[str] = ()
     """the controller and the data protection officer, one line each"""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """what people call recipients, by DNS name"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,6 +408,7 @@ class Dossier:
     duties: Sequence[Duty]
     disclosed: Sequence[DisclosedValues]
     keep_days: int
+    received: Sequence[ReceivedRuns] = ()
     held: Sequence[HeldValue] = ()
     marks: Sequence[ConsentMark] = ()
     forms: Sequence[Form] = ()
@@ -356,6 +433,7 @@ class Dossier:
     orders: Sequence[PastOrder] = ()
     """orders on equipment of the dwelling, or on common equipment while they lived there"""
     responsible: Sequence[str] = ()
+    names: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def linked(self) -> frozenset[str]:
@@ -387,7 +465,19 @@ class Dossier:
             return "begins_later"
         if until is not None and until <= self.at:
             return "ended"
+        if isinstance(basis, Duty) and not self.concerned_by(basis):
+            return "concerns_nothing"
         return "in_force" if basis.recipient in self.linked else "in_force_no_uplink"
+
+    def concerned_by(self, duty: Duty) -> bool:
+        """Whether a meter of the place measures what a duty requires, as far as is known."""
+        if not self.here or self.lacks_any("meter"):
+            return bool(self.meters)
+        return any(one.channel in duty.channels for one in self.explanations)
+
+    def lacks_any(self, kind: str) -> bool:
+        """Whether there is a gap of this kind, whomever it is about."""
+        return any(one.kind == kind for one in self.gaps)
 
     def lacks(self, kind: str, recipient: str = "") -> bool:
         """Whether there is a gap of this kind."""
@@ -395,7 +485,7 @@ class Dossier:
 
     def duty_dates(self, duty: Duty) -> list[DutyDate]:
         """The next date of each kind whose index the duty requires of these people."""
-        if self.home is None or not self.here:
+        if self.home is None or not self.here or not self.concerned_by(duty):
             return []
         begins = max(self.at, duty.since, self.home.since)
         dates = [DutyDate(next_midnight(begins, self.zone, None), "month")]
@@ -419,9 +509,44 @@ class Dossier:
         for values in self.disclosed:
             key = (values.recipient, values.channel, values.basis)
             received.setdefault(key, []).append(values)
+        slots: dict[tuple[str, str, str], list[ReceivedRuns]] = {}
+        for runs in self.received:
+            slots.setdefault((runs.recipient, runs.channel, runs.basis), []).append(runs)
         return [
-            Holding(*key, sum(one.values for one in parts), *_remaining(parts, self.erasures))
+            Holding(
+                *key,
+                sum(one.values for one in parts),
+                *_remaining(parts, slots.get(key, ()), self.erasures),
+            )
             for key, parts in sorted(received.items())
+        ]
+
+    def erasure_of(self, values: DisclosedValues) -> str:
+        """State of the erasure of received values, as `erasure_state`; if nothing or all of their
+        kind is left, a confirmed erasure of a part says so.
+        """
+        state = erasure_state(values, self.erasures)
+        if state == "confirmed_part":
+            key = (values.recipient, values.channel, values.basis)
+            holding = next(one for one in self.holdings() if one[:3] == key)
+            if not holding.most:
+                return "confirmed"
+            if holding.least == holding.received:
+                return "none"
+        return state
+
+    def announcements(self) -> list[Announcement]:
+        """What the recipients were told without a value: that one is missing, or is withheld."""
+        totals: dict[tuple[str, str, str], list[tuple[int, int, int]]] = {}
+        for runs in self.received:
+            for kind in (MISSING, WITHHELD):
+                if received := runs.count(kind):
+                    key = (runs.recipient, runs.channel, kind)
+                    left = runs.left(kind, self.erasures)
+                    totals.setdefault(key, []).append((received, *left))
+        return [
+            Announcement(*key, *(sum(column) for column in zip(*counts, strict=True)))
+            for key, counts in sorted(totals.items())
         ]
 
 
@@ -492,6 +617,10 @@ def dossier(  # noqa: PLR0913 -- its facts
             if home and one.place == place.id and (not past or one.day <= stamp(at)[:10])
             if is_of_occupancy(one, home, registry.consents())
         ],
+        # by slots, so that nothing of it is known as of an earlier date
+        received=[
+            one.of(home) for one in sources.received if home and not past and one.concerns(home)
+        ],
         erasures=[
             one
             for one in sources.erasures
@@ -527,6 +656,7 @@ def dossier(  # noqa: PLR0913 -- its facts
         recipients={one.recipient: one for one in sources.recipients},
         running=sources.running,
         responsible=sources.responsible,
+        names=sources.names,
     )
 
 
@@ -609,8 +739,15 @@ def erasure_state(received: DisclosedValues, erasures: Iterable[Erasure]) -> str
     return next((state for state in STATES if state in whole | part), "none")
 
 
-def _remaining(received: Sequence[DisclosedValues], erasures: Sequence[Erasure]) -> tuple[int, int]:
-    """How many of these values of one kind the recipient still has, at least and at most."""
+def _remaining(
+    received: Sequence[DisclosedValues],
+    slots: Sequence[ReceivedRuns],
+    erasures: Sequence[Erasure],
+) -> tuple[int, int]:
+    """How many of these values of one kind the recipient still has, at least and at most.
+
+    Of values that an earlier version counted, the slots are not known.
+    """
     least = most = 0
     for values in received:
         state = erasure_state(values, erasures)
@@ -620,4 +757,10 @@ def _remaining(received: Sequence[DisclosedValues], erasures: Sequence[Erasure])
             least += values.values
     parts = [one for one in erasures if one.rows and any(map(one.takes, received))]
     partial = sum(one.rows or 0 for one in parts if one.reason != "withdrawn")
-    return max(0, least - partial), most
+    known = sum(one.count(VALUE) for one in slots)
+    others = max(0, sum(one.values for one in received) - known)
+    left = [one.left(VALUE, erasures) for one in slots]
+    return (
+        sum(one for one, _ in left) + min(others, max(0, least - partial - known)),
+        sum(one for _, one in left) + min(others, most),
+    )

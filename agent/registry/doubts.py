@@ -229,6 +229,45 @@ class LabelDoubts:
         self._by_form.update(dict.fromkeys(forms, label))
 
 
+class AliasDoubts:
+    """New aliases against those of other places in the same scheme."""
+
+    def __init__(self, aliases: Iterable[tuple[str, str, str]]) -> None:
+        """`aliases`: each as its scheme, its value, and the label of its place."""
+        self._aliases = aliases
+        self._by_form: dict[tuple[str, str], tuple[str, str]] | None = None
+
+    def about(self, title: str, alias: tuple[str, str, str], where: str) -> Iterator[DoubtfulValue]:
+        """Question a new alias that looks like one of another place; remember it."""
+        if self._by_form is None:
+            self._by_form = {}
+            for known in self._aliases:
+                self._learn(*known)
+        scheme, value, label = alias
+        others = (self._by_form.get((scheme, form)) for form in label_forms(value))
+        other = next((one for one in others if one and one[0] != value and one[1] != label), None)
+        if other is not None:
+            yield DoubtfulValue(
+                DoubtKind.LABEL,
+                value,
+                other[0],
+                Text(
+                    'the {scheme} "{value}"{hint} looks like "{other}", which belongs to {place},'
+                    ' so data could be taken for those of the wrong place. Is "{value}" right, or'
+                    ' is "{other}" meant?',
+                    scheme=title, value=value, other=other[0], place=other[1],
+                    hint=_foreign_letters(value, other[0]),
+                ),
+                where,
+            )  # fmt: skip
+        self._learn(*alias)
+
+    def _learn(self, scheme: str, value: str, label: str) -> None:
+        assert self._by_form is not None
+        for form in label_forms(value):
+            self._by_form.setdefault((scheme, form), (value, label))
+
+
 def _foreign_letters(written: str, other: str) -> Text | str:
     """What nobody can see: letters of another alphabet, and letters among digits."""
     for value in (written, other):

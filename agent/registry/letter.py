@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 from agent.core.i18n import Text, joined
 from agent.core.quantities import spoken
+from agent.core.slot_runs import MISSING
 from agent.registry import page
 from agent.registry.access_log import YEARS
 from agent.registry.consent_policy import LONGEST_KEPT, LONGEST_UNSENT
 from agent.registry.dates import DAY, day_written_out, time_written_out, written_out
-from agent.registry.dossier import erasure_state
 from agent.registry.facts.place import described, particulars
 from agent.registry.page import render, texts_of
 from agent.registry.place import shown
@@ -30,9 +30,11 @@ if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
     from agent.registry.dossier import (
+        Announcement,
         Dossier,
         HeldValue,
         Holding,
+        KnowledgeGap,
         MeterState,
         PastOrder,
         RecipientKnowledge,
@@ -58,7 +60,8 @@ FACTS_FR = {
     "form": "formulaire", "duty": "obligation", "known": "communiqué", "withheld": "retenu",
     "sum": "total", "received": "reçu", "holds": "détenu", "erasure": "effacement",
     "unknown": "inconnu", "look": "consultation", "order": "ordre", "waits": "en attente",
-    "register": "relevé de minuit",
+    "register": "relevé de minuit", "announced_missing": "absence annoncée",
+    "announced_withheld": "retenue annoncée",
 }  # fmt: skip
 UNSURE = ("meter", "unreadable", "leftover", "clock")
 """kinds of gaps because of which more may leave than is known"""
@@ -80,8 +83,21 @@ class Wording:
     def __init__(self, dossier: Dossier, language: str) -> None:
         self.says = texts_of("letter", language)
         self._dossier, self._language = dossier, language
+        self._mentioned: set[str] = set()
         self._bases: dict[str, Consent | Duty] = {one.id: one for one in dossier.consents}
         self._bases |= {one.id: one for one in dossier.duties}
+
+    def who(self, recipient: str) -> str:
+        """What people call a recipient; at its first mention with its DNS name."""
+        name = self._dossier.names.get(recipient, "")
+        if not name or recipient in self._mentioned:
+            return name or recipient
+        self._mentioned.add(recipient)
+        return f"{name} ({recipient})"
+
+    def unknown(self, gap: KnowledgeGap) -> dict[str, str]:
+        """What the text of a gap needs."""
+        return gap.placeholders(self._language) | {"recipient": self.who(gap.recipient)}
 
     def day(self, at: float | None) -> str:
         """A date; empty if there is none."""
@@ -116,12 +132,14 @@ class Wording:
         """The value of an order with its unit."""
         value = order.value.replace("-", "−")
         value = value.replace(".", ",") if self._language == "fr" else value
-        return f"{value} {spoken(order.unit)}".strip()
+        value = f"{value} {spoken(order.unit)}".strip()
+        return self.says["shift"].format(value=value) if order.action == "offset" else value
 
     @staticmethod
     def source(source: str) -> str:
-        """Where a fact comes from, without the folders of whoever recorded it."""
-        return source.rpartition("/")[2]
+        """The list from which a fact comes, without its folder and line; empty: no list."""
+        name = source.rpartition("/")[2].partition(":")[0]
+        return "" if name.startswith("gardien ") or not name else f" ({name})"
 
     def basis(self, basis: str) -> str:
         """The purpose of a consent, or the reference of a duty."""
@@ -145,11 +163,14 @@ class Wording:
         dates = self._dossier.duty_dates(duty)
         return ", ".join(self.says[f"due_{due.why}"].format(day=self.day(due.at)) for due in dates)
 
-    def has(self, holding: Holding) -> str:
+    def has(self, holding: Holding | Announcement) -> str:
         """How many values a recipient still has."""
-        if holding.least == holding.most:
-            return str(holding.most)
-        return self.says["between"].format(least=holding.least, most=holding.most)
+        least, most = self.count(holding.least), self.count(holding.most)
+        return most if least == most else self.says["between"].format(least=least, most=most)
+
+    def count(self, number: int) -> str:
+        """A number as the reader writes it."""
+        return f"{number:,}".replace(",", "\u202f" if self._language == "fr" else ",")
 
 
 def letter(
@@ -168,7 +189,7 @@ def letter(
         looks.setdefault((entry.who, entry.what), []).append(wording.day(entry.at))
     names = (
         *("day", "minute", "span", "basis", "often", "facts", "dates", "has", "says"),
-        *("lasting", "measures", "source", "value"),
+        *("lasting", "measures", "source", "value", "who", "unknown", "count"),
     )
     return render(
         "registry/letter.html", language=language,
@@ -177,7 +198,7 @@ def letter(
         **{name: getattr(wording, name) for name in names},
         evidence=lambda text: evidence(text, language),
         extremes=lambda text: extremes(text, language),
-        shown=shown, covers=covers, erasure_state=erasure_state,
+        shown=shown, covers=covers,
         written=lambda date: day_written_out(date, language),
         billing=lambda duty: ", ".join(day_written_out(date, language) for date in duty.billing),
         label=lambda channel: page.label(channel, language),
@@ -336,13 +357,22 @@ def _facts_received(
     """Rows of what was received, what of it was retracted, and what cannot be known."""
     for day in dossier.disclosed:
         what = ("received", day.basis, day.recipient, day.channel, "", day.day, "")
-        state = says[f"erasure_{erasure_state(day, dossier.erasures)}"]
+        state = says[f"erasure_{dossier.erasure_of(day)}"]
         yield (*what, Text("{number} values; {state}", number=day.values, state=state))
     for holding in dossier.holdings():
         has = Text("{least} to {most}", least=holding.least, most=holding.most)
         has = Text(str(holding.most)) if holding.least == holding.most else has
         what = ("holds", holding.basis, holding.recipient, holding.channel, "", "", "")
         yield (*what, Text("{has} of {number} values received", has=has, number=holding.received))
+    for announced in dossier.announcements():
+        has = Text("{least} to {most}", least=announced.least, most=announced.most)
+        has = Text(str(announced.most)) if announced.least == announced.most else has
+        fact = "missing" if announced.kind == MISSING else "withheld"
+        what = f"announced_{fact}", "", announced.recipient, announced.channel, "", "", ""
+        without = Text(
+            "{has} of {number} slots without a value received", has=has, number=announced.received
+        )
+        yield (*what, without)
     for gone in dossier.erasures:
         state = "asked" if gone.linked else "cannot_ask"
         answer = says[f"erasure_{state if gone.rows is None else 'confirmed'}"]

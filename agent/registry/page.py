@@ -71,6 +71,8 @@ OF = {
 AGENT = Path(__file__).parents[1]
 TEXTS = Path(__file__).with_name("texts.yaml")
 WIDTH = 80
+UNIT, NO_BREAK = re.compile(r"(?<=[0-9]) (?=(?:°C|(?:K|h|min|s|kW|kWh)\b))"), "\x1f"
+"""the space between a number and its unit, and what stands for it while lines are filled"""
 WRITTEN_DAY = re.compile(r"([0-9]{1,2}(?:er)? \w+) ([0-9]{4})")
 WHOLE = re.compile(r"\w\.(?=\w)|[^\s<>&;.-]{15}(?=[^\s<>&;.-])")
 """positions after which a cell may be broken; without them a table can be wider than the page"""
@@ -262,4 +264,9 @@ def printed(*pages: Page) -> str:
 
 def _filled(text: str, sign: str = "") -> str:
     hanging = " " * (len(sign) + (2 if sign.strip() == "" and sign else 0))
-    return fill(text, WIDTH, initial_indent=sign, subsequent_indent=hanging)
+    # a name such as boiler-room is not divided, nor a number from its unit
+    whole = UNIT.sub(NO_BREAK, text)
+    lines = fill(
+        whole, WIDTH, initial_indent=sign, subsequent_indent=hanging, break_on_hyphens=False
+    )
+    return lines.replace(NO_BREAK, " ")

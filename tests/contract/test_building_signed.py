@@ -115,7 +115,13 @@ def test_who_restores_sees_whose_and_of_when_it_is_before_anything_is_made_of_it
         assert said in told
         assert found["made"][:10] in told
         assert not (site / "new").exists()
-    code, told = restored(site / "signed", "--signed-by", FLEET.file(site))
+    # a CA signs for many gateways: which one is lost must be said
+    code, told = restored(site / "signed", "--signed-by", FLEET.file(site), "--yes")
+    assert code == 1
+    assert not (site / "new").exists()
+    lost = found["gateway"]
+    words = ("--signed-by", FLEET.file(site), "--gateway", lost)
+    code, told = restored(site / "signed", *words)
     assert code == 0, told
     assert "the signature was verified with" in told
     assert (site / "new/registry.json").exists() or (site / "new/keys").exists()

@@ -15,21 +15,24 @@ import tempfile
 from collections import Counter
 from contextlib import AsyncExitStack, closing, suppress
 from decimal import Decimal
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.api.disclosures import last_indexes
 from agent.api.dossier import collected
 from agent.api.privacy import document
 from agent.app import opened
 from agent.buffer.receipts import SCHEMA, parse
+from agent.buffer.schema import Wrong
 from agent.config import load
 from agent.core.clock import Clock
 from agent.core.errors import Refused
-from agent.core.model import Lane, Sample, Why
+from agent.core.model import Lane, Range, Sample, Why
 from agent.gateway.gateway import policy_of
 from agent.gateway.recipient import open_recipient
 from agent.registry import identity
@@ -255,14 +258,15 @@ class Building:
             rows = list(csv.DictReader(io.StringIO(text), delimiter=";"))
             for name, recipient in zip(self.house.config.uplinks, RECIPIENTS, strict=True):
                 about = [row for row in rows if row["recipient"] == recipient]
-                self._same(about, name, home, settled=all(one[0] != name for one in self.late))
+                settled = all(one[0] != name for one in self.late)
+                self._same(about, name, home, settled=settled)
+                if settled and not waiting_to_be_erased(about):
+                    self._announced(about, name, home)
             others = {one.id for one in self.house.registry.occupancies()} - {home.id}
             assert not [one for one in others if one in text]
 
     def _same(self, about, name, home, *, settled):
-        asked = [
-            row for row in about if row["fact"] == "erasure" and "confirmed, " not in row["remark"]
-        ]
+        asked = waiting_to_be_erased(about)
         held, taken = Counter(), Counter()
         for channel, basis, t in self.held(name, home.id):
             held[channel, basis] += 1
@@ -278,15 +282,29 @@ class Building:
             if settled:
                 assert held[key] <= most, (name, key, "more than stated, though all was answered")
             if settled and not asked:
-                assert least <= held[key] <= most, (name, key, "other than stated")
+                assert least == held[key] == most, (name, key, "other than stated")
         removed = self.retracted(name)
         for row in about:
             if row["fact"] == "erasure" and "confirmed, " in row["remark"]:
                 assert int(row["remark"].split(", ")[-1].split(" ")[0]) in removed.values()
-        reasons = {row["remark"].split(",")[0] for row in about if row["fact"] == "erasure"}
-        if settled and not asked and reasons <= {"withdrawn"}:
-            for key, (least, most) in stated.items():
-                assert least == most == held[key], (name, key, "not exact")
+
+    def _announced(self, about, name, home):
+        """Slots that the platform knows to have no value: silent meters, and what is withheld."""
+        sql = "SELECT channel, q, t, step, span FROM row WHERE v IS NULL AND (occupancy = ? OR"
+        sql += " (occupancy IS NULL AND place = ?))"
+        there = Counter()
+        for channel, quality, t, step, span in self._ask(name, sql, home.id, home.place):
+            slots = [t + i * step for i in range(span)]
+            inside = [one for one in slots if home.since <= one < (home.until or one + 1)]
+            there[channel, quality] += len(slots if quality == "M" else inside)
+        stated = Counter()
+        for row in about:
+            if row["fact"].startswith("announced_"):
+                kind = {"missing": "M", "withheld": "W"}[row["fact"].removeprefix("announced_")]
+                least, most = span_of(row)
+                assert least == most
+                stated[row["channels"], kind] += most
+        assert +there == +stated, (name, there, stated)
 
     def held(self, name, home):
         """The values that a platform has of an occupancy: channel, basis and slot."""
@@ -353,6 +371,11 @@ def erases(row, channel, basis, t):
     )
 
 
+def waiting_to_be_erased(about):
+    """The erasures that the recipient has not confirmed."""
+    return [row for row in about if row["fact"] == "erasure" and "confirmed, " not in row["remark"]]
+
+
 def key_of(row):
     return row["channels"], row["id"]
 
@@ -397,6 +420,52 @@ DEEDS = st.tuples(
     st.lists(consents, min_size=1, max_size=3), days, st.lists(changes | days, max_size=9)
 ).map(lambda parts: [*parts[0], parts[1], *parts[2]])
 """consents, some days, and then whatever happens"""
+
+
+class AfterARestart(Building):
+    """Asks what the last index of the first meter was, as far as it is on the disk."""
+
+    async def _end(self):
+        meter = next(one for one in self.house.registry.installations() if one.serial == "1001")
+        self.last = await last_indexes(self.house, meter)
+
+
+@pytest.mark.parametrize("names", [(), NAMES])
+def test_the_last_index_of_a_meter_is_known_after_a_restart(names, tmp_path):
+    """Waiting, or kept after its receipt (rule I28)."""
+    building = AfterARestart(tmp_path)
+    consent = ("consent", "A-1", RECIPIENTS[0], ["elec.imp"], 0)
+    asyncio.run(building.live([("move_in", "A-1", 2), consent, ("days", 3, (), names, True)]))
+    (reading,) = building.last.values()
+    assert [*building.last] == ["elec.imp"]
+    assert (reading.value, reading.at) == (Decimal(1003), building.midnight())
+
+
+def test_what_a_wrong_clock_closed_is_in_the_dossier(tmp_path):
+    """Rules C5, P28."""
+
+    class WrongClock(Building):
+        async def _end(self):
+            place = self.house.registry.place("A-1").id
+            await self.check()
+            recipient = self.house.recipients["centre"]
+            lost = Range(place, "elec.imp", self.midnight(ago=1), self.midnight() + DAY)
+            back = partial(recipient.spool.set_back, Wrong({}, {}), [lost], [], {}, self.now())
+            await recipient.thread.run(back)
+            states = []
+            for _ in range(2):
+                await self.check()
+                async for _home, of in self.dossiers():
+                    states += [(one.reason, one.rows) for one in of.erasures]
+                    pages.append(letter(of, "en"))
+                await self.deliver("centre", answered=True)
+            assert states == [("clock", None), ("clock", 2)]
+
+    pages = []
+    building = WrongClock(tmp_path)
+    consent = ("consent", "A-1", RECIPIENTS[0], ["elec.imp"], 0)
+    asyncio.run(building.live([("move_in", "A-1", 2), consent, ("days", 3, (), NAMES, True)]))
+    assert sum("clock was wrong" in one for one in pages) == 2
 
 
 @examples(25, 400)

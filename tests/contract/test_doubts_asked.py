@@ -126,6 +126,23 @@ def test_a_script_is_refused_with_the_option_that_confirms(config):
     assert "Est-ce bien « A-O-1 », ou plutôt « A-0-1 » ?" in str(french.exception)
 
 
+def test_an_alias_that_looks_like_that_of_another_place_is_questioned(config):
+    """Rule I26."""
+    by = ("--as", "anne", "-c", config)
+    for label in ("A-1", "A-2"):
+        assert gardien("place", "new", label, *by).exit_code == 0
+    assert gardien("place", "alias", "add", "A-1", "bis:desigo", "flat/O1", *by).exit_code == 0
+    refused = gardien("place", "alias", "add", "A-2", "bis:desigo", "flat/01", *by)
+    assert refused.exit_code == 1
+    assert '"flat/01" looks like "flat/O1", which belongs to A-1' in str(refused.exception)
+    again = ("place", "alias", "add", "A-2", "bis:desigo", "flat/01", "--confirm", "flat/01")
+    assert gardien(*again, *by).exit_code == 0
+    # another scheme, and another name of the same place, are no mistake
+    for scheme, value in (("bis:tac", "flat/01"), ("bis:desigo", "flat/1")):
+        added = gardien("place", "alias", "add", "A-1", scheme, value, *by)
+        assert added.exit_code == (0 if scheme == "bis:tac" else 1)
+
+
 def test_the_questions_cross_the_socket(config):
     async def asked():
         async with visited(config) as gateway:

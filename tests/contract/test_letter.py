@@ -565,8 +565,8 @@ def test_who_looked_while_they_live_there_stands_in_letter_and_table(gateway):
     gateway.answer()
     today = day_of(gateway.now)
     letter, answer = gateway.answer()
-    assert f"alice | this letter (privacy person) | 1 | {today} | {today}" in letter
-    assert ";alice: this letter (privacy person);" in answer["csv"]
+    assert f"alice | this letter | 1 | {today} | {today}" in letter
+    assert ";alice: this letter;" in answer["csv"]
     gateway.inside(lambda house: _others_moved_in(gateway, house))
     assert "No access is recorded." in gateway.answer(occupancy=gateway.home.id)[0]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from agent.registry.facts.declaration import (
     AT,
+    CONFIRM,
     FILE,
     PREVIEW,
     SINCE,
@@ -48,6 +49,7 @@ ADD = stated(
     VALUE,
     SINCE,
     UNTIL,
+    CONFIRM,
     group="place alias",
 )
 END = stated(
@@ -66,6 +68,7 @@ IMPORT = stated(
         headings=tuple(columns(SHEET)), help="CSV or .xlsx with the columns place;scheme;value."
     ),
     PREVIEW,
+    CONFIRM,
 )
 LIST = listed(
     "alias.list",

@@ -99,7 +99,7 @@ def hidden(path, key):
         names = {name for _, *both, _ in owners for name in both}
         keys = {wrap.unseal(one, str(number)) for number, _, _, one in owners}
         tokens = {token for (token,) in db.execute("SELECT token FROM word")}
-        for table in ("disclosed", "disclosed_of", "counted_of"):
+        for table in ("disclosed", "disclosed_of", "counted_of", "received"):
             for row in db.execute(f"SELECT * FROM {table}"):
                 tokens |= {one for one in row if str(one).startswith("#")}
         tokens |= {token for (token,) in db.execute("SELECT key FROM announced")}
@@ -126,6 +126,7 @@ def everything(spool):
         "told": spool.marks(),
         "announced": spool.announced(),
         "disclosed": spool.disclosures(),
+        "received": sorted(spool.received_slots()),
         "counted": counted(spool),
         "retracting": spool._retracting.waiting(),
         "owners": sorted(spool._person_keys.numbers()),

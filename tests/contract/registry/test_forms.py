@@ -9,8 +9,9 @@ import pytest
 
 from agent.api import forms as form_calls
 from agent.core.errors import Refused
+from agent.registry.consent_policy import policy
 from agent.registry.forms import Box, FormLayout, Question, template
-from agent.registry.inputs import NewOccupancy, NewPlace, NewWithdrawal
+from agent.registry.inputs import NewConsent, NewOccupancy, NewPlace, NewWithdrawal
 from agent.registry.place import squeeze
 from agent.registry.registry import Registry
 
@@ -252,6 +253,21 @@ def test_an_answer_without_effect_is_asked_for_again(registry):
         signed="2026-09-24",
     )
     assert not form_calls.due(registry, who="", now=NOW + 4 * DAY)["forms"]
+
+
+def test_a_form_without_effect_is_not_named_once_they_agreed_by_another_way(registry):
+    printed = forms(registry, places=["A-1"])
+    registry.withdraw([NewWithdrawal(place="A-1", recipient=A)], "alice", "", NOW + DAY // 2)
+    back(registry, {"A-1": ("oui", "", "")}, printed=printed)
+    (waits,) = form_calls.due(registry, who="", now=NOW + 2 * DAY)["forms"]
+    (home,) = [one for one in registry.occupancies() if one.id == waits["occupancy"]]
+    (mark,) = registry.marks(home.id)
+    box = Box.of(registry.forms()[-1].asked[0])
+    row = NewConsent(
+        "A-1", A, box.channels, box.step, box.purpose, since=int(NOW + 2 * DAY), after=(mark.id,)
+    )
+    registry.consent([row], "alice", "", NOW + 2 * DAY, policy("FR-1"))
+    assert not form_calls.due(registry, who="", now=NOW + 2 * DAY)["forms"]
 
 
 def test_a_late_page_of_those_who_moved_out_gives_nothing(registry):

@@ -28,8 +28,8 @@ from tests.depth import depth
 
 NOW, DAY = 1_790_000_000, 86_400
 FR = policy("FR-1")
-TO = ("a.example", "b.example")
-MOSTLY = st.sampled_from("aaab").map(lambda name: f"{name}.example")
+TO = ("a.example", "b.example", "c.example")
+MOSTLY = st.sampled_from("aaaabc").map(lambda name: f"{name}.example")
 CLOCKS = st.sampled_from([0, 0, 0, 0, 1, 30 * DAY, -30 * DAY, 400 * DAY])
 """by how much a clock is wrong"""
 SELDOM = st.sampled_from([True, False, False, False])
@@ -108,8 +108,9 @@ class Life(RuleBasedStateMachine):
         by, home, number = self.collectors[who], self.home, f"c{next(self.numbers)}"
         key = home, to
         row = NewConsent(
-            "A", to, ("heat",), 1800, purpose, occupancy=home, id=number, given=int(self.at(off)),
-            after=(by.mark[key],) if key in by.mark else (), withdrawals=tuple(by.own[key]),
+            "A", to, ("cw", "heat"), 1800, purpose, occupancy=home, id=number,
+            given=int(self.at(off)), after=(by.mark[key],) if key in by.mark else (),
+            withdrawals=tuple(by.own[key]),
         )  # fmt: skip
         self.sent.append(Said(number, by.name, home, to, row, frozenset(by.heard[key])))
         if at_once:
@@ -178,6 +179,21 @@ class Life(RuleBasedStateMachine):
         )
         self.withdrawals.append((f"p{next(self.numbers)}", self.home, to))
 
+    @rule(to=st.sampled_from([*TO, None]), off=CLOCKS, part=st.sampled_from(["purpose", "channel"]))
+    def people_withdraw_a_part(self, to, off, part):
+        """What they leave in force stays; what comes later must know of it (D_e)."""
+        of = {"purpose": "x"} if part == "purpose" else {"channels": ("heat",)}
+        row = NewWithdrawal(occupancy=self.home, recipient=to, **of)
+        try:
+            self.registry.withdraw([row], "alice", "", self.at(off))
+        except Refused:
+            return  # there is no such part
+        name = f"q{next(self.numbers)}"
+        self.withdrawals.append((name, self.home, to))
+        for one in self.registry.consents():
+            if one.withdrawn is None and one.occupancy == self.home:
+                self.knew[one.id] = self.knew.get(one.id, frozenset()) | {name}
+
     @rule(
         to=MOSTLY, off=CLOCKS, asked=st.booleans(), listed=st.booleans(),
         lease=st.booleans(), purpose=st.sampled_from("xy"),
@@ -185,7 +201,7 @@ class Life(RuleBasedStateMachine):
     def a_person_records_a_paper(self, to, off, asked, listed, lease, purpose):  # noqa: PLR0913, PLR0917
         home, marks = self.home, self.registry.marks(self.home, to)
         row = NewConsent(
-            "A", to, ("heat",), 1800, purpose, occupancy=None, lease=home if lease else None,
+            "A", to, ("cw", "heat"), 1800, purpose, occupancy=None, lease=home if lease else None,
             after=(marks[-1].id,) if asked and marks else (), where="list:2" if listed else "",
         )  # fmt: skip
         knew = frozenset(self.of(home, to)) if asked else frozenset()

@@ -168,6 +168,19 @@ def test_a_lease_that_is_not_recorded_is_said_with_what_to_do(registry):
         listed(registry, given="2026-10-31", bail=old)
 
 
+def test_a_row_of_people_who_withdrew_and_moved_out_leaves_the_other_rows_alone(registry):
+    listed(registry, NOW - 60 * DAY)
+    withdraw(registry, NOW - 50 * DAY)
+    old = registry.occupancies_of(registry.place("A-1").id)[0].id
+    moved(registry)
+    head, bail, row = f"{HEADINGS};lease", old, ROW.replace("heat", "cw")
+    text = f"{head}\n{row};{bail}\n{ROW};B-2\n"
+    answer = facts.consent_give(registry, **at(NOW), text=text, name="c.csv")
+    assert [one["occupancy"] != old for one in answer["consents"]] == [True]
+    (said,) = answer["without_effect"]
+    assert "c.csv:2: the occupants with lease" in said
+
+
 def test_who_is_to_move_in_agrees_by_name_only_and_from_then_on(registry):
     home = moved(registry, since="2027-01-01")
     with pytest.raises(Refused, match="before this occupancy began on 2026-12-31"):
