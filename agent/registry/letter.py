@@ -370,7 +370,9 @@ def _facts_received(
         fact = "missing" if announced.kind == MISSING else "withheld"
         what = f"announced_{fact}", "", announced.recipient, announced.channel, "", "", ""
         without = Text(
-            "{has} of {number} slots without a value received", has=has, number=announced.received
+            "{has} of {number} readings without a value received",
+            has=has,
+            number=announced.received,
         )
         yield (*what, without)
     for gone in dossier.erasures:
