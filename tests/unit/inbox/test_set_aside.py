@@ -212,6 +212,7 @@ def test_after_60_days_nothing_but_the_hash_of_one_is_left(here):
 
 def test_somebody_at_the_gateway_hears_of_it():
     answer = {"clock_said": "", "links": {}, "uplinks": {}, "authority": {"set_aside": 2}}
+    answer["now"] = "2026-11-28T12:00:00Z"
     (event,) = running.findings(answer)
     assert event.code == "object"
     assert "2 signed objects" in event.text
