@@ -180,11 +180,11 @@ def test_of_two_spans_the_slot_that_both_state_is_stored_once_on_either_side_of_
     assert count(store, "rows-twice") == 1 + 4
 
 
-def test_rows_that_are_there_cost_a_batch_nothing(store):
+def test_rows_that_are_there_cost_a_batch_nothing(database):
     """Neither its rows nor its spans nor a retraction of others read the month that they are in,
     of which the database knows nothing yet.
     """
-    month, places = START + 20 * 900, [f"D{n}" for n in range(20)]
+    month, places = START + 400 * 86_400, [f"D{n}" for n in range(20)]
 
     def work(seq):
         slots = [month + 900 * (1_000 + seq)]
@@ -197,10 +197,12 @@ def test_rows_that_are_there_cost_a_batch_nothing(store):
     fill = batch(1, series=[
         series(place, [month + 900 * n for n in range(200)], [1] * 200, channel=channel)
         for place in places for channel in ("elec.imp", "heat")])  # fmt: skip
+    store = open_store(database)
     work(2)()
     before = [reads(store, work(seq)) for seq in (3, 4)]
     store.take(fill)
     after = [reads(store, work(seq)) for seq in (5, 6)]
+    store.close()
     assert min(after) < 1.5 * max(before), (before, after)
 
 
