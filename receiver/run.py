@@ -314,12 +314,12 @@ def compact(chosen: argparse.Namespace) -> int:
 
 def export(chosen: argparse.Namespace) -> int:
     """Write rows with their versions, and retractions, as a feed for a copy elsewhere."""
-    from receiver.export import export as exported, writing  # noqa: PLC0415
+    from receiver import export as feed  # noqa: PLC0415
 
     try:
         # the file first: it belongs to who asks for it, not to the account of the database
-        with writing(chosen.format, chosen.out) as write, _store(chosen) as store:
-            rows, retractions, last = exported(store, chosen.since, write)
+        with feed.writing(chosen.format, chosen.out) as write, _store(chosen) as store:
+            rows, retractions, last = feed.export(store, chosen.since, write)
     except BrokenPipeError:
         raise
     except (ValueError, OSError) as error:
