@@ -1,9 +1,13 @@
 """The cost of the receiver: rows a CPU second into SQLite and PostgreSQL, bytes a row, and a batch
 after withdrawals.
 
-`python -m bench.receiver` prints one table; `--history ROWS` states how many rows are there before
-the withdrawals (20 million take some minutes), `--herd MINUTES` how long 200 gateways send.
-The same run also writes the same rows without a receiver: executemany into the table for SQLite,
+`python -m bench.receiver` measures everything; `--only PART` one part of it:
+  speed        rows a CPU second, bytes a row
+  gateways     from publish to receipt, with 200 gateways for `--minutes`
+  brokers      a burst over mosquitto, one and three nats-servers
+  withdrawals  a batch before and after 200 withdrawals, with `--history` rows in PostgreSQL (20
+               million take a few minutes) and, without `--only`, in SQLite
+The first part also writes the same rows without a receiver: executemany into the table for SQLite,
 COPY into a table of the same form for PostgreSQL. A burst over mosquitto and nats-servers shows
 what the brokers cost.
 CPU seconds are those of this process and of all processes of PostgreSQL.
@@ -20,6 +24,8 @@ import resource
 import sys
 import tempfile
 import time
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 
@@ -32,9 +38,10 @@ from hil.broker import broker
 from hil.nats import nats_servers
 from hil.postgres import ACCOUNT, postgres
 from hil.process import Child
-from receiver.batch import opened, written
+from receiver.batch import Batch, opened, written
 from receiver.databases import open_store, prepare
 from receiver.sqlite import INSERT
+from receiver.store import Store, month_after, month_of
 
 START = 1_790_812_800
 SERIES, TICK = 500, os.sysconf("SC_CLK_TCK")
@@ -75,7 +82,17 @@ def cpu(host: str | None) -> float:
     seconds = usage.ru_utime + usage.ru_stime
     if host is None:
         return seconds
-    leader = int((Path(host) / "data/postmaster.pid").read_text().split()[0])
+    return seconds + cpu_below(postmaster(host))
+
+
+def postmaster(host: str) -> int:
+    """The process of a PostgreSQL."""
+    return int((Path(host) / "data/postmaster.pid").read_text().split()[0])
+
+
+def cpu_below(leader: int) -> float:
+    """CPU seconds of a process and its children."""
+    seconds = 0.0
     children = Path(f"/proc/{leader}/task/{leader}/children").read_text().split()
     for pid in (leader, *map(int, children)):
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -161,55 +178,80 @@ def bytes_a_row(address: str) -> float:
     return float(size) / rows
 
 
-HISTORY = {
-    "postgresql": """INSERT INTO reading (series, source, t, ver, value, q, delay, again, change)
-        SELECT o.series, o.id, to_timestamp(? + n * 60), 0, n, 'V', 12, false, 1
-        FROM generate_series(1, ?) n, source o ON CONFLICT DO NOTHING""",
-    "sqlite": """INSERT INTO reading (series, source, t, ver, value, q, delay, again, change)
-        WITH RECURSIVE b (t0, most) AS (SELECT ?, ?),
-        c (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c, b WHERE n < most)
-        SELECT o.series, o.id, t0 + c.n * 60, 0, c.n, 'V', 12, 0, 1 FROM source o, b, c
-        WHERE true ON CONFLICT DO NOTHING""",
-}  # fmt: skip
+HISTORY = """INSERT INTO reading (series, source, t, ver, value, q, delay, again, change)
+    WITH RECURSIVE b (t0, most) AS (SELECT ?, ?),
+    c (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c, b WHERE n < most)
+    SELECT o.series, o.id, t0 + c.n * 60, 0, c.n, 'V', 12, 0, 1 FROM source o, b, c
+    WHERE true ON CONFLICT DO NOTHING"""
 
 
-def after_withdrawals(address: str, history: int) -> tuple[int, float, float, float]:
-    """Rows there; milliseconds of a withdrawal that removes nothing, of one that removes all of a
-    dwelling, and of a batch of 500 rows afterwards."""
+def months_of_history(store: Store, first: int, slots: int) -> None:
+    """Rows first and their indexes afterwards, which takes a fraction of the time. The indexes are
+    denser than those that grow with the rows; batches are stored in another month.
+    """
+    t, end = first, first + (slots - 1) * 60
+    while t <= end:
+        until = min(month_after(t), end + 60)
+        bounds = [datetime.fromtimestamp(at, UTC) for at in (month_of(t), month_after(t))]
+        name = f"reading_{bounds[0]:%Y_%m}"
+        store.execute(f"CREATE TABLE {name} (LIKE reading INCLUDING DEFAULTS)")
+        store.execute(
+            f"INSERT INTO {name} (series, source, t, ver, value, q, delay, again, change)"
+            " SELECT o.series, o.id, to_timestamp(n), 0, n, 'V', 12, false, 1"
+            " FROM generate_series(?::bigint, ?, 60) n, source o", (t, until - 1))  # fmt: skip
+        store.execute(f"ALTER TABLE reading ATTACH PARTITION {name}"
+                      f" FOR VALUES FROM ('{bounds[0]}') TO ('{bounds[1]}')")  # fmt: skip
+        t = until + (t - until) % 60
+
+
+Took = tuple[float, float]
+"""median milliseconds, and mean milliseconds of CPU: of PostgreSQL it is counted in ticks"""
+
+
+def around_withdrawals(
+    address: str, host: str | None, history: int
+) -> tuple[int, Took, Took, Took, Took]:
+    """Rows there; what a batch of 500 rows takes before withdrawals, a withdrawal that removes
+    nothing, one that removes all of a dwelling, and a batch of 500 rows afterwards."""
     store = open_store(address)
+    store.take(opened(payloads(500, 1)[0]))  # the series are known from then on
     slots = history // SERIES
     first = START - slots * 60
     if store.folder == "postgresql":
-        for t in range(first, START, 20 * 86_400):
-            store.partition(t)
-    with store.transaction():
-        store.execute(HISTORY[store.folder], (first, slots))
+        months_of_history(store, first, slots)
+    else:
+        store.execute(HISTORY, (first, slots))
     store.execute("ANALYZE")
     rows = store.execute("SELECT count(*) FROM reading").fetchone()[0]
 
-    def took(seq: int, **members: object) -> float:
-        document = {"schema": "gardien/batch/1", "gateway": "GBENCH", "recipient": "r.example",
-                    "epoch": "withdrawals", "seq": seq, "lane": "live", "created": written(START),
-                    "clock": "trusted", "privacy": "FR-1", "series": []} | members  # fmt: skip
-        batch = opened(zstandard.compress(json.dumps(document).encode()))
-        start = time.perf_counter()
-        store.take(batch)
-        return (time.perf_counter() - start) * 1000
+    def took(batches: list[Batch]) -> Took:
+        began, times = cpu(host), []
+        for batch in batches:
+            start = time.perf_counter()
+            store.take(batch)
+            times.append((time.perf_counter() - start) * 1000)
+        return median(times), (cpu(host) - began) * 1000 / len(times)
 
-    def retract(n: int, place: int, basis: str) -> dict:
-        return {"id": f"R{n}", "place": f"D{place:014d}", "basis": basis, "from": written(0),
+    def live(epoch: str, days: int) -> Took:
+        made = map(opened, payloads(500, 51, first=START + days * 86_400))
+        all_ = [replace(batch, id=batch.id._replace(epoch=epoch)) for batch in made]
+        store.take(all_[0])  # makes the month
+        return took(all_[1:])
+
+    def retract(n: int, place: int, basis: str) -> Batch:
+        word = {"id": f"R{n}", "place": f"D{place:014d}", "basis": basis, "from": written(0),
                 "ver": 9007199254740991, "reason": "withdrawn"}  # fmt: skip
+        document = {"schema": "gardien/batch/1", "gateway": "GBENCH", "recipient": "r.example",
+                    "epoch": "withdrawals", "seq": n, "lane": "live", "created": written(START),
+                    "clock": "trusted", "privacy": "FR-1", "retract": [word]}  # fmt: skip
+        return opened(zstandard.compress(json.dumps(document).encode()))
 
-    nothing = median(took(n, retract=[retract(n, n % 55, "gone")]) for n in range(1, WITHDRAWALS))
-    dwelling = took(WITHDRAWALS, retract=[retract(WITHDRAWALS, 1, "K1")])
-    live = []
-    for payload in payloads(500, 20, first=START + 40 * 86_400):
-        batch = opened(payload)
-        start = time.perf_counter()
-        store.take(batch.__class__(**vars(batch) | {"id": batch.id._replace(epoch="later")}))
-        live.append((time.perf_counter() - start) * 1000)
+    before = live("before", 40)
+    nothing = took([retract(n, n % 55, "gone") for n in range(1, WITHDRAWALS)])
+    dwelling = took([retract(WITHDRAWALS, 1, "K1")])
+    after = live("after", 41)
     store.close()
-    return rows, nothing, dwelling, median(live[1:])
+    return rows, before, nothing, dwelling, after
 
 
 def document(n: int, seq: int, rows: int = 60) -> dict:
@@ -226,11 +268,13 @@ def document(n: int, seq: int, rows: int = 60) -> dict:
             "clock": "trusted", "privacy": "FR-1", "series": series}  # fmt: skip
 
 
-async def herd(address: str, gateways: int, minutes: int) -> list[float]:
-    """Milliseconds from publish to receipt of each batch, in order: gateways that send one a minute
-    each, at a time of their own, to two workers over MQTT."""
+async def herd(address: str, host: str, gateways: int, minutes: int) -> tuple[list[float], float]:
+    """Milliseconds from publish to receipt of each batch, in order, and milliseconds of CPU for a
+    batch, of receiver, PostgreSQL and broker: gateways that send one a minute each, at a time of
+    their own, to two workers over MQTT."""
     run = (sys.executable, "-m", "receiver", "run", "--db", address, "--workers", "2", "--mqtt")
-    async with broker() as server, Child((*run, server.url), "ready"):
+    async with broker() as server, Child((*run, server.url), "ready") as receiver:
+        leaders = (postmaster(host), server.pid, receiver.pid)
         sent: dict[tuple[str, int], float] = {}
         times: list[float] = []
 
@@ -249,6 +293,7 @@ async def herd(address: str, gateways: int, minutes: int) -> list[float]:
             for n in range(gateways)
             for minute in range(minutes)
         )
+        used = sum(map(cpu_below, leaders))
         began = time.monotonic()
         for at, n, seq in plan:
             of = document(n, seq)
@@ -259,9 +304,10 @@ async def herd(address: str, gateways: int, minutes: int) -> list[float]:
         async with asyncio.timeout(60):
             while len(times) < len(plan):
                 await asyncio.sleep(0.1)
+        used = sum(map(cpu_below, leaders)) - used
         client.disconnect()
         client.loop_stop()
-    return sorted(times)
+    return sorted(times), used * 1000 / len(plan)
 
 
 async def burst(address: str, options: tuple[str, ...], port: int, first: int) -> tuple:
@@ -313,48 +359,70 @@ async def brokers(address: str) -> None:
               f"{stored:>8,.0f} receipts/s {stored / rates['mosquitto'][1]:5.2f}")  # fmt: skip
 
 
+PARTS = ("speed", "gateways", "brokers", "withdrawals")
+FLEET = 2_314
+"""gateways of the metropolis: 231,377 dwellings, a hundred in each building"""
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", choices=PARTS, help="measure this alone")
     parser.add_argument(
         "--history", type=int, default=1_000_000, help="rows before the withdrawals"
     )
-    parser.add_argument("--herd", type=int, default=1, help="minutes of 200 gateways over MQTT")
+    parser.add_argument("--minutes", type=int, default=1, help="of 200 gateways over MQTT")
     chosen = parser.parse_args()
-    history = chosen.history
+    parts = {chosen.only} if chosen.only else set(PARTS)
     with tempfile.TemporaryDirectory() as name, postgres() as host:
         folder = Path(name)
         server = f"postgresql://{ACCOUNT}@/{ACCOUNT}?host={host}"
         addresses = {"SQLite": (str(folder / "receiver.db"), None), "PostgreSQL": (server, host)}
-        heads = ("rows/CPU s", "the limit", "ratio", "ms/batch", "B/row")
-        print(f"{'':<12}{'rows':>6}" + "".join(f"{head:>12}" for head in heads))
-        for database, (address, at) in addresses.items():
-            for rows, batches in ((500, 80), (7_500, 8)):
-                emptied(address)
-                rate, ms = received(address, at, rows, batches)
-                if at:
-                    limit = limit_postgres(host, address, rows, batches)
-                else:
-                    limit = limit_sqlite(folder, rows, batches)
-                print(f"{database:<12}{rows:>6}{rate:>12,.0f}{limit:>12,.0f}{rate / limit:>12.2f}"
-                      f"{ms:>12.1f}{bytes_a_row(address):>12.0f}")  # fmt: skip
-        times = asyncio.run(herd(server, 200, chosen.herd)) if chosen.herd else []
-        if times:
-            print(
-                f"PostgreSQL, 200 gateways, {len(times)} batches of 60 rows: from publish to"
-                f" receipt {median(times):.0f} ms, p99 {times[int(len(times) * 0.99)]:.0f} ms"
-            )
-        asyncio.run(brokers(server))
-        for database, (address, _) in addresses.items():
-            rows, nothing, dwelling, live = after_withdrawals(address, history)
-            print(
-                f"{database}, {rows:,} rows, {WITHDRAWALS} withdrawals: {nothing:.1f} ms for one"
-                f" that removes nothing, {dwelling:.0f} ms for all of a dwelling, {live:.1f} ms"
-                " for a batch of 500 rows afterwards"
-            )
+        for address, _ in addresses.values():
+            prepare(address)
+        if "speed" in parts:
+            speed(folder, addresses)
+        if "gateways" in parts:
+            times, used = asyncio.run(herd(server, host, 200, chosen.minutes))
+            print(f"PostgreSQL, 200 gateways, {len(times)} batches of 60 rows: from publish to"
+                  f" receipt {median(times):.0f} ms, p99 {times[int(len(times) * 0.99)]:.0f} ms;"
+                  f" {used:.1f} ms of CPU a batch, so {FLEET:,} gateways need"
+                  f" {used * FLEET / 60 / 1000:.2f} of a core")  # fmt: skip
+        if "brokers" in parts:
+            asyncio.run(brokers(server))
+        if "withdrawals" in parts:
+            for database in addresses if chosen.only is None else ("PostgreSQL",):
+                withdrawals(database, *addresses[database], chosen.history)
+
+
+def speed(folder: Path, addresses: dict[str, tuple[str, str | None]]) -> None:
+    """Print rows a CPU second beside the limit, and bytes a row."""
+    heads = ("rows/CPU s", "the limit", "ratio", "ms/batch", "B/row")
+    print(f"{'':<12}{'rows':>6}" + "".join(f"{head:>12}" for head in heads))
+    for database, (address, at) in addresses.items():
+        for rows, batches in ((500, 80), (7_500, 8)):
+            emptied(address)
+            rate, ms = received(address, at, rows, batches)
+            if at:
+                limit = limit_postgres(at, address, rows, batches)
+            else:
+                limit = limit_sqlite(folder, rows, batches)
+            print(f"{database:<12}{rows:>6}{rate:>12,.0f}{limit:>12,.0f}{rate / limit:>12.2f}"
+                  f"{ms:>12.1f}{bytes_a_row(address):>12.0f}")  # fmt: skip
+
+
+def withdrawals(database: str, address: str, host: str | None, history: int) -> None:
+    """Print what withdrawals cost, and batches around them."""
+    rows, *of = around_withdrawals(address, host, history)
+    print(f"{database}, {rows:,} rows, {WITHDRAWALS} withdrawals; median ms, and ms of CPU:")
+    names = ("a batch of 500 rows before", "a withdrawal that removes nothing",
+             "one that removes all of a dwelling", "a batch of 500 rows afterwards")  # fmt: skip
+    for name, (wall, used) in zip(names, of, strict=True):
+        print(f"  {name:<36}{wall:>8.1f}{used:>8.1f}")
 
 
 def emptied(address: str) -> None:
-    prepare(address)
     store = open_store(address)
     for table in ("reading", "batch"):
         store.execute(f"DELETE FROM {table}")

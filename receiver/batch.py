@@ -75,11 +75,11 @@ class Retraction(NamedTuple):
 
     def concerns(self, channel: str, occupancy: str, basis: str, meter: str) -> bool:
         """Whether it may cover rows of such a series of its place."""
-        return (
-            self.channel in {None, channel}
-            and self.occupancy in {None, occupancy}
-            and self.basis in {None, basis}
-            and self.meter in {None, meter}
+        return (  # asked for each series of a batch, of all retractions of its dwelling
+            (self.basis is None or self.basis == basis)
+            and (self.channel is None or self.channel == channel)
+            and (self.occupancy is None or self.occupancy == occupancy)
+            and (self.meter is None or self.meter == meter)
         )
 
     def slots(self, kind: str) -> tuple[int, int | None]:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from receiver.store import Store
 
+    Write = Callable[[Sequence[Sequence[Any]]], None]
+
 COLUMNS: dict[str, str] = {
     "what": "string", "change": "int32", "gateway": "string", "recipient": "string",
     "place": "string", "channel": "string", "kind": "string", "step": "int32", "t": "int64",
@@ -41,25 +43,24 @@ FROM reading r JOIN series s ON s.id = r.series JOIN source o ON o.id = r.source
 JOIN sender g ON g.id = s.sender WHERE r.change > ? AND r.change <= ?"""
 
 
-def export(store: Store, form: str, since: int, out: Path | None) -> tuple[int, int, int]:
-    """Write all changes after `since`; the numbers of rows and retractions, and the last change.
-
-    Raises ValueError if the form needs a library that is not there, or a file.
-    """
-    with _writing(form, out) as write:
-        last = store.end_change()
-        counts = [0, 0]
-        for n, sql in enumerate((RETRACTIONS, ROWS)):
-            stream = iter(store.stream(sql, (since, last)))
-            while rows := list(islice(stream, CHUNK)):
-                write(rows)
-                counts[n] += len(rows)
+def export(store: Store, since: int, write: Write) -> tuple[int, int, int]:
+    """Write all changes after `since`; the numbers of rows and retractions, and the last change."""
+    last = store.end_change()
+    counts = [0, 0]
+    for n, sql in enumerate((RETRACTIONS, ROWS)):
+        stream = iter(store.stream(sql, (since, last)))
+        while rows := list(islice(stream, CHUNK)):
+            write(rows)
+            counts[n] += len(rows)
     return counts[1], counts[0], last
 
 
 @contextmanager
-def _writing(form: str, out: Path | None) -> Iterator[Callable[[Sequence[Sequence[Any]]], None]]:
-    """A function that writes rows. The file has its name only when it is complete."""
+def writing(form: str, out: Path | None) -> Iterator[Write]:
+    """A function that writes rows. The file has its name only when it is complete.
+
+    Raises ValueError if the form needs a library that is not there, or a file; OSError.
+    """
     if out is None:
         if form != "csv":
             raise ValueError("Parquet needs --out FILE")
@@ -85,7 +86,7 @@ def _csv(file: TextIO) -> Callable[[Iterable[Sequence[Any]]], None]:
 
 
 @contextmanager
-def _parquet(path: Path) -> Iterator[Callable[[Sequence[Sequence[Any]]], None]]:
+def _parquet(path: Path) -> Iterator[Write]:
     try:
         import pyarrow as pa  # noqa: PLC0415 -- most receivers export nothing
         from pyarrow import parquet  # noqa: PLC0415

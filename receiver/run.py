@@ -314,13 +314,16 @@ def compact(chosen: argparse.Namespace) -> int:
 
 def export(chosen: argparse.Namespace) -> int:
     """Write rows with their versions, and retractions, as a feed for a copy elsewhere."""
-    from receiver.export import export as exported  # noqa: PLC0415
+    from receiver import export as feed  # noqa: PLC0415
 
-    with _store(chosen) as store:
-        try:
-            rows, retractions, last = exported(store, chosen.format, chosen.since, chosen.out)
-        except ValueError as error:
-            sys.exit(f"Not exported: {error}")
+    try:
+        # the file first: it belongs to who asks for it, not to the account of the database
+        with feed.writing(chosen.format, chosen.out) as write, _store(chosen) as store:
+            rows, retractions, last = feed.export(store, chosen.since, write)
+    except BrokenPipeError:
+        raise
+    except (ValueError, OSError) as error:
+        sys.exit(f"Not exported: {error}")
     print(
         f"{retractions} retractions and {rows} rows up to change {last}. Next: --since {last}",
         file=sys.stderr,

@@ -286,14 +286,16 @@ class Store(ABC):
     ) -> int:
         first, end = retraction.slots(kind)
         first, end = max(first, FIRST_SLOT), min(end or LAST_SLOT, LAST_SLOT)
-        which = "series = ? AND source AMONG(?) AND ver <= ?"
+        which = "source AMONG(?) AND ver <= ?"
         values = (series, self.among(sources), retraction.ver)
         removed: int = self.execute(
-            f"DELETE FROM reading WHERE {which} AND last IS NULL AND t >= AT(?) AND t < AT(?)",
+            f"DELETE FROM reading WHERE series = ? AND {which} AND last IS NULL"
+            " AND t >= AT(?) AND t < AT(?)",
             (*values, first, end),
         ).rowcount
         for source, again, *members in self.execute(
-            f"SELECT source, again, {SPAN} FROM reading WHERE {which} AND last >= ? AND t < AT(?)",
+            f"SELECT source, again, {SPAN} FROM reading WHERE series + 0 = ? AND {which}"
+            " AND last >= ? AND t < AT(?)",
             (*values, first, end),
         ).fetchall():
             row = _span(members, step)
@@ -406,7 +408,7 @@ class Store(ABC):
         found: dict[int, list[tuple[int, int, int, bool]]] = defaultdict(list)
         for series, *span in self.execute(
             "SELECT series, SEC(t), last, ver, again FROM reading"
-            " WHERE series AMONG(?) AND last >= ? AND t >= AT(?) AND t <= AT(?)",
+            " WHERE series + 0 AMONG(?) AND last >= ? AND t >= AT(?) AND t <= AT(?)",
             (self.among({one.series for one in rows}), first, month_of(first), last),
         ):
             found[series].append(tuple(span))
@@ -420,9 +422,12 @@ class Store(ABC):
         stated: dict[int, bool] = {}
         for t, last, marked in self.execute(
             "SELECT SEC(t), last, again FROM reading WHERE series = ? AND ver = ?"
-            " AND t >= AT(?) AND t <= AT(?) AND coalesce(last, SEC(t)) >= ?",
-            (span.series, row.ver, month_of(row.t), row.last, row.t),
-        ):
+            " AND t >= AT(?) AND t <= AT(?) UNION ALL"
+            " SELECT SEC(t), last, again FROM reading WHERE series + 0 = ? AND ver = ?"
+            " AND last >= ? AND t >= AT(?) AND t < AT(?)",
+            (span.series, row.ver, row.t, row.last or row.t,
+             span.series, row.ver, row.t, month_of(row.t), row.t),
+        ):  # fmt: skip
             for slot in range(t, (last or t) + 1, step):
                 stated[slot] = bool(marked)
         left = [span._replace(row=part) for part in row.parts(step, stated.__contains__)]

@@ -1,8 +1,13 @@
+import time
+
 import psycopg
 import pytest
 
 from hil.postgres import ACCOUNT, postgres
-from receiver.databases import open_store, prepare
+from receiver.databases import is_postgres, open_store, prepare
+from receiver.postgres import PostgresStore
+from receiver.sqlite import SqliteStore
+from tests.depth import depth
 
 TABLES = (
     "sender", "epoch", "batch", "reading", "source", "series", "directory", "retraction", "refused",
@@ -33,8 +38,42 @@ def database(request, tmp_path):
     return address
 
 
-@pytest.fixture
-def store(database):
-    opened = open_store(database)
+class Compacted:
+    """A store whose months are all written anew after every fifth batch."""
+
+    batches = 0
+
+    def take(self, batch):
+        receipt = super().take(batch)
+        self.batches += 1
+        if self.batches % 5 == 1:
+            anew(self)
+            assert list(self.compact(int(time.time()) + 100 * 365 * 86_400, None))
+        return receipt
+
+
+class CompactedSqlite(Compacted, SqliteStore):
+    pass
+
+
+class CompactedPostgres(Compacted, PostgresStore):
+    pass
+
+
+def anew(store):
+    """As if no month had been compacted yet: the tests share their partitions."""
+    if store.folder == "postgresql":
+        for (name,) in store.execute(
+            "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'reading'::regclass"
+        ).fetchall():
+            store.execute(f"ALTER TABLE {name} SET WITHOUT CLUSTER")
+
+
+@pytest.fixture(params=["as it comes", *depth([], ["compacted"])])
+def store(database, request):
+    if request.param == "compacted":
+        opened = (CompactedPostgres if is_postgres(database) else CompactedSqlite)(database)
+    else:
+        opened = open_store(database)
     yield opened
     opened.close()

@@ -12,6 +12,7 @@ from receiver.databases import is_postgres, open_store
 from receiver.intake import answer
 from receiver.run import main
 from tests.contract.receiver.batches import RECIPIENT, batch, packed, series
+from tests.contract.receiver.conftest import anew
 from tests.contract.receiver.test_store import (
     START,
     random_documents,
@@ -20,15 +21,6 @@ from tests.contract.receiver.test_store import (
 )
 
 NOW = int(time.time()) + 100 * 365 * 86_400
-
-
-def anew(store):
-    """As if no month had been compacted yet: the tests share their partitions."""
-    if store.folder == "postgresql":
-        for (name,) in store.execute(
-            "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'reading'::regclass"
-        ).fetchall():
-            store.execute(f"ALTER TABLE {name} SET WITHOUT CLUSTER")
 
 
 def test_in_months_that_were_compacted_the_store_equals_the_independent_platform(store, tmp_path):
@@ -46,10 +38,12 @@ def test_in_months_that_were_compacted_the_store_equals_the_independent_platform
         assert slots_of(store)
 
 
-def test_a_month_is_written_once_and_only_when_it_is_over(store, database):
+def test_a_month_is_written_once_and_only_when_it_is_over(database):
+    store = open_store(database)
     if not is_postgres(database):
         with pytest.raises(ValueError, match="no tablespaces"):
             list(store.compact(NOW, "cold"))
+        store.close()
         return
     anew(store)
     for seq in range(1, 200):  # series by series, as they come
@@ -58,6 +52,7 @@ def test_a_month_is_written_once_and_only_when_it_is_over(store, database):
     assert [one for one in store.compact(NOW, None) if one.startswith("reading_2026_02: ")]
     assert not list(store.compact(NOW, None))
     assert len(slots_of(store)) == 199
+    store.close()
 
 
 def test_a_month_in_use_is_left_for_the_next_time_and_may_move(database, capsys):

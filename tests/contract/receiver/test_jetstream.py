@@ -1,8 +1,10 @@
 """The receiver at a nats-server: it conforms with the rights that it prints, takes and sends what
-is no batch, and each gateway writes and reads under its own id only. Guards rules T1, T12, T16.
+is no batch, and each gateway writes and reads under its own id only; its signed receipts settle.
+Guards rules T1, T12, T16, T35, T36.
 """
 
 import asyncio
+import json
 import queue
 import subprocess
 import sys
@@ -14,11 +16,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from paho.mqtt.client import Client, MQTTv311
 from paho.mqtt.enums import CallbackAPIVersion
 
+from agent.trust.sign import Signer
 from hil.ca import CA, bundle
 from hil.nats import nats_servers
 from receiver.databases import prepare
 from receiver.jetstream import NatsSettings
 from receiver.run import main
+from tests.contract.gateway.running import at_work, configured, put, settled
+from tests.contract.gateway.test_signed_receipts import accept, listing, trusting
 from tests.contract.receiver.batches import GATEWAY, RECIPIENT, document, packed
 from tests.contract.receiver.test_transports import (
     CONTENT,
@@ -156,3 +161,31 @@ def test_it_conforms_with_the_printed_rights_and_each_gateway_is_kept_to_its_own
         (GATEWAY, 1), (OTHER, 1)]  # fmt: skip
     assert selected(path, "SELECT count(*) FROM batch WHERE seq = 99") == [(0,)]
     assert (audience_of(path), backup_of(path)) == ("A1", (CONTENT, 7))
+
+
+def test_a_gateway_that_wants_signed_receipts_is_settled_over_nats(tmp_path, capsys):
+    key, path = Signer.new(RECIPIENT), str(tmp_path / "receiver.db")
+    private, public = tmp_path / "private.jwk", tmp_path / "key.jwk"
+    private.write_text(json.dumps(key.private_jwk()))
+    public.write_text(json.dumps(key.public_jwk()))
+    prepare(path)
+
+    async def scenario():
+        async with (
+            nats_servers(1) as cluster,
+            receiving(path, "--nats", cluster.nats_urls, "--mqtt", cluster.urls,
+                      "--sign", str(private)),
+        ):  # fmt: skip
+            async with at_work(trusting(configured(tmp_path, cluster.urls))) as house:
+                accept(house, listing(key))
+                await put(house, 3)
+                await settled(house)
+            with pytest.raises(SystemExit) as ended:
+                await asyncio.to_thread(
+                    main, ("conform", cluster.urls, "--receipt-key", str(public))
+                )
+            return ended.value.code
+
+    assert (asyncio.run(scenario()), capsys.readouterr().out) == (0, "PASS\n")
+    held = "SELECT count(*) FROM readings WHERE gateway <> 'GCONFORM0000001'"
+    assert selected(path, held) == [(3,)]

@@ -3,6 +3,7 @@ the receipt states it. Guards rules T3, T5, T6, T19, T20, T21.
 """
 
 import random
+import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from decimal import Decimal
@@ -166,6 +167,66 @@ def test_a_span_over_a_month_loses_only_what_is_retracted(store):
     assert sorted(t for _, _, _, t, _ in slots_of(store)) == [
         START + n * 900 for n in (*range(5), *range(30, 40))
     ]
+
+
+def test_of_two_spans_the_slot_that_both_state_is_stored_once_on_either_side_of_a_month(store):
+    missing = {"why": {"0": "agent"}, "span": {"0": 5}}
+    for seq, first in ((1, 15), (2, 19), (3, 20)):  # the month begins at slot 20
+        of = series("D1", [START + first * 900], [None], **missing)
+        store.take(batch(seq, series=[of]))
+    assert sorted(t for _, _, _, t, _ in slots_of(store)) == [
+        START + n * 900 for n in range(15, 25)
+    ]
+    assert count(store, "rows-twice") == 1 + 4
+
+
+def test_rows_that_are_there_cost_a_batch_nothing(database):
+    """Neither its rows nor its spans nor a retraction of others read the month that they are in,
+    of which the database knows nothing yet.
+    """
+    month, places = START + 400 * 86_400, [f"D{n}" for n in range(20)]
+
+    def work(seq):
+        slots = [month + 900 * (1_000 + seq)]
+        missing = {"why": {"0": "agent"}, "span": {"0": 3}, "channel": "heat"}
+        ours = [series(place, slots, [1]) for place in places]
+        spans = [series(place, [slots[0] + 9_000 * seq], [None], **missing) for place in places]
+        other = retraction(f"R{seq}", "D1", basis="another")
+        return lambda: store.take(batch(seq, series=ours + spans, retract=[other]))
+
+    fill = batch(1, series=[
+        series(place, [month + 900 * n for n in range(200)], [1] * 200, channel=channel)
+        for place in places for channel in ("elec.imp", "heat")])  # fmt: skip
+    store = open_store(database)
+    work(2)()
+    before = [reads(store, work(seq)) for seq in (3, 4)]
+    store.take(fill)
+    after = [reads(store, work(seq)) for seq in (5, 6)]
+    store.close()
+    assert min(after) < 1.5 * max(before), (before, after)
+
+
+def reads(store, work):
+    """What a database does for it: rows of the key and of tables that it looks at, or steps."""
+    steps = []
+    if store.folder == "sqlite":
+        store._db.set_progress_handler(lambda: steps.append(1), 10)
+        work()
+        store._db.set_progress_handler(None, 10)
+        return len(steps)
+    store._db.execute("LOAD 'auto_explain'")
+    for option in ("log_min_duration = 0", "log_analyze = on", "log_timing = off"):
+        store._db.execute(f"SET auto_explain.{option}")
+    store._db.execute("SET client_min_messages = log")
+
+    def handler(told):
+        looked = re.findall(r"(?:actual rows=|Filter: )(\d+)", told.message_primary)
+        steps.extend(map(int, looked))
+
+    store._db.add_notice_handler(handler)
+    work()
+    store._db.remove_notice_handler(handler)
+    return sum(steps)
 
 
 def test_one_gateway_neither_retracts_nor_fills_what_is_of_another(store):
