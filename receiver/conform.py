@@ -49,6 +49,8 @@ class Reply(NamedTuple):
     """of HTTP"""
     signed: str = ""
     """the signed receipt; empty: none came"""
+    problem: str = ""
+    """why the connection failed"""
 
 
 class Fault(Exception):
@@ -127,7 +129,7 @@ class Trial:
             if reply.status in REFUSALS:
                 return reply
         seq = document["seq"]
-        state = (
+        state = reply.problem or (
             f"status {reply.status}" if reply.status else f"nothing in {self.link.patience:.0f} s"
         )
         raise Fault(f"T16: batch {seq} was sent three times, and no receipt came ({state}).")
@@ -199,7 +201,7 @@ def first_batches(at: Trial) -> None:
     since = at.at(0)
     at.stored(at.document(directory={
         "zone": [{"timezone": "Europe/Paris"}],
-        "places": [{"id": "DCONFORM0000001", "type": "dwelling", "label": "A-1"}],
+        "places": [{"id": "DCONFORM0000001", "type": "dwelling", "label": "CONFORM-1"}],
         "bases": [{"id": "K1", "channels": ["elec.imp"], "step": STEP, "since": since}],
     }), "T21")  # fmt: skip
     series = {"place": "DCONFORM0000001", "channel": "elec.imp", "kind": "REG", "unit": "kWh"}
@@ -219,7 +221,7 @@ def directory_in_another_order(at: Trial) -> None:
     })  # fmt: skip
     at.stored(later, "T33")
     at.stored(at.document(first, directory={
-        "places": [{"id": place, "type": "dwelling", "label": "A-2"}],
+        "places": [{"id": place, "type": "dwelling", "label": "CONFORM-2"}],
         "occupancies": [{"id": "H2", "place": place, "since": since}],
         "bases": [{"id": "K2", "place": place, "occupancy": "H2", "since": since}],
     }), "T33")  # fmt: skip
@@ -381,6 +383,8 @@ def full_batch(at: Trial) -> None:
         document, payload = document | {"series": [rows]}, bigger
     reply = at.deliver(document, payload)
     at.states(reply, document, payload, "T15")
+    sent = len(document["series"][0]["q"])
+    at.holds("DCONFORM000000D", {sent}, "T15", f"a batch with {sent} rows came")
 
 
 def lost_receipts(at: Trial) -> None:
@@ -416,6 +420,7 @@ def of_another(at: Trial) -> None:
         raise Fault(
             "T1: a batch of another gateway was stored; compare it with certificate, topic or name."
         )
+    at.stored(at.document(document["seq"]), "T1")
 
 
 def altered_files(at: Trial) -> None:
@@ -443,6 +448,7 @@ def later_members(at: Trial) -> None:
     missing = {"v": [None], "q": "M", "why": {"0": "a-new-reason"}}
     rows = at.rows("DCONFORM000000G", [0], **missing) | {"member-of-later": 1}
     at.stored(at.document(series=[rows], later=True), "T20")
+    at.holds("DCONFORM000000G", {1}, "T20", "a row with an unknown member and reason came")
 
 
 def new_epoch(at: Trial) -> None:
@@ -503,6 +509,9 @@ def conforms(endpoint: str, chosen: argparse.Namespace) -> int:
         faults = [str(fault)]
     except ValueError as error:
         sys.exit(f"Not tried: {error}")
+    except OSError as error:
+        lost = [path for path in (chosen.cert, chosen.ca) if path and not path.is_file()]
+        sys.exit(f"Not tried: {lost[0]}: no such file" if lost else f"Not tried: {error}")
     for sentence in faults:
         print(sentence)
     print(

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import csv
 import sys
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from receiver.store import Store
@@ -41,25 +42,27 @@ FROM reading r JOIN series s ON s.id = r.series JOIN source o ON o.id = r.source
 JOIN sender g ON g.id = s.sender WHERE r.change > ? AND r.change <= ?"""
 
 
-def export(store: Store, form: str, since: int, out: Path | None) -> tuple[int, int, int]:
-    """Write all changes after `since`; the numbers of rows and retractions, and the last change.
+Write = Callable[[Sequence[Sequence[Any]]], None]
 
-    Raises ValueError if the form needs a library that is not there, or a file.
-    """
-    with _writing(form, out) as write:
-        last = store.end_change()
-        counts = [0, 0]
-        for n, sql in enumerate((RETRACTIONS, ROWS)):
-            stream = iter(store.stream(sql, (since, last)))
-            while rows := list(islice(stream, CHUNK)):
-                write(rows)
-                counts[n] += len(rows)
+
+def export(store: Store, since: int, write: Write) -> tuple[int, int, int]:
+    """Write all changes after `since`; the numbers of rows and retractions, and the last change."""
+    last = store.end_change()
+    counts = [0, 0]
+    for n, sql in enumerate((RETRACTIONS, ROWS)):
+        stream = iter(store.stream(sql, (since, last)))
+        while rows := list(islice(stream, CHUNK)):
+            write(rows)
+            counts[n] += len(rows)
     return counts[1], counts[0], last
 
 
 @contextmanager
-def _writing(form: str, out: Path | None) -> Iterator[Callable[[Sequence[Sequence[Any]]], None]]:
-    """A function that writes rows. The file has its name only when it is complete."""
+def writing(form: str, out: Path | None) -> Iterator[Write]:
+    """A function that writes rows. The file has its name only when it is complete.
+
+    Raises ValueError if the form needs a library that is not there, or a file.
+    """
     if out is None:
         if form != "csv":
             raise ValueError("Parquet needs --out FILE")
@@ -85,12 +88,16 @@ def _csv(file: TextIO) -> Callable[[Iterable[Sequence[Any]]], None]:
 
 
 @contextmanager
-def _parquet(path: Path) -> Iterator[Callable[[Sequence[Sequence[Any]]], None]]:
+def _parquet(path: Path) -> Iterator[Write]:
     try:
         import pyarrow as pa  # noqa: PLC0415 -- most receivers export nothing
         from pyarrow import parquet  # noqa: PLC0415
     except ImportError:
-        raise ValueError("Parquet needs pyarrow: pip install pyarrow") from None
+        raise ValueError(
+            "Parquet needs the Python package pyarrow, which Debian does not have. As CSV it needs"
+            " nothing more. Or: sudo apt install python3-pip &&"
+            " sudo pip install --break-system-packages pyarrow"
+        ) from None
     schema = pa.schema([(name, getattr(pa, typ)()) for name, typ in COLUMNS.items()])
     converted = {"float64": float, "bool_": bool}
 

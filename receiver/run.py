@@ -45,6 +45,14 @@ END_WITH_PARENT = 1
 """PR_SET_PDEATHSIG"""
 SPAWN = multiprocessing.get_context("spawn")
 
+TALLIES = {
+    "other-bytes": "batches with other bytes under a known number: the first are kept",
+    "rejected": "batches were rejected",
+    "rows-twice": "rows came twice: the first are kept",
+    "unreadable": "batches could not be read",
+}
+"""what `tally` counts, for people"""
+
 Job = tuple[str, "Callable[..., None]"]
 """a name for people, and what to run with `ready` as its argument"""
 
@@ -269,7 +277,7 @@ def status(chosen: argparse.Namespace) -> int:
         for gateway, what, n, words in store.execute(
             "SELECT gateway, what, n, words FROM tally WHERE what <> 'copies' ORDER BY 1, 2"
         ):
-            print(f"{gateway or '?'}: {n} {what}; {words}")
+            print(f"{gateway or '?'}: {n} {TALLIES.get(what, what)}; the latest: {words}")
     return 0
 
 
@@ -315,17 +323,23 @@ def compact(chosen: argparse.Namespace) -> int:
 def export(chosen: argparse.Namespace) -> int:
     """Write rows with their versions, and retractions, as a feed for a copy elsewhere."""
     from receiver.export import export as exported  # noqa: PLC0415
+    from receiver.export import writing  # noqa: PLC0415
 
-    with _store(chosen) as store:
-        try:
-            rows, retractions, last = exported(store, chosen.format, chosen.since, chosen.out)
-        except ValueError as error:
-            sys.exit(f"Not exported: {error}")
+    try:
+        # the file as who has called, the database as the account of the service
+        with writing(chosen.format, chosen.out) as write, _store(chosen) as store:
+            rows, retractions, last = exported(store, chosen.since, write)
+    except (ValueError, PermissionError, FileNotFoundError) as error:
+        sys.exit(f"Not exported: {_sentence(error)}")
     print(
         f"{retractions} retractions and {rows} rows up to change {last}. Next: --since {last}",
         file=sys.stderr,
     )
     return 0
+
+
+def _sentence(error: Exception) -> str:
+    return f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
 
 
 def nats_users(chosen: argparse.Namespace) -> int:
@@ -396,7 +410,10 @@ def _public(address: str) -> str:
 
 
 def command_line(file: Path | None = None) -> argparse.ArgumentParser:
-    """The command line, with the defaults of a configuration file. Raises Refused."""
+    """The command line, with the defaults of a configuration file.
+
+    If that cannot be used, each command that needs it raises Refused.
+    """
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("--db", default="receiver.db", metavar="FILE|URL",
                         help="SQLite file, or postgresql://…; default: receiver.db")  # fmt: skip
@@ -463,9 +480,17 @@ def command_line(file: Path | None = None) -> argparse.ArgumentParser:
     _certificate_commands(command)
     if file:
         own = {"conform", "init", "admit"}
-        conf.apply(file, commands.choices["run"], *(
-            it for name, it in commands.choices.items() if name not in own))  # fmt: skip
+        using = [it for name, it in commands.choices.items() if name not in own]
+        try:
+            conf.apply(file, commands.choices["run"], *using)
+        except Refused as error:  # help, and what needs no configuration, go on
+            for it in using:
+                it.set_defaults(do=partial(_refuse, error))
     return parser
+
+
+def _refuse(error: Refused, _: argparse.Namespace) -> int:
+    raise error
 
 
 def _database_commands(command: Callable[..., argparse.ArgumentParser]) -> None:

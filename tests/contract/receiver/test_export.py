@@ -12,7 +12,7 @@ import duckdb
 import pytest
 
 from receiver.databases import open_store
-from receiver.export import COLUMNS, export
+from receiver.export import COLUMNS, export, writing
 from receiver.intake import answer
 from receiver.run import main
 from tests.contract.receiver.batches import RECIPIENT, batch, packed, retraction, series
@@ -33,7 +33,8 @@ class Lake:
     def follow(self, store):
         self.files += 1
         file = self._folder / f"feed-{self.files}.{self._form}"
-        *counts, last = export(store, self._form, self._since, file)
+        with writing(self._form, file) as write:
+            *counts, last = export(store, self._since, write)
         assert last > self._since
         self._since = last
         self.apply(file)
