@@ -229,6 +229,8 @@ def conform(endpoint, capsys, *more):
 def test_a_planted_fault_is_named_by_its_rule(tmp_path, capsys, kind):
     with platform(kind, tmp_path) as address:
         status, lines = conform(address, capsys)
+        if kind is SqliteStore:  # whoever writes a platform tries it more than once
+            assert conform(address, capsys) == (status, lines)
     if kind is SqliteStore:
         assert (status, lines) == (0, ["PASS"])
         left = "SELECT (SELECT count(*) FROM readings), (SELECT count(*) FROM gaps)"
