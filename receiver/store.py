@@ -350,7 +350,10 @@ class Store(ABC):
             twice += self._add_span(span, step, again)
         if twice:
             self.count(
-                batch.id.gateway, "rows-twice", f"batch {batch.id.seq} of epoch {batch.id.epoch}", twice
+                batch.id.gateway,
+                "rows-twice",
+                f"batch {batch.id.seq} of epoch {batch.id.epoch}",
+                twice,
             )
 
     @staticmethod
