@@ -90,7 +90,8 @@ def admit(chosen: argparse.Namespace) -> int:
     except OSError as error:
         raise Refused(f"{error.filename}: {error.strerror}") from error
     except ValueError as error:
-        raise Refused(f"{chosen.request} is no certificate request: {error}") from error
+        raise Refused(f"{chosen.request} is no certificate request. Copy it again from the gateway:"
+                      " sudo gardien key csr --out gateway.csr") from error  # fmt: skip
     names = [str(one.value) for one in request.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
     if names != [gateway]:
         raise Refused(f"{chosen.request} is the request of {', '.join(names)}, not of {gateway}")
@@ -107,7 +108,8 @@ def admit(chosen: argparse.Namespace) -> int:
     _written(out, _pem(certificate), 0o644)
     until = f"{certificate.not_valid_after_utc:%Y-%m-%d}"
     print(f"""{out}: the certificate of {gateway}, valid until {until}
-At the gateway, with that file: sudo gardien key install {out.name}""")
+Bring it to the gateway, with {chosen.folder / "ca.pem"}
+At the gateway: sudo gardien key install {out.name}""")
     return 0
 
 

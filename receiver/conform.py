@@ -49,6 +49,8 @@ class Reply(NamedTuple):
     """of HTTP"""
     signed: str = ""
     """the signed receipt; empty: none came"""
+    problem: str = ""
+    """why the connection failed"""
 
 
 class Fault(Exception):
@@ -62,12 +64,18 @@ class Trial:
         self.link = link
         self.epoch = secrets.token_hex(6)
         self._seq = 0
+        # a retraction counts for ever: the dwellings of an earlier trial take no rows any more
+        self._run = secrets.token_hex(3).upper()
         self.start = int(time.time()) // 86_400 * 86_400 - 86_400
 
     def seq(self) -> int:
         """The next number."""
         self._seq += 1
         return self._seq
+
+    def place(self, letter: str) -> str:
+        """The id of a dwelling of this trial."""
+        return f"DCONFORM{self._run}{letter}"
 
     def again_from(self, epoch: str) -> None:
         """Begin another epoch."""
@@ -127,7 +135,7 @@ class Trial:
             if reply.status in REFUSALS:
                 return reply
         seq = document["seq"]
-        state = (
+        state = reply.problem or (
             f"status {reply.status}" if reply.status else f"nothing in {self.link.patience:.0f} s"
         )
         raise Fault(f"T16: batch {seq} was sent three times, and no receipt came ({state}).")
@@ -199,19 +207,19 @@ def first_batches(at: Trial) -> None:
     since = at.at(0)
     at.stored(at.document(directory={
         "zone": [{"timezone": "Europe/Paris"}],
-        "places": [{"id": "DCONFORM0000001", "type": "dwelling", "label": "A-1"}],
+        "places": [{"id": at.place("1"), "type": "dwelling", "label": "CONFORM-1"}],
         "bases": [{"id": "K1", "channels": ["elec.imp"], "step": STEP, "since": since}],
     }), "T21")  # fmt: skip
-    series = {"place": "DCONFORM0000001", "channel": "elec.imp", "kind": "REG", "unit": "kWh"}
+    series = {"place": at.place("1"), "channel": "elec.imp", "kind": "REG", "unit": "kWh"}
     at.stored(at.document(directory={
-        "occupancies": [{"id": "H1", "place": "DCONFORM0000001", "since": since}],
+        "occupancies": [{"id": "H1", "place": at.place("1"), "since": since}],
         "series": [series | {"step": STEP, "since": since}],
     }), "T21")  # fmt: skip
 
 
 def directory_in_another_order(at: Trial) -> None:
     """Batches overtake each other, so an item may arrive before what it refers to; it may end."""
-    place, since = "DCONFORM000000J", at.at(0)
+    place, since = at.place("J"), at.at(0)
     first, second = at.seq(), at.seq()
     later = at.document(second, directory={
         "bases": [{"id": "K2", "place": place, "occupancy": "H2", "since": since,
@@ -219,7 +227,7 @@ def directory_in_another_order(at: Trial) -> None:
     })  # fmt: skip
     at.stored(later, "T33")
     at.stored(at.document(first, directory={
-        "places": [{"id": place, "type": "dwelling", "label": "A-2"}],
+        "places": [{"id": place, "type": "dwelling", "label": "CONFORM-2"}],
         "occupancies": [{"id": "H2", "place": place, "since": since}],
         "bases": [{"id": "K2", "place": place, "occupancy": "H2", "since": since}],
     }), "T33")  # fmt: skip
@@ -227,7 +235,7 @@ def directory_in_another_order(at: Trial) -> None:
 
 def exchanged_meters(at: Trial) -> None:
     """The two indexes at an exchange are rows of step 0, a second apart, and retracted as such."""
-    place = "DCONFORM000000K"
+    place = at.place("K")
     at.stored(at.document(series=[
         at.rows(place, [0, 1]), *(
             at.rows(place, [0], step=0, t=[t], v=[v], q="R", meter=meter, ver={"0": 1_000},
@@ -250,51 +258,51 @@ def exchanged_meters(at: Trial) -> None:
 
 def rows_and_copies(at: Trial) -> None:
     """Rows are stored once, however often they come."""
-    document = at.document(series=[at.rows("DCONFORM0000002", [0, 1, 2, 3])])
+    document = at.document(series=[at.rows(at.place("2"), [0, 1, 2, 3])])
     first = at.stored(document)
     for _ in range(2):
         if at.stored(document, "T3") != first:
             raise Fault("T3: a copy is answered with another receipt than the first.")
-    at.holds("DCONFORM0000002", {4}, "T20", "a batch with four rows came three times")
+    at.holds(at.place("2"), {4}, "T20", "a batch with four rows came three times")
 
 
 def other_bytes(at: Trial) -> None:
     """The first bytes under an id stay."""
-    document = at.document(series=[at.rows("DCONFORM0000003", [0, 1])])
+    document = at.document(series=[at.rows(at.place("3"), [0, 1])])
     payload = at.link.payload(document)
     at.states(at.deliver(document, payload), document, payload, "T20")
-    other = at.document(document["seq"], series=[at.rows("DCONFORM0000003", [0, 1, 2])])
+    other = at.document(document["seq"], series=[at.rows(at.place("3"), [0, 1, 2])])
     reply = at.deliver(other, at.link.payload(other))
     at.states(reply, document, payload, "T3")
-    at.holds("DCONFORM0000003", {2}, "T20", "other bytes came under the id of a stored batch")
+    at.holds(at.place("3"), {2}, "T20", "other bytes came under the id of a stored batch")
 
 
 def voids(at: Trial) -> None:
     """A void replaces nothing that is stored; a late original replaces no void."""
-    document = at.document(series=[at.rows("DCONFORM0000004", [0, 1])])
+    document = at.document(series=[at.rows(at.place("4"), [0, 1])])
     payload = at.link.payload(document)
     at.states(at.deliver(document, payload), document, payload, "T20")
     void = at.document(document["seq"], void="withdrawn")
     at.states(at.deliver(void, at.link.payload(void)), document, payload, "T5")
-    at.holds("DCONFORM0000004", {2}, "T5", "a void came after its original")
+    at.holds(at.place("4"), {2}, "T5", "a void came after its original")
     void = at.document(void="withdrawn")
     at.stored(void, "T5")
-    late = at.document(void["seq"], series=[at.rows("DCONFORM0000005", [0, 1])])
+    late = at.document(void["seq"], series=[at.rows(at.place("5"), [0, 1])])
     at.states(at.deliver(late, at.link.payload(late)), void, at.link.payload(void), "T5")
-    at.holds("DCONFORM0000005", {0}, "T5", "an original came after its void")
+    at.holds(at.place("5"), {0}, "T5", "an original came after its void")
 
 
 def wrong_order(at: Trial) -> None:
     """A later number may arrive first."""
     first, second = at.seq(), at.seq()
-    at.stored(at.document(second, series=[at.rows("DCONFORM0000006", [1])]), "T16")
-    at.stored(at.document(first, series=[at.rows("DCONFORM0000006", [0])]), "T16")
-    at.holds("DCONFORM0000006", {2}, "T20", "two batches came in the wrong order")
+    at.stored(at.document(second, series=[at.rows(at.place("6"), [1])]), "T16")
+    at.stored(at.document(first, series=[at.rows(at.place("6"), [0])]), "T16")
+    at.holds(at.place("6"), {2}, "T20", "two batches came in the wrong order")
 
 
 def retraction_first(at: Trial) -> None:
     """A retraction also refuses what arrives later."""
-    place = "DCONFORM0000007"
+    place = at.place("7")
     retraction = at.retraction(place, basis="K1")
     receipt = at.stored(at.document(retract=[retraction]))
     if at.removed(receipt, retraction, "a batch with a retraction") != 0:
@@ -309,8 +317,8 @@ def edges(at: Trial) -> None:
     """Which slots a retraction covers depends on the kind."""
     inside = {"from": at.at(1), "to": at.at(3)}
     for kind, beside, place in (
-        ("REG", (3, 4), "DCONFORM0000008"),
-        ("INT", (0, 1), "DCONFORM0000009"),
+        ("REG", (3, 4), at.place("8")),
+        ("INT", (0, 1), at.place("9")),
     ):
         at.stored(at.document(series=[at.rows(place, [1, 2, 3], kind=kind)]))
         retraction = at.retraction(place, **inside)
@@ -326,7 +334,7 @@ def edges(at: Trial) -> None:
 
 def versions(at: Trial) -> None:
     """A retraction spares higher versions, then and later."""
-    place = "DCONFORM000000A"
+    place = at.place("A")
     at.stored(at.document(series=[
         at.rows(place, [0, 1]), at.rows(place, [0, 1], ver={"0": 1_000, "1": 2_000}),
     ]))  # fmt: skip
@@ -347,7 +355,7 @@ def versions(at: Trial) -> None:
 
 def again(at: Trial) -> None:
     """Of two rows with one key the first stays."""
-    place = "DCONFORM000000B"
+    place = at.place("B")
     at.stored(at.document(series=[at.rows(place, [0, 1])]))
     at.stored(at.document(series=[at.rows(place, [1, 2], again=True)]))
     at.holds(place, {3}, "T6", "one of two rows marked `again` was stored before")
@@ -355,7 +363,7 @@ def again(at: Trial) -> None:
 
 def spans(at: Trial) -> None:
     """Each slot of a span counts separately."""
-    place = "DCONFORM000000C"
+    place = at.place("C")
     missing = {"v": [None], "q": "M", "why": {"0": "silent"}, "span": {"0": 6}}
     at.stored(at.document(series=[at.rows(place, [0], **missing)]))
     retraction = at.retraction(place, **{"from": at.at(2), "to": at.at(4)})
@@ -374,27 +382,29 @@ def full_batch(at: Trial) -> None:
     while len(payload) < FULL_BYTES:
         slots += 1_000
         values = [rng.randrange(10**12) / 1_000 for _ in range(slots)]
-        rows = at.rows("DCONFORM000000D", list(range(slots)), v=values)
+        rows = at.rows(at.place("D"), list(range(slots)), v=values)
         bigger = at.link.payload(document | {"series": [rows]})
         if len(bigger) > FULL_BYTES + 900 and payload:
             break
         document, payload = document | {"series": [rows]}, bigger
     reply = at.deliver(document, payload)
     at.states(reply, document, payload, "T15")
+    sent = len(document["series"][0]["q"])
+    at.holds(at.place("D"), {sent}, "T15", f"a batch with {sent} rows came")
 
 
 def lost_receipts(at: Trial) -> None:
     """A receipt that is lost costs a copy."""
-    document = at.document(series=[at.rows("DCONFORM000000E", [0, 1])])
+    document = at.document(series=[at.rows(at.place("E"), [0, 1])])
     payload = at.link.payload(document)
     at.link.send_only(document, payload)
     at.states(at.deliver(document, payload), document, payload, "T16")
-    at.holds("DCONFORM000000E", {2}, "T20", "the first receipt of a batch was lost")
+    at.holds(at.place("E"), {2}, "T20", "the first receipt of a batch was lost")
 
 
 def to_be_rejected(at: Trial) -> None:
     """Bytes that are no batch are refused, and their void is stored."""
-    document = at.document(series=[at.rows("DCONFORM000000F", [0])]) | {"schema": "gardien/batch/9"}
+    document = at.document(series=[at.rows(at.place("F"), [0])]) | {"schema": "gardien/batch/9"}
     payload = at.link.payload(document)
     reply = at.deliver(document, payload)
     sha256 = hashlib.sha256(payload).hexdigest()
@@ -416,6 +426,7 @@ def of_another(at: Trial) -> None:
         raise Fault(
             "T1: a batch of another gateway was stored; compare it with certificate, topic or name."
         )
+    at.stored(at.document(document["seq"]), "T1")
 
 
 def altered_files(at: Trial) -> None:
@@ -423,7 +434,7 @@ def altered_files(at: Trial) -> None:
     link = at.link
     if not link.sealed:
         return
-    place = "DCONFORM000000J"
+    place = at.place("J")
     document = at.document(series=[at.rows(place, [0])])
     right = link.payload(document)
     middle = len(right) // 2
@@ -441,13 +452,14 @@ def altered_files(at: Trial) -> None:
 def later_members(at: Trial) -> None:
     """Unknown members and reasons are no reason to refuse a batch."""
     missing = {"v": [None], "q": "M", "why": {"0": "a-new-reason"}}
-    rows = at.rows("DCONFORM000000G", [0], **missing) | {"member-of-later": 1}
+    rows = at.rows(at.place("G"), [0], **missing) | {"member-of-later": 1}
     at.stored(at.document(series=[rows], later=True), "T20")
+    at.holds(at.place("G"), {1}, "T20", "a row with an unknown member and reason came")
 
 
 def new_epoch(at: Trial) -> None:
     """After a restore a new epoch begins with 1, and retractions stay."""
-    place = "DCONFORM000000H"
+    place = at.place("H")
     last = at.document(series=[at.rows(place, [0, 1])])
     at.stored(last)
     retraction = at.retraction(place, to=at.at(1))
@@ -503,6 +515,9 @@ def conforms(endpoint: str, chosen: argparse.Namespace) -> int:
         faults = [str(fault)]
     except ValueError as error:
         sys.exit(f"Not tried: {error}")
+    except OSError as error:
+        lost = [path for path in (chosen.cert, chosen.ca) if path and not path.is_file()]
+        sys.exit(f"Not tried: {lost[0]}: no such file" if lost else f"Not tried: {error}")
     for sentence in faults:
         print(sentence)
     print(

@@ -91,7 +91,11 @@ def _parquet(path: Path) -> Iterator[Write]:
         import pyarrow as pa  # noqa: PLC0415 -- most receivers export nothing
         from pyarrow import parquet  # noqa: PLC0415
     except ImportError:
-        raise ValueError("Parquet needs pyarrow: pip install pyarrow") from None
+        raise ValueError(
+            "Parquet needs the Python package pyarrow, which Debian does not have. As CSV it needs"
+            " nothing more. Or: sudo apt install python3-pip &&"
+            " sudo pip install --break-system-packages pyarrow"
+        ) from None
     schema = pa.schema([(name, getattr(pa, typ)()) for name, typ in COLUMNS.items()])
     converted = {"float64": float, "bool_": bool}
 

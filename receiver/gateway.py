@@ -91,9 +91,9 @@ class HttpLink(Link):
             with closing(self._posted(document, payload)) as connection:
                 answer = connection.getresponse()
                 text = answer.read(1_000_001)
-        except (OSError, http.client.HTTPException):
+        except (OSError, http.client.HTTPException) as error:
             time.sleep(min(1.0, self.patience))
-            return Reply(None)
+            return Reply(None, problem=str(error) or type(error).__name__)
         if answer.status not in {200, 201}:
             return Reply(None, answer.status)
         try:

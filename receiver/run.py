@@ -45,6 +45,17 @@ END_WITH_PARENT = 1
 """PR_SET_PDEATHSIG"""
 SPAWN = multiprocessing.get_context("spawn")
 
+SILENT_SECONDS = 3_600
+"""a gateway sends its status every 15 minutes, and only a broker states that it is away"""
+
+TALLIES = {
+    "other-bytes": "batches with other bytes under a known number (the first are kept)",
+    "rejected": "rejected batches",
+    "rows-twice": "rows that were there already (the first are kept)",
+    "unreadable": "messages that could not be read",
+}
+"""what `tally` counts, for people"""
+
 Job = tuple[str, "Callable[..., None]"]
 """a name for people, and what to run with `ready` as its argument"""
 
@@ -255,21 +266,26 @@ def status(chosen: argparse.Namespace) -> int:
     with _store(chosen) as store:
         if not store.gateways():
             print("No gateway has sent anything yet.")
-        heads = ("gateway", "state", "last batch", "batches", "missing")
-        print("{:<16} {:<8} {:<20} {:>9} {:>8}  recipient".format(*heads))
+        else:
+            heads = ("gateway", "state", "heard (UTC)", "last batch", "batches", "missing")
+            print("{:<16} {:<7} {:<16} {:<16} {:>7} {:>7}  recipient".format(*heads))
         lines = store.execute(
-            "SELECT g.gateway, coalesce(g.status ->> 'state', '-'), SHOW(max(SEC(b.arrived))),"
-            " count(b.seq), (SELECT coalesce(sum(x.last - x.first + 1), 0) FROM gaps x"
-            " WHERE x.gateway = g.gateway AND x.recipient = g.recipient), g.recipient"
+            "SELECT g.gateway, coalesce(g.status ->> 'state', '-'), SEC(g.status_at),"
+            " max(SEC(b.arrived)), count(b.seq),"
+            " (SELECT coalesce(sum(x.last - x.first + 1), 0)"
+            " FROM gaps x WHERE x.gateway = g.gateway AND x.recipient = g.recipient), g.recipient"
             " FROM sender g LEFT JOIN batch b ON b.sender = g.id GROUP BY g.id ORDER BY 1"
         )
-        for gateway, state, last, batches, missing, recipient in lines:
-            at = str(last or "-")[:19]
-            print(f"{gateway:<16} {state:<8} {at:<20} {batches:>9} {missing:>8}  {recipient}")
+        silent = int(time.time()) - SILENT_SECONDS
+        for gateway, stated, status_at, last, batches, missing, recipient in lines:
+            heard = max(status_at or 0, last or 0)
+            state = "silent" if stated == "online" and heard < silent else stated
+            print(f"{gateway:<16} {state:<7} {_minute(heard):<16} {_minute(last):<16} {batches:>7}"
+                  f" {missing:>7}  {recipient}")  # fmt: skip
         for gateway, what, n, words in store.execute(
             "SELECT gateway, what, n, words FROM tally WHERE what <> 'copies' ORDER BY 1, 2"
         ):
-            print(f"{gateway or '?'}: {n} {what}; {words}")
+            print(f"{gateway or '?'}: {TALLIES.get(what, what)}: {n}; the latest: {words}")
     return 0
 
 
@@ -323,12 +339,20 @@ def export(chosen: argparse.Namespace) -> int:
     except BrokenPipeError:
         raise
     except (ValueError, OSError) as error:
-        sys.exit(f"Not exported: {error}")
+        sys.exit(f"Not exported: {_sentence(error)}")
     print(
         f"{retractions} retractions and {rows} rows up to change {last}. Next: --since {last}",
         file=sys.stderr,
     )
     return 0
+
+
+def _minute(second: int | None) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.gmtime(second)) if second else "-"
+
+
+def _sentence(error: Exception) -> str:
+    return f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
 
 
 def nats_users(chosen: argparse.Namespace) -> int:
@@ -399,7 +423,10 @@ def _public(address: str) -> str:
 
 
 def command_line(file: Path | None = None) -> argparse.ArgumentParser:
-    """The command line, with the defaults of a configuration file. Raises Refused."""
+    """The command line, with the defaults of a configuration file.
+
+    If that cannot be used, each command that needs it raises Refused.
+    """
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("--db", default="receiver.db", metavar="FILE|URL",
                         help="SQLite file, or postgresql://…; default: receiver.db")  # fmt: skip
@@ -466,9 +493,17 @@ def command_line(file: Path | None = None) -> argparse.ArgumentParser:
     _certificate_commands(command)
     if file:
         own = {"conform", "init", "admit"}
-        conf.apply(file, commands.choices["run"], *(
-            it for name, it in commands.choices.items() if name not in own))  # fmt: skip
+        using = [it for name, it in commands.choices.items() if name not in own]
+        try:
+            conf.apply(file, commands.choices["run"], *using)
+        except Refused as error:  # help, and what needs no configuration, go on
+            for it in using:
+                it.set_defaults(do=partial(_refuse, error))
     return parser
+
+
+def _refuse(error: Refused, _: argparse.Namespace) -> int:
+    raise error
 
 
 def _database_commands(command: Callable[..., argparse.ArgumentParser]) -> None:

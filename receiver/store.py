@@ -236,7 +236,7 @@ class Store(ABC):
         self.count(
             batch.id.gateway,
             "copies" if copy or batch.void else "other-bytes",
-            f"last: {batch.id.epoch} {batch.id.seq}",
+            f"batch {batch.id.seq} of epoch {batch.id.epoch}",
         )
         return False
 
@@ -352,7 +352,10 @@ class Store(ABC):
             twice += self._add_span(span, step, again)
         if twice:
             self.count(
-                batch.id.gateway, "rows-twice", f"last: {batch.id.epoch} {batch.id.seq}", twice
+                batch.id.gateway,
+                "rows-twice",
+                f"batch {batch.id.seq} of epoch {batch.id.epoch}",
+                twice,
             )
 
     @staticmethod

@@ -60,7 +60,7 @@ def test_the_conf_that_init_writes_starts_a_receiver_that_lets_admitted_gateways
         try:
             assert receiver.stdout.readline() == "ready\n"
             assert get(port, folder / "ca.pem", state / "identity.pem") == b'{"objects": []}'
-            with pytest.raises(OSError, match=r"certificate required|closed|reset"):
+            with pytest.raises(OSError, match=r"certificate required|closed|reset|Broken pipe"):
                 get(port, folder / "ca.pem")
         finally:
             receiver.terminate()
@@ -183,3 +183,13 @@ def test_the_sample_is_understood(tmp_path, capsys):
     conf.write_text("\n".join(f"{name} = {value}" for name, value in shown.items()))
     words = said(capsys, "query", "--conf", conf, "--db", "/nonexistent/b.db", "SELECT 1")[1]
     assert "There is no database /nonexistent/b.db" in words
+
+
+def test_a_conf_that_cannot_be_used_stops_only_what_needs_it(tmp_path, capsys):
+    conf = tmp_path / "receiver.conf"
+    conf.write_text("recipent = you.example\n")
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"], default_conf=str(conf))
+    assert said(capsys, "query", "--help", "--conf", conf)[0] == 0
+    status, printed = said(capsys, "status", "--conf", conf)
+    assert (status, "did you mean `recipient`?" in printed) == (1, True)

@@ -505,5 +505,21 @@ def test_a_query_is_csv_and_status_names_what_was_refused(path, capsys):
     )
     code, (_, line, refused) = printed("status")
     assert code == 0
-    assert line.split() == [GATEWAY, "-", line.split()[2], "1", "1", RECIPIENT]
-    assert refused == f"{GATEWAY}: 1 rejected; {GATEWAY} sent a batch of GOTHER"
+    gateway, state, *heard, batches, missing, recipient = line.split()
+    assert (gateway, state, batches, missing, recipient) == (GATEWAY, "-", "1", "1", RECIPIENT)
+    assert heard[:2] == heard[2:]  # the batch is all that was heard of it
+    latest = f"{GATEWAY} sent a batch of GOTHER"
+    assert refused == f"{GATEWAY}: rejected batches: 1; the latest: {latest}"
+
+
+def test_a_gateway_that_was_not_heard_of_for_an_hour_is_silent(path, capsys):
+    with closing(open_store(path)) as store:
+        for gateway, ago in (("GHEARD", 60), ("GSILENT", 3_700)):
+            online = {"gateway": gateway, "recipient": RECIPIENT, "state": "online"}
+            store.keep_status(gateway, RECIPIENT, json.dumps(online).encode())
+            at = int(time.time()) - ago
+            store.execute("UPDATE sender SET status_at = AT(?) WHERE gateway = ?", (at, gateway))
+    with pytest.raises(SystemExit):
+        main(["status", "--db", path])
+    states = [line.split()[:2] for line in capsys.readouterr().out.splitlines()[1:]]
+    assert states == [["GHEARD", "online"], ["GSILENT", "silent"]]

@@ -20,6 +20,12 @@ def test_the_road_of_the_manual_ends_with_kwh_of_the_dwelling(walked):
     assert float(row["amount"]) > 0
 
 
+def test_an_export_is_in_the_folder_where_it_was_typed_and_a_trial_leaves_no_readings(walked):
+    assert "Next: --since 1" in walked["export --out feed-1.csv"]
+    assert walked["openssl req"].endswith("PASS\n")
+    assert set(walked["daily"].split()) == {"label", "A-1"}
+
+
 def test_it_runs_in_a_tight_sandbox_as_its_own_account(walked):
     assert walked["user"] == "gardien-receiver"
     assert walked["verify"] == ""
