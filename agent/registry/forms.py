@@ -177,6 +177,8 @@ def _box(
         (says["to"], name), (says["what"], f"{labels}, {page.step_words(box.step, language)}"),
         (says["shows"], joined(shows, language)),
     ]  # fmt: skip
+    if any(map(page.indexed, box.channels)):
+        facts.append((says["exchange"], says["exchange_words"]))
     until = says["until"].format(months=box.months, why=asking.why[language] if asking else "-")
     return asking.texts[language] if asking else box.purpose, facts, until
 
