@@ -388,7 +388,7 @@ class DisclosureCounts:
         """The number of a series in `received`. `key`: RECEIVED, as tokens."""
         sql = f"SELECT n FROM received WHERE ({RECEIVED})=(?,?,?,?,?)"  # noqa: S608 -- ours
         if (n := self._database.scalar(sql, *key)) is None:
-            sql = f"INSERT INTO received({RECEIVED}, runs) VALUES(?,?,?,?,?,'[]') RETURNING n"  # noqa: S608 -- ours
+            sql = f"INSERT INTO received({RECEIVED}, runs) VALUES(?,?,?,?,?,'[]') RETURNING n"
             n = self._database.scalar(sql, *key)
         return int(n)
 

@@ -132,7 +132,7 @@ def printed(pages: Sequence[FormPage], layout: FormLayout, language: str) -> str
     made = Template(body if _body and _end else whole)
     sheets = [made.substitute(_filled(page, layout, language)) for page in pages]
     between = '\n<div style="break-after:page"></div>\n'
-    return f"{head}{_body}{between.join(sheets)}{_end}{tail}"
+    return f"{head}{_body}{page.unbroken(between.join(sheets))}{_end}{tail}"
 
 
 def _filled(page: FormPage, layout: FormLayout, language: str) -> dict[str, str]:

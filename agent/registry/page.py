@@ -167,7 +167,12 @@ def environment() -> Environment:
 def render(template: str, **values: Any) -> str:
     """A page made from a template."""
     made = environment().get_template(template).render(values)
-    return UNBROKEN.sub(NO_BREAK, made) if template.endswith(".html") else made
+    return unbroken(made) if template.endswith(".html") else made
+
+
+def unbroken(html: str) -> str:
+    """A page whose lines do not end before French punctuation, nor in amounts and dates."""
+    return UNBROKEN.sub(NO_BREAK, html)
 
 
 def part(name: str, *values: Any) -> str:

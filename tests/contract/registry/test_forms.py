@@ -112,7 +112,9 @@ def test_a_page_says_all_that_people_must_know(registry, language):
     ],
 )
 def test_a_box_says_what_its_own_step_gives_away(registry, language, daily, fine):
-    page = forms(registry, language=language, places=["A-1"])["html"]
+    page = forms(registry, language=language, places=["A-1"])["html"].replace(
+        "\N{NO-BREAK SPACE}", " "
+    )
     assert (page.count(daily), page.count(fine)) == (2, 1)
 
 
@@ -165,7 +167,9 @@ def test_a_form_that_knows_not_of_a_withdrawal_gives_nothing_and_refuses_all_the
     assert registry.marks(home.id, B)[-1].cause == "refused"
     # a new page tells them, and counts
     again = forms(registry, now=NOW + 2 * DAY, places=["A-1"])
-    assert "vous avez retiré votre accord : The a.example &amp; Sons" in again["html"]
+    assert "vous avez retiré votre accord : The a.example &amp; Sons" in again["html"].replace(
+        "\N{NO-BREAK SPACE}", " "
+    )
     back(registry, {"A-1": ("oui", "", "")}, NOW + 3 * DAY, "2026-09-24", printed=again)
     assert in_force(registry) == [(A, "advice")]
 
