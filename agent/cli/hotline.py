@@ -285,10 +285,13 @@ def _delivery(facts: Facts, recipient: str) -> Iterator[str]:
         )  # fmt: skip
     if _cut(facts, recipient):
         why = facts["delivery"][recipient]["problem"]
-        sentence = _(
-            "There is no connection to {recipient} now.", recipient=_name(facts, recipient)
-        )
-        yield f"{sentence} ({i18n.in_language(why)})" if why else sentence
+        name = _name(facts, recipient)
+        if why:
+            yield _(
+                "There is no connection to {recipient} now: {why}.", recipient=name, why=why
+            )  # fmt: skip
+        else:
+            yield _("There is no connection to {recipient} now.", recipient=name)
 
 
 def _not_sent(withheld: Iterable[Facts], facts: Facts) -> Iterator[str]:
@@ -323,7 +326,7 @@ def _which_meter(facts: Facts) -> Iterator[str]:
     for meter in present:
         measured = {row["channel"] for row in facts["rows"] if row["device"] == meter["device"]}
         channels = [meter["channel"]] if meter["channel"] else sorted(measured)
-        what = f": {', '.join(map(_quantity, channels))}" if channels else ""
+        what = f" ({', '.join(map(_quantity, channels))})" if channels else ""
         yield _(
             "The meter of {label} is number {meter}, since {since}{what}. {who} recorded it.",
             label=label, meter=meter["meter"], what=what, since=_day(meter["since"]),
