@@ -116,6 +116,8 @@ def test_a_box_says_what_its_own_step_gives_away(registry, language, daily, fine
         "\N{NO-BREAK SPACE}", " "
     )
     assert (page.count(daily), page.count(fine)) == (2, 1)
+    exchanged = "si un compteur est remplacé" if language == "fr" else "if a meter is exchanged"
+    assert page.count(exchanged) == 3
 
 
 def test_a_lease_is_no_formula_in_the_list_of_answers(registry):
