@@ -47,9 +47,12 @@ TABLES = (
     """CREATE TABLE IF NOT EXISTS counted_of(place TEXT, channel TEXT, basis TEXT, occupancy TEXT,
     n INTEGER NOT NULL, PRIMARY KEY(place, channel, basis, occupancy)) WITHOUT ROWID""",
     "CREATE TABLE IF NOT EXISTS word(token TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID",
-    """CREATE TABLE IF NOT EXISTS received(place TEXT, channel TEXT, basis TEXT, occupancy TEXT,
-    meter TEXT, runs TEXT NOT NULL, PRIMARY KEY(place, channel, basis, occupancy, meter))
-    WITHOUT ROWID""",
+    """CREATE TABLE IF NOT EXISTS received(n INTEGER PRIMARY KEY, place TEXT, channel TEXT,
+    basis TEXT, occupancy TEXT, meter TEXT, runs TEXT NOT NULL,
+    UNIQUE(place, channel, basis, occupancy, meter))""",
+    # what receipts add to `received`: to rewrite the runs of all series at each receipt would cost
+    # the flash 100 MB a day in a building of 500 dwellings
+    "CREATE TABLE IF NOT EXISTS received_since(day INTEGER NOT NULL, runs TEXT NOT NULL)",
 )
 TOKEN = "#"  # noqa: S105 -- it is none
 """prefix of the token of an id; no id begins with it"""
@@ -65,10 +68,9 @@ HIDDEN = {
 """tables with ids: the columns of their keys, and which of these are ids"""
 IN_CLEAR = """SELECT EXISTS(SELECT 1 FROM disclosed WHERE place>='A') OR EXISTS(SELECT 1 FROM
     disclosed_of WHERE place>='A') OR EXISTS(SELECT 1 FROM counted_of WHERE place>='A')"""
-RECEIVED, RECEIVED_IDS = (
-    "place=? AND channel=? AND basis=? AND occupancy=? AND meter=?",
-    (0, 2, 3, 4),
-)
+RECEIVED, RECEIVED_IDS = "place, channel, basis, occupancy, meter", (0, 2, 3, 4)
+MOST_NOTED = 64_000
+"""bytes of `received_since` after which it is added to `received`; else once a day"""
 ALL = """
 SELECT day, place, channel, basis, occupancy, n FROM disclosed_of
 UNION ALL
@@ -256,13 +258,24 @@ class DisclosureCounts:
             row[-1],
         )
 
-    def _written(self, values: Sequence[Any], ids: Sequence[int] = (0, 2, 3)) -> list[Any]:
-        """Values as the tables have them: those at the positions `ids` as tokens."""
+    def _written(
+        self,
+        values: Sequence[Any],
+        ids: Sequence[int] = (0, 2, 3),
+        known: dict[str, str] | None = None,
+    ) -> list[Any]:
+        """Values as the tables have them: those at the positions `ids` as tokens. `known`: tokens
+        that were stored in this transaction already.
+        """
         if self._on_trial:
             return list(values)
         written = list(values)
+        known = {} if known is None else known
         for at in ids:
-            token = written[at] = self._tokens.token(values[at])
+            if values[at] in known:
+                written[at] = known[values[at]]
+                continue
+            token = written[at] = known[values[at]] = self._tokens.token(values[at])
             # The sealed id is stored once, however many counts use its token.
             if token and not self._database.read("SELECT 1 FROM word WHERE token=?", token):
                 sealed = self._tokens.seal(values[at])
@@ -274,9 +287,12 @@ class DisclosureCounts:
         if payload is None:
             return
         document = json.loads(zstandard.ZstdDecompressor().decompress(payload))
+        counts: dict[bool, list[SeriesCount]] = {False: [], True: []}
         for of in document.get("series", ()):
             if of["place"][:1] == "D":
-                self.add(counts_of(read_rows(of)), now, again=of.get("again", False))
+                counts[bool(of.get("again"))] += counts_of(read_rows(of))
+        for again, of_series in counts.items():
+            self.add(of_series, now, again=again)
 
     def sent_again(self, id_: BatchId) -> None:
         """Note that a counted batch is sent again on request."""
@@ -301,13 +317,14 @@ class DisclosureCounts:
         """Delete counts older than five years."""
         self._database.write("DELETE FROM disclosed WHERE day<?", _day(now - YEARS))
         self._database.write("DELETE FROM disclosed_of WHERE day<?", _day(now - YEARS))
-        for *key, text in self._database.read("SELECT * FROM received"):
+        noted = _noted(self._database.read)
+        for n, text in self._database.read("SELECT n, runs FROM received"):
             runs = _runs(text)
-            if left := [run for run in runs if run.last >= now - YEARS]:
-                if left != runs:
-                    self._keep_slots(key, left)
-            else:
-                self._database.write(f"DELETE FROM received WHERE {RECEIVED}", *key)  # noqa: S608 -- ours
+            left = [run for run in runs if run.last >= now - YEARS]
+            if not left and n not in noted:
+                self._database.write("DELETE FROM received WHERE n=?", n)
+            elif left != runs:
+                self._keep_slots(n, left)
         self._database.write(
             "DELETE FROM counted WHERE NOT EXISTS (SELECT 1 FROM batch WHERE"
             " batch.epoch=counted.epoch AND batch.seq=counted.seq)"
@@ -331,6 +348,9 @@ class DisclosureCounts:
     def add(self, counts: Iterable[SeriesCount], now: float, *, again: bool = False) -> None:
         """Count values as received now. `again`: only those that are not counted already."""
         day = _day(now)
+        tokens: dict[str, str] = {}
+        slots: dict[SlotRun, list[int]] = defaultdict(list)
+        """numbers of series by runs that they have received"""
         for count in counts:
             values = count.values
             # Only dwellings: readings of common areas are not personal data.
@@ -341,8 +361,10 @@ class DisclosureCounts:
                 values -= self._counted(count)
             if not values and not count.runs:
                 continue
-            place, channel, basis, occupancy = key = self._written(count[:4])
-            self._add_slots(key, count.runs)
+            place, channel, basis, occupancy = key = self._written(count[:4], known=tokens)
+            for run in () if self._on_trial else count.runs:  # here ids are never in clear
+                of = (*key, *self._written([run.meter], (0,), tokens))
+                slots[run._replace(meter="")].append(self._number(of))
             if values:
                 self._database.write(
                     "INSERT INTO disclosed VALUES(?,?,?,?,?) ON CONFLICT(day, place, channel,"
@@ -354,6 +376,7 @@ class DisclosureCounts:
                     " basis, occupancy) DO UPDATE SET n = n + excluded.n",
                     *(day, place, channel, basis, occupancy, values),
                 )
+        self._note_slots(slots, day)
 
     def slots(self) -> list[ReceivedSlots]:
         """The slots of all dwellings that the recipient has received, also of those that it has
@@ -361,37 +384,56 @@ class DisclosureCounts:
         """
         return received_slots(self._database.read, self._tokens)
 
-    def _add_slots(self, key: Sequence[str], runs: Iterable[SlotRun]) -> None:
-        """Add received slots. `key`: place, channel, basis and occupancy, as tokens."""
-        if self._on_trial:  # the ids of this table are never in clear
-            return
-        by_meter: dict[str, list[SlotRun]] = defaultdict(list)
-        for run in runs:
-            by_meter[run.meter].append(run._replace(meter=""))
-        for meter, new in by_meter.items():
-            self._put_slots([*key, *self._written([meter], (0,))], new)
+    def _number(self, key: Sequence[str]) -> int:
+        """The number of a series in `received`. `key`: RECEIVED, as tokens."""
+        sql = f"SELECT n FROM received WHERE ({RECEIVED})=(?,?,?,?,?)"  # noqa: S608 -- ours
+        if (n := self._database.scalar(sql, *key)) is None:
+            sql = f"INSERT INTO received({RECEIVED}, runs) VALUES(?,?,?,?,?,'[]') RETURNING n"
+            n = self._database.scalar(sql, *key)
+        return int(n)
 
-    def _put_slots(self, key: Sequence[str], new: Iterable[SlotRun]) -> None:
-        stored = self._database.scalar(f"SELECT runs FROM received WHERE {RECEIVED}", *key)  # noqa: S608 -- ours
-        runs = joined(_runs(stored or "[]"), new)
-        self._keep_slots(key, runs)
+    def _note_slots(self, slots: Mapping[SlotRun, Sequence[int]], day: int) -> None:
+        """Note the slots of one receipt."""
+        size, first = self._database.read(
+            "SELECT coalesce(sum(length(runs)), 0), min(day) FROM received_since"
+        )[0]
+        if size > MOST_NOTED or first not in {None, day}:
+            self._gather_slots()
+        if slots:
+            # without the meter, which is the last member: it belongs to the series
+            runs = [[*run[:-1], _ranges(series)] for run, series in slots.items()]
+            text = json.dumps(runs, separators=(",", ":"))
+            self._database.write("INSERT INTO received_since VALUES(?,?)", day, text)
 
-    def _keep_slots(self, key: Sequence[str], runs: Sequence[SlotRun]) -> None:
-        # without the meter, which is the last member
+    def _gather_slots(self) -> None:
+        """Add the notes of receipts to the runs of their series."""
+        for n, new in _noted(self._database.read).items():
+            self._put_slots(n, new)
+        self._database.write("DELETE FROM received_since")
+
+    def _put_slots(self, n: int, new: Iterable[SlotRun]) -> None:
+        stored = self._database.scalar("SELECT runs FROM received WHERE n=?", n)
+        self._keep_slots(n, joined(_runs(stored), new))
+
+    def _keep_slots(self, n: int, runs: Iterable[SlotRun]) -> None:
         text = json.dumps([run[:-1] for run in runs], separators=(",", ":"))
-        self._database.write("INSERT OR REPLACE INTO received VALUES(?,?,?,?,?,?)", *key, text)
+        self._database.write("UPDATE received SET runs=? WHERE n=?", text, n)
 
     def _move_slots(self, rows: Iterable[Sequence[str]], known: Mapping[str, str]) -> None:
         """Put slots under the present tokens."""
-        for *key, text in rows:
-            self._database.write(f"DELETE FROM received WHERE {RECEIVED}", *key)  # noqa: S608 -- ours
+        self._gather_slots()
+        for n, *key, _text in rows:
+            runs = _runs(self._database.scalar("SELECT runs FROM received WHERE n=?", n))
+            self._database.write("DELETE FROM received WHERE n=?", n)
             ids = [known.get(value, value) for value in key]
-            self._put_slots(self._written(ids, RECEIVED_IDS), _runs(text))
+            self._put_slots(self._number(self._written(ids, RECEIVED_IDS)), runs)
 
     def adopt(self, others: Iterable[Disclosure], slots: Iterable[ReceivedSlots] = ()) -> None:
         """Add the counts of another spool of the same recipient."""
-        for of in slots:
-            self._add_slots(self._written(of[:4]), of.runs)
+        for of in () if self._on_trial else slots:
+            for run in of.runs:
+                key = [*self._written(of[:4]), *self._written([run.meter], (0,))]
+                self._put_slots(self._number(key), [run._replace(meter="")])
         for disclosure in others:
             at = datetime.fromisoformat(disclosure.day).replace(tzinfo=UTC).timestamp()
             self.add([SeriesCount(*disclosure[1:])], at)
@@ -496,12 +538,34 @@ def disclosures(read: Read, tokens: DisclosureTokens | None, place: str = "") ->
 def received_slots(read: Read, tokens: DisclosureTokens) -> list[ReceivedSlots]:
     """The received slots of a spool; `read` queries its file."""
     ids = tokens.known(read("SELECT token, body FROM word"))
-    received = []
-    for *key, text in read("SELECT * FROM received"):
+    received, noted = [], _noted(read)
+    for n, *key, text in read("SELECT * FROM received"):
         place, channel, basis, occupancy, meter = (ids.get(str(id_), str(id_)) for id_ in key)
-        runs = tuple(run._replace(meter=meter) for run in _runs(text))
+        runs = tuple(run._replace(meter=meter) for run in joined(_runs(text), noted.get(n, ())))
         received.append(ReceivedSlots(place, channel, basis, occupancy, runs))
     return received
+
+
+def _noted(read: Read) -> dict[int, list[SlotRun]]:
+    """What `received_since` adds, by number of series."""
+    noted: dict[int, list[SlotRun]] = defaultdict(list)
+    for (text,) in read("SELECT runs FROM received_since"):
+        for *run, ranges in json.loads(text):
+            for first, last in ranges:
+                for n in range(first, last + 1):
+                    noted[n].append(SlotRun(*run))
+    return noted
+
+
+def _ranges(numbers: Iterable[int]) -> list[list[int]]:
+    """Numbers, each once, as ranges [first, last]."""
+    ranges: list[list[int]] = []
+    for n in sorted({*numbers}):
+        if ranges and ranges[-1][1] == n - 1:
+            ranges[-1][1] = n
+        else:
+            ranges.append([n, n])
+    return ranges
 
 
 def _runs(text: str) -> list[SlotRun]:

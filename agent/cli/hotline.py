@@ -30,7 +30,7 @@ from agent.core import i18n
 from agent.core.i18n import N_, _, n_
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     Facts = Mapping[str, Any]
 
@@ -112,7 +112,19 @@ def heating(
     json: Json = False,
 ) -> None:
     """Answer: "The heating was cold: was it you?" The orders to it, and who requested them."""
-    _answer(lambda facts: _heating(facts, *_days(on)), dwelling, config, state, json=json)
+    _answer(
+        lambda facts: _heating(facts, *_days(on)),
+        *(dwelling, config, state), json=json, unless={"clock", "restored"},
+    )  # fmt: skip
+
+
+def _nothing_sent(facts: Facts, nothing: str) -> str:
+    """That nothing is sent, unless the gateway does not know it."""
+    from agent.registry.dossier import MORE_MAY_LEAVE
+
+    if any(gap["kind"] in MORE_MAY_LEAVE for gap in facts["unknown"]):
+        return _("The gateway cannot say whether something of your dwelling is sent.")
+    return nothing
 
 
 def _answer(
@@ -123,8 +135,11 @@ def _answer(
     *,
     json: bool,
     occupancy: str | None = None,
+    unless: Collection[str] = (),
 ) -> None:
-    """Print what one of the five says about the dossier of a dwelling. Raises Refused."""
+    """Print what one of the five says about the dossier of a dwelling. `unless`: the kinds of gaps
+    that leave this answer incomplete; default: all. Raises Refused.
+    """
     from agent.core.errors import Refused
 
     facts = ask(config, state, "privacy.explain", place=dwelling, occupancy=occupancy)
@@ -138,7 +153,7 @@ def _answer(
     else:
         for sentence in answer:
             typer.echo(wrapped(sentence))
-    exit_on_gaps(facts["unknown"])
+    exit_on_gaps([gap for gap in facts["unknown"] if not unless or gap["kind"] in unless])
 
 
 def _why_no_data(facts: Facts) -> Iterator[str]:
@@ -169,7 +184,9 @@ def _why_no_data(facts: Facts) -> Iterator[str]:
     withheld = [row for row in facts["withheld"] if row["recipient"] in concerned]
     yield from _not_sent(withheld, facts)
     if not sent:
-        yield _("Nothing of {label} alone is sent to anybody today.", label=label)
+        yield _nothing_sent(
+            facts, _("Nothing of {label} alone is sent to anybody today.", label=label)
+        )
     agreed = {one["id"] for one in facts["consents"]}
     agreed &= {row["basis"] for row in facts["rows"] if row["leaves"]}
     if not agreed and present and facts["occupancy"] is not None:
@@ -268,10 +285,13 @@ def _delivery(facts: Facts, recipient: str) -> Iterator[str]:
         )  # fmt: skip
     if _cut(facts, recipient):
         why = facts["delivery"][recipient]["problem"]
-        sentence = _(
-            "There is no connection to {recipient} now.", recipient=_name(facts, recipient)
-        )
-        yield f"{sentence} ({i18n.in_language(why)})" if why else sentence
+        name = _name(facts, recipient)
+        if why:
+            yield _(
+                "There is no connection to {recipient} now: {why}.", recipient=name, why=why
+            )  # fmt: skip
+        else:
+            yield _("There is no connection to {recipient} now.", recipient=name)
 
 
 def _not_sent(withheld: Iterable[Facts], facts: Facts) -> Iterator[str]:
@@ -306,7 +326,7 @@ def _which_meter(facts: Facts) -> Iterator[str]:
     for meter in present:
         measured = {row["channel"] for row in facts["rows"] if row["device"] == meter["device"]}
         channels = [meter["channel"]] if meter["channel"] else sorted(measured)
-        what = f": {', '.join(map(_quantity, channels))}" if channels else ""
+        what = f" ({', '.join(map(_quantity, channels))})" if channels else ""
         yield _(
             "The meter of {label} is number {meter}, since {since}{what}. {who} recorded it.",
             label=label, meter=meter["meter"], what=what, since=_day(meter["since"]),
@@ -345,7 +365,9 @@ def _receivers(facts: Facts) -> Iterator[str]:
                 number=share["dwellings"],
             )  # fmt: skip
     if not rows:
-        yield _("Nothing that is measured in your dwelling alone is sent to anybody.")
+        yield _nothing_sent(
+            facts, _("Nothing that is measured in your dwelling alone is sent to anybody.")
+        )
     yield _("Numbers of other dwellings are not given on the phone.")
 
 
@@ -451,7 +473,8 @@ def _would_remain(facts: Facts) -> Iterator[str]:
     for duty in facts["duties"]:
         yield _(
             "Remains, because a law or a contract requires it ({reference}): {recipient} receives"
-            " the index at the end of each month and at a change of occupants or a bill.",
+            " the index at the end of each month, and at a change of occupants, a bill or a"
+            " meter exchange.",
             reference=duty["reference"], recipient=_name(facts, duty["recipient"]),
         )  # fmt: skip
     if facts["duties"]:
@@ -505,7 +528,8 @@ def _order(order: Facts, names: Facts) -> Iterator[str]:
     from agent.control.report import decimals, evidence
     from agent.core.quantities import spoken
 
-    value = f"{order['value']} {spoken(order['unit'])}".strip().replace("-", "−")
+    unit = spoken(order["unit"], shift=order["action"] == "offset")
+    value = f"{order['value']} {unit}".strip().replace("-", "−")
     value = decimals(value, i18n.language())
     facts = {"equipment": order["equipment"] or order["control"], "value": value}
     if order["begun"] is None:

@@ -277,7 +277,7 @@ def _summary(answer: dict[str, Any], *, every: bool) -> Iterator[str]:
     gateway = [_("clock {trust}", trust=_(TRUST.get(answer["clock"], answer["clock"])))]
     if certificate := answer["certificate"]:
         gateway.append(_("certificate {validity}", validity=certificate["validity"]))
-    gateway.append(_("{number} MB free on the disk", number=answer["disk"]["free"] // 10**6))
+    gateway.append(_("{number:,} MB free on the disk", number=answer["disk"]["free"] // 10**6))
     states = answer.get("dwellings") or {}
     for title, parts in (
         (_("lines"), lines),

@@ -22,6 +22,7 @@ from agent.config.strictcheck import refuse_start
 from agent.core.errors import ConfigError
 from agent.core.finding import Actor, Finding, Severity, exit_status, worst_first
 from agent.core.i18n import N_, Text, _, duration, n_, size
+from agent.core.quantities import spoken
 from agent.core.settings import Secret, written
 from agent.core.state import DEFAULT_CONFIG, acting_as
 from agent.drivers.base import Budgets
@@ -150,7 +151,7 @@ def _controls(config: Config) -> Iterator[tuple[str, str]]:
         bounds = (
             _("a choice")
             if limits.choices
-            else _("{least} to {most} {unit}", least=limits.min, most=limits.max, unit=unit)
+            else _("{least} to {most} {unit}", least=limits.min, most=limits.max, unit=spoken(unit))
         )
         at_most = _("{time} at most", time=duration(limits.max_duration))
         text = f"{limits.action} {bounds}, {at_most}"

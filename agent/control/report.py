@@ -142,10 +142,8 @@ class _Wording:
 
     def value(self, order: Mapping[str, Any], control: Mapping[str, Any]) -> str:
         """The value of an order with its unit."""
-        unit = control["unit"]
-        value = decimals(
-            f"{order['value'].replace('-', '−')} {spoken(unit)}".strip(), self._language
-        )
+        unit = spoken(control["unit"], shift=control.get("action") == "offset")
+        value = decimals(f"{order['value'].replace('-', '−')} {unit}".strip(), self._language)
         failsafe = order["jti"] == FAILSAFE
         if control.get("action") == "offset":
             value = self.text("both", "shift", value=value)

@@ -75,9 +75,9 @@ def units() -> dict[str, tuple[str, Fraction]]:
     return prefixed | PLAIN
 
 
-def spoken(unit: str) -> str:
-    """Return a unit as people write it."""
-    return SPOKEN.get(unit, unit)
+def spoken(unit: str, *, shift: bool = False) -> str:
+    """Return a unit as people write it. `shift`: of a difference; residents do not know K."""
+    return SPOKEN.get("Cel" if shift and unit == "K" else unit, unit)
 
 
 @cache

@@ -170,6 +170,10 @@ class RecipientKnowledge(NamedTuple):
     """schemes of the dwelling's aliases"""
 
 
+MORE_MAY_LEAVE = ("meter", "unreadable", "leftover", "clock")
+"""kinds of gaps because of which more may leave than is known"""
+
+
 class KnowledgeGap(NamedTuple):
     """Something that the gateway cannot know about the people of a dwelling."""
 

@@ -132,7 +132,7 @@ def printed(pages: Sequence[FormPage], layout: FormLayout, language: str) -> str
     made = Template(body if _body and _end else whole)
     sheets = [made.substitute(_filled(page, layout, language)) for page in pages]
     between = '\n<div style="break-after:page"></div>\n'
-    return f"{head}{_body}{between.join(sheets)}{_end}{tail}"
+    return f"{head}{_body}{page.unbroken(between.join(sheets))}{_end}{tail}"
 
 
 def _filled(page: FormPage, layout: FormLayout, language: str) -> dict[str, str]:
@@ -177,6 +177,8 @@ def _box(
         (says["to"], name), (says["what"], f"{labels}, {page.step_words(box.step, language)}"),
         (says["shows"], joined(shows, language)),
     ]  # fmt: skip
+    if any(map(page.indexed, box.channels)):
+        facts.append((says["exchange"], says["exchange_words"]))
     until = says["until"].format(months=box.months, why=asking.why[language] if asking else "-")
     return asking.texts[language] if asking else box.purpose, facts, until
 

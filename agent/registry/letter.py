@@ -19,6 +19,7 @@ from agent.registry import page
 from agent.registry.access_log import YEARS
 from agent.registry.consent_policy import LONGEST_KEPT, LONGEST_UNSENT
 from agent.registry.dates import DAY, day_written_out, time_written_out, written_out
+from agent.registry.dossier import MORE_MAY_LEAVE
 from agent.registry.facts.place import described, particulars
 from agent.registry.page import render, texts_of
 from agent.registry.place import shown
@@ -63,8 +64,6 @@ FACTS_FR = {
     "register": "relevé de minuit", "announced_missing": "absence annoncée",
     "announced_withheld": "retenue annoncée",
 }  # fmt: skip
-UNSURE = ("meter", "unreadable", "leftover", "clock")
-"""kinds of gaps because of which more may leave than is known"""
 PERIODS = {
     "unsent": LONGEST_UNSENT // DAY,
     "registers": LONGEST_KEPT // DAY,
@@ -132,7 +131,7 @@ class Wording:
         """The value of an order with its unit."""
         value = order.value.replace("-", "−")
         value = value.replace(".", ",") if self._language == "fr" else value
-        value = f"{value} {spoken(order.unit)}".strip()
+        value = f"{value} {spoken(order.unit, shift=order.action == 'offset')}".strip()
         return self.says["shift"].format(value=value) if order.action == "offset" else value
 
     @staticmethod
@@ -194,7 +193,7 @@ def letter(
     return render(
         "registry/letter.html", language=language,
         title=f"{wording.says['title']} {dossier.place.label}",
-        dossier=dossier, now=dossier.now, periods=PERIODS, unsure=UNSURE, looks=looks,
+        dossier=dossier, now=dossier.now, periods=PERIODS, unsure=MORE_MAY_LEAVE, looks=looks,
         **{name: getattr(wording, name) for name in names},
         evidence=lambda text: evidence(text, language),
         extremes=lambda text: extremes(text, language),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ruamel.yaml import YAML
 
+from agent.core.model import ValueKind
 from agent.core.quantities import channels
 from agent.registry.dates import DAY
 
@@ -71,14 +72,14 @@ OF = {
 AGENT = Path(__file__).parents[1]
 TEXTS = Path(__file__).with_name("texts.yaml")
 WIDTH = 80
-UNIT, NO_BREAK = re.compile(r"(?<=[0-9]) (?=(?:°C|(?:K|h|min|s|kW|kWh)\b))"), "\x1f"
-"""the space between a number and its unit, and what stands for it while lines are filled"""
+UNIT = re.compile(r"(?<=[0-9]) (?=(?:°C|(?:K|h|min|s|kW|kWh)\b))")
+"""the space between a number and its unit"""
 WRITTEN_DAY = re.compile(r"([0-9]{1,2}(?:er)? \w+) ([0-9]{4})")
 WHOLE = re.compile(r"\w\.(?=\w)|[^\s<>&;.-]{15}(?=[^\s<>&;.-])")
 """positions after which a cell may be broken; without them a table can be wider than the page"""
 NO_BREAK = "\u00a0"
 UNBROKEN = re.compile(
-    r"(?<=[\w)’'».…>]) (?=[;:!?»](?!\w))|(?<=«) "
+    r"(?<=[\w)’'».…>]) (?=[;:!?»](?!\w))|(?<=«) |(?<=n°) (?=\d)"
     r"|(?<=\d) (?=(?:K|°C|h|min|s|Mo|MB|€)\b)|(?<=\d) (?=\d\d\b)"
     r"|(?:(?<=\d)|(?<=1er)) (?=[A-Z]?[a-zéû]+ \d{4}\b)|(?: (?<=à )| (?<=at ))(?=\d\d:\d\d)"
 )
@@ -92,6 +93,11 @@ def label(channel: str, language: str) -> str:
     """The name of a channel in this language; the channel's id if the catalogue lacks it."""
     known = channels()[channel]
     return (known.fr if language == "fr" else known.en) or channel
+
+
+def indexed(channel: str) -> bool:
+    """Whether a channel is an index, which is read at a meter exchange too (rule P29)."""
+    return channels()[channel].kind is ValueKind.REG
 
 
 def shows(channel: str, language: str, step: int = 0) -> str:
@@ -154,13 +160,19 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters |= {"marked": marked, "cell": _cell}
+    made.tests["indexed"] = indexed
     return made
 
 
 def render(template: str, **values: Any) -> str:
     """A page made from a template."""
     made = environment().get_template(template).render(values)
-    return UNBROKEN.sub(NO_BREAK, made) if template.endswith(".html") else made
+    return unbroken(made) if template.endswith(".html") else made
+
+
+def unbroken(html: str) -> str:
+    """A page whose lines do not end before French punctuation, nor in amounts and dates."""
+    return UNBROKEN.sub(NO_BREAK, html)
 
 
 def part(name: str, *values: Any) -> str:

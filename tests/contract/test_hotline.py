@@ -102,12 +102,12 @@ def test_the_heating_was_cold_and_it_was_an_order(building):
     building.did(*outcomes(building.now - 2 * DAY))
     said = building.says("heating")
     assert "Yes, the gateway gave 1 order" in said
-    assert "the set-point of heating was shifted by −1.5 K. Requested by: metropole." in said
+    assert "the set-point of heating was shifted by −1.5 °C. Requested by: metropole." in said
     assert "Authorization: vote AG 12 of 12 May 2026. Stated reason: evening peak." in said
     assert "Measured meanwhile: lowest stairwell 18.4 °C. It ended as planned." in said
     assert "The equipment has confirmed the release." in said
     french = building.says("heating", language="fr")
-    assert "la consigne (heating) a été décalée de −1,5 K. Demandé par : metropole." in french
+    assert "la consigne (heating) a été décalée de −1,5 °C. Demandé par : metropole." in french
     assert "stairwell 18,4 °C au plus bas" in french
 
 
@@ -153,9 +153,9 @@ def test_a_failsafe_was_requested_by_nobody_and_the_letter_has_the_orders(buildi
     assert "gave 2 orders" in said
     assert "Nobody requested it: the limit applied because the platform was not heard." in said
     letter, answer = building.answer()
-    assert "| heating | set-point shifted by −1 K | nobody: the failsafe applied |" in letter
+    assert "| heating | set-point shifted by −1 °C | nobody: the failsafe applied |" in letter
     row = "| metropole | vote AG 12 of 12 May 2026 | evening peak |"
-    assert f"| heating | set-point shifted by −1.5 K {row}" in letter
+    assert f"| heating | set-point shifted by −1.5 °C {row}" in letter
     assert "order;boiler-offset;" in answer["csv"]
 
 

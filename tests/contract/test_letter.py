@@ -193,6 +193,7 @@ def test_a_stopped_agent_knows_the_meter_by_what_it_said_last(gateway):
     letter, answer = gateway.answer()
     assert kinds(answer) == []
     assert f"{US} | electricity taken from the grid | one index a day | advice" in letter
+    assert "If a meter is exchanged, its last index and the first one of the new meter" in letter
     assert NOTHING not in letter
 
 
@@ -219,6 +220,7 @@ def test_nothing_leaves_is_said_where_it_is_known(gateway):
     gateway.keep()
     letter, answer = gateway.answer()
     assert NOTHING in letter
+    assert "If a meter is exchanged" not in letter
     assert answer["unknown"] == []
     assert gateway.command("person", "A-1", "--to", gateway.folder).exit_code == 0
 

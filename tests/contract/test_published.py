@@ -155,7 +155,8 @@ def test_the_register_has_what_article_30_asks_for_of_each_activity(gateway):
     (sent,) = [row for row in found if row["recipients"] == US]
     assert sent["purpose"] == "advice"
     assert sent["categories of data"].startswith(
-        "electricity taken from the grid; one index a day;"
+        "electricity taken from the grid, with the indexes of both meters at an exchange; one"
+        " index a day;"
     )
     assert "dates of the occupancy" in sent["categories of data"]
     assert (

@@ -510,7 +510,7 @@ def disk(state: Path, config: Config | None) -> Iterator[Finding]:
     # what the spools hold already needs no more room
     kept = sum(file.stat().st_size for file in state.glob("spool-*.db")) if readable else 0
     text = Text(
-        "{free} MB free on {device}, {needed} MB may be needed",
+        "{free:,} MB free on {device}, {needed:,} MB may be needed",
         free=free // 10**6,
         device=device,
         needed=needed // 10**6,

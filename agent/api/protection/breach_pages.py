@@ -102,7 +102,7 @@ def notification(case: Case, language: str) -> Page:
             (stores()[one], stores()[one].texts(case.config, language)) for one in breach.scope
         ]
         rows = [
-            (text["name"], text["what"], store.place(language, breach.keys))
+            (text["name"], text["what"], store.protection(language, breach.keys))
             for store, text in texts
         ]
         rows += [_far(case, one, language) for one in breach.recipients]
@@ -305,7 +305,8 @@ def letter(case: Case, of: Concerned, now: float, language: str) -> Page:
     assert home is not None
     label = case.labels[of.place]
     page = Page(language, says["letter_title"].format(label=label))
-    page.paragraph(f"{case.config.building.name} · {case.day(now, language)} · {breach.id}")
+    number = says["breach_short"].format(id=breach.id)
+    page.paragraph(f"{case.config.building.name} · {case.day(now, language)} · {number}")
     reference = f", {home.reference}" if home.reference else ""
     whose = {"label": label, "id": shown(home.id), "reference": reference}
     if home.until is not None and home.until <= now:

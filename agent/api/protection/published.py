@@ -23,7 +23,7 @@ from agent.api.protection.stores import (
 )
 from agent.core.quantities import channels
 from agent.registry.dates import day_written_out
-from agent.registry.page import Page, colon, joined, label, shows, step_words, texts_of
+from agent.registry.page import Page, colon, indexed, joined, label, shows, step_words, texts_of
 from agent.registry.parsers import scope_of
 from agent.registry.records import covers
 from agent.registry.sheet import harmless
@@ -303,6 +303,8 @@ def _activities(processing: Processing, language: str) -> Iterator[dict[str, str
         activity: str, recipient: str, channels_: Sequence[str], **more: str
     ) -> dict[str, str]:
         labels = ", ".join(label(one, language) for one in channels_)
+        if any(map(indexed, channels_)):
+            labels += says["at_exchange"]
         how, host = where.get(recipient, ("transfer_unlinked", ""))
         long = _retention(processing, HELD_BY[activity], language)
         return {

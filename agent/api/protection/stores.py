@@ -101,7 +101,7 @@ def facts(config: Config, language: str) -> Mapping[str, str]:
     return texts | {
         "audit_size": f"{audit.MOST_SEGMENTS * audit.SEGMENT // 2**20} {mega}",
         "memory": f"{spool.CAP // 2**20} {mega}",
-        "outcomes": str(journal.KEPT),
+        "outcomes": f"{journal.KEPT:,}".replace(",", "\u202f" if language == "fr" else ","),
         "consent": str(LONGEST_CONSENT),
         "fewest": str(config.privacy.fewest),
         "keepers": ", ".join(backup_holders(config)) or says["keepers_none"],
@@ -142,12 +142,17 @@ class Store:
         known = facts(config, language)
         return {part: text.format(**known) for part, text in self.descriptions[language].items()}
 
-    def place(self, language: str, taken: Collection[str] = ()) -> str:
-        """Where it is and whether it is encrypted; `taken` are keys that somebody else has."""
+    def place(self, language: str) -> str:
+        """Where it is and whether it is encrypted."""
+        return f"{self.files} ({self.protection(language)})"
+
+    def protection(self, language: str, taken: Collection[str] = ()) -> str:
+        """Whether it is encrypted; `taken` are keys that somebody else has."""
         how = "sealed" if self.keys else "open"
         # encryption does not protect from somebody who also has the key
         how = "unsealed" if set(self.keys) & set(taken) else how
-        return f"{self.files} ({page_texts(language)[how]})"
+        text: str = page_texts(language)[how]
+        return text
 
 
 @cache

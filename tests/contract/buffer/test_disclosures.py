@@ -164,3 +164,40 @@ def test_an_erasure_is_confirmed_by_the_recipients_word_alone(opened):
         assert spool.erasures() == {"r1": 1}
         spool.settle(contradicted(told), TODAY)
         assert spool.erasures() == {"r1": None}, "it does not hold the request any more"
+
+
+def test_a_receipt_adds_slots_without_rewriting_those_of_all_series(opened):
+    """What a receipt writes is a note of one line; the next day's first one gathers the notes."""
+
+    def received(minute, now, *, series=20):
+        spool.append(dwellings(*(reading(n, minute) for n in range(series))), {})
+        while batch := seal(spool):
+            spool.settle(receipt_for(batch), now)
+
+    def stored():
+        sql = "SELECT n, runs FROM received ORDER BY n", "SELECT runs FROM received_since"
+        return [spool._database.read(one) for one in sql]
+
+    def slots():
+        found = sorted(spool.received_slots(), key=lambda of: int(of.place[1:]))
+        return [sum(run.slots for run in of.runs) for of in found]
+
+    with opened() as spool:
+        received(0, TODAY)
+        empty, _ = stored()
+        received(1, TODAY)
+        received(2, TODAY, series=15)
+        runs, notes = stored()
+        assert runs == empty
+        assert len(notes) == 3
+        assert max(len(text) for (text,) in notes) < 60
+        assert slots() == [3] * 15 + [2] * 5
+        received(3, TODAY + 86_400)
+        runs, notes = stored()
+        assert len(notes) == 1
+        assert all(runs[n] != empty[n] for n in range(20))
+        assert slots() == [4] * 15 + [3] * 5
+        spool.forget(TODAY + 86_400 + 1)
+        assert slots() == [4] * 15 + [3] * 5
+    with opened() as spool:
+        assert sum(run.slots for of in spool.received_slots() for run in of.runs) == 75

@@ -112,8 +112,12 @@ def test_a_page_says_all_that_people_must_know(registry, language):
     ],
 )
 def test_a_box_says_what_its_own_step_gives_away(registry, language, daily, fine):
-    page = forms(registry, language=language, places=["A-1"])["html"]
+    page = forms(registry, language=language, places=["A-1"])["html"].replace(
+        "\N{NO-BREAK SPACE}", " "
+    )
     assert (page.count(daily), page.count(fine)) == (2, 1)
+    exchanged = "si un compteur est remplacé" if language == "fr" else "if a meter is exchanged"
+    assert page.count(exchanged) == 3
 
 
 def test_a_lease_is_no_formula_in_the_list_of_answers(registry):

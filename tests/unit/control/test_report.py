@@ -80,7 +80,7 @@ def test_the_operator_reads_who_wanted_what_why_and_how_cold_it_became():
     french = read(monthly(document(*DONE, *GUARDED, *REFUSED), "fr"))
     for words in (
         "Rapport mensuel des ordres : novembre 2026",
-        "ordres exécutés : 2, 1 h 51 min au total ; refusés : 1",
+        "ordres exécutés : 2 (1 h 51 min au total) ; refusés : 1",
         "* 2 novembre 2026 à 18:00 : −1,5 K demandé par : metropole",
         "autorisation : vote AG, résolution 14 du 12 mai 2026",
         "motif : la pointe de 18 h.",
