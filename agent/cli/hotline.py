@@ -306,7 +306,8 @@ def _which_meter(facts: Facts) -> Iterator[str]:
     for meter in present:
         measured = {row["channel"] for row in facts["rows"] if row["device"] == meter["device"]}
         channels = [meter["channel"]] if meter["channel"] else sorted(measured)
-        what = f": {', '.join(map(_quantity, channels))}" if channels else ""
+        measures = ", ".join(map(_quantity, channels))
+        what = _(": {text}", text=measures) if channels else ""
         yield _(
             "The meter of {label} is number {meter}, since {since}{what}. {who} recorded it.",
             label=label, meter=meter["meter"], what=what, since=_day(meter["since"]),
