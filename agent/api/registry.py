@@ -154,7 +154,7 @@ def fit(call: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
     """Check that a call takes these arguments. Raises Refused."""
     takes = _keyword_parameters(call)
     if unknown := sorted(arguments.keys() - takes.keys()):
-        known = ", ".join(sorted(takes)) or "none"
+        known = ", ".join(sorted(takes)) or Text("none")
         raise Refused(
             "it has no argument `{unknown}`. Arguments: {known}",
             unknown=unknown[0][:LONGEST_LABEL],

@@ -165,7 +165,7 @@ def test_a_form_that_knows_not_of_a_withdrawal_gives_nothing_and_refuses_all_the
     assert registry.marks(home.id, B)[-1].cause == "refused"
     # a new page tells them, and counts
     again = forms(registry, now=NOW + 2 * DAY, places=["A-1"])
-    assert "vous avez retiré votre accord : The a.example &amp; Sons" in again["html"]
+    assert "vous avez retiré votre accord pour The a.example &amp; Sons" in again["html"]
     back(registry, {"A-1": ("oui", "", "")}, NOW + 3 * DAY, "2026-09-24", printed=again)
     assert in_force(registry) == [(A, "advice")]
 
