@@ -297,7 +297,7 @@ def _changed(gateway: Gateway, breach: Breach, facts: Mapping[str, Any]) -> Brea
         changes["risk"] = facts["risk"]
     if facts.get("reference"):
         changes["reference"] = _text(facts["reference"], "--reference")
-    return _in_order(gateway, replace(breach, **changes))
+    return _in_order(replace(breach, **changes))
 
 
 def _dwelling(gateway: Gateway, text: str) -> str:
@@ -315,7 +315,7 @@ def _dwelling(gateway: Gateway, text: str) -> str:
     return place.id
 
 
-def _in_order(gateway: Gateway, breach: Breach) -> Breach:
+def _in_order(breach: Breach) -> Breach:
     """Check that the times of a record do not contradict each other. Raises Refused."""
     pairs = (("began", "noticed"), ("began", "ended"), ("noticed", "notified"), ("noticed", "told"))
     for first, then in pairs:
