@@ -107,9 +107,7 @@ async def _drop_orphaned(gateway: Gateway, recipient: str, how: str) -> dict[str
     left = dict(leftovers(gateway.config.state, _recipients(gateway.config)))
     if recipient not in left:
         known = ", ".join([*gateway.config.uplinks, *left]) or Text("none")
-        raise Refused(
-            'no uplink "{recipient}"; there are: {known}', recipient=recipient, known=known
-        )
+        raise Refused('no uplink "{name}"; there are: {known}', name=recipient, known=known)
     if how == "drain":
         raise Refused(
             "nothing can be delivered to {recipient} without its uplink. Put it back into"
