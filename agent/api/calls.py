@@ -582,13 +582,13 @@ def at_home(call: Call) -> Call:
     async def wrapper(gateway: Gateway, caller: Caller, **args: Any) -> dict[str, Any]:
         zone = gateway.config.building.timezone
         try:
-            answer = await call(gateway, caller, **args) | {"timezone": zone}
+            answer: dict[str, Any] = await call(gateway, caller, **args) | {"timezone": zone}
         except AgentError as error:
             error.text = text_in_local_time(error.text, zone)
             error.args = (error.text,)
             raise
-        told: dict[str, Any] = sentences_in_local_time(answer, zone)
-        return told
+        answer = sentences_in_local_time(answer, zone)
+        return answer  # noqa: RET504 -- the other is of any type
 
     return wrapper
 
