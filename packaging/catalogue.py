@@ -25,6 +25,7 @@ import agent  # noqa: E402 -- found by the line above
 from agent.cli import command_line  # noqa: E402
 from agent.config.schema import schema  # noqa: E402
 from agent.core.i18n import entries  # noqa: E402
+from agent.drivers.profile import profile, profiles  # noqa: E402
 
 HERE = Path(agent.__file__).parent
 
@@ -54,6 +55,11 @@ def messages() -> dict[str, str]:
         found.setdefault(word, "an option that must be written")
     for message in helped(command_line()):
         found.setdefault(message, "help")
+    for name in profiles():
+        used = profile(name)
+        for part in (used, used.serial, *used.points.values()):
+            if part and part.verify:
+                found.setdefault(part.verify, f"the profile {name}")
     for message in libraries():
         found.setdefault(message, "typer and click")
     return found
@@ -84,6 +90,8 @@ def helped(command: Any) -> Iterator[str]:
         *((param, ("help", "metavar", "prompt")) for param in command.params),
     ):
         texts = [getattr(part, name, None) for name in names]
+        if getattr(part, "param_type_name", "") == "argument":
+            texts = [getattr(part, "help", None), (part.metavar or "").strip("[].")]
         yield from [text for text in texts if isinstance(text, str) and letters(text)]
     for subcommand in getattr(command, "commands", {}).values():
         yield from helped(subcommand)

@@ -186,7 +186,7 @@ class DeviceReader:
             self._faults.note(f"poll {self.link.name}", error, device.name)
             device.failed, device.problem = (
                 True,
-                Text("an error in gardien: {error_text}", error_text=error_text(error)),
+                Text("an error in gardien: {error}", error=error_text(error)),
             )
             return self._no_values(points, Why.BAD, device.problem)
         device.failed = False

@@ -24,7 +24,7 @@ from agent.api.status import moved, own_status
 from agent.config.edit import unlike
 from agent.config.estimates import left
 from agent.core.clock import monotonic, stamp
-from agent.core.errors import LinkLost, Refused, StorageFailed
+from agent.core.errors import AgentError, LinkLost, Refused, StorageFailed
 from agent.core.finding import RANK, worst_first
 from agent.core.i18n import N_, Text, joined
 from agent.core.quantities import channels
@@ -34,6 +34,7 @@ from agent.drivers.base import Found, Seeks, Wish
 from agent.gateway import delivery
 from agent.gateway.lines import label_of
 from agent.gateway.recipient import needs_signature, uplink_states
+from agent.registry.dates import sentences_in_local_time, text_in_local_time
 from agent.registry.index import Unknown
 from agent.registry.records import OccupancyState
 from agent.uplink import pacing
@@ -575,11 +576,19 @@ def shown(sample: Sample) -> dict[str, Any]:
 
 
 def at_home(call: Call) -> Call:
-    """Wrap a call so that its answer names the building's time zone."""
+    """Wrap a call: its answer names the building's time zone, and times in sentences are in it."""
 
     @passing(call)
     async def wrapper(gateway: Gateway, caller: Caller, **args: Any) -> dict[str, Any]:
-        return await call(gateway, caller, **args) | {"timezone": gateway.config.building.timezone}
+        zone = gateway.config.building.timezone
+        try:
+            answer: dict[str, Any] = await call(gateway, caller, **args) | {"timezone": zone}
+        except AgentError as error:
+            error.text = text_in_local_time(error.text, zone)
+            error.args = (error.text,)
+            raise
+        answer = sentences_in_local_time(answer, zone)
+        return answer  # noqa: RET504 -- the other is of any type
 
     return wrapper
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -444,7 +445,7 @@ def _consent(
     except Refused as error:
         fault = fault or text_of(error)
     (since, until, signed), wrong = parsers.dated(
-        sheet.SheetRow(line.where, cells, fault), zone, "since", "until", "given"
+        replace(line, cells=cells, fault=fault), zone, "since", "until", "given"
     )
     return NewConsent(
         cells.get("place", ""),

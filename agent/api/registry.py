@@ -21,7 +21,6 @@ from agent.core.quantities import channels
 from agent.gateway.lines import record_serials
 from agent.registry import page, parsers
 from agent.registry.background_change import change_in_background
-from agent.registry.dates import text_in_local_time
 from agent.registry.doubts import LastReading, NeedsConfirmation
 from agent.registry.forms import Box, FormLayout, Question, template
 from agent.registry.parsers import LONGEST_LABEL, text
@@ -155,7 +154,7 @@ def fit(call: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
     """Check that a call takes these arguments. Raises Refused."""
     takes = _keyword_parameters(call)
     if unknown := sorted(arguments.keys() - takes.keys()):
-        known = ", ".join(sorted(takes)) or "none"
+        known = ", ".join(sorted(takes)) or Text("none")
         raise Refused(
             "it has no argument `{unknown}`. Arguments: {known}",
             unknown=unknown[0][:LONGEST_LABEL],
@@ -207,9 +206,7 @@ def change(call: Callable[..., dict[str, Any]]) -> Call:
         except NeedsConfirmation as error:
             raise error.in_zone(zone) from error
         except Refused as error:
-            raise Refused(unrecorded(dated_here(error, zone).text)) from error
-        if lost := answer.get("without_effect"):
-            answer["without_effect"] = [text_in_local_time(line, zone) for line in lost]
+            raise Refused(unrecorded(error.text)) from error
         # Bind serial numbers first: the audit chain then gets both changes.
         record_serials(gateway.lines, gateway.registry, gateway.clock.now())
         await gateway.objects.registry_changed()
@@ -231,11 +228,6 @@ def or_nothing(call: Call) -> Call:
             raise Refused(unrecorded(error.text)) from error
 
     return wrapper
-
-
-def dated_here(error: Refused, zone: str) -> Refused:
-    """Return the same refusal with its times in the building's time zone."""
-    return Refused(text_in_local_time(error.text, zone))
 
 
 def with_recipients(call: Callable[..., dict[str, Any]]) -> Call:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.api import answers
 from agent.api.disclosures import records
-from agent.api.registry import author, dated_here
+from agent.api.registry import author
 from agent.core.clock import monotonic, stamp
 from agent.core.errors import NotRecorded, NotStored, Refused, StorageFailed, UplinkLost
 from agent.core.log_fields import LogEvent, fields
@@ -353,11 +353,8 @@ async def accept(
     who, proposal = author(gateway, caller, named), _proposal(gateway.exports, row)
     await gateway.disk.ask()
     now = gateway.clock.now()
-    try:
-        notices: list[NewOccupancy] = accepted(gateway.registry.state()[-1], proposal.row, now)
-        homes = gateway.registry.occupy(notices, who, proposal.row.where, now) if notices else []
-    except Refused as error:
-        raise dated_here(error, gateway.config.building.timezone) from error
+    notices: list[NewOccupancy] = accepted(gateway.registry.state()[-1], proposal.row, now)
+    homes = gateway.registry.occupy(notices, who, proposal.row.where, now) if notices else []
     if homes:
         await _apply_everywhere(gateway)
     gateway.exports.settled(proposal)

@@ -10,6 +10,7 @@ from agent.buffer.disclosures import tokens_of
 from agent.buffer.orphaned_spools import destroy, leftovers
 from agent.core.clock import stamp
 from agent.core.errors import Refused
+from agent.core.i18n import Text
 from agent.gateway.delivery import standing
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ async def retry(gateway: Gateway, asker: object, *, name: str) -> dict[str, Any]
     """Send the refused batches of an uplink again now. Raises Refused."""
     del asker
     if name not in gateway.config.uplinks:
-        known = ", ".join(gateway.config.uplinks) or "none"
+        known = ", ".join(gateway.config.uplinks) or Text("none")
         raise Refused('no uplink "{name}"; there are: {known}', name=name, known=known)
     if name not in gateway.recipients or not gateway.daemon:
         raise Refused(
@@ -105,10 +106,8 @@ async def _drop_orphaned(gateway: Gateway, recipient: str, how: str) -> dict[str
     """Destroy the stored rows of a recipient that has no uplink in the configuration."""
     left = dict(leftovers(gateway.config.state, _recipients(gateway.config)))
     if recipient not in left:
-        known = ", ".join([*gateway.config.uplinks, *left]) or "none"
-        raise Refused(
-            'no uplink "{recipient}"; there are: {known}', recipient=recipient, known=known
-        )
+        known = ", ".join([*gateway.config.uplinks, *left]) or Text("none")
+        raise Refused('no uplink "{name}"; there are: {known}', name=recipient, known=known)
     if how == "drain":
         raise Refused(
             "nothing can be delivered to {recipient} without its uplink. Put it back into"

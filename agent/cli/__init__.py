@@ -138,6 +138,8 @@ def _prepare(command: Any) -> None:
     # no isinstance: later versions of typer have their own copies of click's classes
     _translate(command, "help", "short_help", "rich_help_panel")
     for param in command.params:
+        if param.param_type_name == "argument":
+            _name_argument(param)
         _translate(param, "help", "metavar", "prompt")
         _name_value(param)
         if param.default is None and hasattr(param, "show_default"):
@@ -157,6 +159,13 @@ def _resolved(resolve: Any, context: Any, typed: list[str]) -> Any:
         near = did_you_mean(typed[0], known)
         context.fail(_("there is no command `{command}`{near}", command=typed[0], near=near))
     return resolve(context, typed)
+
+
+def _name_argument(param: Any) -> None:
+    """Give an argument one name, in the reader's language: in the usage line and below it."""
+    name = (param.metavar or param.name.upper()).strip("[].")
+    param.metavar = f"{_(name) if param.required else f'[{_(name)}]'}{'...' * (param.nargs != 1)}"
+    param.opts = []  # typer shows them as a second, English name
 
 
 def _name_value(param: Any) -> None:

@@ -385,7 +385,15 @@ def _show(answer: dict[str, Any]) -> None:
     for entry in answer["unsure"]:
         typer.echo(wrapped("! " + entry["said"][reader]))
     for entry in answer["steps"]:
-        typer.echo(wrapped(f"{day(entry['at'])} {entry['who']}: {entry['said'][reader]}"))
+        typer.echo(
+            wrapped(
+                _(
+                    "{who}: {what}",
+                    who=f"{day(entry['at'])} {entry['who']}",
+                    what=entry["said"][reader],
+                )
+            )
+        )
 
 
 DEADLINE_MOVED = N_("the deadline was moved: noticed on {now}; recorded before: {before}")

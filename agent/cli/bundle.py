@@ -113,7 +113,7 @@ def support_bundle(
     except OSError as error:
         out.unlink(missing_ok=True)
         raise Refused("{out}: {reason}", out=out, reason=error) from error
-    typer.echo(f"{out}: {', '.join(names)}")
+    typer.echo(_("{file}: {reason}", file=out, reason=", ".join(names)))
     dwellings = _("It names dwellings") if with_dwellings else _("It does not name dwellings")
     typer.echo(_("{dwellings}, and has no readings and no secrets.", dwellings=dwellings), nl=False)
     typer.echo(_(" Read it before you send it: tar xzOf {out}", out=out))

@@ -46,7 +46,7 @@ PROOF = {
 
 def _show(answer: Answer, _args: Answer | None = None) -> None:
     rows = [
-        (m["serial"] or "–", m["device"] or "", m["label"], m["channel"] or _("all"),
+        (m["serial"] or "–", m["device"] or "", m["label"], m["channel"] or _("all quantities"),
          day(m["since"]), _state(m), _(PROOF[m["proof"]]))
         for m in answer["meters"]
     ]  # fmt: skip
@@ -84,14 +84,17 @@ def _show_import(answer: Answer, args: Answer) -> None:
 def _show_matching(matching: dict[str, Any]) -> None:
     """Print how the list matches what answers on the lines."""
     typer.echo(_("matched: {number}", number=len(matching["matched"])))
-    silent = [f"{one['meter']} ({one['label']}): {one['why']}" for one in matching["silent"]]
+    silent = [
+        _("{name}: {text}", name=f"{one['meter']} ({one['label']})", text=one["why"])
+        for one in matching["silent"]
+    ]
     for name, lines in (
         (_("on the list, but no answer"), silent),
         (_("answers, but is not on the list"), [_device(d) for d in matching["unlisted"]]),
         (_("found twice"), matching["doubled"]),
     ):
         if lines:
-            typer.echo(f"{name}: {len(lines)}")
+            typer.echo(_("{name}: {text}", name=name, text=len(lines)))
         for line in lines:
             typer.echo(f"  {line}")
 

@@ -63,7 +63,7 @@ class CheckedObject:
 def show(report: CheckedObject) -> None:
     """Print it."""
     about = in_language(report.about) if report.about else _("no signed object")
-    typer.echo(wrapped(f"{report.file}: {about}"))
+    typer.echo(wrapped(_("{file}: {reason}", file=report.file, reason=about)))
     lines = [_("checked: {sentence}", sentence=sentence) for sentence in report.right]
     lines += [_("effect: {sentence}", sentence=sentence) for sentence in report.effect]
     lines += [_("not checked: {sentence}", sentence=sentence) for sentence in report.unchecked]

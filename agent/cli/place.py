@@ -95,7 +95,7 @@ def check(
         return
     label = answer["label"] or _("valid, but not of this building")
     known = label if answer["looked_up"] else _("valid by its check characters")
-    typer.echo(f"{answer['shown']}  {answer['type']}  {known}")
+    typer.echo(f"{answer['shown']}  {_(answer['type'])}  {known}")
     if why:
         typer.echo(_("Its label is not known here: {why}", why=why), err=True)
 

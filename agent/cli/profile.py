@@ -138,12 +138,9 @@ def _show(profile: Profile) -> None:
     for name, note in unverified.items():
         if note:
             typer.echo(
-                _(
-                    "not verified: {name}{value}{note}",
-                    name=name,
-                    value=": " if name else "",
-                    note=note,
-                )
+                _("not verified: {name}: {note}", name=name, note=_(note))
+                if name
+                else _("not verified: {note}", note=_(note))
             )
 
 

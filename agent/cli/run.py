@@ -40,7 +40,7 @@ def reload(
     if json:
         as_json(answer)
         return
-    done = [f"{what} {name}" for what, names in answer["changed"].items() for name in names]
+    done = [f"{_(what)} {name}" for what, names in answer["changed"].items() for name in names]
     typer.echo("\n".join(done) or _("nothing has changed"))
 
 

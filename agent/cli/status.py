@@ -357,9 +357,8 @@ def _dwellings(states: dict[str, int]) -> str:
         "{occupied} occupied, {vacant} vacant, {unknown} of unknown occupancy",
         occupied=states["occupied"], vacant=states["vacant"], unknown=states["unknown"],
     )  # fmt: skip
-    pointer = _("list them: gardien occupancy list")
-    whole = _("{what}: {pointer}", what=counts, pointer=pointer)
-    return whole if states["vacant"] or states["unknown"] else counts
+    pointer = _("List: gardien occupancy list")
+    return f"{counts}. {pointer}" if states["vacant"] or states["unknown"] else counts
 
 
 def _details(answer: dict[str, Any]) -> None:

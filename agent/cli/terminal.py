@@ -71,7 +71,7 @@ def state_of(config: Path, state: Path | None) -> Path:
         if config == DEFAULT_CONFIG:
             return DEFAULT_STATE
         # with the default state, the command would act on another gateway than the one named
-        raise Refused("{config}: cannot be read: {reason}", config=config, reason=error) from error
+        raise Refused("{path}: cannot be read: {reason}", path=config, reason=error) from error
     # the loader would refuse a file with mistakes, and then no command could reach the agent
     named = re.search(r"^state:[ \t]*[\"']?([^\"'#\n]+?)[\"']?[ \t]*(?:#.*)?$", text, re.MULTILINE)
     return (config.parent / named[1]).resolve() if named else DEFAULT_STATE

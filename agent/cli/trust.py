@@ -312,7 +312,7 @@ def _without(file: Path, error: Refused) -> Text:
 
 def _show(file: Path, answer: dict[str, Any], *, preview: bool) -> None:
     if refused := answer.get("refused"):
-        line = _("{file}: not accepted: {refused}", file=file, refused=refused)
+        line = _("{file}: not accepted: {why}", file=file, why=refused)
         if preview:
             line = _("{file}: would not be accepted: {refused}", file=file, refused=refused)
         typer.echo(wrapped(line), err=True)

@@ -198,7 +198,7 @@ class Files:
             _put_in_place(path.resolve(), text, like.stat())
         except OSError as error:
             raise Refused(
-                "{path} cannot be written: {reason}", path=path, reason=error.strerror
+                "{port} cannot be written: {why}", port=path, why=error.strerror
             ) from error
 
 

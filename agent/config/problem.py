@@ -301,7 +301,10 @@ def _literal(value: object, expected: str) -> str:
     known = re.findall("'([^']*)'", expected)
     near = did_you_mean(str(value), known)
     return _(
-        "expected {known}, found {found}{near}", known=or_list(known), found=shown(value), near=near
+        "expected {expected}, found {found}{quotes}",
+        expected=or_list(known),
+        found=shown(value),
+        quotes=near,
     )
 
 

@@ -133,9 +133,7 @@ class Orders:
                 detail = f"the `scope` of this key in the trust list does not include {asset}"
                 raise Forged(
                     ObjectCode.KID,
-                    Text(
-                        "the key of {owner} is not for {asset}", owner=verified.owner, asset=asset
-                    ),
+                    Text("the key of {owner} is not for {name}", owner=verified.owner, name=asset),
                     detail,
                 )
         journal = self.controller.journal

@@ -175,7 +175,7 @@ def write(file: Path, content: bytes) -> None:
     try:
         DiskWriter.make(lambda: Reserve(file.parent).for_(lambda: _write(file, content)))
     except OSError as error:
-        raise NotRecorded("{file} cannot be written: {reason}", file=file, reason=error) from error
+        raise NotRecorded("{port} cannot be written: {why}", port=file, why=error) from error
 
 
 def _write(file: Path, content: bytes) -> None:

@@ -209,10 +209,10 @@ def _number(value: object, info: ValidationInfo, expected: str, unit: str) -> fl
     )
     raise ValueError(
         Text(
-            "expected {expected}, found {value}{remedy}",
+            "expected {expected}, found {found}{quotes}",
             expected=expected,
-            value=shown(value),
-            remedy=remedy,
+            found=shown(value),
+            quotes=remedy,
         )
     )
 

@@ -142,14 +142,10 @@ def validity(certificate: x509.Certificate, now: float) -> str:
     return untimely(certificate, now) or (
         Text(
             "valid until {day}, {spell} left",
-            day=_day(certificate.not_valid_after_utc),
+            day=certificate.not_valid_after_utc.date(),
             spell=_spell(certificate.not_valid_after_utc - datetime.fromtimestamp(now, UTC)),
         )
     )
-
-
-def _day(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%d}"
 
 
 def _spell(span: timedelta) -> str:
@@ -162,10 +158,10 @@ def _spell(span: timedelta) -> str:
     )
 
 
-def _moment(now: float) -> str:
+def _moment(now: float) -> object:
     # a clock without a battery starts in 1970, so only the year is meaningful
-    day = datetime.fromtimestamp(now, UTC)
-    return str(day.year) if now < BUILT else _day(day)
+    day = datetime.fromtimestamp(now, UTC).date()
+    return str(day.year) if now < BUILT else day
 
 
 @dataclass(frozen=True, slots=True)

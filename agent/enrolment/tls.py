@@ -6,9 +6,10 @@ Verification cannot be switched off.
 from __future__ import annotations
 
 import ssl
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from agent.core.clock import BUILT, stamp
+from agent.core.clock import BUILT
 from agent.core.errors import CertificateRefused, Refused, UplinkLost
 from agent.core.i18n import N_, Text, text_of
 from agent.enrolment.credential import load, unfit, untimely
@@ -137,12 +138,12 @@ def _unproved(error: ssl.SSLCertVerificationError, host: str, now: float) -> str
         return Text(
             "its certificate is not valid yet, and the clock of this gateway says {stamp}:"
             " is that right? See: gardien doctor",
-            stamp=stamp(now)[:10],
+            stamp=datetime.fromtimestamp(now, UTC).date(),
         )
     if error.verify_code == EXPIRED:
         return Text(
             "its certificate has expired; the clock of this gateway says {stamp}",
-            stamp=stamp(now)[:10],
+            stamp=datetime.fromtimestamp(now, UTC).date(),
         )
     if "ostname mismatch" in error.verify_message or "IP address mismatch" in error.verify_message:
         return Text("its certificate is for another name than {host}: is `url` right?", host=host)

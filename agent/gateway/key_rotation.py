@@ -237,7 +237,7 @@ def _open_store(gateway: Gateway, file: Path) -> tuple[Spool | UnassignedStore, 
         unsent = gateway.unsent
         kept = unsent.get("shelf") if part == "shelf" else unsent.get("registers")
         if kept is None or gateway.jobs.parked(part):
-            raise Refused("{part} is not open", part=part)
+            raise Refused("{name} is not open", name=part)
         return kept.store, kept.thread
     recipient_name = recipient_of(file)
     for name, uplink in gateway.config.uplinks.items():

@@ -13,6 +13,7 @@ from agent.buffer.disclosures import tokens_of
 from agent.buffer.orphaned_spools import destroy
 from agent.config import load
 from agent.core.errors import Refused
+from agent.core.i18n import N_
 from agent.core.log_fields import LogEvent, fields
 from agent.core.model import Why
 from agent.core.storage import SPOOL
@@ -160,14 +161,14 @@ class Running(Daemon):
         opened = [name for name in lines if name not in gateway.lines or name in closed]
         moved = self._replace_lines(lines, opened)
         return {
-            "line closed": closed,
-            "line opened": opened,
-            "devices of line": moved,
-            "uplink closed": removed,
-            "uplink opened": added,
-            "uplink": changed,
-            "control": steered,
-            "setting": changed_settings(old, new),
+            N_("line closed"): closed,
+            N_("line opened"): opened,
+            N_("devices of line"): moved,
+            N_("uplink closed"): removed,
+            N_("uplink opened"): added,
+            N_("uplink"): changed,
+            N_("control"): steered,
+            N_("setting"): changed_settings(old, new),
         }
 
     async def _steer(self, new: Config) -> list[str]:

@@ -329,7 +329,7 @@ def admit_end_of_duty(
         raise Refused(
             '"{id}" does not name exactly one duty; the duties are: {value}',
             id=id_,
-            value=known or "none",
+            value=known or Text("none"),
         )
     if at < meant[0].since:
         raise Refused("the duty begins only at {stamp}", stamp=stamp(meant[0].since))

@@ -7,7 +7,7 @@ import datetime as dt
 import re
 import unicodedata
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from agent.core.i18n import MONTHS as MONTH_NAMES
@@ -180,6 +180,15 @@ def text_in_local_time(text: Text, zone: str) -> Text:
         return in_local_time(value, zone)
 
     return text.with_values(here) if text.values else Text(in_local_time(text, zone))
+
+
+def sentences_in_local_time(value: Any, zone: str) -> Any:
+    """An answer with the times of each text in it, at any depth, in local time."""
+    if isinstance(value, Text):
+        return text_in_local_time(value, zone)
+    if isinstance(value, dict):
+        return {name: sentences_in_local_time(part, zone) for name, part in value.items()}
+    return [sentences_in_local_time(one, zone) for one in value] if type(value) is list else value
 
 
 def written_out(at: float, zone: tzinfo, language: str) -> str:

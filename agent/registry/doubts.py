@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from agent.core.clock import stamp
 from agent.core.errors import Refused
 from agent.core.i18n import Text, _, joined
-from agent.registry.dates import in_local_time, moment, months_later
+from agent.registry.dates import in_local_time, moment, months_later, text_in_local_time
 from agent.registry.facts.declaration import number
 from agent.registry.records import serial_key
 
@@ -107,15 +107,11 @@ class DoubtfulValue:
 
     def in_zone(self, zone: str) -> Self:
         """The same with its times in the building's time zone."""
-        values = {
-            name: value if isinstance(value, Text) else in_local_time(str(value), zone)
-            for name, value in self.question.values.items()
-        }
         return replace(
             self,
             value=in_local_time(self.value, zone),
             other=in_local_time(self.other, zone),
-            question=Text(self.question.message, **values),
+            question=text_in_local_time(self.question, zone),
         )
 
     def sentence(self) -> Text:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -289,7 +290,7 @@ def table(dossier: Dossier, language: str = "en") -> str:
         for one in dossier.looks
     ]
     rows += [_order(one, zone) for one in dossier.orders]
-    rows += [_value(one, zone) for one in dossier.held]
+    rows += [_value(one, zone, says) for one in dossier.held]
     text = io.StringIO()
     writer = csv.writer(text, delimiter=";", lineterminator="\n")
     kinds = FACTS_FR if language == "fr" else {}
@@ -401,15 +402,20 @@ def _order(order: PastOrder, zone: ZoneInfo) -> tuple[object, ...]:
     return ("order", order.control, "", "", "", *span, remark, order.value, order.unit, order.state)
 
 
-def _value(value: HeldValue, zone: ZoneInfo) -> tuple[object, ...]:
+def _value(value: HeldValue, zone: ZoneInfo, says: Mapping[str, str]) -> tuple[object, ...]:
     fact = "waits" if value.recipient else "register"
     since, what = _iso(value.since, zone), (value.basis, value.recipient, value.channel, value.step)
+    codes = re.split(r"[ +]", value.remark) if value.remark else []
+    remark = "; ".join(
+        says.get(f"why_{name}", says.get(f"held_{name}", name)).format(number=number)
+        for name, _equals, number in (code.partition("=") for code in codes)
+    )
     return (
         fact,
         *what,
         since,
         _iso(value.t, zone),
-        value.remark,
+        remark,
         value.value,
         value.unit,
         value.quality,

@@ -305,7 +305,7 @@ def dated(line: SheetRow, zone: str | None, *columns: str) -> tuple[list[int | N
             moments.append(when(line.cells.get(column), zone, column))
         except Refused as error:
             moments.append(None)
-            faults.append(text_of(error))
+            faults.append(line.as_headed(error.text, column))
     return moments, joined("; ", faults)
 
 
@@ -342,7 +342,8 @@ def rows(
                 stated = SEVERAL[field.kind].split(cell) if field.repeated else cell
                 values[member] = _value(field, stated, zone, quantities)
             except Refused as error:
-                (dates if field.kind is Kind.MOMENT else others).append(text_of(error))
+                fault = line.as_headed(error.text, field.name)
+                (dates if field.kind is Kind.MOMENT else others).append(fault)
         fault = joined("; ", dates) or joined("", others[:1])
         inputs.append(make(**values, where=line.where, fault=fault))
     return inputs

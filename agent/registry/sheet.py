@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from itertools import chain, islice
 from typing import TYPE_CHECKING
@@ -115,8 +115,15 @@ class SheetRow:
     cells: Mapping[str, str]
     fault: str = ""
     """why the row cannot be read, for people; empty: it can"""
+    headings: Mapping[str, str] = field(default_factory=dict)
+    """what the list writes above our columns"""
     note: str = ""
     """text of a row that is no entry: a total, a section, a footer, the headings once more"""
+
+    def as_headed(self, fault: Text, ours: str) -> Text:
+        """A fault of a cell; it names the column as the list does."""
+        heading = self.headings.get(ours, ours)
+        return fault.with_values(lambda value: heading if value == ours else value)
 
 
 def read(  # noqa: PLR0913 -- what a list is
@@ -139,10 +146,11 @@ def read(  # noqa: PLR0913 -- what a list is
     at, first, rows = _find_headings(text, name, columns)
     names = _column_names(first, f"{name}:{at}", columns, required, exactly)
     separator = _separated(text, {plain(heading) for heading in columns})[1]
+    written = {ours: heading for ours, heading in zip(names, first, strict=True) if ours}
     lines = [
         SheetRow(f"{name}:{number}", {}, note=note)
         if notes is not None and (note := _note(row, first, names, notes))
-        else _line(f"{name}:{number}", row, names, separator)
+        else replace(_line(f"{name}:{number}", row, names, separator), headings=written)
         for number, row in rows
         if any(row)
     ]

@@ -238,7 +238,7 @@ class _RowReader:
         if NO_END.search(cells.get("until", "")):
             del cells["until"]
         (since, until), fault = parsers.dated(
-            sheet.SheetRow(line.where, cells, line.fault), self.zone, "since", "until"
+            replace(line, cells=cells), self.zone, "since", "until"
         )
         reference, fault = _reference(cells, fault)
         return ExportRow(

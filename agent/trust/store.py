@@ -404,7 +404,7 @@ class TrustStore:
             if isinstance(error, Late):
                 self._continue_in_memory(error)
             raise NotRecorded(
-                "{file} cannot be written ({reason})", file=FILE, reason=error
+                "{file} cannot be written ({error})", file=FILE, error=error
             ) from error
 
     def _continue_in_memory(self, why: Late) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -211,9 +212,9 @@ def admit(new: TrustList, current: TrustList | None, least: int, now: float | No
                     "it is version {ver} of {made}, and version {current} of {current_made} is in"
                     " force",
                     ver=str(new.ver),
-                    made=stamp(new.made)[:10],
+                    made=datetime.fromtimestamp(new.made, UTC).date(),
                     current=str(current.ver),
-                    current_made=stamp(current.made)[:10],
+                    current_made=datetime.fromtimestamp(current.made, UTC).date(),
                 ),
                 step=Text(
                     "The list in force stays. Ask its roots for the present list: a version above"

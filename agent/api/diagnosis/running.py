@@ -251,7 +251,7 @@ def _storage(answer: Mapping[str, Any]) -> Iterator[Finding]:
     for name, fault in faults.items():
         yield Finding(
             **common,
-            what=Text("{store} cannot be written: {why}", store=name, why=fault["reason"]),
+            what=Text("{port} cannot be written: {why}", port=name, why=fault["reason"]),
             severity=Severity.LATER,
             since=fault["since"],
             cost=Text(REPLACE_DISK),

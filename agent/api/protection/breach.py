@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from agent.api.protection.stores import KEYS, opened_by, periods, stores
 from agent.core.atomic_write import StateFile
 from agent.core.errors import Refused
-from agent.core.i18n import N_
+from agent.core.i18n import N_, Text
 from agent.registry.records import Consent
 from agent.registry.sheet import did_you_mean
 from agent.trust import audit
@@ -397,7 +397,7 @@ class Breaches:
         """One record by its id. Raises Refused if there is none."""
         by_number = {one.id: one for one in self.all()}
         if id_ not in by_number:
-            known = ", ".join(by_number) or "none"
+            known = ", ".join(by_number) or Text("none")
             raise Refused('there is no breach "{id}"; there are: {known}', id=id_, known=known)
         return by_number[id_]
 

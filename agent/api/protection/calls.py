@@ -29,9 +29,10 @@ from agent.api.protection.stores import KEYS, check_language, field_label, perio
 from agent.api.registry import author
 from agent.core.clock import stamp
 from agent.core.errors import Refused
+from agent.core.i18n import Text
 from agent.core.i18n import language as terminal_language
 from agent.registry import parsers
-from agent.registry.dates import DAY, date_alone, in_local_time
+from agent.registry.dates import DAY, date_alone
 from agent.registry.page import LANGUAGES, printed
 from agent.registry.place import OCCUPANCY, parse, shown
 
@@ -227,7 +228,7 @@ async def breach_close(  # noqa: PLR0913 -- as many options
             " the breach without a notification: --without-notification and --reason."
             " If the breach was recorded by mistake: --mistake and --reason",
             id=id,
-            until=_here(gateway.config, breach.deadline),
+            until=stamp(breach.deadline),
         )
     if lacks and not reason.strip():
         names = ", ".join(field_label(one, terminal_language()) for one in lacks)
@@ -296,7 +297,7 @@ def _changed(gateway: Gateway, breach: Breach, facts: Mapping[str, Any]) -> Brea
         changes["risk"] = facts["risk"]
     if facts.get("reference"):
         changes["reference"] = _text(facts["reference"], "--reference")
-    return _in_order(gateway, replace(breach, **changes))
+    return _in_order(replace(breach, **changes))
 
 
 def _dwelling(gateway: Gateway, text: str) -> str:
@@ -314,30 +315,25 @@ def _dwelling(gateway: Gateway, text: str) -> str:
     return place.id
 
 
-def _in_order(gateway: Gateway, breach: Breach) -> Breach:
+def _in_order(breach: Breach) -> Breach:
     """Check that the times of a record do not contradict each other. Raises Refused."""
     pairs = (("began", "noticed"), ("began", "ended"), ("noticed", "notified"), ("noticed", "told"))
     for first, then in pairs:
         early, late = getattr(breach, first), getattr(breach, then)
         if early is not None and late is not None and early > late:
-            values = {"then": then, "late": _here(gateway.config, late), "first": first}
-            values["early"] = _here(gateway.config, early)
+            values = {"then": then, "late": stamp(late), "first": first}
+            values["early"] = stamp(early)
             raise Refused(
                 "--{then} {late} is earlier than --{first} {early}: correct one of them", **values
             )
     at = breach.notified
     # the deadline lies within that day: without the hour it is unknown whether it was met
     if at is not None and whole_day(at) and at > breach.deadline > at - DAY:
-        until = _here(gateway.config, breach.deadline)
+        until = stamp(breach.deadline)
         raise Refused(
             "--notified: give the time as well as the date: the deadline is {until}", until=until
         )
     return breach
-
-
-def _here(config: Config, at: int) -> str:
-    """A time as text in the building's time zone."""
-    return in_local_time(stamp(at), config.building.timezone)
 
 
 def _known_recipients(gateway: Gateway, recipients: Sequence[str]) -> None:
@@ -347,7 +343,7 @@ def _known_recipients(gateway: Gateway, recipients: Sequence[str]) -> None:
     known |= {one.recipient for one in registry.duties()}
     for recipient in recipients:
         if recipient not in known:
-            names = ", ".join(sorted(known)) or "none"
+            names = ", ".join(sorted(known)) or Text("none")
             raise Refused(
                 '--recipient: "{one}" is not and was not a recipient; known recipients: {names}',
                 one=recipient,
@@ -389,7 +385,7 @@ def _time(gateway: Gateway, facts: Mapping[str, Any], name: str) -> int | None:
     if at is None:
         return None
     if at > gateway.clock.now() + AHEAD:
-        raise Refused("--{name}: {at} is in the future", name=name, at=_here(gateway.config, at))
+        raise Refused("--{name}: {at} is in the future", name=name, at=stamp(at))
     if name in WHOLE_DAYS and date_alone(str(text)):
         day = datetime.fromtimestamp(at, gateway.config.zone)
         return int((day + timedelta(days=1)).timestamp()) - 1

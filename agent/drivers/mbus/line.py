@@ -130,14 +130,12 @@ async def over_tcp(host: str, port: int) -> AsyncIterator[MbusWire]:
             )
     except TimeoutError as error:
         raise LinkLost(
-            "{name} does not answer within {connect_within:g} s",
+            "{name} does not answer within {within:g} s",
             name=name,
-            connect_within=CONNECT_WITHIN,
+            within=CONNECT_WITHIN,
         ) from error
     except (OSError, UnicodeError) as error:  # UnicodeError: an empty label
-        raise LinkLost(
-            "{name} cannot be reached: {reason}", name=name, reason=_reason(error)
-        ) from error
+        raise LinkLost("{name} cannot be reached: {why}", name=name, why=_reason(error)) from error
     connection = transport.get_extra_info("socket")
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -154,9 +152,7 @@ async def over_serial(port: str, baudrate: int) -> AsyncIterator[MbusWire]:
     try:
         opened = Serial(port, baudrate, parity=PARITY_EVEN, timeout=0, exclusive=True)
     except (SerialException, OSError, ValueError, termios.error) as error:
-        raise LinkLost(
-            "{port} cannot be opened: {reason}", port=port, reason=_reason(error)
-        ) from error
+        raise LinkLost("{path} cannot be opened: {why}", path=port, why=_reason(error)) from error
     wire, loop, fd = MbusWire(port), asyncio.get_running_loop(), opened.fileno()
 
     def arrived() -> None:

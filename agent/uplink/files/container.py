@@ -296,7 +296,7 @@ def unsealed(path: Path, keys: OpeningKeys | None) -> OpenedFile:
     try:
         body = path.read_bytes()
     except OSError as error:
-        raise Refused("{path} cannot be read: {reason}", path=path, reason=error) from error
+        raise Refused("{file} cannot be read: {error}", file=path, error=error) from error
     signer = None
     if not body.startswith((ZSTD, GZIP)):
         if keys is None:

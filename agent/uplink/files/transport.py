@@ -135,9 +135,9 @@ class FilesUplink:
             raise SealedOtherwise
         if len(batch.payload) > LARGEST:
             raise TooLarge(
-                "{number} B is too large; the limit is {largest} B",
+                "{number} B is too large; the limit is {most_bytes} B",
                 number=len(batch.payload),
-                largest=LARGEST,
+                most_bytes=LARGEST,
             )
         await self._thread.run(carry, self._remote, batch)
         if not batch.rows:  # a void ends the wait for the batch that it replaces

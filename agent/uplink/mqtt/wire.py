@@ -442,7 +442,7 @@ class MqttConnection:
         cut = self._hello.tls is not None and isinstance(error, ConnectionResetError)
         if cut or isinstance(error, ssl.SSLError):
             return explain(error, self._where, seconds())
-        return Text("cannot connect to {where}: {error}", where=self._where, error=error)
+        return Text("cannot connect to {where}: {value}", where=self._where, value=error)
 
     def _with_doubt(self, why: str) -> str:
         doubt = self._hello.doubt

@@ -168,7 +168,7 @@ def test_a_preview_records_nothing_and_finds_what_an_import_would(registry):
     with pytest.raises(Refused, match="exists already"):
         facts.place_import(registry, **BY, text="label;type\nA-9-1;C\n", name="p.csv", preview=True)
     meters = "N° de série;Logement;Pose\n4,51E+07;A-9-1;\n"
-    with pytest.raises(Refused, match=r'm\.csv:2: serial: .*"4,51E\+07"'):
+    with pytest.raises(Refused, match=r'm\.csv:2: N° de série: .*"4,51E\+07"'):
         facts.meter_import(registry, **BY, text=meters, name="m.csv", preview=True)
     meters = "N° de série;Logement;Pose\n01234567;A-9-1;12/05/2026\n"
     (meter,) = facts.meter_import(registry, **BY, text=meters, name="m.csv", zone="Europe/Paris")[

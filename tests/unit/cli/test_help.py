@@ -57,3 +57,12 @@ def test_the_command_that_may_be_meant_is_named(words, meant):
     status, text = said(*words)
     assert f'there is no command `{words[-1]}`; did you mean "{meant}"?' in text
     assert status == 2
+
+
+def test_the_usage_names_what_a_command_takes_in_the_language_of_the_reader(monkeypatch):
+    monkeypatch.setenv("LANG", "fr_FR.UTF-8")
+    shown = io.StringIO()
+    with redirect_stdout(shown), pytest.raises(SystemExit):
+        command_line().main(["meter", "assign", "--help"], prog_name="gardien")
+    assert "gardien meter assign [OPTIONS] APPAREIL LOGEMENT" in shown.getvalue()
+    assert not {"device", "dwelling", "DEVICE", "DWELLING"} & {*shown.getvalue().split()}

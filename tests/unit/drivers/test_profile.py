@@ -57,7 +57,7 @@ def test_the_sdm120_reads_the_import_index_by_default_and_says_what_is_unverifie
     assert sdm120.points["energy_import"] == Offer(
         "input/72/float32", "kWh", Decimal(1), rating=Decimal("10.4")
     )
-    assert sdm120.serial == Offer("holding/64512/uint32", verify="from memory: VERIFY")
+    assert sdm120.serial == Offer("holding/64512/uint32", verify="from memory")
 
 
 def test_thirty_modbus_meters_and_a_charger_come_with_it_each_value_tested() -> None:

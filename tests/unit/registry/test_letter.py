@@ -2,7 +2,9 @@
 
 import pytest
 
+from agent.core.model import Flag, Why
 from agent.registry.dossier import DisclosedValues, Erasure, erasure_state
+from agent.registry.page import texts_of
 
 ASKED = 1_790_000_000
 DAY = "2026-09-21"
@@ -44,3 +46,10 @@ MOVED = {"reason": "moved", "basis": None}
 def test_values_are_erased_once_the_recipient_says_so(erasures, state):
     """What was withdrawn is refused for ever, also where it came after the withdrawal. Rule P23."""
     assert erasure_state(VALUES, erasures) == state
+
+
+@pytest.mark.parametrize("language", ["en", "fr"])
+def test_each_reason_and_remark_of_a_value_has_words(language):
+    says = texts_of("letter", language)
+    assert all(f"why_{why}" in says or f"held_{why}" in says for why in Why)
+    assert all(f"held_{flag}" in says for flag in Flag)

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from agent.core.errors import Refused
 from agent.registry import sheet
+from agent.registry.parsers import dated
 
 COLUMNS = {name: name for name in ("label", "type", "since")}
 
@@ -123,3 +124,10 @@ def test_no_text_makes_it_raise_anything_but_refused(text):
     for head in ("", "label;type\n"):
         with suppress(Refused):
             read(head + text)
+
+
+def test_a_fault_names_the_column_as_the_list_does():
+    columns = {"label": "label", "type": "type", "since": "since", "depuis": "since"}
+    (line,) = sheet.read("label;type;depuis\nA;D;31/02/2024\n", "p.csv", columns, ["label"])
+    _moments, fault = dated(line, "Europe/Paris", "since")
+    assert fault.startswith("depuis: ")
