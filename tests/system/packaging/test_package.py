@@ -46,7 +46,7 @@ def test_a_fresh_clone_gives_the_same_bytes(built, tmp_path):
 
 def test_it_is_small_and_its_checksums_hold(built):
     # 1,085 kB with every message and the manual in two languages: docs/decisions/012
-    assert built.stat().st_size < 1_100_000
+    assert built.stat().st_size < 1_150_000
     done = subprocess.run(
         ("sha256sum", "--strict", "-c", "SHA256SUMS"), cwd=built.parent, check=False
     )
@@ -120,7 +120,7 @@ def test_the_installation_is_quick_and_small(seen):
     assert found["seconds"] < 240
     print(found)
     assert found["package_kB"] < 6_000
-    assert found["installed_kB"] < 7_600  # with what is compiled
+    assert found["installed_kB"] < 7_900  # with what is compiled
     assert found["strewn"] == []
 
 
