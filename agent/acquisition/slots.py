@@ -514,6 +514,7 @@ class SlotLedger:
         """One run of the point's own slots, at each planned step. Nothing changes within the
         run.
         """
+        serial = self.assignment.serial_at(point, serial, start)
         answer = self.assignment.at(point, serial, start)
         series_of: list[tuple[Series, Why | None]] = [*answer.withheld]
         series_of += [
