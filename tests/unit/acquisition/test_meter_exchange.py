@@ -106,6 +106,20 @@ def test_a_restart_before_the_notice_leaves_no_slot_without_a_row(town):
     assert [row.t for row in told if row.series.kind == "REG"] == [NOW + 10, NOW + 20, NOW + 30]
 
 
+@pytest.mark.parametrize("read_before", [False, True])
+def test_slots_missed_since_an_exchange_are_missed_for_the_new_meter(town, read_before):
+    """The agent was down from the exchange on, or was killed before it knew the new meter."""
+    ledger = a_ledger(town)
+    exchange(town, NOW + 4, "103.5", "7")
+    if read_before:
+        assert read(ledger, NOW + 10, "9", "1001") == []  # of nobody: the meter's number is old
+    ledger = SlotLedger(town.gate(), {KEY: [INDEX, USED]}, ledger.marks)
+    rows = [row for row in ledger.resume(NOW + 35) if row.series.kind == "REG"]
+    first = NOW + 20 if read_before else NOW + 10
+    stated = [(row.t + n * 10, row.series.meter, row.why) for row in rows for n in range(row.span)]
+    assert stated == [(slot, "9", "agent") for slot in range(first, NOW + 30, 10)]
+
+
 def test_without_a_closing_index_nothing_of_the_old_meter_counts_and_none_is_forgotten(town):
     first, *_ = [row for row in told_after_a_restart(town, None) if row.series.kind == "INT"]
     assert (first.value, first.quality, first.flags) == (Decimal(2), "E", "EXCH+LATE")
