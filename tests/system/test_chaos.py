@@ -1,6 +1,6 @@
 """Ten minutes of chaos on 60 dwellings in `make torture`; here, that a plan kills everything.
 
-Guards rules G1, G2, M7, R14, T16, T20, T38 over agent, receiver, database and four transports.
+Guards rules G1, G2, M22, R14, T16, T20 over agent, receiver, database and four transports.
 """
 
 import random

@@ -1,4 +1,4 @@
-"""Rule M7: an exchange of meters is told, and what flowed is neither lost nor doubled."""
+"""Rules M7, M22: an exchange of meters is told, and what flowed is neither lost nor doubled."""
 
 from dataclasses import replace
 from decimal import Decimal
