@@ -60,7 +60,7 @@ KINDS = {
 }
 """what is killed. `broker`: one of three servers with NATS, the sshd with files; HTTPS has none"""
 SECONDS = 600.0
-GAP = (0.5, 3.5)
+GAP = (1.0, 5.0)
 """seconds between two kills"""
 AWAY = (0.0, 4.0)
 """seconds before what was killed is started again"""

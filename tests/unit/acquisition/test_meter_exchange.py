@@ -120,6 +120,16 @@ def test_slots_missed_since_an_exchange_are_missed_for_the_new_meter(town, read_
     assert stated == [(slot, "9", "agent") for slot in range(first, NOW + 30, 10)]
 
 
+def test_a_meter_that_is_silent_since_a_recorded_exchange_is_the_new_one(town):
+    """Its number is not known yet, as the device has not answered since."""
+    ledger = a_ledger(town)
+    exchange(town, NOW + 4, "103.5", "7")
+    silent = [sample(INDEX, None, why=Why.SILENT)]
+    (row,) = ledger.close(KEY, NOW + 10, silent, "1001", Why.BUSY)
+    assert (row.series.meter, row.why) == ("9", "silent")
+    assert read(ledger, NOW + 20, "9", "1001") == []  # a value is nobody's until its meter is known
+
+
 def test_without_a_closing_index_nothing_of_the_old_meter_counts_and_none_is_forgotten(town):
     first, *_ = [row for row in told_after_a_restart(town, None) if row.series.kind == "INT"]
     assert (first.value, first.quality, first.flags) == (Decimal(2), "E", "EXCH+LATE")
