@@ -30,6 +30,12 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
 
+EXCHANGED_SERIAL = 10_000_000
+"""by which the serial number of a new meter differs from that of the old one"""
+EXCHANGED_INDEX = 0.25
+"""kWh that a new meter has counted in the factory"""
+
+
 class Log:
     """Lines of JSON that another process may read while they are written."""
 
@@ -144,6 +150,18 @@ class Building:
         parts = (*meter.load.parts, Switched(time.time(), watts))
         meter.load = replace(meter.load, parts=parts)
         return self._event("draw", line, unit)
+
+    def exchange(self, line: int, unit: int) -> dict[str, Any]:
+        """Put another meter in the place of one; it begins near zero.
+
+        Returned: its serial number, and the last index of the old one and its own first (kWh).
+        """
+        old, now = self.meters[line, unit], time.time()
+        fresh = replace(old.load, began=now, index=EXCHANGED_INDEX)
+        serial = old.serial + EXCHANGED_SERIAL
+        self.meters[line, unit] = Meter(line, unit, serial, fresh)
+        closing = round(old.load.energy(now), 3)
+        return {**self._event("exchange", line, unit), "closing": closing, "opening": fresh.index}
 
     def _event(self, event: str, line: int, unit: int) -> dict[str, Any]:
         serial = self.serial(line, unit)

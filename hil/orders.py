@@ -24,6 +24,7 @@ LINE counts from 0, UNIT from 1:
     refuse LINE UNIT ADDRESS    it refuses every block with this address
     allow LINE UNIT             it refuses nothing
     draw LINE UNIT WATTS        something is switched on behind it, and stays on
+    exchange LINE UNIT          another meter is put in its place
     count                       how many requests came, answered or not
 """
 
@@ -50,6 +51,8 @@ def _carry_out(building: Building, words: list[str]) -> dict[str, Any]:
             done = building.allow(int(line), int(unit))
         case ["draw", line, unit, watts]:
             done = building.draw(int(line), int(unit), float(watts))
+        case ["exchange", line, unit]:
+            done = building.exchange(int(line), int(unit))
         case ["count"]:
             done = {"requests": building.requests}
         case _:

@@ -66,6 +66,8 @@ class Dwelling:
     consents: bool
     place: str = ""
     consent: str = ""
+    meters: list[str] = field(default_factory=list)
+    """serial numbers of further meters, since an exchange"""
 
 
 @dataclass
@@ -218,7 +220,9 @@ class Stage:
 
     def evidence(self, last_slot: int) -> Evidence:
         """All that was seen, for the proof."""
-        place_of = {one.serial: one.place for one in self.dwellings}
+        place_of = {
+            serial: one.place for one in self.dwellings for serial in (one.serial, *one.meters)
+        }
         answers: dict[str, list[Answer]] = defaultdict(list)
         for line in (self.folder / "answers.jsonl").read_text().splitlines():
             said = json.loads(line)

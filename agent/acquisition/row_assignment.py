@@ -31,7 +31,7 @@ from agent.registry.consent_policy import (
 )
 from agent.registry.dates import DAY, MONTH
 from agent.registry.index import Unknown
-from agent.registry.records import EXACT
+from agent.registry.records import EXACT, covers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -128,6 +128,27 @@ class RowAssignment:
             answer = self._assign(point, serial, t)
             cached = self._cache[key] = _PointAssignment(self.registry.answers, t, until, answer)
         return cached.answer
+
+    def serial_at(self, point: Point, serial: str | None, t: int) -> str | None:
+        """The serial number to expect at t of a device that last reported `serial`: after a
+        recorded exchange, that of the new meter. Without it, slots that were missed at an exchange
+        would be nobody's, and the recipient would wait for them for ever.
+        """
+        if serial is None or point.place is not None or self.at(point, serial, t).meter is not None:
+            return serial
+        ended = [
+            meter
+            for meter in self.registry.meters_called(serial)
+            if meter.device in {None, point.device} and meter.channel in {None, point.channel}
+            if meter.until is not None and meter.until <= t
+        ]
+        if not ended:
+            return serial
+        last = max(ended, key=lambda meter: meter.until or 0)
+        for meter in succession(last, self.registry.meters_of(last.place)):
+            if covers(meter, t) and meter.device in {None, point.device}:
+                return meter.serial
+        return serial
 
     def boundary(self, point: Point, serial: str | None, t: int) -> Series | None:
         """The series of a midnight index that a duty needs: occupants moved, or a bill is due. No

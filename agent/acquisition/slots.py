@@ -260,8 +260,12 @@ class SlotLedger:
         closing = _Slot(slot, serial, heard, () if made is None else (Flag.CLOCK,), made)
         rows: list[Reading] = []
         reporting: list[Point] = []
+        silent = all(sample.value is None for sample in samples)
         for sample in samples:
-            answer = self.assignment.at(sample.point, serial, slot)
+            expected = serial
+            if silent:  # since a recorded exchange, it is the new meter that does not answer
+                expected = self.assignment.serial_at(sample.point, serial, slot)
+            answer = self.assignment.at(sample.point, expected, slot)
             point_rows = self._rows(sample, answer, closing)
             point_rows += self._withheld(sample.point, answer, closing)
             rows += point_rows
@@ -514,6 +518,7 @@ class SlotLedger:
         """One run of the point's own slots, at each planned step. Nothing changes within the
         run.
         """
+        serial = self.assignment.serial_at(point, serial, start)
         answer = self.assignment.at(point, serial, start)
         series_of: list[tuple[Series, Why | None]] = [*answer.withheld]
         series_of += [

@@ -431,6 +431,10 @@ class Registry:
         """
         return self._index.whose(device, serial, channel, t)
 
+    def meters_called(self, serial: str) -> Sequence[Installation]:
+        """Every installation of a meter, by its serial number."""
+        return self._index.meters_called(None, serial)
+
     def meters_of(self, place: str) -> Sequence[Installation]:
         """Every meter that ever measured a place (by id), in order."""
         return self._index.meters_of(place)

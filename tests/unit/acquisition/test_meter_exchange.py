@@ -1,4 +1,4 @@
-"""Rule M7: an exchange of meters is told, and what flowed is neither lost nor doubled."""
+"""Rules M7, M22: an exchange of meters is told, and what flowed is neither lost nor doubled."""
 
 from dataclasses import replace
 from decimal import Decimal
@@ -104,6 +104,30 @@ def test_a_restart_before_the_notice_leaves_no_slot_without_a_row(town):
         (NOW + 30, Decimal("2.5"), "K", None),
     ]
     assert [row.t for row in told if row.series.kind == "REG"] == [NOW + 10, NOW + 20, NOW + 30]
+
+
+@pytest.mark.parametrize("read_before", [False, True])
+def test_slots_missed_since_an_exchange_are_missed_for_the_new_meter(town, read_before):
+    """The agent was down from the exchange on, or was killed before it knew the new meter."""
+    ledger = a_ledger(town)
+    exchange(town, NOW + 4, "103.5", "7")
+    if read_before:
+        assert read(ledger, NOW + 10, "9", "1001") == []  # of nobody: the meter's number is old
+    ledger = SlotLedger(town.gate(), {KEY: [INDEX, USED]}, ledger.marks)
+    rows = [row for row in ledger.resume(NOW + 35) if row.series.kind == "REG"]
+    first = NOW + 20 if read_before else NOW + 10
+    stated = [(row.t + n * 10, row.series.meter, row.why) for row in rows for n in range(row.span)]
+    assert stated == [(slot, "9", "agent") for slot in range(first, NOW + 30, 10)]
+
+
+def test_a_meter_that_is_silent_since_a_recorded_exchange_is_the_new_one(town):
+    """Its number is not known yet, as the device has not answered since."""
+    ledger = a_ledger(town)
+    exchange(town, NOW + 4, "103.5", "7")
+    silent = [sample(INDEX, None, why=Why.SILENT)]
+    (row,) = ledger.close(KEY, NOW + 10, silent, "1001", Why.BUSY)
+    assert (row.series.meter, row.why) == ("9", "silent")
+    assert read(ledger, NOW + 20, "9", "1001") == []  # a value is nobody's until its meter is known
 
 
 def test_without_a_closing_index_nothing_of_the_old_meter_counts_and_none_is_forgotten(town):
