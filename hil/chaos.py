@@ -74,6 +74,8 @@ AND NOT EXISTS (SELECT 1 FROM reading n
     WHERE n.series = r.series AND n.t = r.t AND n.ver > r.ver)"""
 EXCHANGES = """SELECT s.place, o.meter, r.value, r.flags FROM reading r
 JOIN series s ON s.id = r.series JOIN source o ON o.id = r.source WHERE s.step = 0
+AND NOT EXISTS (SELECT 1 FROM reading n
+    WHERE n.series = r.series AND n.t = r.t AND n.ver > r.ver)
 ORDER BY s.place, SEC(r.t)"""
 NEWEST = """SELECT s.place, max(SEC(r.t)) FROM reading r JOIN series s ON s.id = r.series
 WHERE s.channel = 'elec.imp' AND s.step > 0 GROUP BY s.place"""
