@@ -244,7 +244,7 @@ async def by_hand(at: Gateway, batches: list[list[Reading]]) -> int:
             receipt = at.far.server.root / OUT / f"{name(batch)}{RECEIPT}"
             while not receipt.exists():
                 await asyncio.sleep(0.05)
-            await outbox.settle(await uplink._look(name(batch)))  # noqa: SLF001
+            await outbox.settle(await uplink._look(name(batch), RECEIPT))  # noqa: SLF001
             before = before or await quiet(at)
         return await quiet(at) - before
 

@@ -135,6 +135,11 @@ class SpoolCapacity:
         """Bytes that rows may not fill, of a file of `size` bytes."""
         return _reserve(size) + RETRACTION * self.retractions()
 
+    def open_to_rows(self) -> int:
+        """Bytes that rows may still fill, with those by which the file may grow."""
+        most = min(self._cap, self._database.size() + self._disk.spare())
+        return most - self.closed(most) - self._database.used()
+
     def ensure(self, size: int) -> None:
         """Make room in the file for `size` bytes of new rows, or raise SpoolFull.
 

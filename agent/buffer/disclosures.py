@@ -12,6 +12,7 @@ from __future__ import annotations
 import hmac
 import json
 from collections import defaultdict
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -23,7 +24,7 @@ from agent.buffer.keys import SealBroken, SealedTable, SpoolKeys
 from agent.core.slot_runs import SlotRun, joined, run_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from agent.buffer.database import Database
     from agent.buffer.keys import Commit
@@ -69,6 +70,8 @@ HIDDEN = {
 IN_CLEAR = """SELECT EXISTS(SELECT 1 FROM disclosed WHERE place>='A') OR EXISTS(SELECT 1 FROM
     disclosed_of WHERE place>='A') OR EXISTS(SELECT 1 FROM counted_of WHERE place>='A')"""
 RECEIVED, RECEIVED_IDS = "place, channel, basis, occupancy, meter", (0, 2, 3, 4)
+NEW_SERIES, NEW_RUN = 400, 64
+"""bytes in the file, at most"""
 MOST_NOTED = 64_000
 """bytes of `received_since` after which it is added to `received`; else once a day"""
 ALL = """
@@ -180,6 +183,9 @@ class DisclosureCounts:
             database.write(table)
         self._meters: dict[str, str] = {}
         """numbers of meters"""
+        self._with_slots = True
+        self.room: Callable[[], int] = lambda: NEW_SERIES * NEW_SERIES
+        """bytes for slots, which are kept as far as rows would be"""
         self._on_trial = on_trial and not database.scalar("SELECT EXISTS(SELECT 1 FROM word)")
 
     def begin_hiding(self) -> bool:
@@ -351,6 +357,8 @@ class DisclosureCounts:
         tokens: dict[str, str] = {}
         slots: dict[SlotRun, list[int]] = defaultdict(list)
         """numbers of series by runs that they have received"""
+        with_slots = self._with_slots and not self._on_trial  # on trial ids are in clear
+        room = self.room() if with_slots else 0
         for count in counts:
             values = count.values
             # Only dwellings: readings of common areas are not personal data.
@@ -362,9 +370,14 @@ class DisclosureCounts:
             if not values and not count.runs:
                 continue
             place, channel, basis, occupancy = key = self._written(count[:4], known=tokens)
-            for run in () if self._on_trial else count.runs:  # here ids are never in clear
+            for run in count.runs if with_slots else ():
                 of = (*key, *self._written([run.meter], (0,), tokens))
-                slots[run._replace(meter="")].append(self._number(of))
+                if (n := self._known_number(of)) is None:
+                    room -= NEW_SERIES
+                    if room < 0:
+                        continue  # letters state least and most of it
+                    n = self._number(of)
+                slots[run._replace(meter="")].append(n)
             if values:
                 self._database.write(
                     "INSERT INTO disclosed VALUES(?,?,?,?,?) ON CONFLICT(day, place, channel,"
@@ -376,7 +389,8 @@ class DisclosureCounts:
                     " basis, occupancy) DO UPDATE SET n = n + excluded.n",
                     *(day, place, channel, basis, occupancy, values),
                 )
-        self._note_slots(slots, day)
+        if with_slots:
+            self._note_slots(slots, day, room)
 
     def slots(self) -> list[ReceivedSlots]:
         """The slots of all dwellings that the recipient has received, also of those that it has
@@ -386,19 +400,27 @@ class DisclosureCounts:
 
     def _number(self, key: Sequence[str]) -> int:
         """The number of a series in `received`. `key`: RECEIVED, as tokens."""
-        sql = f"SELECT n FROM received WHERE ({RECEIVED})=(?,?,?,?,?)"  # noqa: S608 -- ours
-        if (n := self._database.scalar(sql, *key)) is None:
+        if (n := self._known_number(key)) is None:
             sql = f"INSERT INTO received({RECEIVED}, runs) VALUES(?,?,?,?,?,'[]') RETURNING n"
-            n = self._database.scalar(sql, *key)
-        return int(n)
+            n = int(self._database.scalar(sql, *key))
+        return n
 
-    def _note_slots(self, slots: Mapping[SlotRun, Sequence[int]], day: int) -> None:
-        """Note the slots of one receipt."""
+    def _known_number(self, key: Sequence[str]) -> int | None:
+        sql = f"SELECT n FROM received WHERE ({RECEIVED})=(?,?,?,?,?)"  # noqa: S608 -- ours
+        n = self._database.scalar(sql, *key)
+        return None if n is None else int(n)
+
+    def _note_slots(self, slots: Mapping[SlotRun, Sequence[int]], day: int, room: int) -> None:
+        """Note the slots of one receipt, in `room` bytes."""
         size, first = self._database.read(
             "SELECT coalesce(sum(length(runs)), 0), min(day) FROM received_since"
         )[0]
         if size > MOST_NOTED or first not in {None, day}:
-            self._gather_slots()
+            new = sum(map(len, _noted(self._database.read).values())) * NEW_RUN
+            if new <= room:
+                self._gather_slots()
+            elif size > MOST_NOTED:
+                return
         if slots:
             # without the meter, which is the last member: it belongs to the series
             runs = [[*run[:-1], _ranges(series)] for run, series in slots.items()]
@@ -410,6 +432,15 @@ class DisclosureCounts:
         for n, new in _noted(self._database.read).items():
             self._put_slots(n, new)
         self._database.write("DELETE FROM received_since")
+
+    @contextmanager
+    def without_slots(self) -> Iterator[None]:
+        """Only count: a full disk may have no room for more."""
+        self._with_slots = False
+        try:
+            yield
+        finally:
+            self._with_slots = True
 
     def _put_slots(self, n: int, new: Iterable[SlotRun]) -> None:
         stored = self._database.scalar("SELECT runs FROM received WHERE n=?", n)

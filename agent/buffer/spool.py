@@ -171,6 +171,7 @@ class Spool:
         )
         self._shedding = Shedding(database, pending, meta, write_off)
         self._capacity.shed = self._shedding.step
+        disclosures.room = self._capacity.open_to_rows
         self._announced = Announced(database, keys, meta, self._label, on_trial=on_trial)
         parts = pending, voided_rows, outbox, self._sealing, self._retracting, purge
         self._upkeep = Upkeep(*parts, self._announced, meta)
@@ -680,7 +681,12 @@ class Spool:
             return self._receipts.apply(plan, now)
 
         try:
-            settled = self._capacity.durably(change)
+            with suppress(SpoolFull):  # the log may have no room for the slots of many series
+                settled = self._capacity.once(change)
+                self._receipts.applied(settled)
+                return settled
+            with self._disclosures.without_slots():
+                settled = self._capacity.durably(change)
         finally:
             self._upkeep.learn()
         self._receipts.applied(settled)

@@ -175,7 +175,7 @@ def test_what_was_authorized_is_done_and_given_back_and_nothing_else(tmp_path):
             assert "starting at random" not in said
             file.write_bytes(here.order("-21"))
             said = await here.gardien("control", "dry-run", str(file), status=1)
-            assert "would be refused: E_RANGE" in said
+            assert "-21 was asked (E_RANGE)" in said
             assert (await here.standing())[0] is None
 
             file.write_bytes(here.order("-1.5", HELD))
@@ -188,7 +188,7 @@ def test_what_was_authorized_is_done_and_given_back_and_nothing_else(tmp_path):
             assert "! no uplink is configured" in status
             assert "control boiler-offset: -1.5 K until" in status
             said = await here.gardien("control", "dry-run", str(file), status=1)
-            assert "the same order was taken before (E_REPLAY)" in said
+            assert "was SCHEDULED then (E_REPLAY)" in said
             said = await here.gardien("control", "release", "--all", status=1)
             assert "while it runs, release one control: gardien control release NAME" in said
             await until(lambda: held(here, None))
@@ -196,7 +196,7 @@ def test_what_was_authorized_is_done_and_given_back_and_nothing_else(tmp_path):
             history = await here.gardien("control", "history")
             assert "-1.5 K, asked by energie.metropole.example".replace("-", "−") in history
             assert "released, confirmed" in history
-            assert "boiler-offset is agreed down to -20 K (E_RANGE)" in history
+            assert "boiler-offset is agreed down to -20 K, -21 was asked (E_RANGE)" in history
             days = ("--from", "2026-01-01", "--to", "2026-01-02")
             said = await here.gardien("control", "history", *days)
             assert "no order was applied between 2026-01-01 and 2026-01-02" in said

@@ -50,7 +50,7 @@ async def scenario(folder: Path) -> None:
         status = await on.status()
         assert status is not None
         (said,) = [one["text"] for one in status["events"] if one["code"] == "disk"]
-        assert said.startswith(f"the disk of {on.state} is full. ")
+        assert said.startswith(f"the disk of {on.state} is full, since ")
         assert " MB. Run: sudo du " in said
         assert status["uplinks"]["metropole"]["backlog"]["refused"] == 0
         await on.cut.set("cut")

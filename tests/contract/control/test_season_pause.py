@@ -19,6 +19,7 @@ from tests.contract.control.explorer import Plan, every_cut, run
 from tests.contract.control.pretend import BEGIN, ZONE, Site, event, order
 
 DAY = 86_400.0
+NAMES = SimpleNamespace(names={})
 SEASON_END = BEGIN + 150 * DAY
 
 
@@ -106,7 +107,9 @@ def test_a_shorter_opt_out_or_a_hand_at_the_plant_does_not_shorten_it():
 
 def asked(site, **args):
     """The call of the command, with the controls of this site."""
-    steering = SimpleNamespace(controller=site.controller, config=SimpleNamespace(zone=ZONE))
+    steering = SimpleNamespace(
+        controller=site.controller, config=SimpleNamespace(zone=ZONE, privacy=NAMES)
+    )
     return asyncio.run(opt_out(steering, "anne", name="it", **args))
 
 
@@ -162,7 +165,9 @@ def test_on_a_disk_that_fails_it_is_in_force_and_says_that_it_is_not_recorded():
 
 
 def reported(site, month):
-    config = SimpleNamespace(zone=ZONE, controls={}, building=SimpleNamespace(name="Les Alpins"))
+    config = SimpleNamespace(
+        zone=ZONE, controls={}, building=SimpleNamespace(name="Les Alpins"), privacy=NAMES
+    )
     steering = SimpleNamespace(
         controller=site.controller, config=config, writer=SimpleNamespace(call=site.read)
     )

@@ -131,7 +131,7 @@ def test_what_became_of_an_order_does_not_wait_for_the_interval(
             await asyncio.sleep(2)
             before = (await platform.report())["batches"]
             told = {"outcomes/1-1": {"id": "1-1", "state": "REJECTED"}}
-            monkeypatch.setattr(house.steering, "outcomes", lambda _: told)
+            monkeypatch.setattr(house.steering, "outcomes", lambda *_: told)
 
             async def heard() -> bool:
                 return (await platform.report())["batches"] > before
