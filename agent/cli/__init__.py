@@ -165,7 +165,12 @@ def _name_argument(param: Any) -> None:
     """Give an argument one name, in the reader's language: in the usage line and below it."""
     name = (param.metavar or param.name.upper()).strip("[].")
     param.metavar = f"{_(name) if param.required else f'[{_(name)}]'}{'...' * (param.nargs != 1)}"
-    param.opts = []  # typer shows them as a second, English name
+    if hasattr(
+        param, "type"
+    ):  # else, in later versions of typer, it is the only name that is shown
+        param.opts = []  # typer shows them as a second, English name
+    else:
+        param.opts = [_(name)]
 
 
 def _name_value(param: Any) -> None:

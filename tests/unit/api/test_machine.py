@@ -137,6 +137,8 @@ def test_a_port_with_a_login_console_is_taken_from_the_console():
 def test_a_full_disk_is_told_with_what_may_be_needed(tmp_path):
     (found,) = machine.disk(tmp_path, parse(SMALL + "spool: {max: 100000GB}\n", "x"))
     assert found.fine is False
-    assert "100000050 MB may be needed. In a long outage readings are lost. Free some" in found.text
+    assert (
+        "100,000,050 MB may be needed. In a long outage readings are lost. Free some" in found.text
+    )
     (found,) = machine.disk(tmp_path, parse(SMALL, "x"))
     assert found.fine is True

@@ -64,5 +64,6 @@ def test_the_usage_names_what_a_command_takes_in_the_language_of_the_reader(monk
     shown = io.StringIO()
     with redirect_stdout(shown), pytest.raises(SystemExit):
         command_line().main(["meter", "assign", "--help"], prog_name="gardien")
-    assert "gardien meter assign [OPTIONS] APPAREIL LOGEMENT" in shown.getvalue()
-    assert not {"device", "dwelling", "DEVICE", "DWELLING"} & {*shown.getvalue().split()}
+    words = shown.getvalue().replace("{", "").replace("}", "")  # of typer 0.29
+    assert "gardien meter assign [OPTIONS] APPAREIL LOGEMENT" in words
+    assert not {"device", "dwelling", "DEVICE", "DWELLING"} & {*words.split()}
