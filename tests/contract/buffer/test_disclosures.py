@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from agent.buffer.disclosures import NEW_SERIES
 from agent.core.model import Lane, Receipt, Retraction
 from tests.contract.buffer.far import receipt_for, seal
 from tests.unit.buffer.rows import poll, reading
@@ -201,3 +202,13 @@ def test_a_receipt_adds_slots_without_rewriting_those_of_all_series(opened):
         assert slots() == [4] * 15 + [3] * 5
     with opened() as spool:
         assert sum(run.slots for of in spool.received_slots() for run in of.runs) == 75
+
+
+def test_where_rows_have_no_room_values_are_counted_and_their_slots_are_not(opened):
+    """Rule B2: counts are owed to the person, and slots only make them exact."""
+    with opened() as spool:
+        spool.append(dwellings(reading(0, 0), reading(1, 0)), {})
+        spool._disclosures.room = lambda: NEW_SERIES
+        spool.settle(receipt_for(seal(spool)), TODAY)
+        assert sum(one.values for one in spool.disclosures()) == 2
+        assert [sum(run.slots for run in one.runs) for one in spool.received_slots()] == [1]
