@@ -573,6 +573,16 @@ def test_who_looked_while_they_live_there_stands_in_letter_and_table(gateway):
     assert "No access is recorded." in gateway.answer(occupancy=gateway.home.id)[0]
 
 
+def test_a_look_at_those_who_left_stands_in_their_letter_only(gateway):
+    gateway.keep()
+    gateway.inside(lambda house: _others_moved_in(gateway, house))
+    gateway.answer(occupancy=shown(gateway.home.id))
+    assert "No access is recorded." in gateway.answer()[0]
+    today = day_of(gateway.now)
+    before, _ = gateway.answer(occupancy=gateway.home.id)
+    assert f"alice | this letter | 1 | {today} | {today}" in before
+
+
 def test_the_table_keeps_the_purpose_of_a_withdrawn_consent_and_is_read_by_a_spreadsheet(gateway):
     gateway.keep()
     gateway.consent()
