@@ -375,6 +375,7 @@ def test_what_those_before_had_sent_is_not_in_the_letter_to_those_after(gateway)
     before, _ = gateway.answer(occupancy=gateway.home.id)
     assert f"{US} | electricity taken from the grid | 1 |" in before
     assert "No new value is sent for you: you do not live in this dwelling today." in before
+    assert f"| from {day_of(gateway.since)} to {day_of(moved)} |" in before  # the meter, for them
     assert NOTHING not in before  # the people who live there now may have consented
     listed = gateway.command("disclosures", "A-1").output
     assert "elec.imp" not in listed
