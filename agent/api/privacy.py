@@ -68,19 +68,23 @@ def seen(what: str, call: Call) -> Call:
         answer = await call(gateway, caller, **args, **({"named": named} if takes_name else {}))
         place = _dwelling_of(gateway, args)
         if place is not None and not plant:
-            note(gateway, who, what, place)
+            # refused by the call unless it is one of this dwelling
+            named_home = args.get("occupancy")
+            note(gateway, who, what, place, parse(named_home, OCCUPANCY) if named_home else "")
         return answer
 
     return wrapper
 
 
-def note(gateway: Gateway, who: str, what: str, place: str = EVERYBODY) -> None:
+def note(
+    gateway: Gateway, who: str, what: str, place: str = EVERYBODY, occupancy: str = ""
+) -> None:
     """Write an entry to the access log, before anything is shown.
 
     If the disk fails, the look goes to the system log instead, and the data is shown all the same.
     """
     try:
-        gateway.access_log.note(who, what, place, gateway.clock.now())
+        gateway.access_log.note(who, what, place, gateway.clock.now(), occupancy)
     except OSError as error:
         log.error(  # noqa: TRY400 -- no bug
             "%s saw %s of %s; the access log could not be written: %s", who, what, place, error,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -37,6 +37,8 @@ class AccessEntry:
     """the call: `read`, `status`, `privacy.person`"""
     place: str
     """a place id, or `*`"""
+    occupancy: str = ""
+    """the occupants whose data was seen, if the call named them; empty: those of that day"""
 
     @property
     def at(self) -> int:
@@ -44,9 +46,9 @@ class AccessEntry:
         return int(datetime.fromisoformat(self.when).timestamp())
 
     @property
-    def key(self) -> tuple[str, str, str, str]:
+    def key(self) -> tuple[str, ...]:
         """Two looks with the same key share one entry."""
-        return (self.when[:10], self.who, self.what, self.place)
+        return (self.when[:10], self.who, self.what, self.place, self.occupancy)
 
 
 class AccessLog:
@@ -61,9 +63,9 @@ class AccessLog:
             self._entries = kept
         self._known = {entry.key for entry in kept}
 
-    def note(self, who: str, what: str, place: str, now: float) -> None:
+    def note(self, who: str, what: str, place: str, now: float, occupancy: str = "") -> None:
         """Record a look; its entry is on the disk when this returns. Raises OSError."""
-        entry = AccessEntry(stamp(now), who, what, place)
+        entry = AccessEntry(stamp(now), who, what, place, occupancy)
         if entry.key in self._known:
             return
         DiskWriter.make(lambda: _append(self._path, entry))
@@ -90,9 +92,13 @@ def _read(path: Path) -> list[AccessEntry]:
     entries: list[AccessEntry] = []
     for line in lines:
         try:
-            entries.append(AccessEntry(**json.loads(line)))
+            entry = AccessEntry(**json.loads(line))
         except (ValueError, TypeError):  # empty, or cut short by a power cut
             continue
+        # the line before is the same look for versions that know no occupancy
+        if entry.occupancy and entries[-1:] == [replace(entry, occupancy="")]:
+            entries.pop()
+        entries.append(entry)
     return entries
 
 
@@ -115,4 +121,7 @@ def _replace(path: Path, entries: list[AccessEntry]) -> None:
 
 def _line(entry: AccessEntry) -> bytes:
     # begin with a line break: a power cut may have left the line before incomplete
-    return b"\n" + json.dumps(asdict(entry), ensure_ascii=False).encode() + b"\n"
+    old = asdict(entry)
+    del old["occupancy"]  # a version that does not know it skips a line that has it
+    lines = [old, asdict(entry)] if entry.occupancy else [old]
+    return b"".join(b"\n" + json.dumps(one, ensure_ascii=False).encode() + b"\n" for one in lines)

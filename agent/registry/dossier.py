@@ -648,7 +648,11 @@ def dossier(  # noqa: PLR0913 -- its facts
             for one in sources.looks
             if one.place in (place.id, EVERYBODY)
             and one.at <= ends
-            and registry.occupancy_at(place.id, one.at) == home
+            and (
+                (home is not None and one.occupancy == home.id)
+                if one.occupancy
+                else registry.occupancy_at(place.id, one.at) == home
+            )
         ],
         orders=[
             one for one in sources.orders if one.received <= ends and _concerns(one, place, home)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -237,7 +238,8 @@ def table(dossier: Dossier, language: str = "en") -> str:
         if answered is not None:
             remark += Text("; last answer {time}", time=_iso(answered, zone))
         name, channel = installed.meter, installed.channel or ""
-        rows.append(_fact(zone, "meter", name, "", channel, "", installed, remark))
+        theirs = replace(installed, until=dossier.ends(installed.until))
+        rows.append(_fact(zone, "meter", name, "", channel, "", theirs, remark))
     rows += [
         ("sent", reading.basis, reading.recipient, reading.channel, reading.step, "", "", "")
         for reading in dossier.explanations

@@ -374,7 +374,9 @@ def test_what_those_before_had_sent_is_not_in_the_letter_to_those_after(gateway)
     assert "No recipient has confirmed the receipt" in gateway.answer()[0]
     before, _ = gateway.answer(occupancy=gateway.home.id)
     assert f"{US} | electricity taken from the grid | 1 |" in before
-    assert "you do not live in this dwelling today" in before
+    assert "No new value is sent for you: you do not live in this dwelling today." in before
+    assert f"| from {day_of(gateway.since)} to {day_of(moved)} |" in before  # the meter, for them
+    assert NOTHING not in before  # the people who live there now may have consented
     listed = gateway.command("disclosures", "A-1").output
     assert "elec.imp" not in listed
     assert f"--id {shown(gateway.home.id)}" in listed
@@ -571,6 +573,16 @@ def test_who_looked_while_they_live_there_stands_in_letter_and_table(gateway):
     assert ";alice: this letter;" in answer["csv"]
     gateway.inside(lambda house: _others_moved_in(gateway, house))
     assert "No access is recorded." in gateway.answer(occupancy=gateway.home.id)[0]
+
+
+def test_a_look_at_those_who_left_stands_in_their_letter_only(gateway):
+    gateway.keep()
+    gateway.inside(lambda house: _others_moved_in(gateway, house))
+    gateway.answer(occupancy=shown(gateway.home.id))
+    assert "No access is recorded." in gateway.answer()[0]
+    today = day_of(gateway.now)
+    before, _ = gateway.answer(occupancy=gateway.home.id)
+    assert f"alice | this letter | 1 | {today} | {today}" in before
 
 
 def test_the_table_keeps_the_purpose_of_a_withdrawn_consent_and_is_read_by_a_spreadsheet(gateway):

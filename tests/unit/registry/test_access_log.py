@@ -1,5 +1,6 @@
 """Rule P19."""
 
+import json
 import os
 
 from agent.registry.access_log import EVERYBODY, AccessLog
@@ -51,3 +52,15 @@ def test_what_is_older_than_five_years_goes(tmp_path):
     looks.note("alice", "read", "D1", NOW + 100 * DAY)
     later = AccessLog(path, NOW + 5 * 366 * DAY + 1)
     assert len(later.of()) == len(AccessLog(path, NOW).of()) == 1
+
+
+def test_whose_data_was_seen_is_kept_and_an_older_version_still_reads_the_look(tmp_path):
+    path = tmp_path / "looks.jsonl"
+    looks = AccessLog(path, NOW)
+    looks.note("alice", "privacy.person", "D1", NOW)
+    for second in range(2):  # a second look on that day adds nothing
+        looks.note("alice", "privacy.person", "D1", NOW + second, "R1")
+    assert [look.occupancy for look in AccessLog(path, NOW).of()] == ["", "R1"]
+    lines = [json.loads(line) for line in path.read_text().split("\n") if line]
+    old = [line for line in lines if set(line) == {"when", "who", "what", "place"}]
+    assert (len(old), len(lines)) == (2, 3)
