@@ -190,7 +190,8 @@ class SlotLedger:
         after number `after` take from another (rule M22). Values kept of it come later, as higher
         versions.
         """
-        registry, rows, claims, owed = self.assignment.registry, [], self._claims, dict(self.owed)
+        registry, claims, owed = self.assignment.registry, self._claims, dict(self.owed)
+        rows: list[Reading] = []
         taken = [one for _, each in registry.effects(after) for one in each if one.meter]
         self._claims = {}
         for lost in taken:
@@ -213,13 +214,12 @@ class SlotLedger:
         for point in self._points[key]:
             if point.place is not None or lost.channel not in {None, point.channel}:
                 continue
-            first = since + point.derived  # a quantity over a period is of the second before its end
-            mark = SlotMark(running_slot(key[1], first - 1, self.zone), heard=True, serial=meter.serial)
+            # a quantity over a period is of the second before its end
+            before = running_slot(key[1], since + point.derived - 1, self.zone)
+            mark = SlotMark(before, heard=True, serial=meter.serial)
             for of, t, span, withheld in self._stretches(point, mark, until + point.derived):
                 if withheld is None and of.place == lost.place and of.kind != ValueKind.EVT:
-                    yield Reading(
-                        of, t, None, Quality.MISSING, why=Why.AGENT, span=span, ver=made
-                    )
+                    yield Reading(of, t, None, Quality.MISSING, why=Why.AGENT, span=span, ver=made)
 
     def _began(self, key: MarkKey, wrong: Wrong) -> int:
         """The slot after which a wrong clock closed everything of a key that had no mark."""
@@ -602,7 +602,9 @@ def _reports(serial: str | None, device: str, meter: Installation) -> bool:
     """Whether a device that reported a serial number is, or was, this meter."""
     if meter.device is not None:
         return meter.device == device
-    return bool(serial and meter.serial) and serial_key(str(serial)) == serial_key(str(meter.serial))
+    if not serial or not meter.serial:
+        return False
+    return serial_key(serial) == serial_key(meter.serial)
 
 
 def _key(series: Series) -> tuple[str, str, str, int]:
