@@ -29,6 +29,7 @@ from agent.core.model import (
     Why,
 )
 from agent.core.quantities import channels, factor
+from agent.registry.consent_policy import LONGEST_UNSENT
 from agent.registry.dates import DAY, slot_before
 from agent.registry.records import EXACT, serial_key
 
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
     from agent.acquisition.row_assignment import Assignment
     from agent.buffer.schema import Wrong
-    from agent.core.model import Point, Told
+    from agent.core.model import Point, Retraction, Told
     from agent.drivers.base import StoredHistory
     from agent.registry.consent_policy import Policy
     from agent.registry.records import Installation
@@ -113,6 +114,8 @@ class SlotLedger:
         self._multipliers = _multipliers(points)
         self._exchanges = Exchanges()
         self._moduli: dict[str, dict[str, Decimal]] = {}
+        self._turned: dict[MarkKey, tuple[int, int]] = {}
+        """the registry's last change before a slot was closed, and the last slot before that"""
 
     def moduli(self) -> Mapping[str, Mapping[str, Decimal]]:
         """Where the counters of the indexes begin again from 0, in the channel's unit: by the
@@ -181,6 +184,42 @@ class SlotLedger:
         self.marks.update(marks)
         self.gaps.clear()
         self._exchanges = Exchanges()
+
+    def exchanged(self, after: int, now: float) -> list[Reading]:
+        """M `agent` for the meter that is right now, for the slots that the changes of the registry
+        after number `after` take from another (rule M22). Values kept of it come later, as higher
+        versions.
+        """
+        registry, claims, owed = self.assignment.registry, self._claims, dict(self.owed)
+        rows: list[Reading] = []
+        taken = [one for _, each in registry.effects(after) for one in each if one.meter]
+        self._claims = {}
+        for lost in taken:
+            meters = registry.meters_of(lost.place)
+            for key, mark in self.marks.items():
+                if not any(_reports(mark.serial, key[0], meter) for meter in meters):
+                    continue
+                revision, closed = self._turned.get(key, (-1, mark.slot))
+                last = closed if revision == registry.revision else mark.slot
+                for meter in meters:
+                    since = max(lost.since, meter.since, int(now - LONGEST_UNSENT))
+                    until = min(lost.until or last + 1, meter.until or last + 1)
+                    rows += self._of_meter(key, lost, meter, since, min(until, last + 1), int(now))
+        self._claims, self.owed = claims, owed
+        return rows
+
+    def _of_meter(  # noqa: PLR0913, PLR0917 -- a range of slots of one meter
+        self, key: MarkKey, lost: Retraction, meter: Installation, since: int, until: int, made: int
+    ) -> Iterator[Reading]:
+        for point in self._points[key]:
+            if point.place is not None or lost.channel not in {None, point.channel}:
+                continue
+            # a quantity over a period is of the second before its end
+            before = running_slot(key[1], since + point.derived - 1, self.zone)
+            mark = SlotMark(before, heard=True, serial=meter.serial)
+            for of, t, span, withheld in self._stretches(point, mark, until + point.derived):
+                if withheld is None and of.place == lost.place and of.kind != ValueKind.EVT:
+                    yield Reading(of, t, None, Quality.MISSING, why=Why.AGENT, span=span, ver=made)
 
     def _began(self, key: MarkKey, wrong: Wrong) -> int:
         """The slot after which a wrong clock closed everything of a key that had no mark."""
@@ -251,6 +290,9 @@ class SlotLedger:
         mark = self.marks.get(key)
         if mark is not None and slot <= mark.slot:
             return []
+        revision = self.assignment.registry.revision
+        if mark is not None and self._turned.get(key, (-1, 0))[0] != revision:
+            self._turned[key] = (revision, mark.slot)
         if mark is not None and mark.serial is None:
             # The device was not known when the slots were skipped: assume that it was there.
             self.marks[key] = mark._replace(serial=serial)
@@ -262,9 +304,11 @@ class SlotLedger:
         reporting: list[Point] = []
         silent = all(sample.value is None for sample in samples)
         for sample in samples:
-            expected = serial
-            if silent:  # since a recorded exchange, it is the new meter that does not answer
-                expected = self.assignment.serial_at(sample.point, serial, slot)
+            # since a recorded exchange it is the new meter that does not answer, or whose number
+            # was not asked yet: then nobody knows of which meter the value is
+            expected = self.assignment.serial_at(sample.point, serial, slot)
+            if not silent and expected != serial:
+                sample = replace(sample, value=None, why=Why.BAD)  # noqa: PLW2901
             answer = self.assignment.at(sample.point, expected, slot)
             point_rows = self._rows(sample, answer, closing)
             point_rows += self._withheld(sample.point, answer, closing)
@@ -552,6 +596,15 @@ def _ranges(
         here = firsts[key], lasts[key]
         ends[place, channel] = max(since, here[0]), max(until, here[1])
     return [Range(*of, since + 1, until + 1) for of, (since, until) in ends.items()]
+
+
+def _reports(serial: str | None, device: str, meter: Installation) -> bool:
+    """Whether a device that reported a serial number is, or was, this meter."""
+    if meter.device is not None:
+        return meter.device == device
+    if not serial or not meter.serial:
+        return False
+    return serial_key(serial) == serial_key(meter.serial)
 
 
 def _key(series: Series) -> tuple[str, str, str, int]:

@@ -252,7 +252,7 @@ async def _connect(
         bases = _bases(recipient.ledger, clock)
         outbox = SpoolOutbox(*pair, clock, bases=bases)
         if pair is opened[0]:  # the one that stores what is read
-            outbox.made = partial(_exchange_rows, gateway, recipient_id, bases)
+            outbox.made = partial(_exchange_rows, gateway, recipient, bases)
         outbox.directory = partial(directory_of, gateway, recipient)
         outbox.ready = partial(may_seal, gateway)
         outbox.signed = partial(needs_signature, gateway, recipient.settings)
@@ -290,11 +290,11 @@ def _bases(ledger: SlotLedger, clock: Clock) -> RegistryBases:
 
 
 def _exchange_rows(
-    gateway: Gateway, recipient: str, bases: RegistryBases, after: int, now: float
+    gateway: Gateway, recipient: Recipient, bases: RegistryBases, after: int, now: float
 ) -> list[Reading]:
-    if recipient in gateway.recipients.closing:
+    if recipient.settings.recipient in gateway.recipients.closing:
         return []
-    return bases.exchange_rows(after, now)
+    return bases.exchange_rows(after, now) + recipient.ledger.exchanged(after, now)
 
 
 def _new_recipient(

@@ -111,8 +111,9 @@ def test_slots_missed_since_an_exchange_are_missed_for_the_new_meter(town, read_
     """The agent was down from the exchange on, or was killed before it knew the new meter."""
     ledger = a_ledger(town)
     exchange(town, NOW + 4, "103.5", "7")
-    if read_before:
-        assert read(ledger, NOW + 10, "9", "1001") == []  # of nobody: the meter's number is old
+    if read_before:  # the meter's number is old: of whom the value is, nobody knows
+        index, *_ = read(ledger, NOW + 10, "9", "1001")
+        assert (index.series.meter, index.value, index.why) == ("9", None, "bad")
     ledger = SlotLedger(town.gate(), {KEY: [INDEX, USED]}, ledger.marks)
     rows = [row for row in ledger.resume(NOW + 35) if row.series.kind == "REG"]
     first = NOW + 20 if read_before else NOW + 10
@@ -127,7 +128,47 @@ def test_a_meter_that_is_silent_since_a_recorded_exchange_is_the_new_one(town):
     silent = [sample(INDEX, None, why=Why.SILENT)]
     (row,) = ledger.close(KEY, NOW + 10, silent, "1001", Why.BUSY)
     assert (row.series.meter, row.why) == ("9", "silent")
-    assert read(ledger, NOW + 20, "9", "1001") == []  # a value is nobody's until its meter is known
+    index, _ = read(ledger, NOW + 20, "9", "1001")  # nobody's until its meter is known
+    assert (index.series.meter, index.value, index.why) == ("9", None, "bad")
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize("step", [1, 900])
+def test_slots_missed_between_an_exchange_and_its_recording_are_stated(tmp_path, step, restarted):
+    """The meter was silent, the agent down, and the new meter's number not recorded yet."""
+    town = Town(tmp_path, dwellings=1, step=step)
+    index, key = point("m1", every=step), ("m1", step)
+    first = NOW // step * step
+    slots = [first + n * step for n in range(9)]
+    at = slots[2] - step // 2
+    ledger, rows = SlotLedger(town.gate(), {key: [index]}, {}), []
+    for slot in slots[:2]:
+        rows += ledger.close(key, slot, [sample(index, "100", slot)], "1001", Why.BUSY)
+    for slot in slots[2:4]:  # the old meter, as far as anybody knows
+        rows += ledger.close(key, slot, [sample(index, None, why=Why.SILENT)], "1001", Why.BUSY)
+    if restarted:
+        ledger = SlotLedger(town.gate(), {key: [index]}, ledger.marks)
+        rows += ledger.resume(slots[6] + 0.5)
+    assert ledger.close(key, slots[6], [sample(index, "9", slots[6])], "9", Why.BUSY)[1:] == []
+    before, recorded = town.registry.revision, slots[6] + step // 2
+    new = NewExchange("D1", serial="9", at=at)
+    town.registry.exchange([new], "test", "test", recorded)
+    rows += ledger.close(key, slots[7], [sample(index, "10", slots[7])], "9", Why.BUSY)
+    ((_, taken),) = town.registry.effects(before)
+    (lost,) = taken
+    rows = [
+        row
+        for row in rows
+        for n in range(row.span)
+        if not (row.series.meter == lost.meter and lost.since <= row.t + n * step < lost.until)
+        for row in [replace(row, t=row.t + n * step, span=1)]
+    ]
+    made = ledger.exchanged(before, recorded)
+    for row in made:
+        assert (row.series.meter, row.value, row.why, row.ver) == ("9", None, "agent", recorded)
+        rows += [replace(row, t=row.t + n * step, span=1) for n in range(row.span)]
+    assert sorted(row.t for row in rows) == slots[:8]  # each slot once
+    assert ledger.exchanged(town.registry.revision, recorded) == []
 
 
 def test_without_a_closing_index_nothing_of_the_old_meter_counts_and_none_is_forgotten(town):
