@@ -22,9 +22,9 @@ GIVEN = {
     "given_at": NOW - 9,
 }  # fmt: skip
 MOVE = {"place": PLACE, "occ": HOME}
-ORDER = {"aud": AUD, "exp": NOW + 600, "seq": 1}
+ORDER = {"aud": AUD, "exp": NOW + 3_000, "seq": 1}
 CMD = {"act": "offset", "tgt": ["boiler-offset"], "val": -1.5, "unit": "K", "dur": "PT1H30M"}
-ASK = {"aud": AUD, "exp": NOW + 600, "recipient": "r.example"}
+ASK = {"aud": AUD, "exp": NOW + 3_000, "recipient": "r.example"}
 LINES = "place_id;type;parent;label;scheme;value;valid_from;valid_to\n"
 EFFECTS = [
     ("consent+jwt", GIVEN, "r.example may get heat of the occupants H84G7ZWYRD6Z11W"),
@@ -41,7 +41,7 @@ EFFECTS = [
                   "status": "ended"}, "the duty décret to r.example ends"),
     ("place-map+jws", {"ver": 1, "csv": f"{LINES}{PLACE};dwelling;;A-1;fr.lot;7;;\n"},
      "1 places and 1 names are recorded"),
-    ("dr-grant+jwt", {"sub": "r.example", "aud": "B6ASQZ1Y2KSAA3Y", "exp": NOW + 9,
+    ("dr-grant+jwt", {"sub": "r.example", "aud": "B6ASQZ1Y2KSAA3Y", "exp": NOW + 9_999,
                       "role": "building_manager", "evid": EVIDENCE, "lim": {"min": -2, "unit": "K"},
                       "scope": {"assets": ["kind:heating"], "acts": ["offset"]}},
      "r.example may offset kind:heating at B6ASQZ1Y2KSAA3Y"),
@@ -141,7 +141,11 @@ def test_the_audience_is_compared_if_it_is_known(stated, aud, status, words):
         ("consent+jwt", GIVEN | {"place": PLACE[:-1] + "A"}, "E_REGISTRY"),
         ("consent+jwt", GIVEN | {"data": {"channels": ["heat"], "step": "PT1S"}}, "E_REGISTRY"),
         ("dr-command+jwt", ORDER | {"exp": NOW - 300, "iat": NOW - 600, "cmd": CMD}, "E_EXPIRED"),
-        ("dr-command+jwt", ORDER | {"iat": NOW + 300, "cmd": CMD}, "E_NOTYET"),
+        (
+            "dr-command+jwt",
+            ORDER | {"iat": NOW + 3_600, "exp": NOW + 4_000, "cmd": CMD},
+            "E_NOTYET",
+        ),
         ("dr-grant+jwt", EFFECTS[9][1] | {"lim": {"windows": ["6h-7h"]}}, "E_FORM"),
         ("place-map+jws", {"ver": 1, "csv": "place_id;type\n"}, "E_REGISTRY"),
         ("strange+jwt", {}, "E_TYP"),
