@@ -69,7 +69,7 @@ def _show(answer: Answer, _args: Answer | None = None) -> None:
 
 def _scope(shown: dict[str, Any]) -> str:
     if shown["scope"] != "loadcurve":
-        return str(shown["scope"])
+        return _(str(shown["scope"]))
     step = int(shown["step"])
     return _("{step} min", step=step // 60) if step % 60 == 0 else f"{step} s"
 

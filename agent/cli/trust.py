@@ -618,5 +618,5 @@ def _body(body: dict[str, Any]) -> str:
 
 
 def _member_name(name: str) -> str:
-    word = _(DETAILS[name]) if name in DETAILS else name
-    return word if word == name else f"{word} ({name})"
+    label = _(DETAILS[name]) if name in DETAILS else name
+    return label if label == name else f"{label} ({name})"
