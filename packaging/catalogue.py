@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import typer
+from pydantic import TypeAdapter
 
 TOP = Path(__file__).resolve().parents[1]
 sys.path += [str(TOP), str(TOP / "packaging")]
@@ -25,7 +26,7 @@ import agent  # noqa: E402 -- found by the line above
 from agent.cli import command_line  # noqa: E402
 from agent.config.schema import schema  # noqa: E402
 from agent.core.i18n import entries  # noqa: E402
-from agent.drivers.profile import profile, profiles  # noqa: E402
+from agent.drivers.profile import Profile, profile, profiles  # noqa: E402
 
 HERE = Path(agent.__file__).parent
 
@@ -107,7 +108,7 @@ def libraries() -> Iterator[str]:
 
 def asked_for() -> Iterator[str]:
     """What the options mean that a file must have: said where one is missing."""
-    todo: list[object] = [schema()]
+    todo: list[object] = [schema(), TypeAdapter(Profile).json_schema()]
     while todo:
         part = todo.pop()
         if isinstance(part, dict):
