@@ -25,7 +25,7 @@ import agent  # noqa: E402 -- found by the line above
 from agent.cli import command_line  # noqa: E402
 from agent.config.schema import schema  # noqa: E402
 from agent.core.i18n import entries  # noqa: E402
-from agent.drivers.profile import profile, profiles  # noqa: E402
+from agent.drivers.profile import Offer, Profile, WatchdogProfile, profile, profiles  # noqa: E402
 
 HERE = Path(agent.__file__).parent
 
@@ -107,6 +107,10 @@ def libraries() -> Iterator[str]:
 
 def asked_for() -> Iterator[str]:
     """What the options mean that a file must have: said where one is missing."""
+    for part in (Profile, Offer, WatchdogProfile):
+        for field in part.__pydantic_fields__.values():  # type: ignore[attr-defined]
+            if field.is_required() and field.description:
+                yield field.description
     todo: list[object] = [schema()]
     while todo:
         part = todo.pop()

@@ -303,7 +303,7 @@ def _guard_value(steering: Steering, device: str, point: str, unit: str) -> str:
 def _named(steering: Steering, name: str) -> ConfiguredControl:
     controls = steering.controller.controls
     if name not in controls:
-        known = ", ".join(controls) or Text("none")
+        known = ", ".join(controls) or Text("no control at all")
         raise Refused(NO_CONTROL, name=name, known=known)
     return controls[name]
 

@@ -137,6 +137,8 @@ def _show(answer: dict[str, Any]) -> None:
 def _distance(seconds: int) -> str:
     from agent.core.clock import span_of
 
+    if abs(seconds) < 1:
+        return _("now")
     return (
         _("{span_of} ahead", span_of=span_of(seconds))
         if seconds > 0

@@ -69,7 +69,7 @@ def _show(answer: Answer, _args: Answer | None = None) -> None:
 
 def _scope(shown: dict[str, Any]) -> str:
     if shown["scope"] != "loadcurve":
-        return str(shown["scope"])
+        return _(str(shown["scope"]))
     step = int(shown["step"])
     return _("{step} min", step=step // 60) if step % 60 == 0 else f"{step} s"
 
@@ -276,7 +276,9 @@ def due(
         typer.echo(_("ask again: gardien consent forms --due {days}", days=days))
     if not answer["printed"]:
         typer.echo(_("no form has been printed yet: gardien consent forms"))
-    if not answer["forms"] and not answer["consents"]:
+        if not answer["consents"]:
+            typer.echo(_("no consent ends within {days} days", days=days))
+    elif not answer["forms"] and not answer["consents"]:
         typer.echo(_("all forms are answered, and no consent ends soon"))
 
 

@@ -337,6 +337,7 @@ def opt_out(
         typer.Option(
             "--hours",
             min=0,
+            metavar="NUMBER",
             help="For how many hours; default: until the planned end of the order in force; without"
             " one: 24.",
         ),

@@ -36,7 +36,7 @@ app = typer.Typer(no_args_is_help=True, help="Record and verify which meter meas
 
 
 PROOF = {
-    "none": N_("none"),
+    "none": N_("no proof"),
     "serial": N_("serial number"),
     "display": N_("display"),
     "load": N_("load"),
@@ -50,7 +50,10 @@ def _show(answer: Answer, _args: Answer | None = None) -> None:
          day(m["since"]), _state(m), _(PROOF[m["proof"]]))
         for m in answer["meters"]
     ]  # fmt: skip
-    table((_("serial"), _("device"), _("place"), _("channel"), _("since"), "", _("proof")), rows)
+    table(
+        (_("serial"), _("device"), _("place"), _("channel"), _("since"), _("state"), _("proof")),
+        rows,
+    )
 
 
 def _state(installed: dict[str, Any]) -> str:

@@ -167,7 +167,7 @@ def check(
         raise typer.Exit(1) from error
     known = profile.points.keys() | ({"serial"} if profile.serial else set())
     tested = len(profile.test["reads"])
-    passed = _("all") if tested == len(known) else str(tested)
+    passed = _("all of them") if tested == len(known) else str(tested)
     typer.echo(
         _(
             "{file} is fine: {values}, {passed} tested",

@@ -186,8 +186,14 @@ def _widths(
         widths[kept] = most[kept]
     if sum(most) <= room or room < len(columns) + (widths[kept] if whole else 0):
         return [None] * len(columns)
-    while sum(widths) > room:  # only the longest words are broken
-        widths[max(range(len(columns)), key=lambda at: (at != kept, widths[at]))] -= 1
+    heads = [max(map(len, column.split()), default=0) for column in columns]
+    while sum(widths) > room:  # only the longest words are broken, and those of headings last
+        widths[
+            max(
+                range(len(columns)),
+                key=lambda at: (at != kept, widths[at] > heads[at], widths[at]),
+            )
+        ] -= 1
     for _spare in range(room - sum(widths)):  # to the column that needs most lines
         wanting = max(range(len(columns)), key=lambda at: most[at] / max(1, widths[at]))
         widths[wanting] += 1

@@ -593,10 +593,30 @@ def list_records(
     table((_("number"), _("when"), _("what"), _("details")), rows)
 
 
+DETAILS = {
+    "by": N_("by"), "control": N_("control"), "recipient": N_("recipient"), "place": N_("place"),
+    "places": N_("places"), "occupancy": N_("occupancy"), "meter": N_("meter"),
+    "device": N_("device"), "channels": N_("quantities"), "since": N_("since"), "why": N_("reason"),
+    "state": N_("state"), "keys": N_("keys"), "code": N_("refused because of"),
+    "jti": N_("signed object"), "typ": N_("type"), "ver": N_("version no."),
+    "revision": N_("registry version"), "grants": N_("authorizations"), "kid": N_("key"),
+    "from": N_("sent by"),
+}  # fmt: skip
+"""the members of records that have a word; the member itself follows in brackets"""
+
+
 def _body(body: dict[str, Any]) -> str:
-    """Return the members of a record in one line: `place: D…, by: marie`."""
-    members = (
-        f"{name}: {value if isinstance(value, str) else json_text.dumps(value, ensure_ascii=False)}"
+    """Return the members of a record in one line: `place: D…, reason (why): …`."""
+    return ", ".join(
+        _(
+            "{name}: {text}",
+            name=_member_name(name),
+            text=value if isinstance(value, str) else json_text.dumps(value, ensure_ascii=False),
+        )
         for name, value in body.items()
     )
-    return ", ".join(members)
+
+
+def _member_name(name: str) -> str:
+    label = _(DETAILS[name]) if name in DETAILS else name
+    return label if label == name else f"{label} ({name})"

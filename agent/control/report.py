@@ -34,6 +34,8 @@ def monthly(document: Mapping[str, Any], language: str) -> Page:
     """The report of one month, for the manager and the operator."""
     wording = _Wording(language, document)
     page = wording.page("report")
+    if not document["controls"]:
+        page.paragraph(wording.text("report", "no_controls"))
     for name, control in document["controls"].items():
         page.heading(f"{control['object']} ({name})" if control["object"] else name)
         page.bullets(list(_summary(control, wording)))
@@ -51,6 +53,8 @@ def stairwell(document: Mapping[str, Any], language: str) -> Page:
     """
     wording = _Wording(language, document)
     page = wording.page("notice")
+    if not document["controls"]:
+        page.paragraph(wording.text("report", "no_controls"))
     for name, control in document["controls"].items():
         page.heading(control["object"] or name)
         if until := control["opted_out_until"]:
@@ -70,13 +74,18 @@ def stairwell(document: Mapping[str, Any], language: str) -> Page:
 def _summary(control: Mapping[str, Any], wording: _Wording) -> Iterator[str]:
     orders = control["orders"]
     done = [order for order in orders if order["begun"]]
-    hours, minutes = divmod(sum(order["held_s"] for order in done) // 60, 60)
+    running = [order for order in done if order["state"] == OrderState.STARTED]
+    held = sum(order["held_s"] for order in done)
+    held += sum(wording.seconds_so_far(order["begun"]) for order in running)
+    hours, minutes = divmod(held // 60, 60)
     refused = sum(order["state"] == OrderState.REJECTED for order in orders)
     if control["operator"]:
         yield wording.text("report", "operator", operator=control["operator"])
     yield wording.text(
         "report", "summary", done=len(done), hours=hours, minutes=minutes, refused=refused
     )
+    if running:
+        yield wording.text("report", "running", number=len(running))
     if until := control["opted_out_until"]:
         yield wording.text("report", "paused", time=wording.at(until))
     if (sheet := control["sheet"]) and not sheet["accepted"]:
@@ -128,6 +137,11 @@ class _Wording:
         """A time as people of the building write it."""
         at = datetime.fromisoformat(stamp).timestamp()
         return time_written_out(at, self._zone, self._language)
+
+    def seconds_so_far(self, begun: str) -> int:
+        """Seconds from a begin to the end of what the document covers."""
+        until = datetime.fromisoformat(self._document["until"])
+        return round((until - datetime.fromisoformat(begun)).total_seconds())
 
     def day(self, stamp: str) -> str:
         """The day of a time."""

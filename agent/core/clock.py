@@ -385,8 +385,10 @@ class Clock:
         rtc = self._rtc() if self._memory.proved is None else None
         trust = judge(self._memory, wall, steady, rtc)
         if trust is not self._trust:
-            log.warning(
-                "the clock is now %s (was %s); it shows %s", trust, self._trust, stamp(wall),
+            # a command that works without the daemon prints warnings: good news is for the journal
+            level = logging.WARNING if trust is ClockTrust.UNTRUSTED else logging.INFO
+            log.log(
+                level, "the clock is now %s (was %s); it shows %s", trust, self._trust, stamp(wall),
                 extra=fields(LogEvent.CLOCK_TRUST_CHANGED),
             )  # fmt: skip
         self._trust = trust

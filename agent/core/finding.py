@@ -107,7 +107,7 @@ def component_text(component: str) -> Text:
     return Text(COMPONENTS[kind], name=name) if kind in COMPONENTS else as_text(component)
 
 
-REPLACED = (N_("DATE"), N_("DWELLING"), N_("FILE"), N_("NAME"), N_("OCCUPANCY"))
+REPLACED = (N_("DATE"), N_("DWELLING"), N_("FILE"), N_("NAME"), N_("NEW"), N_("OCCUPANCY"))
 """words of a command in whose place people type their own"""
 
 

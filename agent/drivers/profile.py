@@ -59,7 +59,7 @@ class Profile:
     """the document that its figures are from"""
     confidence: str
     points: dict[str, Offer]
-    """by quantity; `channel` gives the channel of a quantity"""
+    """by quantity"""
     defaults: tuple[str, ...]
     """quantities that are read when a device names only the profile"""
     reads_a_day: int | None = None

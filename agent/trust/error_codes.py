@@ -164,7 +164,7 @@ class Forged(Refused):
         step: Text | None = None,
         marks: Sequence[str] = (),
     ) -> None:
-        super().__init__("{code}: {detail}", code=code, detail=detail)
+        super().__init__(N_("{code}: {detail}"), code=code, detail=detail)
         self.code, self.marks = code, tuple(marks)
         self.detail = detail
         self._wrong = wrong or (detail if code in ABOUT_ITSELF else SAFE_REASONS[code])

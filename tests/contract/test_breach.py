@@ -162,7 +162,7 @@ def written(moment):
 
 
 def clock(moment):
-    return datetime.fromtimestamp(moment, ZoneInfo("Europe/Paris")).strftime("%Y-%m-%d %H:%M")
+    return time_written_out(moment, ZoneInfo("Europe/Paris"), "fr")
 
 
 def damage(file, how, before):

@@ -573,7 +573,7 @@ async def _shown(gateway: Gateway, id_: str) -> dict[str, Any]:
         "waiting": case.waiting,
         "staff": case.staff,
         "unsure": [
-            one._asdict() | {"said": {of: gap_text(one, of, iso=True) for of in LANGUAGES}}
+            one._asdict() | {"said": {of: gap_text(one, of, iso=of == "en") for of in LANGUAGES}}
             for one in case.unsure
         ],
         "concerned": [
@@ -596,7 +596,7 @@ async def _shown(gateway: Gateway, id_: str) -> dict[str, Any]:
                 "what": one.what,
                 "detail": one.detail,
                 "changes": one.changes,
-                "said": {of: step_text(case, one, of, iso=True) for of in LANGUAGES},
+                "said": {of: step_text(case, one, of, iso=of == "en") for of in LANGUAGES},
             }
             for one in breach.steps
         ],

@@ -18,6 +18,17 @@ def test_an_id_is_folded_where_there_is_no_room_for_it_and_never_cut_off(monkeyp
     assert "HV45Q-F4N2K-4JNVH" in "".join(cells)
 
 
+def test_long_values_are_broken_before_a_heading(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    heads = ("logement", "destinataire", "pour", "grandeurs", "jusqu'au", "id")
+    row = (
+        *("A-3-12", "metropole.example.org", "suivi-de-consommation", "elec.imp,heat,cw,hw"),
+        *("01/01/2027", "CV45Q-F4N2K-4JNVH"),
+    )
+    table(heads, [row], whole="id")
+    assert set(heads) <= set(capsys.readouterr().out.split())
+
+
 def test_no_word_of_a_heading_is_broken_and_the_id_to_copy_stays_whole(monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "80")
     heads = ("logement", "destinataire", "grandeurs", "", "id")

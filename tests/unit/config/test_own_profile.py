@@ -123,7 +123,7 @@ def test_the_commands_list_show_and_check_it(tmp_path):
     assert "input/10/uint32" in shown
     assert "the maker's sheet of 2026" in shown
     assert said("show", "acme-m1", "--yaml", "-c", str(path)) == OURS
-    assert "3 values, all tested" in said("check", str(tmp_path / "profiles/acme-m1.yaml"))
+    assert "3 values, all of them tested" in said("check", str(tmp_path / "profiles/acme-m1.yaml"))
     nearest = gardien("profile", "show", "acme-m2", "-c", str(path))
     assert 'did you mean "acme-m1"?' in str(nearest.exception)
 
@@ -148,4 +148,4 @@ def test_the_profile_that_is_documented_is_right(tmp_path):
     path = tmp_path / "acme-m1.yaml"
     path.write_text(text.removeprefix("yaml\n"), encoding="utf-8")
     done = gardien("profile", "check", str(path))
-    assert "3 values, all tested" in done.output
+    assert "3 values, all of them tested" in done.output

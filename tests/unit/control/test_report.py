@@ -97,6 +97,20 @@ def test_the_operator_reads_who_wanted_what_why_and_how_cold_it_became():
     assert "extreme values: not known" in english
 
 
+def test_the_hours_count_an_order_in_force_until_the_report():
+    begun = outcome("five", STARTED, "2026-11-28T18:00")
+    french = read(monthly(document(*DONE, begun), "fr"))
+    assert "ordres exécutés : 2 (2 h 30 min au total)" in french
+    assert "en cours au moment de ce rapport, comptés jusque-là : 1" in french
+    assert "comptés jusque-là" not in read(monthly(document(*DONE), "fr"))
+
+
+def test_a_report_without_controls_says_so():
+    nothing = document() | {"controls": {}}
+    assert "Aucune commande n'est configurée" in read(monthly(nothing, "fr"))
+    assert "No control is configured" in read(stairwell(nothing, "en"))
+
+
 def test_an_order_that_was_accepted_in_another_month_keeps_its_reason():
     (report,) = order_reports(DONE)
     assert (report.at, report.why) == (at("2026-11-02T18:00"), "la pointe de 18 h.")
