@@ -617,7 +617,7 @@ def test_who_has_moved_out_may_still_ask_and_stop_what_waits(config):
     assert "waits;" not in new["csv"]
     assert before["csv"].count("waits;") == 1
     assert "Nothing new is sent, but values that were measured already may" in before["letter"]
-    assert "No value measured in your dwelling leaves the building today" in after["letter"]
+    assert "No new value is sent for you" in after["letter"]
     assert after["withdrawn"] == [{"recipient": "centre.example", "purpose": "advice"}]
     assert "waits;" not in after["csv"]
 

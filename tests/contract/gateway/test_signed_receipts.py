@@ -266,7 +266,9 @@ def test_a_platform_that_signs_gets_every_row_once_also_from_a_gateway_put_back(
                 accept(house, listing(FIRST, SECOND))
                 await put(house, 4, NOW)
                 await settled(house)
-            shutil.copytree(tmp_path / "state", tmp_path / "copy")
+            # what is half written when it is copied does not exist for who starts with the copy
+            whole = shutil.ignore_patterns("*.new")
+            shutil.copytree(tmp_path / "state", tmp_path / "copy", ignore=whole)
             async with at_work(config) as house:
                 await put(house, 4, NOW + 10)
                 await settled(house)
