@@ -71,7 +71,7 @@ IN_CLEAR = """SELECT EXISTS(SELECT 1 FROM disclosed WHERE place>='A') OR EXISTS(
     disclosed_of WHERE place>='A') OR EXISTS(SELECT 1 FROM counted_of WHERE place>='A')"""
 RECEIVED, RECEIVED_IDS = "place, channel, basis, occupancy, meter", (0, 2, 3, 4)
 NEW_SERIES, NEW_RUN = 400, 64
-"""bytes in the file, at most"""
+"""bytes that a new series, and a run added to one, take in the file at most"""
 MOST_NOTED = 64_000
 """bytes of `received_since` after which it is added to `received`; else once a day"""
 ALL = """
@@ -184,8 +184,8 @@ class DisclosureCounts:
         self._meters: dict[str, str] = {}
         """numbers of meters"""
         self._with_slots = True
-        self.room: Callable[[], int] = lambda: NEW_SERIES * NEW_SERIES
-        """bytes for slots, which are kept as far as rows would be"""
+        self.room: Callable[[], int] = int
+        """bytes for slots; the spool replaces it: as many as rows may still fill"""
         self._on_trial = on_trial and not database.scalar("SELECT EXISTS(SELECT 1 FROM word)")
 
     def begin_hiding(self) -> bool:
