@@ -20,7 +20,7 @@ from agent.drivers.modbus.wire import RtuWire
 from agent.drivers.profile import profile, profiles
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 
     from agent.core.model import Sample
     from agent.drivers.base import Wish
@@ -61,6 +61,10 @@ PARITIES = ("none", "even", "odd")
 LAST = 247
 
 
+Kind = tuple[tuple[str, int], ...]
+"""the profiles that fit a device best, each with the number of values in bounds"""
+
+
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
     """The profile that a device seems to match; all empty: none."""
@@ -71,27 +75,78 @@ class Fingerprint:
     warnings: tuple[Text, ...] = ()
 
 
-async def fitting(wire: ModbusWire, unit: int) -> AsyncIterator[Fingerprint | None]:
-    """Compare a device with all profiles. Yields None after each, and at the end the result.
+class _Comparison:
+    """A device compared with profiles. `fits`: the number of values in bounds of those that fit."""
 
+    def __init__(self, wire: ModbusWire, unit: int) -> None:
+        self.master, self.unit = ModbusMaster(wire), unit
+        self.fits: dict[str, int] = {}
+        self.silences = 0
+        self._compared: set[str] = set()
+
+    async def compare(self, names: Collection[str]) -> AsyncIterator[None]:
+        """Compare with each of these profiles once. Raises LinkLost."""
+        for name in names:
+            points = [] if name in self._compared else list(_points(self.unit, profile(name)))
+            if not points or self.silences >= SILENCES:
+                continue
+            self._compared.add(name)
+            # One value rules most profiles out: a block with an address that the device does not
+            # have is asked again in parts.
+            samples = await self.master.read(points[:1])
+            if isinstance(samples[0].value, Decimal):
+                yield None
+                samples = await self.master.read(points)
+            if samples[0].why is Why.SILENT:
+                self.silences += 1
+            elif number := _values_in_bounds(samples):
+                self.fits[name] = number
+            yield None
+
+    @property
+    def best(self) -> Kind:
+        """The profiles that fit best, in the order of all profiles."""
+        most = max(self.fits.values(), default=0)
+        return tuple((name, most) for name in profiles() if self.fits.get(name) == most)
+
+
+async def fitting(
+    wire: ModbusWire, unit: int, kinds: list[Kind]
+) -> AsyncIterator[Fingerprint | None]:
+    """Compare a device with the profiles. Yields None after each, and at the end the result.
+
+    `kinds`: what the devices before it turned out to be. Most devices of a line are alike, so it is
+    first compared with what could be taken for one of these, and only else with all profiles.
     Raises LinkLost.
     """
-    fits: list[tuple[int, str]] = []
-    silences, master = 0, ModbusMaster(wire)
-    for name in profiles():
-        candidate = profile(name)
-        points = list(_points(unit, candidate)) if candidate.driver == "modbus" else []
-        if not points or silences >= SILENCES:
-            continue
-        samples = await master.read(points)
-        if samples[0].why is Why.SILENT:
-            silences += 1
-        elif number := _values_in_bounds(samples):
-            fits.append((number, name))
-        yield None
-    best = max((number for number, _ in fits), default=0)
-    names = [name for number, name in fits if number == best]
-    yield await _fingerprint_of(master, unit, names) if names else Fingerprint()
+    device = _Comparison(wire, unit)
+    for kind in kinds:
+        async for step in device.compare(_rivals(kind)):
+            yield step
+        if device.best == kind:
+            break
+    else:
+        async for step in device.compare([n for n in profiles() if profile(n).driver == "modbus"]):
+            yield step
+        if device.best and device.silences < SILENCES:
+            kinds.append(device.best)
+    names = [name for name, _ in device.best]
+    yield await _fingerprint_of(device.master, unit, names) if names else Fingerprint()
+
+
+def _rivals(kind: Kind) -> list[str]:
+    """The profiles that read an address which one of this kind reads too, and the kind's own."""
+    read = set().union(*(_addresses(name) for name, _ in kind))
+    return [
+        name
+        for name in profiles()
+        if profile(name).driver == "modbus" and not read.isdisjoint(_addresses(name))
+    ]
+
+
+def _addresses(name: str) -> set[str]:
+    """The addresses that a profile reads, such as `input/72`, whatever their type."""
+    return {offer.at.rpartition("/")[0] for offer in profile(name).points.values()}
 
 
 def _points(unit: int, candidate: Profile) -> Iterator[Point]:
@@ -241,6 +296,7 @@ async def search(
         await _refuse_another_master(bus.wire, listens)
     known_at: dict[str, int] = {}
     others: dict[int, int] = {}
+    kinds: list[Kind] = []
     trying = list(speeds(speed))
     for at, tried in enumerate(trying):
         other = None if tried == speed else tried
@@ -253,7 +309,7 @@ async def search(
             pass
         for number, unit in enumerate(units if known else ()):
             yield (progress := _progress(bus, number, units, other, later))
-            steps = _unit(bus, unit, other, progress, others)
+            steps = _unit(bus, unit, other, progress, others, kinds)
             async for step in _at_speed(bus, speed, other, steps):
                 if isinstance(step, Found):
                     # Some hosts answer at every unit id. The same serial number at a second id
@@ -300,7 +356,7 @@ async def _others(
         yield other_unit(asked, answered, units)
         if answered in units:
             continue
-        steps = _unit(bus, answered, None, _note_to_keep(EMPTY), {})
+        steps = _unit(bus, answered, None, _note_to_keep(EMPTY), {}, [])
         async for step in steps:
             if isinstance(step, Found):
                 yield step
@@ -377,12 +433,18 @@ def _progress(
     return Progress(number, len(units), text)
 
 
-async def _unit(
-    bus: SearchedLine, unit: int, other: Speed | None, progress: Progress, others: dict[int, int]
+async def _unit(  # noqa: PLR0913, PLR0917 -- what one unit needs, and what it adds for the next
+    bus: SearchedLine,
+    unit: int,
+    other: Speed | None,
+    progress: Progress,
+    others: dict[int, int],
+    kinds: list[Kind],
 ) -> AsyncIterator[Found | Progress]:
     """Search one unit id. The last step is the device, if one answers.
 
-    If another unit answers instead, `others` receives its id and the id that was asked.
+    If another unit answers instead, `others` receives its id and the id that was asked. `kinds`
+    receives what the device turned out to be.
     """
     if isinstance(bus.wire, RtuWire):
         answers, several = await _probed(bus.wire, unit)
@@ -395,7 +457,7 @@ async def _unit(
     if several:
         yield several_devices(unit)
     elif answers:
-        async for fingerprint in fitting(bus.master.wire, unit):
+        async for fingerprint in fitting(bus.master.wire, unit, kinds):
             if fingerprint is None:
                 yield replace(
                     progress,

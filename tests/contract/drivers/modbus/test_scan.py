@@ -17,7 +17,7 @@ from agent.drivers.modbus.bus import ModbusRtu, ModbusTcp, RtuSettings
 from agent.drivers.modbus.codec import FUNCTIONS, place
 from agent.drivers.modbus.rtu import Speed
 from agent.drivers.modbus.scan import identification
-from agent.drivers.profile import profile
+from agent.drivers.profile import profile, profiles
 from hil.building import Building
 from hil.modbus_server import Reply, serving
 from hil.serial_line import Registers, SerialLine, frame
@@ -275,6 +275,53 @@ def test_models_that_differ_in_a_scale_only_are_told_apart_by_what_is_possible(n
             ModbusTcp.open(settings(port)) as driver,
         ):
             assert (await found(driver, "5", "5"))[5].entry["profile"] == name
+
+    asyncio.run(attack())
+
+
+def test_what_a_device_is_taken_for_does_not_depend_on_those_before_it() -> None:
+    names = [
+        one
+        for one in profiles()
+        if profile(one).driver == "modbus" and not one.startswith("sunspec") and profile(one).test
+    ]
+    # without numbers: a number that is found twice ends the search of a host
+    meters = [numberless(one) if profile(one).serial else device(one) for one in names]
+
+    async def taken_for(order: list[Registers]) -> list[object]:
+        async with (
+            serving(lambda unit, pdu: Reply(order[unit - 1](pdu))) as port,
+            ModbusTcp.open(settings(port)) as driver,
+        ):
+            got = await found(driver, "1", str(len(order)))
+            return [(got[n].entry.get("profile"), got[n].warnings) for n in sorted(got)]
+
+    async def attack() -> None:
+        backwards = await taken_for(meters[::-1])
+        assert len(backwards) == len(meters)
+        assert await taken_for(meters) == backwards[::-1]
+
+    asyncio.run(attack())
+
+
+def test_devices_like_one_before_are_not_compared_with_every_profile() -> None:
+    asked = {1: 0, 2: 0, 3: 0}
+
+    async def attack() -> None:
+        meter = numberless("eastron-sdm120")
+
+        def answer(unit: int, pdu: bytes) -> Reply:
+            asked[unit] += 1
+            return Reply(meter(pdu))
+
+        async with serving(answer) as port, ModbusTcp.open(settings(port)) as driver:
+            await found(driver, "1", "1")
+            first = asked[1]
+            asked.update({1: 0})
+            await found(driver, "1", "3")
+            assert asked[1] == first
+            assert asked[2] == asked[3]
+            assert asked[2] < first / 3
 
     asyncio.run(attack())
 
