@@ -92,19 +92,37 @@ ANY = (
     N_("any warm water meter"), N_("any any"),
 )  # fmt: skip
 """the profiles that are of no make"""
-CERTAINTY = (
-    N_("by the standard; each make decides what of it a meter has"),
-    N_("single source, not checked on hardware"), N_("two sources agree, not checked on hardware"),
-    N_("two sources agree on E24, not checked on hardware"),
-    N_("two sources agree on what is read; the failsafe is from memory of a later guide"),
-)  # fmt: skip
-"""how certain the addresses of gardien's own profiles are"""
 
 
 def _of(profile: Profile) -> str:
     """For which make and model a profile is."""
     name = f"{profile.manufacturer} {profile.model}"
     return _(name)
+
+
+IDENTITY = {
+    "number": N_("identity: it reports its serial number, which is compared with the registry"),
+    "plate": N_(
+        "identity: it reports no serial number. Its address is set on the device, and a person"
+        " reads the number on it"
+    ),
+}
+"""how it is proven which device it is (rule I18)"""
+
+
+def certainty(profile: Profile) -> str:
+    """How certain the points are that the profile reads by default."""
+    if profile.compared:
+        return _("confirmed: compared with a display ({when})", when="; ".join(profile.compared))
+    if missing := profile.unconfirmed(profile.defaults):
+        return _(
+            "unconfirmed: fewer than two independent sources for {names}; compare them with the"
+            " display, then: gardien profile record DEVICE",
+            names=", ".join(missing),
+        )
+    if any(source.standard for source in profile.sources):
+        return _("confirmed by the standard; each make decides what of it a device has")
+    return _("confirmed by two independent sources; not compared with a display yet")
 
 
 def _plain(profile: Profile) -> Any:
@@ -117,6 +135,7 @@ def _plain(profile: Profile) -> Any:
 
 def _show(profile: Profile) -> None:
     from agent.core.quantities import channel_of_quantity
+    from agent.drivers.profile import ALL
 
     typer.echo(f"{_of(profile)}, {profile.driver}")
     serial = [("serial", profile.serial)] if profile.serial else []
@@ -131,8 +150,13 @@ def _show(profile: Profile) -> None:
         for name, point in [*serial, *profile.points.items()]
     ]
     table((_("point"), "", _("at"), _("unit"), _("channel")), rows)
-    typer.echo(_("source: {source}", source=profile.source))
-    typer.echo(_("certainty: {confidence}", confidence=_(profile.confidence)))
+    for source in profile.sources:
+        what = _("all") if source.confirms == ALL else ", ".join(source.confirms)
+        typer.echo(_("source: {source} ({what})", source=source.where, what=what))
+    if profile.source:
+        typer.echo(_("source: {source} ({what})", source=profile.source, what=_("all")))
+    typer.echo(certainty(profile))
+    typer.echo(_(IDENTITY[profile.identity or ("number" if profile.serial else "plate")]))
     points = dict([*serial, *profile.points.items()])
     unverified = {"": profile.verify, **{name: point.verify for name, point in points.items()}}
     for name, note in unverified.items():

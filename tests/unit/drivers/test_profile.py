@@ -45,8 +45,8 @@ def test_what_is_read_by_default_is_offered(name: str) -> None:
     made = profile(name)
     assert made.defaults or made.model == "any"
     assert set(made.defaults) <= set(made.points)
-    assert made.source
-    assert made.confidence
+    assert made.sources
+    assert made.identity == ("number" if made.serial else "plate")
     assert made.test["reads"]
 
 
