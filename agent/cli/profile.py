@@ -7,12 +7,27 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agent.cli.terminal import DEFAULT_CONFIG, Config, Json, as_json, table
+from agent.cli.terminal import (
+    DEFAULT_CONFIG,
+    As,
+    Config,
+    Json,
+    State,
+    as_json,
+    ask,
+    confirmed,
+    table,
+    wrapped,
+    write_file,
+)
 from agent.core.errors import ConfigError, Refused
 from agent.core.i18n import N_, _, n_
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     from agent.config.profiles import Profiles
+    from agent.config.recording import Recording
     from agent.drivers.profile import Profile
 
 app = typer.Typer(
@@ -179,9 +194,24 @@ def check(
     It is tested with its own test values. Each mistake is shown with its line. Exit status 1 if
     there is one.
     """
-    from agent.config.profiles import whole
+    from agent.config.profiles import whole, whole_recording
+    from agent.config.recording import SUFFIX, sentence
 
     try:
+        if file.name.endswith(SUFFIX):
+            recording = whole_recording(file)
+            typer.echo(
+                _(
+                    "{file} is fine: {values} of {profile}, compared with a display: {names}"
+                    " ({when})",
+                    file=file,
+                    values=n_("{number} value", "{number} values", len(recording.test["reads"])),
+                    profile=recording.profile,
+                    names=", ".join(recording.display) or _("none"),
+                    when=sentence(recording),
+                )
+            )
+            return
         profile = whole(file)
     except ConfigError as error:
         typer.echo(
@@ -202,3 +232,165 @@ def check(
     )
     if untested := sorted(known - profile.test["reads"].keys()):
         typer.echo(_("without a test: {names}", names=", ".join(untested)))
+
+
+@app.command()
+def record(
+    device: Annotated[str, typer.Argument(help="A device of the configuration.")],
+    display: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--display",
+            metavar="POINT=VALUE",
+            help="What its display shows, such as energy_import=1234.5. May be repeated. Without"
+            " it you are asked.",
+        ),
+    ] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option("--to", help="The file to write; otherwise one in `profiles/`."),
+    ] = None,
+    named: As = None,
+    config: Config = DEFAULT_CONFIG,
+    state: State = None,
+) -> None:
+    """Record a device as a test of its profile, and compare it with its display.
+
+    The file has what the device answered, without its serial number and without times, and what
+    its display showed. If the display agrees, the profile counts as confirmed on this gateway. Exit
+    status 1 if it does not agree.
+    """
+    from agent.config.profiles import whole_recording
+    from agent.config.recording import text_of_recording
+
+    answer = ask(config, state, "profile.record", device=device, named=named)
+    profile, text = _recordable(config, answer["profile"])
+    shown = _displayed(profile, answer, display)
+    agrees = _number_agrees(answer["serial"]) if display is None else None
+    recording = _recording(profile, text, answer, shown, agrees)
+    to = to or _free(config.parent, f"{recording.profile}-{recording.recorded}")
+    write_file(to, text_of_recording(recording, answer["serial"]).encode(), 0o644)
+    typer.echo(_("written to {file}, without the serial number", file=to))
+    if agrees is False:
+        typer.echo(
+            wrapped(
+                _(
+                    "The number on the device is another one than it reports: another device may"
+                    " have been read, or the profile reads the number wrongly."
+                )
+            ),
+            err=True,
+        )
+    try:
+        checked = whole_recording(to)
+    except ConfigError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from error
+    if checked.confirms(profile):
+        typer.echo(_("The display agrees: the profile is confirmed on this gateway."))
+    else:
+        left = ", ".join(name for name in profile.defaults if name not in shown)
+        typer.echo(
+            _("The profile is not confirmed: the display was not compared for {names}.", names=left)
+        )
+    raise typer.Exit(1 if agrees is False else 0)
+
+
+def _recordable(config: Path, name: str) -> tuple[Profile, str]:
+    """The profile with which a device was read, and the text of its file."""
+    from agent.drivers.profile import text_of
+
+    shelf = _profiles(config)
+    own, profile = shelf.path(name), shelf.take(name)
+    if isinstance(profile, tuple):
+        raise Refused("the profile {name} has mistakes: gardien profile check", name=name)
+    return profile, own.read_text(encoding="utf-8") if own else text_of(name)
+
+
+def _displayed(
+    profile: Profile, answer: dict[str, Any], given: list[str] | None
+) -> dict[str, Decimal]:
+    """What the display shows, by point: from the options, or asked for."""
+    from decimal import Decimal, InvalidOperation
+
+    def number(name: str, text: str) -> Decimal:
+        if name not in profile.points:
+            raise Refused("the profile has no point {name}", name=name)
+        try:
+            return Decimal(text.strip().replace(",", ".").replace(" ", ""))
+        except InvalidOperation:
+            raise Refused('"{text}" is not a number, such as 1234.5', text=text) from None
+
+    if given is not None:
+        pairs = (one.partition("=") for one in given)
+        return {name: number(name, text) for name, _mark, text in pairs}
+    shown = {}
+    for name in profile.defaults:
+        if answer["points"][name]["why"]:
+            typer.echo(_("{name}: the device gives no value", name=name), err=True)
+            continue
+        question = _(
+            "What does the display show for {name}, in {unit}? (Enter: it does not show it)",
+            name=name,
+            unit=profile.points[name].unit,
+        )
+        text: str = typer.prompt(wrapped(question), default="", show_default=False)
+        if text.strip():
+            shown[name] = number(name, text)
+    return shown
+
+
+def _number_agrees(serial: str | None) -> bool | None:
+    if serial is None:
+        return None
+    return confirmed(
+        _("The device reports the number {serial}. Is this the number on it?", serial=serial)
+    )
+
+
+def _recording(
+    profile: Profile,
+    text: str,
+    answer: dict[str, Any],
+    shown: dict[str, Decimal],
+    agrees: bool | None,
+) -> Recording:
+    """The recording, with the values that its cells are read as. Raises Refused."""
+    import datetime as dt
+    from decimal import Decimal
+
+    from agent.config.profiles import rehearsed
+    from agent.config.recording import Recording, version_of
+
+    reads = {}
+    for sample in rehearsed(profile, answer["test"]):
+        offer = profile.serial if sample.point.name == "serial" else None
+        value = sample.value
+        if offer is None:
+            offer, read = profile.points[sample.point.name], answer["points"][sample.point.name]
+            if read["why"]:
+                continue  # the device does not have it, so the recording says nothing of it
+        if sample.why is None:
+            reads[sample.point.name] = value * offer.scale if isinstance(value, Decimal) else value
+    if not reads:
+        raise Refused("the device gave no value, so there is nothing to record")
+    return Recording(
+        profile=answer["profile"],
+        version=version_of(text),
+        recorded=dt.datetime.now(dt.UTC).date(),
+        by=answer["by"],
+        number_agrees=agrees,
+        display=shown,
+        test={**answer["test"], "reads": reads},
+    )
+
+
+def _free(folder: Path, name: str) -> Path:
+    """A file in the folder of the profiles that does not exist yet."""
+    from agent.cli.terminal import make_folder
+    from agent.config.profiles import FOLDER
+    from agent.config.recording import SUFFIX
+
+    make_folder(folder / FOLDER)
+    names = (f"{name}{'' if n == 1 else f'-{n}'}{SUFFIX}" for n in range(1, 1000))
+    return next(path for path in (folder / FOLDER / one for one in names) if not path.exists())

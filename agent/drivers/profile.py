@@ -132,7 +132,8 @@ class Profile:
 def profiles() -> tuple[str, ...]:
     """The names of all profiles, sorted; no file is read."""
     names = (entry.name for entry in FOLDER.iterdir())
-    return tuple(sorted(name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX)))
+    made = (name for name in names if name.endswith(SUFFIX) and ".recorded." not in name)
+    return tuple(sorted(name.removesuffix(SUFFIX) for name in made))
 
 
 @cache

@@ -207,6 +207,8 @@ def raw_of(spot: RegisterRange, cells: Sequence[int]) -> bytes:
 
 
 def _text(raw: bytes) -> str:
+    if not any(raw[::2]):  # one character in each register
+        raw = raw[1::2]
     text = raw.rstrip(b"\0 ").decode("ascii", errors="replace")
     if not text or not text.isprintable() or "�" in text:
         raise ValueError(Text("not text ({hex})", hex=raw.hex()))
