@@ -166,7 +166,7 @@ def _show(profile: Profile) -> None:
     ]
     table((_("point"), "", _("at"), _("unit"), _("channel")), rows)
     for source in profile.sources:
-        what = _("all") if source.confirms == ALL else ", ".join(source.confirms)
+        what = ", ".join(_("all") if name == ALL else name for name in source.confirms)
         typer.echo(_("source: {source} ({what})", source=source.where, what=what))
     if profile.source:
         typer.echo(_("source: {source} ({what})", source=profile.source, what=_("all")))

@@ -107,8 +107,8 @@ class _Check:
         if not self.made.sources and not self.made.source:
             self.report.key((), _("`sources` is missing: name what its figures are from"))
         for number, source in enumerate(self.made.sources):
-            for name in () if source.confirms == ALL else source.confirms:
-                if name not in offers:
+            for name in source.confirms:
+                if name not in offers and name != ALL:
                     path = ("sources", str(number), "confirms")
                     self.report.value(path, _no_point(name, offers))
         if self.made.identity and (self.made.identity == "number") != bool(self.made.serial):

@@ -17,8 +17,8 @@ from agent.core.quantities import channel_of_quantity
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-ALL = "all"
-"""what a source confirms: every point of the profile"""
+ALL, SERIAL = "all", "serial"
+"""what a source may confirm: every point of the profile; the point of the serial number"""
 INDEPENDENT = 2
 """sources that must agree before a point counts as confirmed"""
 Identity = Literal["number", "plate"]
@@ -52,8 +52,10 @@ class Source:
 
     where: str
     """title and page, or repository@commit and path"""
-    confirms: tuple[str, ...] | Literal["all"]
-    """the points whose address, type, unit and scale it states as the profile does; `serial` too"""
+    confirms: tuple[str, ...]
+    """the points whose address, type, unit and scale it states as the profile does: by name, `all`
+    for all but the serial number, and `serial`
+    """
     standard: bool = False
     """a published standard that the device states to follow, with its units: confirms by itself"""
 
@@ -119,7 +121,7 @@ class Profile:
         return sum(
             INDEPENDENT if source.standard else 1
             for source in self.sources
-            if source.confirms == ALL or name in source.confirms
+            if name in source.confirms or (ALL in source.confirms and name != SERIAL)
         )
 
     @staticmethod

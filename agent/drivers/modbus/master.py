@@ -359,12 +359,16 @@ def _sample(
 
 def value_of(options: PointNotes, results: Mapping[RegisterRange, Sequence[int]]) -> Value:
     """The exact value at an address. Raises ValueError with a reason if there is none."""
-    raw = raw_of(options.spot, results[options.spot])
+    held = results[options.block or options.spot]
+    if options.block:
+        begin = options.spot.start - options.block.start
+        held = held[begin : begin + options.spot.width]
+    raw = raw_of(options.spot, held)
     # Without this check, a meter without a value would deliver 9.2 × 10^18 as its index.
     never = NEVER_COUNTED.get(options.spot.type, ())
     if raw in options.absent or int.from_bytes(raw, "big") in never:
         raise ValueError(Text("the device reports that it has no value"))
-    value = decode(options.spot, results[options.spot])
+    value = decode(options.spot, held)
     if isinstance(value, str):
         return value
     if options.exponent:
@@ -407,9 +411,10 @@ class _RecordingWire:
 
 def _other_number(spot: RegisterRange) -> list[int]:
     """The cells of a number that is no device's, in the type of the serial number."""
-    if spot.type != "string":
+    if spot.type not in {"string", "bcd"}:
         return encode(spot, Decimal(OTHER_NUMBER[: 4 if spot.width == 1 else None]))
-    raw = OTHER_NUMBER.encode()[: 2 * spot.width].ljust(2 * spot.width, b"\0")
+    number = bytes.fromhex(OTHER_NUMBER) if spot.type == "bcd" else OTHER_NUMBER.encode()
+    raw = number[: 2 * spot.width].ljust(2 * spot.width, b"\0")
     raw = raw_of(spot, [int.from_bytes(raw[at : at + 2], "big") for at in range(0, len(raw), 2)])
     return [int.from_bytes(raw[at : at + 2], "big") for at in range(0, len(raw), 2)]
 
