@@ -45,7 +45,9 @@ def _profiles(config: Path) -> Profiles:
 
 @app.command("list")
 def list_(config: Config = DEFAULT_CONFIG, json: Json = False) -> None:
-    """List all profiles, with their device, driver and number of values."""
+    """List all profiles, with their device, driver, number of values, and whether two independent
+    sources or a display confirm what is read by default.
+    """
     from agent.drivers.profile import Profile
 
     profiles, rows = _profiles(config), []
@@ -54,18 +56,21 @@ def list_(config: Config = DEFAULT_CONFIG, json: Json = False) -> None:
         profile, owner = profiles.take(name), _("yours") if name in profiles.own else ""
         if isinstance(profile, Profile):
             about = _of(profile)
-            rows.append((name, about, profile.driver, str(len(profile.points)), owner))
+            state = _("confirmed") if profile.confirmed else _("unconfirmed")
+            rows.append((name, about, profile.driver, str(len(profile.points)), state, owner))
         else:
-            rows.append((name, _("has mistakes: gardien profile check"), "", "", owner))
+            rows.append((name, _("has mistakes: gardien profile check"), "", "", "", owner))
     if json:
         as_json(
             [
-                dict(zip(("name", "about", "driver", "values", "whose"), r, strict=True))
+                dict(
+                    zip(("name", "about", "driver", "values", "certainty", "whose"), r, strict=True)
+                )
                 for r in rows
             ]
         )
     else:
-        table((_("profile"), _("for"), _("driver"), _("values"), ""), rows)
+        table((_("profile"), _("for"), _("driver"), _("values"), _("certainty"), ""), rows)
 
 
 @app.command()

@@ -314,7 +314,7 @@ def place(at: str) -> PointNotes:
     return options
 
 
-def _with_option(options: PointNotes, text: str) -> PointNotes:  # noqa: PLR0911 -- one a note
+def _with_option(options: PointNotes, text: str) -> PointNotes:  # noqa: C901, PLR0911 -- one a note
     key, mark, setting = NOTE.findall(text)[0]
     table = options.spot.table
     match key + mark:
