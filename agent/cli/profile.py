@@ -155,7 +155,6 @@ def _plain(profile: Profile) -> Any:
 
 def _show(profile: Profile) -> None:
     from agent.core.quantities import channel_of_quantity
-    from agent.drivers.profile import ALL
 
     typer.echo(f"{_of(profile)}, {profile.driver}")
     serial = [("serial", profile.serial)] if profile.serial else []
@@ -166,15 +165,17 @@ def _show(profile: Profile) -> None:
             point.at.split()[0],
             point.unit if point.scale == 1 else f"{point.unit} × {point.scale}",
             channel_of_quantity().get(name, ""),
+            " ".join(
+                str(number) for number, one in enumerate(profile.sources, 1) if one.states(name)
+            ),
         )
         for name, point in [*serial, *profile.points.items()]
     ]
-    table((_("point"), "", _("at"), _("unit"), _("channel")), rows)
-    for source in profile.sources:
-        what = ", ".join(_("all") if name == ALL else name for name in source.confirms)
-        typer.echo(_("source: {source} ({what})", source=source.where, what=what))
+    table((_("point"), "", _("at"), _("unit"), _("channel"), _("sources")), rows)
+    for number, source in enumerate(profile.sources, 1):
+        typer.echo(_("source {number}: {source}", number=number, source=source.where))
     if profile.source:
-        typer.echo(_("source: {source} ({what})", source=profile.source, what=_("all")))
+        typer.echo(_("source {number}: {source}", number=1, source=profile.source))
     typer.echo(certainty(profile))
     typer.echo(_(IDENTITY[profile.identity or ("number" if profile.serial else "plate")]))
     points = dict([*serial, *profile.points.items()])

@@ -59,6 +59,10 @@ class Source:
     standard: bool = False
     """a published standard that the device states to follow, with its units: confirms by itself"""
 
+    def states(self, name: str) -> bool:
+        """Whether it confirms a point, or `serial`."""
+        return name in self.confirms or (ALL in self.confirms and name != SERIAL)
+
 
 @dataclass(frozen=True, slots=True, config=STRICT)
 class WatchdogProfile:
@@ -119,9 +123,7 @@ class Profile:
     def confirmations(self, name: str) -> int:
         """How many independent sources confirm a point, or `serial`. A standard counts as two."""
         return sum(
-            INDEPENDENT if source.standard else 1
-            for source in self.sources
-            if name in source.confirms or (ALL in source.confirms and name != SERIAL)
+            INDEPENDENT if source.standard else 1 for source in self.sources if source.states(name)
         )
 
     @staticmethod
