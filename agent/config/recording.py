@@ -126,9 +126,9 @@ def _test_lines(key: str, value: object) -> Iterator[str]:
     yield f"  {key}:"
     for name, entry in value.items():
         if isinstance(entry, list):
-            yield f"    {name}: [{', '.join(f'0x{cell:04X}' for cell in entry)}]"
-        elif isinstance(entry, Decimal):
-            yield f"    {name}: {entry:f}"
+            yield f"    {name}: [{', '.join(f'0x{int(str(cell), 0):04X}' for cell in entry)}]"
+        elif isinstance(entry, Decimal | float | int):
+            yield f"    {name}: {Decimal(str(entry)):f}"
         else:
             yield f"    {name}: {_quoted(str(entry))}"
 
@@ -165,7 +165,7 @@ def _bytes(test: Mapping[str, Any]) -> Iterator[bytes]:
         for run in entry.values() if isinstance(entry, dict) else ():
             if isinstance(run, list):
                 for order in ("big", "little"):
-                    words = [cell.to_bytes(2, order) for cell in run]
+                    words = [int(str(cell), 0).to_bytes(2, order) for cell in run]
                     yield b"".join(words)
                     yield b"".join(reversed(words))
     if isinstance(records := test.get("records"), str):
