@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import logging
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from agent.core.errors import LinkLost
@@ -31,6 +32,10 @@ REST = 60.0
 """seconds for which a silent device is not read: it costs the others one timeout a minute at most
 """
 LEFT_ALONE = Text("not read for a while: it disturbs the line")
+ASKED_AGAIN = 82_800.0
+"""seconds after which a device is asked its serial number again: it may have been exchanged while
+the line stayed open. Less than a day, so that a daily reading always asks
+"""
 SLACK = 1.0
 """seconds by which an answer may appear older than its request"""
 
@@ -48,6 +53,10 @@ class Device:
     """the one that it reported before that, since the agent was started"""
     asked_at_opening: int = 0
     """the opening of the link at which it last reported its serial number; 0: it must be asked"""
+    asked: float = 0.0
+    """monotonic time at which it last reported its serial number"""
+    installed: object = None
+    """what the registry stated of its meters at that time"""
     rests_until: float = 0.0
     """monotonic time before which it is not read"""
     spacing: float = 0.0
@@ -135,6 +144,31 @@ def describe(seconds: int) -> str:
     )
 
 
+def _fallen(device: Device, samples: Sequence[Sample]) -> bool:
+    """Whether an index is lower than at the last read, as that of another meter may be."""
+    for sample in samples:
+        before, channel = device.good.get((device.serial, sample.point.name)), sample.point.channel
+        value = sample.value
+        if (
+            channel and channels()[channel].kind is ValueKind.REG
+            and before and isinstance(before.value, Decimal)
+            and isinstance(value, Decimal) and value < before.value
+        ):  # fmt: skip
+            return True
+    return False
+
+
+def _after_fall(serial: Sample, samples: Sequence[Sample]) -> list[Sample]:
+    """The serial number and the values of a read in which an index fell. If the device does not
+    answer which meter it is, the values are not used: they may be another meter's.
+    """
+    every = [serial, *samples]
+    if serial.value is not None or serial.why is Why.BAD:
+        return every
+    detail = Text("an index has fallen, and the device did not answer which meter it is")
+    return [Sample(one.point, one.at, why=Why.SILENT, detail=detail) for one in every]
+
+
 if TYPE_CHECKING:
     Identified = Callable[[str, str], None]
 
@@ -150,8 +184,11 @@ class DeviceReader:
         meter_changed: Callable[[str], None],
         zone: ZoneInfo | None,
         faults: Faults,
+        installed: Callable[[str], object],
     ) -> None:
         self.link, self.clock, self.zone, self._faults = link, clock, zone, faults
+        self._installed = installed
+        """what the registry states of the meters of a device: it changes with each of them"""
         self._identified, self._meter_changed = identified, meter_changed
         """`_meter_changed`: called with the name of a device that reports another serial number
         than before
@@ -171,13 +208,17 @@ class DeviceReader:
                 else Text("not read for a minute: it did not answer")
             )
             return self._no_values(points, Why.SILENT, detail)
-        identify = device.serial_point is not None and device.asked_at_opening != self.link.opened
+        identify = device.serial_point is not None and self._must_be_asked(device)
         requested = (
             [device.serial_point, *points] if identify and device.serial_point else [*points]
         )
         opening, began = self.link.opened, self.clock.steady()
         try:
             samples = self._timed(await self.link.read(requested), began)
+            if not identify and device.serial_point and _fallen(device, samples):
+                # Another meter may hang there: who it is must be known before a value is used.
+                (serial,) = self._timed(await self.link.read([device.serial_point]), began)
+                samples, identify = _after_fall(serial, samples), True
         except LinkLost as error:
             device.problem, device.lost_at_opening = text_of(error), opening
             self._leave_alone(device)
@@ -205,6 +246,14 @@ class DeviceReader:
             if sample.value is not None
         )
         return samples
+
+    def _must_be_asked(self, device: Device) -> bool:
+        """Whether another meter may hang at the device's address than the one it last reported."""
+        return (
+            device.asked_at_opening != self.link.opened
+            or self.clock.steady() - device.asked >= ASKED_AGAIN
+            or self._installed(device.name) != device.installed
+        )
 
     def _rest(self, device: Device) -> float:
         """Seconds for which the device rests because it disturbs the line; 0: it does not disturb
@@ -275,7 +324,8 @@ class DeviceReader:
     def _identify(self, device: Device, sample: Sample, opening: int) -> None:
         if sample.why is Why.SILENT:
             return
-        device.asked_at_opening = opening
+        device.asked_at_opening, device.asked = opening, self.clock.steady()
+        device.installed = self._installed(device.name)
         if sample.value is None:
             # the device has no such register: only the registry knows which meter it is
             device.serial = None
@@ -294,3 +344,4 @@ class DeviceReader:
             device.good = {key: old for key, old in device.good.items() if key[0] == device.serial}
         device.serial = serial
         self._identified(device.name, serial)
+        device.installed = self._installed(device.name)  # the number may have been recorded now

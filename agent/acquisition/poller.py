@@ -21,7 +21,7 @@ from agent.core.model import Flag, MarkKey, Sample, Why
 from agent.core.tasks import Faults, together
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from zoneinfo import ZoneInfo
 
     from agent.acquisition.device import Device, Identified
@@ -56,6 +56,7 @@ class Poller:
         midnight_readings: MidnightReadings | None = None,
         reading_cache: ReadingCache | None = None,
         faults: Faults | None = None,
+        installed: Callable[[str], object] = lambda _device: None,
     ) -> None:
         self._faults = faults or Faults()
         """components that do not work because of unexpected errors"""
@@ -66,7 +67,9 @@ class Poller:
         self.link, self.accounts, self.clock, self.zone = link, accounts, clock, zone
         self.devices = {device.name: device for device in devices}
         self._validation, self._intervals, self._means = Validation(), Intervals(zone), Means(zone)
-        self._reader = DeviceReader(link, clock, identified, self._forget_meter, zone, self._faults)
+        self._reader = DeviceReader(
+            link, clock, identified, self._forget_meter, zone, self._faults, installed
+        )
         self._closed: dict[MarkKey, int | None] = {
             key: self._last_closed(key) for device in devices for key in sorted(device.keys)
         }

@@ -27,6 +27,7 @@ from agent.core.clock import monotonic, stamp
 from agent.core.errors import AgentError, LinkLost, Refused, StorageFailed
 from agent.core.finding import RANK, worst_first
 from agent.core.i18n import N_, Text, joined
+from agent.core.model import Point
 from agent.core.quantities import channels
 from agent.core.version import version
 from agent.drivers import driver
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     from agent.buffer.upkeep import Backlog
     from agent.config import Config
     from agent.core.finding import Finding
-    from agent.core.model import Point, Sample
+    from agent.core.model import Sample
     from agent.core.tasks import ComponentFault
     from agent.drivers.link import Link
     from agent.gateway.gateway import Gateway, Recipient
@@ -447,12 +448,7 @@ def _delivery(delivery: Delivery, now: float) -> dict[str, Any]:
     }
 
 
-async def read(gateway: Gateway, caller: Caller, *, device: str, point: str = "") -> dict[str, Any]:
-    """Read a device now, between the daemon's own requests. Raises Refused.
-
-    `ok` is false if any point of the device itself has no value.
-    """
-    line, target = gateway.lines.find(device)
+def _must_be_readable(gateway: Gateway, caller: Caller, device: str) -> None:
     if not caller.may(Right.METERS) and not privacy.is_common(gateway, device):
         raise Refused(
             NOT_PLANT,
@@ -461,6 +457,50 @@ async def read(gateway: Gateway, caller: Caller, *, device: str, point: str = ""
             roles=[NAMES[INSTALLER]],
             group=INSTALLER.group,
         )
+
+
+async def record(
+    gateway: Gateway, caller: Caller, *, device: str, named: str | None = None
+) -> dict[str, Any]:
+    """Read all that a device's profile offers, and record it as a test. Raises Refused.
+
+    The `test` has no serial number; `serial` is the one that the device reported.
+    """
+    who = author(gateway, caller, named)
+    line, target = gateway.lines.find(device)
+    _must_be_readable(gateway, caller, device)
+    settings = gateway.config.devices[device]
+    made = settings.made
+    if made is None:
+        raise Refused("{device} has no profile, so there is nothing to record", device=device)
+    points = [
+        Point(device, name, settings.address, offer.at, 60, unit=offer.unit, scale=offer.scale)
+        for name, offer in made.points.items()
+    ]
+    await line.link.tried()
+    try:
+        samples, test = await line.link.record(points, target.serial_point)
+    except LinkLost as error:
+        raise Refused(
+            "{error}. To check ports, hosts and rights: gardien doctor", error=error
+        ) from error
+    serial = samples.pop(0).value if target.serial_point else None
+    return {
+        "profile": settings.profile,
+        "by": who,
+        "test": test,
+        "serial": None if serial is None else str(serial),
+        "points": {sample.point.name: shown(sample) for sample in samples},
+    }
+
+
+async def read(gateway: Gateway, caller: Caller, *, device: str, point: str = "") -> dict[str, Any]:
+    """Read a device now, between the daemon's own requests. Raises Refused.
+
+    `ok` is false if any point of the device itself has no value.
+    """
+    line, target = gateway.lines.find(device)
+    _must_be_readable(gateway, caller, device)
     points: list[Point] = [p for p in target.points if point in ("", p.name) and not p.derived]
     if not points:
         names = ", ".join(p.name for p in target.points)
@@ -596,6 +636,7 @@ def at_home(call: Call) -> Call:
 ALL: Mapping[str, Call] = {
     "status": status,
     "read": privacy.seen("read", read),
+    "profile.record": privacy.seen("read", record),
     "reload": in_person(reload, "configuration.reloaded"),
     "configuration": configuration,
     "scan": scan,

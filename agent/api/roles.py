@@ -165,6 +165,7 @@ NEEDS: Mapping[str, Right] = {
     "privacy.disclosures": Right.SEE_PEOPLE,
     "privacy.access": Right.SEE_PEOPLE,
     "read": Right.READ,
+    "profile.record": Right.READ,
     "place.new": Right.PLACES,
     "place.import": Right.PLACES,
     "alias.add": Right.PLACES,

@@ -5,23 +5,26 @@ The manager's are files in the folder `profiles/`. They have the same form and t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from agent.config import recording
 from agent.config.files import Enough, ProblemReport, Tree, YamlUnreadable, read, read_text
 from agent.config.models import ILL_NAMED, NAME, no_unit
 from agent.config.problem import at, did_you_mean, or_list, refusal
+from agent.config.recording import Recording
 from agent.core.i18n import N_, _, in_language
 from agent.core.model import Point
 from agent.core.quantities import channel_of_quantity, channels, factor, units
 from agent.core.settings import harmless, shown
 from agent.drivers import DRIVERS, driver, family
 from agent.drivers.base import Rehearses
-from agent.drivers.profile import SUFFIX, Profile, profile, profiles, with_manners
+from agent.drivers.profile import ALL, SUFFIX, Profile, profile, profiles, with_manners
+from agent.drivers.profile import FOLDER as PACKAGED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from agent.config.problem import Problem
@@ -65,6 +68,7 @@ class _Check:
         serial = {"serial": self.made.serial} if self.made.serial else {}
         offers = {**self.made.points, **serial}
         sound = {name: self._offer(name, offer) for name, offer in offers.items()}
+        self._sources(offers)
         for quantity in self.made.defaults:
             if quantity not in self.made.points:
                 self.report.value(("defaults",), _no_point(quantity, self.made.points))
@@ -73,7 +77,7 @@ class _Check:
             self.report.value(("defaults",), what)
         # the test of a point that cannot be read would report the same mistake again
         if all(sound.values()):
-            self._rehearse(offers)
+            self.rehearse(offers)
 
     def _offer(self, name: str, offer: Offer) -> bool:
         """Check a point. Returns whether the driver can read it."""
@@ -98,11 +102,24 @@ class _Check:
             return False
         return True
 
+    def _sources(self, offers: Mapping[str, Offer]) -> None:
+        """Check that the profile has a source, and that it names points that exist."""
+        if not self.made.sources and not self.made.source:
+            self.report.key((), _("`sources` is missing: name what its figures are from"))
+        for number, source in enumerate(self.made.sources):
+            for name in source.confirms:
+                if name not in offers and name != ALL:
+                    path = ("sources", str(number), "confirms")
+                    self.report.value(path, _no_point(name, offers))
+        if self.made.identity and (self.made.identity == "number") != bool(self.made.serial):
+            what = _("`number` needs `serial`, the point of the serial number; `plate` has none")
+            self.report.value(("identity",), what)
+
     def _point(self, name: str, offer: Offer) -> Point:
         manners = f" {self.made.manners}" if self.made.manners else ""
         return Point("profile", name, ADDRESS, f"{offer.at}{manners}", 60, unit=offer.unit)
 
-    def _rehearse(self, offers: Mapping[str, Offer]) -> None:
+    def rehearse(self, offers: Mapping[str, Offer]) -> None:
         """Run the profile's test: read its cells, and compare the values."""
         reads = self.made.test.get("reads")
         if not isinstance(reads, dict) or not reads:
@@ -163,7 +180,9 @@ class Profiles:
         self._made: dict[str, Profile | tuple[Problem, ...]] = {}
         if folder is not None and folder.is_dir():
             files = sorted(folder.glob(f"*{SUFFIX}"))[:MOST]
-            self._own = {path.name.removesuffix(SUFFIX): path for path in files}
+            made = (path for path in files if not path.name.endswith(recording.SUFFIX))
+            self._own = {path.name.removesuffix(SUFFIX): path for path in made}
+        self._folders = [one for one in (folder, PACKAGED) if one is not None]
 
     @property
     def own(self) -> tuple[str, ...]:
@@ -176,12 +195,23 @@ class Profiles:
 
     def take(self, name: str) -> Profile | tuple[Problem, ...]:
         """The profile of a name, or its problems. Raises KeyError if there is none."""
-        if name not in self._own:
-            return profile(name)
         # a thousand devices of one make read its file once
         if name not in self._made:
-            self._made[name] = examined(self._own[name])
+            own = self._own.get(name)
+            made = examined(own) if own else profile(name)
+            if isinstance(made, Profile) and (compared := tuple(self._compared(name, made))):
+                made = replace(made, compared=compared)
+            self._made[name] = made
         return self._made[name]
+
+    def _compared(self, name: str, made: Profile) -> Iterator[str]:
+        """Who compared a device of this profile with its display, and when."""
+        for path in (path for one in self._folders for path in one.glob(f"{name}-*")):
+            if path.name.endswith(recording.SUFFIX):
+                found = examined_recording(path, made)
+                # one with mistakes must not stop a gateway: `gardien profile check` names them
+                if isinstance(found, Recording) and found.profile == name and found.confirms(made):
+                    yield recording.sentence(found)
 
     def path(self, name: str) -> Path | None:
         """The file of the manager's profile of a name; None: the manager has none of this name."""
@@ -212,6 +242,80 @@ def _made(report: ProblemReport, tree: Tree, path: Path) -> Profile:
         report.value((), _("gardien has a profile with this name: rename the file"))
     profilecheck(report, made)
     return made
+
+
+def examined_recording(path: Path, made: Profile | None = None) -> Recording | tuple[Problem, ...]:
+    """The recording in a file, tested with its profile, or all its problems.
+
+    `made`: its profile; None: the one that it names. Raises ConfigError if it cannot be read.
+    """
+    name = str(path)
+    try:
+        tree = read(read_text(path))
+    except YamlUnreadable as error:
+        return (at(error.place, name, "", harmless(error.what)),)
+    report = ProblemReport(name, tree)
+    try:
+        report.tree()
+        found = report.build(Recording, tree.data, ())
+        if found is not None:
+            _rehearse_recording(report, found, made or _profile_of(report, path, found))
+    except Enough:
+        found = None
+    return report.problems() or (found if found is not None else ())
+
+
+def _profile_of(report: ProblemReport, path: Path, found: Recording) -> Profile | None:
+    shelf = Profiles(path.parent)
+    if found.profile not in shelf.names():
+        report.value(("profile",), _("no profile {profile}", profile=shown(found.profile)))
+        return None
+    made = shelf.take(found.profile)
+    if not isinstance(made, Profile):
+        report.value(("profile",), _("has mistakes: gardien profile check"))
+        return None
+    return made
+
+
+def _rehearse_recording(report: ProblemReport, found: Recording, made: Profile | None) -> None:
+    """Read the recorded cells with a profile, and compare them with the display."""
+    if made is None:
+        return
+    (speaks, *_others) = [driver(name) for name in DRIVERS if family(name) == family(made.driver)]
+    offers = {**made.points, **({"serial": made.serial} if made.serial else {})}
+    # `at` has the manners of the profile already
+    _Check(report, replace(made, manners="", test=found.test), speaks).rehearse(offers)
+    reads = found.test.get("reads", {})
+    for name, display in found.display.items():
+        offer, value = made.points.get(name), _exact(reads.get(name))
+        if offer is None:
+            report.key(("display", name), _no_point(name, made.points))
+        elif not isinstance(value, Decimal):
+            report.key(("display", name), _("the recording has no value of {name}", name=name))
+        elif not recording.agrees(name, offer, value, display):
+            why = recording.differs(reads[name], display, offer.unit)
+            report.value(("display", name), in_language(why))
+
+
+def rehearsed(made: Profile, test: Mapping[str, Any]) -> list[Sample]:
+    """What the points of a profile, and its serial number, are read as from the cells of a test."""
+    speaks = next(driver(name) for name in DRIVERS if family(name) == family(made.driver))
+    if not issubclass(speaks, Rehearses):
+        return []
+    offers = {**made.points, **({"serial": made.serial} if made.serial else {})}
+    points = [
+        Point("profile", name, ADDRESS, offer.at, 60, unit=offer.unit)
+        for name, offer in offers.items()
+    ]
+    return speaks.rehearse(test, points)
+
+
+def whole_recording(path: Path) -> Recording:
+    """The recording in a file. Raises ConfigError with all its problems."""
+    result = examined_recording(path)
+    if isinstance(result, Recording):
+        return result
+    raise refusal(result)
 
 
 def whole(path: Path) -> Profile:

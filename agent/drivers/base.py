@@ -73,6 +73,23 @@ class Rehearses(Protocol):
 
 
 @runtime_checkable
+class Records(Protocol):
+    """A driver that can record a device as the test of its profile."""
+
+    async def record(
+        self, points: Sequence[Point], serial: Point | None
+    ) -> tuple[list[Sample], dict[str, Any]]:
+        """Read points of one device as `read` does.
+
+        Also returns the `test` that gives the same values when it is rehearsed: only what these
+        points need, without times, with another number in the place of the serial number. The
+        sample of `serial`, if there is one, comes first and has the real number. Raises LinkLost;
+        Refused if this device cannot be recorded.
+        """
+        ...
+
+
+@runtime_checkable
 class Budgets(Protocol):
     """Settings of a line that can estimate, before it is opened, how long its devices take."""
 

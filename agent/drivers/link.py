@@ -13,7 +13,15 @@ from agent.core.i18n import text_of
 from agent.core.log_fields import LogEvent, fields
 from agent.core.model import Why
 from agent.core.tasks import ConnectionFields, keep_open
-from agent.drivers.base import Attributes, Discovers, ObservableBus, Recalls, Seeks, Writes
+from agent.drivers.base import (
+    Attributes,
+    Discovers,
+    ObservableBus,
+    Recalls,
+    Records,
+    Seeks,
+    Writes,
+)
 from agent.drivers.line_disturbance import Disturbed
 
 if TYPE_CHECKING:
@@ -127,6 +135,21 @@ class Link:
         if not await self._opened_again(self.opened_within):
             raise LinkLost("{name} is not open: {error}", name=self.name, error=self.error)
         return await self._read(points)
+
+    async def record(
+        self, points: Sequence[Point], serial: Point | None
+    ) -> tuple[list[Sample], dict[str, Any]]:
+        """Read a device once, and record it as a test; see `agent.drivers.base.Records`.
+
+        Raises LinkLost; Refused if this kind of line cannot record.
+        """
+        async with self._in_turn() as driver:
+            if not isinstance(driver, Records):
+                raise Refused("devices on the line {name} cannot be recorded", name=self.name)
+            recorded = await driver.record(points, serial)
+            if isinstance(driver, Attributes):
+                driver.turn()  # drop the evidence: this was no reading
+            return recorded
 
     async def _opened_again(self, within: float) -> bool:
         with suppress(TimeoutError):

@@ -6,7 +6,7 @@ from dataclasses import field, replace
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ConfigDict, TypeAdapter
 from pydantic.dataclasses import dataclass
@@ -14,6 +14,17 @@ from ruamel.yaml import YAML
 
 from agent.core.quantities import channel_of_quantity
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+ALL, SERIAL = "all", "serial"
+"""what a source may confirm: every point of the profile; the point of the serial number"""
+INDEPENDENT = 2
+"""sources that must agree before a point counts as confirmed"""
+Identity = Literal["number", "plate"]
+"""how a device proves which one it is: it reports its serial number, or a person reads the number
+on it (rule I18)
+"""
 FOLDER, SUFFIX = Path(__file__).parent / "profiles", ".yaml"
 STRICT = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
@@ -36,6 +47,24 @@ class Offer:
 
 
 @dataclass(frozen=True, slots=True, config=STRICT)
+class Source:
+    """A document, or a program that others use with this device, and what it confirms."""
+
+    where: str
+    """title and page, or repository@commit and path"""
+    confirms: tuple[str, ...]
+    """the points whose address, type, unit and scale it states as the profile does: by name, `all`
+    for all but the serial number, and `serial`
+    """
+    standard: bool = False
+    """a published standard that the device states to follow, with its units: confirms by itself"""
+
+    def states(self, name: str) -> bool:
+        """Whether it confirms a point, or `serial`."""
+        return name in self.confirms or (ALL in self.confirms and name != SERIAL)
+
+
+@dataclass(frozen=True, slots=True, config=STRICT)
 class WatchdogProfile:
     """The device's own watchdog, which ends a command when the gateway does not write any more."""
 
@@ -55,13 +84,20 @@ class Profile:
     model: str
     driver: str
     """the driver, or the family of drivers, whose notation it uses"""
-    source: str
-    """the document that its figures are from"""
-    confidence: str
     points: dict[str, Offer]
     """by quantity"""
     defaults: tuple[str, ...]
     """quantities that are read when a device names only the profile"""
+    sources: tuple[Source, ...] = ()
+    """where its figures are from; each independent of the others"""
+    source: str = ""
+    """the only source, as profiles stated it before `sources`"""
+    confidence: str = ""
+    """what its author states of it, in his words"""
+    identity: Identity | None = None
+    """how it is proven which device it is; None: by `serial` if there is one, else by its plate"""
+    compared: tuple[str, ...] = ()
+    """days and people: a recorded device whose display agreed, added when it is loaded"""
     reads_a_day: int | None = None
     """readings a day that its battery is made for; None: any number"""
     verify: str = ""
@@ -75,6 +111,21 @@ class Profile:
     test: dict[str, Any] = field(default_factory=dict)
     """cells by table and address, and under `reads` the values that they must give"""
 
+    @property
+    def confirmed(self) -> bool:
+        """Whether two independent sources, or a display, confirm each point of `defaults`."""
+        return bool(self.compared) or not self.unconfirmed(self.defaults)
+
+    def unconfirmed(self, points: Iterable[str]) -> tuple[str, ...]:
+        """Those of these points that fewer than two independent sources confirm."""
+        return tuple(name for name in points if self.confirmations(name) < INDEPENDENT)
+
+    def confirmations(self, name: str) -> int:
+        """How many independent sources confirm a point, or `serial`. A standard counts as two."""
+        return sum(
+            INDEPENDENT if source.standard else 1 for source in self.sources if source.states(name)
+        )
+
     @staticmethod
     def channel(quantity: str) -> str:
         """The channel of a quantity. Raises KeyError if there is none."""
@@ -85,7 +136,8 @@ class Profile:
 def profiles() -> tuple[str, ...]:
     """The names of all profiles, sorted; no file is read."""
     names = (entry.name for entry in FOLDER.iterdir())
-    return tuple(sorted(name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX)))
+    made = (name for name in names if name.endswith(SUFFIX) and ".recorded." not in name)
+    return tuple(sorted(name.removesuffix(SUFFIX) for name in made))
 
 
 @cache

@@ -431,6 +431,12 @@ class Registry:
         """
         return self._index.whose(device, serial, channel, t)
 
+    def installed_at(self, device: str) -> tuple[tuple[str, int], ...]:
+        """The installations that name a device, with the change that last recorded each: another
+        answer after each change of one of them.
+        """
+        return tuple((one.id, one.word.revision) for one in self._index.known_as(device))
+
     def meters_called(self, serial: str) -> Sequence[Installation]:
         """Every installation of a meter, by its serial number."""
         return self._index.meters_called(None, serial)

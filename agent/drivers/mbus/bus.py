@@ -91,6 +91,17 @@ class Mbus:
             self._failed[points[0].address] = self._failed.get(points[0].address, 0) + 1
         return [_sample(*pair, readout) for pair in zip(points, wanted, strict=True)]
 
+    async def record(
+        self, points: Sequence[Point], serial: Point | None
+    ) -> tuple[list[Sample], dict[str, Any]]:
+        """Read and record a meter; see `agent.drivers.base.Records`."""
+        every = [serial, *points] if serial else [*points]
+        address = frame.parse(every[0].address)
+        wanted = [registers.at(point.at, address.input) for point in every]
+        readout = await self.master.readout(address, lambda telegrams: _all_in(wanted, telegrams))
+        samples = [_sample(*pair, readout) for pair in zip(every, wanted, strict=True)]
+        return samples, registers.recorded(readout.telegrams) if readout.telegrams else {}
+
     def health(self) -> Mapping[str, Any]:
         """How the line was used since it was opened; see `agent.drivers.base.ObservableBus`."""
         share = min(1.0, self.line.busy / max(1.0, monotonic() - self._since))

@@ -20,6 +20,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from agent.core.clock import seconds
+from agent.core.errors import Refused
 from agent.core.i18n import Text, text_of
 from agent.core.model import Sample, Why
 from agent.core.quantities import factor
@@ -56,6 +57,19 @@ NUMBERED = re.compile(r"(storage|tariff|subunit)=([0-9]{1,9})", re.ASCII)
 RAW = re.compile(r"raw=((?:[0-9A-Fa-f]{2}){2,64})", re.ASCII)
 HEAD = bytes.fromhex("08 01 72 78 56 34 12 2D 2C 01")
 """beginning of an answer of meter 1: number 12345678, maker KAM, version 1"""
+PLAIN_LONG = 0x72
+"""CI field of an answer with the long header, least significant byte first"""
+LENGTH, VARIABLE = 0x0F, 0x0D
+"""bits of a DIF that give the length of the data, and the value that says: in the data"""
+MOST_RECORDED = 230
+"""bytes of records in one telegram, with its header"""
+MEASURED = frozenset({
+    "energy", "volume", "mass", "power", "volume flow", "mass flow", "flow temperature",
+    "return temperature", "temperature difference", "external temperature", "pressure",
+    "HCA units", "voltage", "current", "frequency", "relative humidity",
+    "reactive energy", "apparent energy", "reactive power", "apparent power", "counter",
+})  # fmt: skip
+"""quantities that a recording keeps: all others may tell whose meter it is"""
 STATE = bytes(4)
 """access number, status, no security"""
 
@@ -264,6 +278,24 @@ def frame(test: Mapping[str, Any]) -> bytes:
         what = '`medium` and `records` as a meter sends them, such as "0C 06 67 45 23 01"'
         raise ValueError(Text("expected {what}: {error}", what=what, error=error)) from error
     return b"\x68" + length * 2 + b"\x68" + counted + bytes([checksum(counted), 0x16])
+
+
+def recorded(telegrams: Sequence[Telegram]) -> dict[str, Any]:
+    """The records of a meter as a profile's `test`: measured values only.
+
+    Numbers, names, dates, texts and what only the maker can read are left out, so that nothing
+    identifies the meter or its owner. Raises Refused if such a test cannot hold its telegrams.
+    """
+    if any(answer.encrypted or answer.ci != PLAIN_LONG for answer in telegrams):
+        raise Refused("telegrams that are encrypted, or of the fixed structure, cannot be recorded")
+    kept = b""
+    for record in (record for answer in telegrams for record in answer.records):
+        sent = record.identity + record.data
+        whole = record.dib and record.dib[0] & LENGTH != VARIABLE
+        measured = record.quantity in MEASURED and isinstance(record.value, Decimal)
+        if measured and whole and len(kept) + len(sent) <= MOST_RECORDED:
+            kept += sent
+    return {"medium": telegrams[0].medium or 0, "records": kept.hex(" ").upper()}
 
 
 def rehearse(test: Mapping[str, Any], points: Sequence[Point]) -> list[Sample]:

@@ -77,6 +77,12 @@ class Bus:
         """Read points of one device; see `agent.drivers.base.Reads`."""
         return await self.master.read(points)
 
+    async def record(
+        self, points: Sequence[Point], serial: Point | None
+    ) -> tuple[list[Sample], dict[str, Any]]:
+        """Read and record a device; see `agent.drivers.base.Records`."""
+        return await self.master.record(points, serial)
+
     async def write(self, point: Point, value: Value | None, slot: int | None) -> None:
         """Write a raw value, as `read` returns it; see `agent.drivers.base.Writes`.
 

@@ -46,6 +46,8 @@ NOTATION = re.compile(
     re.ASCII,
 )
 STRING = re.compile(r"string([0-9]{1,3})", re.ASCII)
+BCD = re.compile(r"bcd([0-9]{1,2})", re.ASCII)
+"""a number of so many digits, four in each register"""
 LONGEST_STRING = 250
 """characters: 125 registers of two"""
 
@@ -145,11 +147,13 @@ def _registers(kind: str | None) -> tuple[str, int]:
     string = STRING.fullmatch(kind or "")
     if string and 1 <= (length := int(string[1])) <= LONGEST_STRING:
         return "string", (length + 1) // 2
+    if (digits := BCD.fullmatch(kind or "")) and int(digits[1]):
+        return "bcd", (int(digits[1]) + 3) // 4
     known = ", ".join(FORMATS)
     problem = Text('"{kind}" is not a type', kind=kind) if kind else Text("the type is missing")
     raise ValueError(
         Text(
-            "{problem}; the types are {known} and stringN (N characters)",
+            "{problem}; the types are {known}, stringN (N characters) and bcdN (N digits)",
             problem=problem,
             known=known,
         )
@@ -167,6 +171,8 @@ def decode(spot: RegisterRange, cells: Sequence[int]) -> Value:
     raw = raw_of(spot, cells)
     if spot.type == "string":
         return _text(raw)
+    if spot.type == "bcd":
+        return _digits(raw)
     (number,) = struct.unpack(f">{FORMATS[spot.type]}", raw)
     if isinstance(number, int):
         return Decimal(number)
@@ -207,10 +213,18 @@ def raw_of(spot: RegisterRange, cells: Sequence[int]) -> bytes:
 
 
 def _text(raw: bytes) -> str:
+    if not any(raw[::2]):  # one character in each register
+        raw = raw[1::2]
     text = raw.rstrip(b"\0 ").decode("ascii", errors="replace")
     if not text or not text.isprintable() or "�" in text:
         raise ValueError(Text("not text ({hex})", hex=raw.hex()))
     return text.strip()
+
+
+def _digits(raw: bytes) -> str:
+    if not raw.hex().isdecimal():
+        raise ValueError(Text("not decimal digits ({hex})", hex=raw.hex()))
+    return raw.hex()
 
 
 def shortest32(number: float) -> Decimal:
@@ -268,11 +282,13 @@ class PointNotes:
     """only one value in a request"""
     never: tuple[int, int] | None = None
     """first and last register that no request may include"""
+    block: RegisterRange | None = None
+    """the registers that the device answers only as a whole, with the value in them"""
 
     @property
     def spots(self) -> tuple[RegisterRange, ...]:
         """All registers that must be read to know the value."""
-        return tuple(spot for spot in (self.spot, self.exponent, self.code) if spot)
+        return tuple(spot for spot in (self.block or self.spot, self.exponent, self.code) if spot)
 
 
 @lru_cache(maxsize=8192)
@@ -286,7 +302,7 @@ def place(at: str) -> PointNotes:
         try:
             options = _with_option(options, text)
         except (ValueError, InvalidOperation) as error:
-            known = "na= sf@ unit@ write@ most= pause= alone never="
+            known = "na= sf@ unit@ write@ most= pause= alone never= block="
             raise ValueError(
                 Text(
                     '"{option}" is not an address option, or its value is wrong; the options are'
@@ -298,7 +314,7 @@ def place(at: str) -> PointNotes:
     return options
 
 
-def _with_option(options: PointNotes, text: str) -> PointNotes:  # noqa: PLR0911 -- one a note
+def _with_option(options: PointNotes, text: str) -> PointNotes:  # noqa: C901, PLR0911 -- one a note
     key, mark, setting = NOTE.findall(text)[0]
     table = options.spot.table
     match key + mark:
@@ -319,6 +335,11 @@ def _with_option(options: PointNotes, text: str) -> PointNotes:  # noqa: PLR0911
             return replace(options, pause=duration(setting))
         case "alone" if not setting:
             return replace(options, alone=True)
+        case "block=":
+            first, last = (int(at) for at in setting.split("-"))
+            if not first <= options.spot.start < options.spot.end <= last + 1 < ADDRESSES:
+                raise ValueError(text)
+            return replace(options, block=RegisterRange(table, first, last - first + 1, "block"))
         case "never=":
             first, _, last = setting.partition("-")
             return replace(options, never=(int(first), int(last)))

@@ -51,6 +51,8 @@ NEVER_COUNTED = {
 """raw numbers that no counter reaches: meters use them for "no value\""""
 BITS = ("coil", "discrete")
 REGISTER = range(0x10000)
+OTHER_NUMBER = "12345678"
+"""what stands in a recording in the place of the device's serial number"""
 
 
 async def models(ask: Ask) -> tuple[Mapping[int, int], RequestResult | None]:
@@ -174,6 +176,34 @@ class ModbusMaster:
             _sample(point, options, results, silence)
             for point, options in zip(points, located, strict=True)
         ]
+
+    async def record(
+        self, points: Sequence[Point], serial: Point | None
+    ) -> tuple[list[Sample], dict[str, Any]]:
+        """Read points of one device, and record its cells; see `agent.drivers.base.Records`."""
+        wire = _RecordingWire(self.wire)
+        every = [serial, *points] if serial else [*points]
+        unit, places = int(every[0].address), [place(point.at) for point in every]
+        # a master of its own, so that the models of SunSpec are read and recorded again
+        master = ModbusMaster(wire, self.tariff)
+        located, _ = await master._located(unit, places, manners_of(places))
+        kept = {(table, at) for table, at in wire.cells if located and places != located}
+        samples = await master.read(every)
+        # Of the answers only what the points need is kept: nothing else of the device gets out.
+        kept |= {
+            (spot.table, at)
+            for options in located
+            for spot in (options.spots if options else ())
+            for at in range(spot.start, spot.end)
+        }
+        cells_kept = {key: cell for key, cell in wire.cells.items() if key in kept}
+        if serial and located[0]:
+            spot = located[0].spot
+            number = enumerate(_other_number(spot), spot.start)
+            cells_kept |= {
+                (spot.table, at): cell for at, cell in number if (spot.table, at) in cells_kept
+            }
+        return samples, _as_test(cells_kept)
 
     async def ask(self, unit: int, asked: ReadBlock, manners: Manners) -> RequestResult:
         """Read one block, after the device's pause."""
@@ -329,12 +359,16 @@ def _sample(
 
 def value_of(options: PointNotes, results: Mapping[RegisterRange, Sequence[int]]) -> Value:
     """The exact value at an address. Raises ValueError with a reason if there is none."""
-    raw = raw_of(options.spot, results[options.spot])
+    held = results[options.block or options.spot]
+    if options.block:
+        begin = options.spot.start - options.block.start
+        held = held[begin : begin + options.spot.width]
+    raw = raw_of(options.spot, held)
     # Without this check, a meter without a value would deliver 9.2 × 10^18 as its index.
     never = NEVER_COUNTED.get(options.spot.type, ())
     if raw in options.absent or int.from_bytes(raw, "big") in never:
         raise ValueError(Text("the device reports that it has no value"))
-    value = decode(options.spot, results[options.spot])
+    value = decode(options.spot, held)
     if isinstance(value, str):
         return value
     if options.exponent:
@@ -356,6 +390,46 @@ def value_of(options: PointNotes, results: Mapping[RegisterRange, Sequence[int]]
             )
         value *= factor
     return value
+
+
+class _RecordingWire:
+    """A connection that keeps the cells of all good answers, by table and address."""
+
+    def __init__(self, wire: ModbusWire) -> None:
+        self._wire = wire
+        self.cells: dict[tuple[str, int], int] = {}
+
+    async def exchange(self, unit: int, pdu: bytes) -> RequestResult:
+        answer = await self._wire.exchange(unit, pdu)
+        if not answer.why:
+            table = next(table for table, code in FUNCTIONS.items() if code == pdu[0])
+            first, count = int.from_bytes(pdu[1:3], "big"), int.from_bytes(pdu[3:5], "big")
+            read = enumerate(cells(answer.pdu, count)[:count], first)
+            self.cells |= {(table, at): int(cell) for at, cell in read}
+        return answer
+
+
+def _other_number(spot: RegisterRange) -> list[int]:
+    """The cells of a number that is no device's, in the type of the serial number."""
+    if spot.type not in {"string", "bcd"}:
+        return encode(spot, Decimal(OTHER_NUMBER[: 4 if spot.width == 1 else None]))
+    number = bytes.fromhex(OTHER_NUMBER) if spot.type == "bcd" else OTHER_NUMBER.encode()
+    raw = number[: 2 * spot.width].ljust(2 * spot.width, b"\0")
+    raw = raw_of(spot, [int.from_bytes(raw[at : at + 2], "big") for at in range(0, len(raw), 2)])
+    return [int.from_bytes(raw[at : at + 2], "big") for at in range(0, len(raw), 2)]
+
+
+def _as_test(recorded: Mapping[tuple[str, int], int]) -> dict[str, Any]:
+    """Cells as a profile's `test` has them: runs of neighbours, by table and first address."""
+    test: dict[str, Any] = {}
+    last = ("", -1)
+    for table, at in sorted(recorded):
+        runs = test.setdefault(table, {})
+        if (table, at - 1) != last:
+            runs[at] = []
+        runs[max(runs)].append(recorded[table, at])
+        last = (table, at)
+    return test
 
 
 class Cells:

@@ -30,12 +30,12 @@ class Town:
         for label in labels if consents is None else consents:
             self.consent(label, step=step, since=since)
 
-    def dwelling(self, label, serial, since, consents=True):
+    def dwelling(self, label, serial, since, consents=True, device=None):
         """One more, whose meter is known from `since` on."""
         self.registry.add_places(
             [NewPlace(label, "dwelling", since=LONG_AGO)], "test", "test", self.now
         )
-        meter = NewInstallation(label, serial=serial, since=since)
+        meter = NewInstallation(label, device=device, serial=serial, since=since)
         self.registry.install([meter], "test", "test", self.now)
         if consents:
             self.consent(label)

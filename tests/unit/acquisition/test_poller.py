@@ -30,6 +30,7 @@ class Bus:
         self.asked, self.silent, self.lost = [], set(), False
         self.bad = dict.fromkeys(("m1", "m2"), 0)  # how many answers are of no use
         self.serials, self.shows = {"m1": "1001", "m2": "1002"}, "1.5"
+        self.nameless = False  # whether a request for the serial number alone is not answered
 
     @asynccontextmanager
     async def open(self):
@@ -43,7 +44,7 @@ class Bus:
             raise LinkLost("no carrier")
         device = points[0].device
         self.asked.append((device, [p.name for p in points]))
-        if device in self.silent:
+        if device in self.silent or (self.nameless and [p.name for p in points] == ["serial"]):
             return [Sample(p, time.time(), why=Why.SILENT, detail="no answer") for p in points]
         if self.bad[device]:
             self.bad[device] -= 1
@@ -68,7 +69,12 @@ class Rig:
         ]
         self.link = Link("riser", self.bus.open)
         self.poller = Poller(
-            self.link, self.devices, [SlotAccount(ledger, intake)], Clock("system"), lambda *_: None
+            self.link,
+            self.devices,
+            [SlotAccount(ledger, intake)],
+            Clock("system"),
+            lambda *_: None,
+            installed=self.town.registry.installed_at,
         )
 
     async def append(self, rows, _marks):
@@ -107,6 +113,67 @@ def test_the_serial_number_rides_in_the_first_read_only(tmp_path, virtually):
     assert all(names == ["energy"] for names in mine[1:])
     assert len(mine) >= 3
     assert rig.rows
+
+
+def test_a_meter_whose_index_fell_is_asked_who_it_is_before_its_value_is_used(tmp_path, virtually):
+    """Rule I16. The line stays open, and nothing is silent: a quick exchange."""
+    rig = Rig(tmp_path, devices=("m1",))
+
+    async def exchange():
+        await asyncio.sleep(1.1)
+        rig.bus.serials["m1"], rig.bus.shows = "9999", "0.5"
+
+    virtually(rig.run(2.2, exchange))
+    assert ["serial"] in [names for _, names in rig.bus.asked]
+    assert rig.devices[0].serial == "9999"
+    assert {row.value for row in rig.rows if row.why is None} == {Decimal("1.5")}
+
+
+def test_a_fallen_index_is_not_used_if_the_meter_does_not_say_who_it_is(tmp_path, virtually):
+    """Rule I16."""
+    rig = Rig(tmp_path, devices=("m1",))
+
+    async def exchange():
+        await asyncio.sleep(1.1)
+        rig.bus.serials["m1"], rig.bus.shows, rig.bus.nameless = "9999", "0.5", True
+
+    virtually(rig.run(1.2, exchange))
+    assert {row.value for row in rig.rows if row.why is None} == {Decimal("1.5")}
+    assert rig.devices[0].problem.startswith("an index has fallen")
+    assert rig.devices[0].asked_at_opening == 0
+
+
+def test_an_index_that_rises_or_stays_costs_no_further_request(tmp_path, virtually):
+    rig = Rig(tmp_path, devices=("m1",))
+
+    async def rise():
+        await asyncio.sleep(1.1)
+        rig.bus.shows = "1.6"
+
+    virtually(rig.run(2.2, rise))
+    assert [names for _, names in rig.bus.asked].count(["serial"]) == 0
+
+
+def test_a_device_is_asked_who_it_is_once_a_day(tmp_path, virtually):
+    """Rule I16."""
+    rig = Rig(tmp_path, devices=("m1",), every=DAY // 24)
+    virtually(rig.run(2 * DAY))
+    asked = ["serial" in names for _, names in rig.bus.asked]
+    assert asked.count(True) == 3
+    assert not any(asked[1:22])
+
+
+def test_a_device_whose_meter_changes_in_the_registry_is_asked_who_it_is(tmp_path, virtually):
+    """Rule I16."""
+    rig = Rig(tmp_path, devices=("m1",))
+
+    async def assign():
+        await asyncio.sleep(1.1)
+        rig.town.dwelling("D7", None, LONG_AGO, device="m1", consents=False)
+
+    virtually(rig.run(2.2, assign))
+    asked = ["serial" in names for _, names in rig.bus.asked]
+    assert asked.count(True) == 2, asked
 
 
 def test_a_silent_device_rests_and_its_slots_say_so(tmp_path, caplog, virtually):

@@ -21,8 +21,8 @@ OURS = """\
 manufacturer: Acme
 model: M1
 driver: modbus
-source: the maker's sheet of 2026
-confidence: tried on one meter
+sources: [{where: the maker's sheet of 2026, confirms: [all, serial]}]
+identity: number
 defaults: [energy_import]
 serial: {at: holding/0/uint32}
 points:
@@ -59,7 +59,12 @@ def test_it_is_used_as_ours_are(tmp_path):
     ("before", "after", "expected"),
     [
         ("driver: modbus", "driver: modbas", '4:9: driver: no driver "modbas"; did you mean "modb'),
-        ("source:", "sorce:", '5:1: sorce: no such option; did you mean "source"?'),
+        ("sources:", "sorces:", '5:1: sorces: no such option; did you mean "sources"?'),
+        ("[all, serial]", "[al]", '5:10: sources.0.confirms: no point "al"; there is'),
+        ("sources: [{where: the maker's sheet of 2026, confirms: [all, serial]}]\n", "",
+         "2:1: `sources` is missing"),
+        ("identity: number", "identity: plate", "6:11: identity: `number` needs `serial`"),
+        ("[0, 123]", "[0, 132]", "15:26: test.reads.energy_import: these cells are read as 1320"),
         ("[energy_import]", "[energy]", '7:11: defaults: no point "energy"'),
         ("[energy_import]", "[]", "7:11: defaults: no point is read by default"),
         ("unit: Wh", "unit: wh", '10:46: points.energy_import.unit: no unit "wh"; did'),
@@ -96,6 +101,20 @@ def test_it_does_not_take_the_name_of_one_of_ours(tmp_path):
         load(house(tmp_path, name="eastron-sdm630"))
 
 
+def test_one_from_a_version_before_sources_is_still_used(tmp_path):
+    before = OURS.replace(
+        "sources: [{where: the maker's sheet of 2026, confirms: [all, serial]}]\nidentity: number",
+        "source: the maker's sheet of 2026\nconfidence: tried on one meter",
+    )
+    assert before != OURS
+    path = house(tmp_path, before)
+    assert load(path).points()["sdm-12"]
+    shown = gardien("profile", "show", "acme-m1", "-c", str(path)).output
+    assert "source 1: the maker's sheet of 2026" in shown
+    assert "unconfirmed: fewer than two independent sources for energy_import" in shown
+    assert "identity: it reports its serial number" in shown
+
+
 def test_one_that_no_device_names_hurts_nobody(tmp_path):
     path = house(tmp_path)
     (tmp_path / "profiles" / "draft.yaml").write_text("half: [")
@@ -117,6 +136,7 @@ def test_the_commands_list_show_and_check_it(tmp_path):
         "about": "Acme M1",
         "driver": "modbus",
         "values": "2",
+        "certainty": "unconfirmed",
         "whose": "yours",
     }
     shown = said("show", "acme-m1", "-c", str(path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from agent.core.model import Point
 from agent.core.quantities import channel_of_quantity, channels, factor, units
 from agent.drivers import DRIVERS, driver, family
-from agent.drivers.profile import Offer, profile, profiles
+from agent.drivers.profile import Offer, Profile, Source, profile, profiles
 
 
 def test_the_sdm120_is_one_of_them() -> None:
@@ -45,8 +46,13 @@ def test_what_is_read_by_default_is_offered(name: str) -> None:
     made = profile(name)
     assert made.defaults or made.model == "any"
     assert set(made.defaults) <= set(made.points)
-    assert made.source
-    assert made.confidence
+    assert made.identity == ("number" if made.serial else "plate")
+    assert made.sources
+    for source in made.sources:
+        assert source.where
+        assert source.confirms
+        assert set(source.confirms) <= {*made.points, "all", "serial"}
+    assert len({source.where for source in made.sources}) == len(made.sources)
     assert made.test["reads"]
 
 
@@ -57,7 +63,7 @@ def test_the_sdm120_reads_the_import_index_by_default_and_says_what_is_unverifie
     assert sdm120.points["energy_import"] == Offer(
         "input/72/float32", "kWh", Decimal(1), rating=Decimal("10.4")
     )
-    assert sdm120.serial == Offer("holding/64512/uint32", verify="from memory")
+    assert sdm120.serial == Offer("holding/64512/uint32")
 
 
 def test_thirty_modbus_meters_and_a_charger_come_with_it_each_value_tested() -> None:
@@ -84,6 +90,39 @@ def test_the_frequency_of_a_countis_e_has_the_scale_of_its_model(
     assert made.points["frequency"] == Offer("holding/50526/uint32", "Hz", Decimal(scale))
     others = {quantity: offer for quantity, offer in made.points.items() if quantity != "frequency"}
     assert others.items() <= profile("socomec-countis-e").points.items()
+
+
+def test_twenty_of_the_thirty_modbus_meters_report_which_one_they_are() -> None:
+    modbus = [made for made in map(profile, profiles()) if made.driver == "modbus"]
+    assert len([made for made in modbus if made.serial and not made.watchdog]) == 20
+
+
+SOURCES = (Source("a", ("all",)), Source("b", ("energy", "serial")))
+
+
+@pytest.mark.parametrize(
+    ("sources", "defaults", "confirmed"),
+    [
+        (SOURCES, ("energy",), True),
+        (SOURCES, ("energy", "power"), False),
+        (SOURCES[:1], ("energy",), False),
+        ((Source("standard", ("all",), standard=True),), ("energy", "power"), True),
+        ((), ("energy",), False),
+    ],
+)
+def test_a_profile_is_confirmed_by_two_sources_for_all_that_it_reads_by_default(
+    sources: tuple[Source, ...], defaults: tuple[str, ...], confirmed: bool
+) -> None:
+    points = {name: Offer("holding/0/uint16") for name in ("energy", "power")}
+    made = Profile("Acme", "M1", "modbus", points, defaults, sources=sources)
+    assert made.confirmed is confirmed
+    assert made.confirmations("serial") == (sources == SOURCES)
+    assert replace(made, compared=("today, alice",)).confirmed
+
+
+def test_the_em24_din_reads_the_total_counter_and_not_the_one_that_people_reset() -> None:
+    """Source 2 of the profile; source 1 reads 66."""
+    assert profile("carlo-gavazzi-em24").points["energy_import"].at == "input/62/int32/little"
 
 
 def test_the_em24_e1_names_the_register_of_its_application_and_its_value() -> None:
