@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 from urllib.parse import urlsplit
 
 from agent.core.errors import NotStored, UplinkLost
+from agent.core.optional import command, lacking
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -316,6 +317,8 @@ def place(
     parts = urlsplit(settings.url or "")
     assert settings.key is not None
     path = parts.path.rstrip("/") + "/" if parts.path else ""
+    if command("paramiko"):
+        raise UplinkLost(lacking("paramiko"))
     sftp = import_module(
         "agent.uplink.files.sftp"
     )  # imported late: paramiko takes 12 MB that a local folder does not need
