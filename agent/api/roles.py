@@ -199,6 +199,7 @@ NEEDS: Mapping[str, Right] = {
     "scan": Right.LINES,
     "reload": Right.LINES,
     "configuration": Right.LINES,
+    "clock.set": Right.LINES,
     "clock.reset": Right.LINES,
     "uplink.retry": Right.LINES,
     "uplink.close": Right.CLOSE,
