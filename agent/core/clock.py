@@ -528,7 +528,7 @@ class Clock:
             )
         if self._serviced(wall):
             raise Refused(
-                "nothing was changed: a time service keeps the clock, more exactly than a person can"
+                "nothing was changed: a time service keeps the clock, better than a person can"
             )
         if moment < self._memory.floor - SLACK:
             raise Refused(
