@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.acquisition.device import describe, drift
 from agent.acquisition.slots import multiplier
-from agent.api import backup, commission, control, keys, privacy, syndic, uplinks
+from agent.api import backup, carry, commission, control, keys, privacy, syndic, uplinks
 from agent.api import clock as clock_api
 from agent.api import registry as registry_api
 from agent.api import trust as trust_api
@@ -616,6 +616,7 @@ ALL: Mapping[str, Call] = {
     "key.renew": in_person(keys.renew, "certificate.renewed"),
     "key.rotate": in_person(keys.rotate),
     **uplinks.CALLS,
+    **carry.CALLS,
     "uplink.close": in_person(uplinks.close, "uplink.closed", "name", "how"),
     "uplink.retry": in_person(uplinks.retry, "uplink.retried", "name"),
     **control.CALLS,

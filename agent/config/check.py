@@ -343,6 +343,7 @@ def named_files(config: Config) -> Iterator[Needed]:
     """Yield the certificates, secrets and folders that the configuration names."""
     for name, uplink in config.uplinks.items():
         yield from _named(uplink.settings, f"uplinks.{name}")
+        yield from (Needed(path, f"uplinks.{name}.carry_for") for path in uplink.carry_for)
     if config.enrolment is not None:
         yield from _named(config.enrolment, "enrolment")
     if config.backup is not None:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 IN, OUT, OBJECTS = "in", "out", "out/objects"
 RECEIPT, SIGNED = ".receipt.json", ".receipt.jwt"
 PART = ".part"
+CARRIED = ".carried.p7m"
+"""suffix of a batch that is encrypted for the stick only: its hash is that of the content"""
 STATUS = ".status"
 """suffix of the status document, after gateway and recipient"""
 BUILDING = ".building"
