@@ -108,11 +108,11 @@ class Stick:
     def _receipts(self, stick: Folder, first: dict[str, Any]) -> dict[str, Any]:
         """Apply the receipts of this gateway and recipient, signed ones last; the last answer."""
         ours = f"{first['gateway']}_{first['recipient']}_"
-        found = [entry.name for entry in stick.entries(OUT) if entry.name.startswith(ours)]
+        names = [entry.name for entry in stick.entries(OUT) if entry.name.startswith(ours)]
         texts = [
             (stick.read(f"{OUT}/{file}", MOST_RECEIPT) or b"").decode(errors="replace")
             for suffix in (RECEIPT, SIGNED)
-            for file in sorted(found)
+            for file in sorted(names)
             if file.endswith(suffix)
         ]
         answers = [self._carry(texts[n : n + AT_ONCE]) for n in range(0, len(texts), AT_ONCE)]
