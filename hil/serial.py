@@ -12,7 +12,7 @@ import argparse
 import asyncio
 import signal
 import time
-from contextlib import ExitStack
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +22,7 @@ from hil.meter import Meter, serial_of
 from hil.serial_line import RATES, SerialLine
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 FRENCH = """\
 Un bus RS-485 pour s'exercer, avec {meters} compteurs Eastron SDM120 simulés (Ctrl-C l'arrête).
@@ -89,12 +89,21 @@ async def serve(baudrate: int, meters: Sequence[Meter], port: Path | None = None
         for meter in meters:
             if not meter.silent:
                 line.add(meter.unit, partial(_answer, meter))
-        with ExitStack() as stack:
-            if port is not None:
-                port.symlink_to(line.port)
-                stack.callback(port.unlink)
+        with _named(port, line.port):
             print(instructions(str(port or line.port), baudrate, meters), flush=True)
             await ended.wait()
+
+
+@contextmanager
+def _named(port: Path | None, target: str) -> Iterator[None]:
+    if port is None:
+        yield
+        return
+    port.symlink_to(target)
+    try:
+        yield
+    finally:
+        port.unlink()
 
 
 def _answer(meter: Meter, pdu: bytes) -> bytes:
