@@ -47,7 +47,7 @@ setup: .venv/ready
 	  $(APT) update && DEBIAN_FRONTEND=noninteractive $(APT) install -y --no-install-recommends $(DEBIAN) >/dev/null; \
 	else echo "Debian packages are missing. As root: apt-get install $(DEBIAN)" >&2; exit 1; fi
 	$(PYTHON) -m venv .venv
-	$(BIN)/$(PIP_INSTALL) $(addprefix --constraint ,$(CONSTRAINTS)) --editable '.[dev,hil,receiver,export]'
+	$(BIN)/$(PIP_INSTALL) $(addprefix --constraint ,$(CONSTRAINTS)) --editable '.[dev,hil,receiver,export,sftp]'
 	@ln -sfn $(SYSTEMD) "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/systemd"
 	@touch $@
 
@@ -96,7 +96,7 @@ endif
 
 .venv-newest/ready: pyproject.toml
 	$(OTHER) -m venv .venv-newest
-	.venv-newest/bin/$(PIP_INSTALL) --upgrade --editable '.[dev,hil,receiver,export]'
+	.venv-newest/bin/$(PIP_INSTALL) --upgrade --editable '.[dev,hil,receiver,export,sftp]'
 	@touch $@
 
 package-test: setup

@@ -2,6 +2,7 @@
 
     python3 packaging/depends.py debian            what stands in Depends
     python3 packaging/depends.py debian receiver   the same of gardien-receiver, an extra
+    python3 packaging/depends.py debian sftp       what gardien suggests, an extra
     python3 packaging/depends.py metadata FOLDER   write the distribution's metadata there
 
 Runs on Debian's Python with nothing else installed.

@@ -1,36 +1,73 @@
 #!/bin/sh
-# One file for a cellar without a network: packaging/offline.sh [DEB] [OUTDIR]
+# One file for a cellar without a network: packaging/offline.sh [DEB] [OUTDIR] [ARCHITECTURE…]
 #
-# Makes OUTDIR/gardien-offline_VERSION_ARCH.sh with the package and all that a Debian 13 of this
-# machine's architecture may lack, and its sha256 beside it. There: sudo sh gardien-offline_….sh
-# Run it on a Debian 13 with fresh lists (apt-get update). Needs: dpkg-dev.
+# Makes OUTDIR/gardien-offline_VERSION_ARCHITECTURE.sh with the package and all that a Debian 13 may
+# lack, and its sha256 beside it: for amd64 and arm64, or for those named. apt fetches the packages of
+# each architecture into folders of its own: nothing is installed here, nothing of another machine is
+# run, and root is not needed. There: sudo sh gardien-offline_….sh
+# Needs: apt and dpkg-dev of a Debian 13 of any architecture. MIRROR and SECURITY name other archives.
 set -eu
 umask 022
 export LC_ALL=C.UTF-8
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
+MIRROR=${MIRROR:-http://deb.debian.org/debian}
+SECURITY=${SECURITY:-http://deb.debian.org/debian-security}
+KEYS=/usr/share/keyrings/debian-archive-keyring.gpg
 
 top=$(cd "$(dirname "$0")/.." && pwd)
 deb=${1:-}
 out=${2:-$top/dist}
+[ $# -le 2 ] && set -- amd64 arm64 || shift 2
 [ -n "$deb" ] || deb=$("$top/packaging/build-deb.sh" "$out")
+deb=$(readlink -f "$deb")
 version=$(dpkg-deb -f "$deb" Version)
-arch=$(dpkg --print-architecture)
+# with these the commands of `gardien check` for what is only suggested work there, too
+suggested=$(dpkg-deb -f "$deb" Suggests | sed 's/([^)]*)//g; s/,/ /g')
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 chmod 755 "$work"
-mkdir -p "$work/debs/partial" "$work/pool" "$out"
+mkdir -p "$out"
 
-# as if nothing were installed, so that nothing this machine happens to have is left out; what every
-# Debian has (priority required) is left out again
-: >"$work/status"
-apt-get -qq -y --no-install-recommends --download-only \
-    -o Dir::State::Status="$work/status" -o Dir::Cache::Archives="$work/debs" \
-    -o APT::Sandbox::User=root -o Debug::NoLocking=1 -o APT::Keep-Downloaded-Packages=true \
-    install "$(readlink -f "$deb")" >"$work/log" 2>&1 || { cat "$work/log" >&2; exit 1; }
+fetch() { # ARCHITECTURE: all packages to $work/ARCHITECTURE/debs, as if nothing were installed here
+    there=$work/$1
+    mkdir -p "$there/state/lists/partial" "$there/cache" "$there/debs/partial" "$there/etc"
+    : >"$there/status"
+    for suite in "$MIRROR trixie" "$MIRROR trixie-updates" "$SECURITY trixie-security"; do
+        echo "deb [signed-by=$KEYS] $suite main"
+    done >"$there/etc/sources.list"
+    cat >"$there/apt.conf" <<CONF
+#clear APT::Architectures;
+APT::Architecture "$1";
+APT::Architectures { "$1"; };
+APT::Sandbox::User "";
+APT::Keep-Downloaded-Packages "true";
+APT::Install-Recommends "false";
+Acquire::Retries "3";
+Acquire::Languages "none";
+Debug::NoLocking "true";
+Dir::State "$there/state";
+Dir::State::Status "$there/status";
+Dir::Cache "$there/cache";
+Dir::Cache::Archives "$there/debs";
+Dir::Etc "$there/etc";
+Dir::Etc::SourceList "$there/etc/sources.list";
+Dir::Etc::SourceParts "/dev/null";
+CONF
+    for words in update "-y --download-only install $deb $suggested"; do
+        # shellcheck disable=SC2086 -- several words
+        APT_CONFIG=$there/apt.conf apt-get -qq $words >"$work/log" 2>&1 || { cat "$work/log" >&2; exit 1; }
+    done
+}
 
+image() { # ARCHITECTURE: one file of what was fetched
+arch=$1
+fetch "$arch"
+rm -rf "$work/pool"
+mkdir "$work/pool"
 cp "$deb" "$work/pool/"
-for one in "$work/debs"/*.deb; do
+# what every Debian has is left out again
+for one in "$work/$arch/debs"/*.deb; do
     [ "$(dpkg-deb -f "$one" Priority)" = required ] || cp "$one" "$work/pool/"
 done
 (cd "$work/pool" && dpkg-scanpackages --multiversion . >Packages 2>/dev/null &&
@@ -39,7 +76,7 @@ done
 made=$out/gardien-offline_${version}_$arch.sh
 cat >"$work/head" <<'HEAD'
 #!/bin/sh
-# Installs gardien without a network: sudo sh THIS-FILE
+# Installs gardien without a network: sudo sh THIS-FILE [PACKAGE…]
 set -eu
 export LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
@@ -61,7 +98,7 @@ apt() {
         -o Dpkg::Use-Pty=0 "$@"
 }
 apt update
-apt install -y --no-install-recommends gardien=VERSION </dev/null
+apt install -y --no-install-recommends gardien=VERSION "$@" </dev/null
 exit 0
 HEAD
 lines=$(($(wc -l <"$work/head") + 1))
@@ -69,3 +106,6 @@ sed -i "s/ARCH/$arch/g; s/VERSION }/&/; s/=VERSION/=$version/; s/+LINES/+$lines/
 tar -c -C "$work/pool" . | cat "$work/head" - >"$made"
 (cd "$out" && sha256sum -- "$(basename "$made")" >"$(basename "$made").sha256")
 echo "$made"
+}
+
+for each in "$@"; do image "$each"; done

@@ -32,13 +32,13 @@ def _inside(name: str, version: str, sha256: str) -> dict[str, Any]:
     }
 
 
-def _beside(name: str, bound: str) -> dict[str, Any]:
+def _beside(name: str, bound: str, scope: str = "required") -> dict[str, Any]:
     found = {
         "type": "library",
         "bom-ref": f"pkg:deb/debian/{name}",
         "name": name,
         "purl": f"pkg:deb/debian/{name}?{DISTRO}",
-        "scope": "required",
+        "scope": scope,
         "properties": [{"name": "gardien:where", "value": "from Debian, with Debian's updates"}],
     }
     if bound:
@@ -56,6 +56,8 @@ def bom(deb: Path) -> dict[str, Any]:
     inside = {} if extra else vendored()
     parts = [_inside(name, *rest) for name, rest in sorted(inside.items())]
     parts += [_beside(name, bound) for name, bound in debian(extra).items()]
+    if not extra:
+        parts += [_beside(name, bound, "optional") for name, bound in debian("sftp").items()]
     parts.append(_beside("openssl", ""))
     ref = f"pkg:deb/{package}@{told['version']}?arch=all&{DISTRO}"
     return {

@@ -15,7 +15,7 @@ from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from receiver.batch import LARGEST, NAME, Batch, Id, Rejected, of_csv, of_json
+from receiver.batch import LARGEST, NAME, Batch, Id, Rejected, of_csv, of_json, opened
 from receiver.databases import open_store
 from receiver.intake import attempted
 from receiver.sign import receipts
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from receiver.store import Store
 
 OPENSSL_SECONDS = 60
+CARRIED = ".carried.p7m"
+"""a batch of another transport, encrypted for a stick: its hash is that of the content"""
 LARGEST_FILE = 64 * 1024 * 1024
 
 
@@ -100,6 +102,12 @@ class Pickup:
             path.unlink()
             return
         gateway = self._gateway or known.gateway
+        if path.name.endswith(CARRIED):
+            try:
+                body = self._decrypted(path, body, known.gateway, known)
+            except Rejected as error:
+                self._reject(path, str(error))
+                return
         recipient = None if self._settings.recipient == "+" else self._settings.recipient
         receipt = attempted(
             self._store, body, (gateway, recipient), partial(self._opened, path, known)
@@ -111,20 +119,22 @@ class Pickup:
         self._answer(path, receipt)
 
     def _opened(self, path: Path, known: Id, body: bytes) -> Batch:
+        if path.name.endswith(f".json.zst{CARRIED}"):
+            return self._of_its_name(opened(body), known)
         text = self._content(path, body, known.gateway, known)
         read = of_csv if ".csv.gz" in path.name else of_json
-        batch = read(text, sha256(body).hexdigest(), len(body))
+        return self._of_its_name(read(text, sha256(body).hexdigest(), len(body)), known)
+
+    @staticmethod
+    def _of_its_name(batch: Batch, known: Id) -> Batch:
         if batch.id != known:
             raise Rejected("its name is that of another batch", known)
         return batch
 
     def _content(self, path: Path, body: bytes, gateway: str, known: Id | None) -> bytes:
         """What a file states. Raises Rejected; then nothing in it is to be believed."""
-        settings = self._settings
-        if settings.cert is not None:
-            if path.suffix != ".p7m":
-                raise Rejected("it is neither encrypted nor signed", known)
-            body = _unsealed(body, gateway, settings.cert, settings.ca, known)
+        if not path.name.endswith(CARRIED) and self._settings.cert is not None:
+            body = self._decrypted(path, body, gateway, known)
         try:
             text = zlib.decompressobj(wbits=31).decompress(body, LARGEST)
         except zlib.error as error:
@@ -132,6 +142,14 @@ class Pickup:
         if len(text) >= LARGEST:
             raise Rejected("it is too large when opened", known)
         return text
+
+    def _decrypted(self, path: Path, body: bytes, gateway: str, known: Id | None) -> bytes:
+        settings = self._settings
+        if settings.cert is None:
+            raise Rejected("it is encrypted, and the option --cert says no key", known)
+        if path.suffix != ".p7m":
+            raise Rejected("it is neither encrypted nor signed", known)
+        return _unsealed(body, gateway, settings.cert, settings.ca, known)
 
     def _status(self, path: Path) -> None:
         # away first: meanwhile the next one may take its place

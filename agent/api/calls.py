@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.acquisition.device import describe, drift
 from agent.acquisition.slots import multiplier
-from agent.api import backup, commission, control, keys, privacy, syndic, uplinks
+from agent.api import backup, carry, commission, control, keys, privacy, syndic, uplinks
 from agent.api import clock as clock_api
 from agent.api import registry as registry_api
 from agent.api import trust as trust_api
@@ -173,7 +173,8 @@ def _status(gateway: Gateway) -> dict[str, Any]:
         "building": gateway.config.building.name,
         "started": stamp(gateway.started),
         "now": stamp(now),
-        "clock": gateway.clock.trust.value,
+        "clock": gateway.clock.sealing_trust.value,
+        "clock_person_until": _stamped(gateway.clock.person_until),
         "clock_said": gateway.clock.distrust_reason,
         "clock_since": _stamped(gateway.clock.doubted_since),
         "links": links,
@@ -656,6 +657,7 @@ ALL: Mapping[str, Call] = {
     "key.renew": in_person(keys.renew, "certificate.renewed"),
     "key.rotate": in_person(keys.rotate),
     **uplinks.CALLS,
+    **carry.CALLS,
     "uplink.close": in_person(uplinks.close, "uplink.closed", "name", "how"),
     "uplink.retry": in_person(uplinks.retry, "uplink.retried", "name"),
     **control.CALLS,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from agent.api.registry import author
-from agent.core.clock import stamp
+from agent.core.clock import DAY, stamp
 from agent.core.errors import Refused
 from agent.core.i18n import text_of
 from agent.gateway.gateway import books
@@ -20,6 +21,13 @@ if TYPE_CHECKING:
 
     from agent.api.registry import Call, Caller
     from agent.gateway.gateway import Gateway
+
+DOUBTFUL_DAYS = 400
+"""after the last proved time: a later time may have a mistyped year"""
+EXACT, MINUTE = 10.0, 60.0
+"""seconds by which the clock may differ from a time with seconds, and from one without"""
+HOUR = re.compile(r"[T ]\d\d:\d\d")
+SECONDS = re.compile(r"[T ]\d\d:\d\d:\d\d")
 
 
 async def show(gateway: Gateway, caller: Caller) -> dict[str, Any]:
@@ -40,6 +48,39 @@ async def show(gateway: Gateway, caller: Caller) -> dict[str, Any]:
             if book.highest
         }
         return {**gateway.clock.standing(), "marks": marks}
+
+
+async def set_time(
+    gateway: Gateway, caller: Caller, *, at: str, named: str | None = None, yes: bool = False
+) -> dict[str, Any]:
+    """Take a person's word that it is `at` now (rule C17).
+
+    `off`: seconds by which the clock is ahead of it. If `taken` is false, it is too far off: the
+    machine's clock must be set to `at` first. Raises Refused.
+    """
+    who, clock = author(gateway, caller, named), gateway.clock
+    if not HOUR.search(at):
+        raise Refused("nothing was changed: write the day and the hour, such as 2026-07-12T09:30")
+    try:
+        moment_ = moment(at, gateway.config.building.timezone)
+    except ValueError as error:
+        raise Refused(text_of(error)) from error
+    days = round((moment_ - clock.floor) / DAY)
+    if days > DOUBTFUL_DAYS and not yes:
+        raise Refused(
+            "nothing was changed: that is {days} days after the last time that was proved here."
+            " Look at the year; if it is right, add --yes",
+            days=days,
+        )
+    within = EXACT if SECONDS.search(at) else MINUTE
+    async with _spools(gateway):
+        off = clock.off_by(moment_)
+        if taken := abs(off) <= within:
+            # audit first: if it breaks off, the chain still says who stated what
+            body = {"by": who, "source": "person", "at": stamp(moment_), "off": round(off)}
+            gateway.audit("clock.set", body)
+            clock.take_person_time()
+    return {"taken": taken, "off": round(off), "at": moment_, "now": stamp(clock.now())}
 
 
 async def reset(
@@ -90,5 +131,5 @@ async def _spools(gateway: Gateway) -> AsyncIterator[None]:
         yield
 
 
-CALLS: Mapping[str, Call] = {"clock.show": show, "clock.reset": reset}
+CALLS: Mapping[str, Call] = {"clock.show": show, "clock.set": set_time, "clock.reset": reset}
 """calls by name"""

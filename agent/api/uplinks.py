@@ -60,6 +60,15 @@ async def close(gateway: Gateway, asker: object, *, name: str, how: str) -> dict
 async def retry(gateway: Gateway, asker: object, *, name: str) -> dict[str, Any]:
     """Send the refused batches of an uplink again now. Raises Refused."""
     del asker
+    recipient = recipient_at_work(gateway, name)
+    batches = await recipient.outbox.retry()
+    recipient.delivery.hurry = True
+    connected = recipient.delivery.connected_since is not None
+    return {"uplink": name, "batches": batches, "connected": connected}
+
+
+def recipient_at_work(gateway: Gateway, name: str) -> Recipient:
+    """The recipient of an uplink, if the gateway is running. Raises Refused."""
     if name not in gateway.config.uplinks:
         known = ", ".join(gateway.config.uplinks) or Text("none")
         raise Refused('no uplink "{name}"; there are: {known}', name=name, known=known)
@@ -67,11 +76,7 @@ async def retry(gateway: Gateway, asker: object, *, name: str) -> dict[str, Any]
         raise Refused(
             "gardien is not running, and only a running gateway delivers: start it and try again"
         )
-    recipient = gateway.recipients[name]
-    batches = await recipient.outbox.retry()
-    recipient.delivery.hurry = True
-    connected = recipient.delivery.connected_since is not None
-    return {"uplink": name, "batches": batches, "connected": connected}
+    return gateway.recipients[name]
 
 
 CALLS: Mapping[str, Callable[..., Awaitable[dict[str, Any]]]] = {

@@ -32,6 +32,7 @@ TRUST = {
     "trusted": N_("trusted"),
     "holdover": N_("in holdover: no time service has confirmed it lately"),
     "untrusted": N_("untrusted"),
+    "person": N_("by a person's word: readings are dated, orders and signed permissions wait"),
 }
 """how far the clock can be trusted"""
 
@@ -48,6 +49,71 @@ def clock(
         return
     answer = ask(config, state, "clock.show")
     as_json(answer) if json else _show(answer)
+
+
+@app.command(name="set")
+def set_(
+    time: Annotated[
+        str, typer.Argument(help="The time now: 2026-07-12T09:30, or what `date -Is` prints.")
+    ],
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Accept a time long after the last that was proved.")
+    ] = False,
+    named: As = None,
+    config: Config = DEFAULT_CONFIG,
+    state: State = None,
+    json: Json = False,
+) -> None:
+    """Give the time where no time service can be reached; as root, set the clock to it.
+
+    Read it from a telephone: type the coming minute, and press Enter when the telephone shows it.
+    From a laptop: ssh root@GATEWAY gardien clock set "$(date -Is)" --as NAME. Readings are then
+    dated for seven days. Orders and signed permissions still wait for a time service or for the
+    platform's signed time, which replace this time as soon as they arrive. It is recorded in the
+    audit chain.
+    """
+    import os
+    from time import CLOCK_REALTIME, clock_settime
+
+    args = {"at": time, "named": named, "yes": yes}
+    answer = ask(config, state, "clock.set", **args)
+    before = None if answer["taken"] else answer["off"]
+    if before is not None:
+        if os.geteuid() != 0:
+            raise Refused(
+                "nothing was changed: the clock is off by {off:+,d} s, and only root may set it:"
+                " sudo gardien clock set {time}",
+                off=before,
+                time=time,
+            )
+        try:
+            clock_settime(CLOCK_REALTIME, answer["at"])
+        except PermissionError:
+            raise Refused(
+                "nothing was changed: the clock is off by {off:+,d} s, and this machine (a"
+                " container?) does not let it be set. Set it where its kernel runs, then repeat the"
+                " command",
+                off=before,
+            ) from None
+        answer = ask(config, state, "clock.set", **args)
+        if not answer["taken"]:
+            raise Refused(
+                "the clock was set, but something moved it again at once: switch that off, and"
+                " repeat the command"
+            )
+    answer["before"] = before
+    if json:
+        as_json(answer)
+        return
+    if before is not None:
+        typer.echo(_("the clock was off by {off:+,d} s and is set", off=before))
+    typer.echo(
+        _(
+            "recorded: a person states that it is {now}. Readings are dated for seven days; orders"
+            " and signed permissions wait for a time service",
+            now=moment(answer["now"]),
+        )
+    )
 
 
 @app.command()
@@ -106,7 +172,7 @@ def _show(answer: dict[str, Any]) -> None:
         _(
             "clock {now}, {trust}; confirmed by {by}",
             now=moment(answer["now"]),
-            trust=_(TRUST[answer["trust"]]),
+            trust=_(TRUST["person" if answer["person"] else answer["trust"]]),
             by=by,
         )
     )

@@ -95,6 +95,7 @@ def findings(config: Path, state: Path) -> Iterator[Finding]:
         yield from _acting(account, check, *args)
 
     yield from machine.versions()
+    yield from machine.updates()
     files = Files(config)
     loaded, finding = _configuration(files)
     yield finding

@@ -20,6 +20,7 @@ from agent.cli.terminal import (
     table,
     when,
 )
+from agent.core.errors import Refused
 from agent.core.i18n import _, n_
 
 app = typer.Typer(
@@ -166,6 +167,78 @@ def retry(
             when_sent=when_sent,
         )
     )
+
+
+@app.command()
+def carry(
+    name: Annotated[str, typer.Argument(help="The uplink.")],
+    folder: Annotated[Path, typer.Argument(help="The USB stick, where it is mounted.")],
+    named: As = None,
+    config: Config = DEFAULT_CONFIG,
+    state: State = None,
+    json: Json = False,
+) -> None:
+    """Carry waiting readings on a USB stick, and settle those that were carried before.
+
+    Reads receipts and signed objects that came back in FOLDER/GATEWAY/out, then writes what waits
+    to FOLDER/GATEWAY/in, signed, and encrypted for the recipient. The platform reads the stick with
+    gardien-receiver --files FOLDER, or from a copy. Batches wait here until their receipts come
+    back, on the stick or over a network; nothing is stored twice.
+    """
+    from agent.cli.stick import Stick
+
+    answer = Stick(config, state, name, named).carry(folder)
+    if json:
+        as_json(answer)
+    for line in answer["objects_refused"] if not json else ():
+        typer.echo(f"! {line}", err=True)
+    if not json:
+        _carried(answer, folder)
+    if answer["problem"]:
+        raise Refused(answer["problem"])
+
+
+def _carried(answer: dict[str, Any], folder: Path) -> None:
+    for line in answer["refused"]:
+        typer.echo(_("! a receipt cannot be used: {line}", line=line), err=True)
+    if answer["objects"]:
+        number = answer["objects"]
+        typer.echo(
+            n_("{number} signed object accepted", "{number} signed objects accepted", number)
+        )
+    if answer["settled"]:
+        number = answer["settled"]
+        typer.echo(
+            n_(
+                "{number} batch is settled by its receipt",
+                "{number} batches are settled by their receipts",
+                number,
+            )
+        )
+    if answer["written"]:
+        values = n_("{number} value", "{number} values", answer["rows"])
+        batches_ = n_("{number} batch", "{number} batches", answer["written"])
+        typer.echo(
+            _(
+                "{batches} with {values} for {recipient} are on the stick. Carry it to the"
+                " platform, and bring it back: the same command then settles them. Before you pull"
+                " it out: umount {folder}",
+                batches=batches_, values=values, recipient=answer["recipient"], folder=folder,
+            )
+        )  # fmt: skip
+    elif not answer["problem"]:
+        typer.echo(_("nothing waits for {recipient}", recipient=answer["recipient"]))
+    if answer["left"]:
+        values = n_("{number} value", "{number} values", answer["left"])
+        why = (
+            _("enough is on its way: carry these first")
+            if answer["clock"]
+            else _(
+                "the time is not certain enough to decide what may be sent. Bring a signed time of"
+                " the platform on the stick (docs/clock.md)"
+            )
+        )
+        typer.echo(_("! {values} stay here: {why}", values=values, why=why))
 
 
 def _migration(name: str, moved: dict[str, Any]) -> str:

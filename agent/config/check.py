@@ -22,6 +22,7 @@ from agent.config.strictcheck import refuse_start
 from agent.core.errors import ConfigError
 from agent.core.finding import Actor, Finding, Severity, exit_status, worst_first
 from agent.core.i18n import N_, Text, _, duration, n_, size
+from agent.core.optional import command
 from agent.core.quantities import spoken
 from agent.core.settings import Secret, written
 from agent.core.state import DEFAULT_CONFIG, acting_as
@@ -283,6 +284,28 @@ def unreadable(files: Files, config: Config, account: pwd.struct_passwd) -> list
     return problems
 
 
+def lacking_packages(config: Config) -> list[Finding]:
+    """Return a finding for each uplink, and the syndic's export, whose package is not installed."""
+    sections = {f"uplink {name}": one.settings for name, one in config.uplinks.items()}
+    urls = {cause: getattr(one, "url", None) for cause, one in sections.items()}
+    urls["syndic"] = config.syndic.url if config.syndic else None
+    install = command("paramiko")
+    return [
+        Finding(
+            code="package",
+            subject=Text("package"),
+            what=Text("{url} cannot be used: SFTP needs a package that is not installed", url=url),
+            severity=Severity.WAITING,
+            cause=cause,
+            cost=Text("Nothing is sent there or fetched from there until it is installed"),
+            actor=Actor.INSTALLER,
+            command=install,
+        )
+        for cause, url in urls.items()
+        if install and url and url.startswith("sftp:")
+    ]
+
+
 def _permission(what: Text, command: str, cost: Text | None = None) -> Finding:
     return Finding(
         code="permissions",
@@ -320,6 +343,7 @@ def named_files(config: Config) -> Iterator[Needed]:
     """Yield the certificates, secrets and folders that the configuration names."""
     for name, uplink in config.uplinks.items():
         yield from _named(uplink.settings, f"uplinks.{name}")
+        yield from (Needed(path, f"uplinks.{name}.carry_for") for path in uplink.carry_for)
     if config.enrolment is not None:
         yield from _named(config.enrolment, "enrolment")
     if config.backup is not None:
@@ -469,7 +493,7 @@ def check(path: Path) -> tuple[int, str]:
         )
         return 1, "\n".join([str(error), *_remedy(error), cost])
     account = daemon_account(path, config.state)
-    findings = unreadable(files, config, account) if account else []
+    findings = lacking_packages(config) + (unreadable(files, config, account) if account else [])
     recipients = {one.settings.recipient for one in config.uplinks.values()}
     with acting_as(account):  # root must not open files that this account may have planted
         findings += [leftover(*one) for one in leftovers(config.state, recipients)]

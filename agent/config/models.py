@@ -410,6 +410,11 @@ class UplinkOptions(Section):
     """quantities that are sent as a sum over the dwellings that are not sent one by one; see
     docs/dwellings.md
     """
+    carry_for: tuple[FromTheRoot, ...] = Field(
+        (), max_length=10, examples=[["/etc/gardien/platform.crt"]]
+    )
+    """the certificates (PEM) of those who can open batches that a person carries on a stick; by
+    default `encrypt_for`"""
 
 
 class UplinkConfig(UplinkOptions):

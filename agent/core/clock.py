@@ -1,4 +1,4 @@
-"""The time, and whether it can be trusted (docs/clock.md, rules C7, C15).
+"""The time, and whether it can be trusted (docs/clock.md, rules C7, C15, C17).
 
 Slots, consents and batches are dated by the wall clock. Every component takes the time from here.
 With the source `ntp`, the clock is trusted while a time service sets it, and for some time after if
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from agent.core.atomic_write import StateFile
-from agent.core.errors import NotRecorded
+from agent.core.errors import NotRecorded, Refused
 from agent.core.i18n import Text
 from agent.core.log_fields import LogEvent, fields
 
@@ -56,7 +56,7 @@ BY_HAND, BY_SERVICE, BY_PLATFORM = Text("a person"), Text("a time service"), Tex
 """who can confirm the clock"""
 NO_TIME_SERVICE = Text(
     "no time service sets the clock: switch it on (sudo timedatectl set-ntp true), and let NTP"
-    " through the firewall (UDP port 123)"
+    " through the firewall (UDP port 123). Without a network: gardien clock set"
 )
 TIMESYNCD = Path("/run/systemd/timesync/synchronized")
 BOOT = Path("/proc/sys/kernel/random/boot_id")
@@ -124,10 +124,14 @@ class History:
     """who confirmed the clock last, and when (wall time)"""
     steps: list[tuple[float, float]] = field(default_factory=list)
     """the last steps: wall time before the step, and the seconds by which the clock moved"""
+    person: float | None = None
+    """wall − monotonic time when a person stated the time in this boot, and nothing better has
+    confirmed the clock since
+    """
 
     def note(self, by: str, wall: float, apart: float) -> None:
         """Record that the clock was confirmed at wall time `wall`."""
-        self.vouched = (by, wall)
+        self.vouched, self.person = (by, wall), None
         if not self.kept or abs(self.kept[-1] - apart) > STEP:
             self.kept = [*self.kept, apart][-KEPT_PERIODS:]
 
@@ -247,7 +251,27 @@ class Clock:
         # Look at each use: between two rounds of `serve` the clock may step, and a slot closed with
         # the new time could not be opened again.
         self.look()
-        return ClockTrust.UNTRUSTED if self.ahead > SLACK else self._trust
+        doubtful = self.ahead > SLACK or self.by_person
+        return ClockTrust.UNTRUSTED if doubtful else self._trust
+
+    @property
+    def by_person(self) -> bool:
+        """Whether only a person's word keeps the clock (rule C17): readings are dated by it, but
+        no order begins, nothing that ends with time is accepted, and nothing is destroyed.
+        """
+        return self.history.person is not None and self._memory.proved is not None
+
+    @property
+    def sealing_trust(self) -> ClockTrust:
+        """How far the clock can be trusted to decide which rows may be sent.
+
+        By a person's word for seven days after the last proved time: so it cannot prolong a consent
+        by more than a battery-backed clock can (rule C7).
+        """
+        trust = self.trust
+        if self.by_person and self.dates and self.now() <= self._memory.floor + HELD_FOR:
+            return ClockTrust.HOLDOVER
+        return trust
 
     @property
     def dates(self) -> bool:
@@ -379,6 +403,7 @@ class Clock:
                 )  # fmt: skip
                 self._memory = replace(self._memory, floor=wall)
             if wall >= self._memory.floor - SLACK:
+                self._corrects_person(wall - steady)
                 self.history.note(BY_SERVICE, wall, wall - steady)
         self._memory = look(self._memory, wall, steady, proof)
         # Reading an RTC is slow, so it is read only if there is no other evidence.
@@ -392,6 +417,12 @@ class Clock:
                 extra=fields(LogEvent.CLOCK_TRUST_CHANGED),
             )  # fmt: skip
         self._trust = trust
+
+    def _corrects_person(self, apart: float) -> None:
+        """Note if a time service contradicts what a person stated in this boot: that is proof."""
+        stated = self.history.person
+        if stated is not None and abs(apart - stated) > SLACK:
+            self.agreed = True
 
     def _proof(self, wall: float, steady: float) -> float | None:
         """Return the monotonic time of the evidence that this check brought; None if none."""
@@ -431,6 +462,8 @@ class Clock:
         if self.source == "system":
             return Text("the clock is believed as it is")
         if abs(wall - moment) > SLACK:
+            if moment < wall:
+                self.at_least(moment)  # it was signed then, so it is later now
             return Text(
                 "{not_believed}the clock is {wall:+.0f} s off",
                 not_believed=NOT_BELIEVED,
@@ -452,8 +485,9 @@ class Clock:
         # Look first: `apart` is set below, and that would hide a step that nobody has noticed yet.
         self.look()
         self._memory = replace(self._memory, proved=steady, apart=wall - steady, floor=floor)
+        self._corrects_person(wall - steady)
         self.history.note(BY_PLATFORM, wall, wall - steady)
-        self.agreed = self._serviced(wall)
+        self.agreed = self.agreed or self._serviced(wall)
         self.look()
         self.remember()
         return Text("the clock agrees")
@@ -465,6 +499,7 @@ class Clock:
         return {
             "now": stamp(self.now()),
             "trust": trust.value,
+            "person": self.by_person,
             "source": self.source,
             "floor": stamp(self.floor),
             "vouched": {"by": by, "at": stamp(at)} if by else None,
@@ -479,6 +514,53 @@ class Clock:
         self._memory = replace(self._memory, floor=min(self._memory.floor, wall))
         self.history.note(BY_HAND, wall, self.period.apart)
         self.remember()
+
+    def off_by(self, moment: float) -> float:
+        """The seconds by which the clock is ahead of a time that a person states.
+
+        Raises Refused if something better keeps the clock, or if that time cannot be right.
+        """
+        self.look()
+        wall = self._wall()
+        if self.source == "system":
+            raise Refused(
+                "nothing was changed: the configuration trusts this computer's clock as it is"
+            )
+        if self._serviced(wall):
+            raise Refused(
+                "nothing was changed: a time service keeps the clock, better than a person can"
+            )
+        if moment < self._memory.floor - SLACK:
+            raise Refused(
+                "nothing was changed: {moment} cannot be right, because {last} was proved already."
+                " If that proof was wrong: gardien clock reset --wrong-since WHEN",
+                moment=stamp(moment),
+                last=stamp(self._memory.floor),
+            )
+        return wall - moment
+
+    def take_person_time(self) -> None:
+        """Take a person's word that the clock is right (rule C17), after `off_by`.
+
+        The floor stays, so a time service that is right is never refused later. Raises NotRecorded.
+        """
+        wall, steady = self._wall(), self._steady()
+        self.history.vouched, self.history.person = (BY_HAND, wall), wall - steady
+        # before it counts: after a restart it must not pass for the word of a time service
+        self._history_file.save(asdict(self.history))
+        self._memory = replace(self._memory, proved=steady, apart=wall - steady)
+        self.look()
+        self.remember()
+
+    @property
+    def person_until(self) -> float | None:
+        """When a person's word ends, in Unix seconds; None if something better keeps the clock."""
+        proved = self._memory.proved
+        return (
+            self.now() + HELD_FOR - self.steady() + proved
+            if self.by_person and proved is not None
+            else None
+        )
 
     async def serve(self) -> None:
         """Check the clock every second, and store what is known every hour. Never returns."""
@@ -520,8 +602,9 @@ def _history(stored: dict[str, Any], boot: str) -> History:
         [float(one) for one in stored["kept"]],
         (str(vouched[0]), float(vouched[1])) if vouched else None,
         [(float(at), float(moved)) for at, moved in stored["steps"]],
+        None if stored.get("person") is None else float(stored["person"]),
     )
-    return known if known.boot == boot else replace(known, boot=boot, kept=[])
+    return known if known.boot == boot else replace(known, boot=boot, kept=[], person=None)
 
 
 def _known(stored: dict[str, Any], empty: Memory) -> Memory:

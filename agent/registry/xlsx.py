@@ -10,19 +10,12 @@ from __future__ import annotations
 import datetime as dt
 import io
 import posixpath
+import re
 import zipfile
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from xml.parsers import expat
-
-from openpyxl.styles.numbers import (
-    BUILTIN_FORMATS,
-    is_date_format,
-    is_timedelta_format,
-)
-from openpyxl.utils.cell import coordinate_to_tuple
-from openpyxl.utils.datetime import CALENDAR_MAC_1904, CALENDAR_WINDOWS_1900, from_excel
 
 from agent.core.errors import Refused
 from agent.registry.sheet import ABOVE, MOST_COLUMNS, MOST_ROWS, SURE
@@ -54,6 +47,19 @@ LONGEST_FORMAT = 255
 MOST_STYLES = 70_000
 """number formats and cell formats; Excel allows 64,000"""
 CHUNK = 64 * 1024
+CALENDAR_1900 = dt.datetime(1899, 12, 30)  # noqa: DTZ001 -- cells have no time zone
+CALENDAR_1904 = dt.datetime(1904, 1, 1)  # noqa: DTZ001
+"""day 0 of the two calendars of Excel"""
+BUILT_IN = dict.fromkeys(map(str, (*range(14, 23), 45, 47)), "yyyy") | {"46": "[h]"}
+"""number formats that a workbook names by their number only, as far as they show a date, a time or
+a duration (ECMA-376, part 1, 18.8.30)
+"""
+ELAPSED = re.compile(r"\[(hh?|mm?|ss?)\]", re.IGNORECASE)
+"""a duration; other brackets are colours and languages"""
+NO_FORMAT = re.compile(r'".*?"|\[(?!(?:hh?|mm?|ss?)\])[^\]]*\]', re.IGNORECASE)
+"""parts of a number format that show no value"""
+SHOWS_TIME = re.compile(r"(?<![_\\])[dmhys]", re.IGNORECASE)
+COORDINATE = re.compile(r"([A-Z]{1,3})([1-9][0-9]*)")
 UNPACKED = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 """other compression methods unpack without a limit; no spreadsheet program writes them"""
 
@@ -202,11 +208,11 @@ class _Book(_PartReader):
         super().__init__(total)
         self.shown: dict[str, str] = {}
         """the name of each, by its id"""
-        self.epoch = CALENDAR_WINDOWS_1900
+        self.epoch = CALENDAR_1900
 
     def begin(self, name: str, attributes: dict[str, str], /) -> None:
         if name == "workbookPr" and attributes.get("date1904") in {"1", "true"}:
-            self.epoch = CALENDAR_MAC_1904
+            self.epoch = CALENDAR_1904
         elif name == "sheet" and attributes.get("state", "visible") == "visible":
             if len(self.shown) >= MOST_PARTS:
                 raise TooMuch("it has more than {most_parts:,} sheets", most_parts=MOST_PARTS)
@@ -241,8 +247,7 @@ class _Styles(_PartReader):
 
     def formats(self) -> list[str]:
         """Number formats by the index that a cell gives."""
-        built_in = {str(number): code for number, code in BUILTIN_FORMATS.items()}
-        return [self._formats.get(one) or built_in.get(one, "General") for one in self._ids]
+        return [self._formats.get(one) or BUILT_IN.get(one, "General") for one in self._ids]
 
 
 class _Shared(_PartReader):
@@ -292,7 +297,20 @@ class _NumberFormat:
     duration: bool = field(init=False)
 
     def __post_init__(self) -> None:
-        self.date, self.duration = is_date_format(self.code), is_timedelta_format(self.code)
+        first, _, _ = self.code.partition(";")  # of positive numbers
+        self.date = bool(SHOWS_TIME.search(NO_FORMAT.sub("", first)))
+        self.duration = bool(ELAPSED.search(first))
+
+
+def _coordinate(text: str) -> tuple[int, int]:
+    """Row and column of a cell, from 1. Raises ValueError."""
+    match = COORDINATE.fullmatch(text)
+    if match is None:
+        raise ValueError(text)
+    column = 0
+    for letter in match[1]:
+        column = column * 26 + ord(letter) - 64
+    return int(match[2]), column
 
 
 class _Merged(_PartReader):
@@ -308,8 +326,8 @@ class _Merged(_PartReader):
         if name != "mergeCell":
             return
         first, _, last = attributes["ref"][:LONGEST_NUMBER].partition(":")
-        row, column = coordinate_to_tuple(first)
-        until, _ = coordinate_to_tuple(last or first)
+        row, column = _coordinate(first)
+        until, _ = _coordinate(last or first)
         if until > row:
             self._count += 1
             self.begin_in.setdefault(row, []).append((column, until))
@@ -354,7 +372,7 @@ class _Sheet(_PartReader):
     def begin(self, name: str, attributes: dict[str, str], /) -> None:
         if name == "c":
             at = attributes.get("r")
-            self._column = coordinate_to_tuple(at[:LONGEST_NUMBER])[1] if at else self._column + 1
+            self._column = _coordinate(at[:LONGEST_NUMBER])[1] if at else self._column + 1
             self._type, self._style = attributes.get("t", "n"), attributes.get("s", "0")
             self._value, self._inline = "", []
         elif name == "v" or (name == "t" and not self._phonetic):
@@ -473,13 +491,23 @@ ZEROS = range(2, 21)
 
 def _date(value: float, number_format: _NumberFormat, epoch: dt.datetime) -> str:
     try:
-        moment = from_excel(value, epoch, timedelta=number_format.duration)
+        days, part = divmod(value, 1)
+        time = dt.timedelta(milliseconds=round(part * 86_400_000))
+        if number_format.duration:
+            return str(dt.timedelta(days=days) + time)
+        if 0 <= value < 1 and not time.days:
+            return str((epoch + time).time())
+        if 0 < value < BEFORE_LEAP and epoch == CALENDAR_1900:
+            days += 1
+        moment = epoch + dt.timedelta(days=days) + time
     except (OverflowError, ValueError):
         return "#VALUE!"  # as Excel shows it; sheet.py refuses the cell
     # midnight: the cell has a date only
-    if isinstance(moment, dt.datetime) and moment.time() == dt.time():
-        moment = moment.date()
-    return moment.isoformat() if isinstance(moment, dt.date) else str(moment)
+    return (moment if moment.time() != dt.time() else moment.date()).isoformat()
+
+
+BEFORE_LEAP = 60
+"""Excel counts a 29 February 1900, as day 60"""
 
 
 class _Enough(Exception):

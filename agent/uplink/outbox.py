@@ -131,7 +131,7 @@ class SpoolOutbox:
 
         Nothing is sealed while the clock is untrusted: the validity of a basis depends on the time.
         """
-        now, trust = self._clock.now(), self._clock.trust
+        now, trust = self._clock.now(), self._clock.sealing_trust
         if trust is ClockTrust.UNTRUSTED or not self.ready():
             return None
         await self.catch_up()

@@ -71,7 +71,9 @@ def test_a_package_of_the_daemon_is_used_where_the_note_says(requirement: str) -
     assert re.search(rf"^\| {re.escape(name)} [≥=]+ {re.escape(bound[0])} \|", PAGE, re.MULTILINE)
 
 
-@pytest.mark.parametrize("name", ["pymodbus", "BAC0", "pymeterbus", "jsonschema", "psycopg"])
+@pytest.mark.parametrize(
+    "name", ["pymodbus", "BAC0", "pymeterbus", "jsonschema", "psycopg", "openpyxl"]
+)
 def test_a_package_of_the_tests_is_used_where_the_note_says(name: str) -> None:
     used = re.findall(r"`((?:tests|bench)/[^`]+)`", ROWS[name])
     assert used
@@ -81,6 +83,7 @@ def test_a_package_of_the_tests_is_used_where_the_note_says(name: str) -> None:
 
 def test_the_daemon_imports_nothing_that_the_note_does_not_name() -> None:
     asked = {IMPORTED_AS.get(named(one), named(one)) for one in PROJECT["dependencies"]}
+    asked |= {named(one) for one in PROJECT["optional-dependencies"]["sftp"]}
     asked |= {"systemd"} if "nothing imports yet" not in ROWS["systemd-python"] else set()
     strange = {}
     for file in (ROOT / "agent").rglob("*.py"):

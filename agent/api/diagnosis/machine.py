@@ -29,6 +29,7 @@ from agent.core.clock import seconds, stamp
 from agent.core.errors import AgentError, NotForYou, Refused
 from agent.core.finding import Actor, Finding, Severity, as_text
 from agent.core.i18n import Text, _
+from agent.core.optional import INSTALL
 from agent.core.settings import Secret
 from agent.core.storage import is_read_only, reason_of
 from agent.enrolment import credential
@@ -60,6 +61,7 @@ UNSAFE = frozenset(("adm", "disk", "docker", "kmem", "lxd", "root", "shadow", "s
 """groups that give root's power, or let read what only root should"""
 FOR_GROUP = stat.S_IRGRP | stat.S_IWGRP
 FOR_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+UPDATER = Path("/usr/bin/unattended-upgrade")
 MOUNTS = Path("/proc/self/mounts")
 WORN = 0x08
 """of eMMC's life time estimate, in tenths: 80 % of the writes it can take (JESD84-B51, 7.4.28)"""
@@ -132,6 +134,20 @@ def versions() -> Iterator[Finding]:
         version=_version("gardien"), python=python, machine=platform.machine(), parts=listed,
     )  # fmt: skip
     yield fine("versions", Text("versions"), text)
+
+
+def updates() -> Iterator[Finding]:
+    """Note where nothing installs Debian's security updates; silent otherwise."""
+    if not UPDATER.exists():
+        yield Finding(
+            code="package",
+            subject=Text("package"),
+            what=Text("nothing installs Debian's security updates by itself"),
+            severity=Severity.NOTE,
+            cost=Text("Faults in the libraries that gardien uses stay until somebody upgrades"),
+            actor=Actor.INSTALLER,
+            command=f"{INSTALL} unattended-upgrades",
+        )
 
 
 def _version(name: str) -> str | None:

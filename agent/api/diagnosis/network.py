@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from agent.api.diagnosis.machine import EXPIRES_SOON, fine, no_access
+from agent.config.check import lacking_packages
 from agent.core.clock import evidence, seconds
 from agent.core.errors import LinkLost, UplinkLost
 from agent.core.finding import Actor, Finding, Severity, as_text
@@ -78,6 +79,7 @@ def lines(config: Config, held: set[str]) -> Iterator[Finding]:
 
 def uplinks(config: Config, state: Path) -> Iterator[Finding]:
     """Check that each recipient can be reached and proves its identity."""
+    yield from lacking_packages(config)
     for name, uplink in config.uplinks.items():
         parts = urlsplit(str(getattr(uplink.settings, "url", "")))
         if not parts.hostname or parts.scheme not in PORTS:

@@ -70,6 +70,21 @@ def _gateway(answer: Mapping[str, Any]) -> Iterator[Finding]:
             actor=Actor.INSTALLER,
             command=SET_CLOCK if why == NO_TIME_SERVICE else "gardien clock",
         )
+    elif until := answer.get("clock_person_until"):
+        yield Finding(
+            code="clock",
+            subject=Text("clock"),
+            what=Text("only a person's word keeps the clock"),
+            severity=Severity.LATER,
+            until=until,
+            cost=Text(
+                "Orders and signed permissions wait for a time service; after that day, readings"
+                " wait too. State the time again before: gardien clock set"
+            ),
+            cause="clock",
+            actor=Actor.INSTALLER,
+            command=SET_CLOCK,
+        )
     if full := answer.get("disk_full"):
         yield disk_full(full)
     yield from _authority(answer.get("authority") or {}, answer["now"])

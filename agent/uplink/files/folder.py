@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 from urllib.parse import urlsplit
 
 from agent.core.errors import NotStored, UplinkLost
+from agent.core.optional import command, lacking
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 IN, OUT, OBJECTS = "in", "out", "out/objects"
 RECEIPT, SIGNED = ".receipt.json", ".receipt.jwt"
 PART = ".part"
+CARRIED = ".carried.p7m"
+"""suffix of a batch that is encrypted for the stick only: its hash is that of the content"""
 STATUS = ".status"
 """suffix of the status document, after gateway and recipient"""
 BUILDING = ".building"
@@ -316,6 +319,8 @@ def place(
     parts = urlsplit(settings.url or "")
     assert settings.key is not None
     path = parts.path.rstrip("/") + "/" if parts.path else ""
+    if command("paramiko"):
+        raise UplinkLost(lacking("paramiko"))
     sftp = import_module(
         "agent.uplink.files.sftp"
     )  # imported late: paramiko takes 12 MB that a local folder does not need

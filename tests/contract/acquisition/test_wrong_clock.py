@@ -245,6 +245,50 @@ def test_a_person_who_says_since_when_it_was_wrong_is_believed(tmp_path):
     assert all(row.v is not None for t, row in held.items() if t >= utc(after(46)))
 
 
+def stated(offset):
+    """There is no time service, and a person states a time, which is wrong by `offset`."""
+
+    def act(world):
+        world.set_clock(offset)
+        world.clock.off_by(world.wall())
+        world.clock.take_person_time()
+
+    return act
+
+
+@pytest.mark.parametrize("offset", [0, 30, -30, HOUR, -HOUR, 30 * DAY])
+def test_what_a_person_dated_wrongly_is_taken_back_once_a_time_service_says_so(tmp_path, offset):
+    """Rule C17."""
+    step = 3600 if offset > DAY else 60
+
+    async def story():
+        world = world_of(tmp_path, step=step)
+        world.boot = "first"
+        async with world.agent():
+            stated(offset)(world)
+            await world.until(after(180))
+            assert world.clock.dates
+            assert world.clock.trust == "untrusted"
+            right(world)
+            await world.until(after(300))
+        return world
+
+    world = run(story())
+    place = world.town.place("D1")
+    held = by_slot(rows_of(tmp_path / "platform.db"))[place, "REG", step]
+    values = {t: row for t, row in held.items() if row.v is not None}
+    for slot, row in values.items():
+        at = slot + row.d
+        read = [world.meters["m1"].index(at + moved) for moved in (-31, 31)]
+        assert read[0] <= Decimal(row.v) <= read[1], (slot, row)
+    assert not [t for t in held if t > utc(after(300))]
+    taken_back = [body["how"] for kind, body in world.decisions if kind == "clock.set_back"]
+    assert taken_back == (["proved"] if abs(offset) > 120 else [])
+    before = [t for t in values if t < utc(after(175))]
+    assert bool(before) is (abs(offset) <= 120)
+    assert [t for t in values if t > utc(after(190))]
+
+
 def test_without_proof_it_goes_on_when_the_clock_has_passed_the_marks(tmp_path):
     """Rule C3."""
     world, place = ran(

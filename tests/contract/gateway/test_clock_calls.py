@@ -9,12 +9,15 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from agent.api import calls
 from agent.api import clock as clock_api
+from agent.api.diagnosis import running
 from agent.api.registry import Caller
 from agent.buffer.batch import BatchHead, read_retractions
 from agent.buffer.spool import Spool
-from agent.core.clock import Clock, stamp
+from agent.core.clock import Clock, ClockEvidence, evidence, stamp
 from agent.core.errors import Refused
 from agent.core.model import SlotMark
 from agent.registry import identity
@@ -153,3 +156,62 @@ def test_a_daemon_takes_back_what_it_dated_between_a_step_and_its_reversal(tmp_p
             assert shown["marks"]["centre"]["ahead"] <= 0
 
     asyncio.run(scenario())
+
+
+def test_a_person_states_the_time_and_it_is_recorded_who_and_by_how_much(tmp_path: Path):
+    """Rule C17."""
+    config = building(tmp_path)
+    clock = Clock(
+        "ntp", tmp_path / "state/clock.json",
+        evidence=lambda: ClockEvidence(False, None), rtc=lambda: None,
+    )  # fmt: skip
+
+    async def scenario() -> None:
+        async with at_work(config, clock) as house:
+            now = int(time.time())
+            off = await clock_api.set_time(house, ASKER, at=stamp(now - 3600), yes=True)
+            assert (off["taken"], abs(off["off"] - 3600) < 5) == (False, True)
+            assert house.audit.chain.latest("clock.set") is None
+            assert not house.clock.dates
+            for wrong, said in (("2026-07-12", "write the day and the hour"), ("noon", "the hour")):
+                with pytest.raises(Refused, match=said):
+                    await clock_api.set_time(house, ASKER, at=wrong, yes=True)
+            with pytest.raises(Refused, match="Look at the year"):
+                await clock_api.set_time(house, ASKER, at="2062-07-12T09:30")
+            assert (await clock_api.set_time(house, ASKER, at=stamp(now), yes=True))["taken"]
+            record = house.audit.chain.latest("clock.set")
+            assert (record["by"], record["source"], record["at"]) == ("anne", "person", stamp(now))
+            shown = await clock_api.show(house, ASKER)
+            assert (shown["person"], shown["trust"]) == (True, "untrusted")
+            assert shown["vouched"]["by"] == "a person"
+
+            async def dates() -> bool:
+                return house.clock.dates
+
+            await until(dates)
+            status = await calls.status(house, ASKER)
+            assert status["clock_person_until"] == stamp(clock.person_until)
+            (finding,) = [one for one in running.findings(status) if one.code == "clock"]
+            assert "only a person's word keeps the clock" in str(finding.text)
+
+    asyncio.run(scenario())
+
+
+def test_a_clock_that_cannot_be_set_here_is_left_alone(tmp_path: Path):
+    config = building(tmp_path)
+    config.write_text(
+        config.read_text(encoding="utf-8").replace("source: system", "source: ntp"), "utf-8"
+    )
+    later = stamp(time.time() + 3600)
+    done = subprocess.run(
+        # without this capability root cannot set the clock of the machine that runs the tests
+        ("setpriv", "--bounding-set=-sys_time", sys.executable, "-c",
+         "from agent.entry import main; main()", "clock", "set", later, "--yes", "--as", "anne",
+         "-c", str(config)),
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 1
+    serviced = "a time service keeps the clock"
+    here = serviced if evidence().kernel or evidence().touched else "does not let it be set"
+    assert here in done.stdout + done.stderr
+    assert "nothing was changed" in done.stdout + done.stderr

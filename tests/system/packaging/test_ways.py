@@ -1,8 +1,10 @@
 """The ways on which the package reaches a gateway: one file without a network, a signed archive."""
 
+import io
 import os
 import re
 import shutil
+import tarfile
 import tempfile
 import textwrap
 from pathlib import Path
@@ -31,20 +33,58 @@ def bare():
             yield here
 
 
+HERE = machine.run(("dpkg", "--print-architecture")).strip()
+ARCHITECTURES = ("amd64", "arm64")
+
+
 @pytest.fixture(scope="session")
-def one_file(built, tmp_path_factory):
-    """What `packaging/offline.sh` makes."""
+def files(built, tmp_path_factory):
+    """What `packaging/offline.sh` makes, by architecture."""
     folder = tmp_path_factory.mktemp("offline")
     machine.run((str(machine.TOP / "packaging/offline.sh"), str(built), str(folder)))
-    return next(folder.glob("*.sh"))
+    return {arch: next(folder.glob(f"*_{arch}.sh")) for arch in ARCHITECTURES}
+
+
+@pytest.fixture
+def one_file(files):
+    return files[HERE]
+
+
+def test_the_file_of_each_architecture_has_the_same_packages_for_it(files, tmp_path):
+    names = {}
+    for arch, file in files.items():
+        (tmp_path / arch).mkdir()
+        _, _, content = file.read_bytes().partition(b"\nexit 0\n")
+        with tarfile.open(fileobj=io.BytesIO(content)) as pool:
+            pool.extractall(tmp_path / arch, filter="data")
+        fields = (tmp_path / arch / "Packages").read_text().split("\n\n")
+        pairs = [dict(re.findall(r"(?m)^(Package|Architecture): (.*)$", one)) for one in fields]
+        pairs = [pair for pair in pairs if pair]
+        assert {pair["Architecture"] for pair in pairs} == {"all", arch}
+        names[arch] = {pair["Package"] for pair in pairs}
+    assert {"gardien", "python3-paramiko", "python3-pydantic-core"} <= names["arm64"]
+    # libraries of a processor differ: libatomic1 and the like
+    assert len(names["amd64"] ^ names["arm64"]) <= 5
+
+
+def test_the_file_of_another_architecture_says_so_and_installs_nothing(files, bare):
+    other = next(arch for arch in ARCHITECTURES if arch != HERE)
+    made = Path(shutil.copy(files[other], bare / "opt/in"))
+    with pytest.raises(RuntimeError, match=f"this is for {other}; this machine is {HERE}"):
+        machine.inside(bare, f"sh /opt/in/{made.name}")
+    assert not (bare / "usr/share/gardien").exists()
 
 
 def test_one_file_installs_it_without_a_network(one_file, bare):
     made = Path(shutil.copy(one_file, bare / "opt/in"))
     assert made.stat().st_size < 60_000_000
     said = machine.inside(
-        bare, f"sh /opt/in/{made.name} && gardien --version && gardien check 2>&1 || true"
+        bare,
+        f"sh /opt/in/{made.name} python3-paramiko && gardien --version"
+        " && gardien check 2>&1 || true",
     )
+    assert (bare / "usr/lib/python3/dist-packages/paramiko").exists()
+    assert not (bare / "usr/lib/python3/dist-packages/openpyxl").exists()
     assert "Three commands are left" in said
     assert "config.yaml:7:9: building.name: this is the sample's building" in said
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,6 +22,7 @@ from agent.core.clock import (
     rtc,
     stamp,
 )
+from agent.core.errors import Refused
 from tests.waiting import until
 
 NOW = 1_795_500_000.0
@@ -322,3 +324,79 @@ def test_a_history_of_another_shape_is_no_history(tmp_path):
     for text in ("[]", "{}", '{"boot": 1, "kept": 2}', "no json", '{"vouched": [1], "boot": ""}'):
         (tmp_path / "clock-history.json").write_text(text)
         assert Machine().clock(tmp_path / "clock.json").history.steps == []
+
+
+def stated(machine, clock, wall=None):
+    """A person sets the clock and states that it is right."""
+    machine.wall = machine.wall if wall is None else wall
+    assert clock.off_by(machine.wall) == 0
+    clock.take_person_time()
+    return clock
+
+
+def test_by_a_persons_word_readings_are_dated_for_a_week_and_nothing_else_begins(tmp_path):
+    """Rule C17."""
+    machine = Machine(wall=3600.0)
+    clock = machine.clock(tmp_path / "clock.json")
+    assert not clock.dates
+    stated(machine, clock, NOW)
+    assert clock.dates
+    assert clock.trust is ClockTrust.UNTRUSTED
+    assert clock.person_until == NOW + 7 * DAY
+    again = machine.clock(tmp_path / "clock.json")  # the agent is restarted
+    assert (again.dates, again.trust) == (True, "untrusted")
+    machine.passes(7 * DAY - 1)
+    assert clock.dates
+    machine.passes(2)
+    assert not clock.dates
+    booted = machine.clock(tmp_path / "clock.json", boot="another")
+    assert not booted.by_person
+    assert not booted.dates
+
+
+def test_a_persons_word_decides_what_may_be_sent_for_a_week_after_the_last_proved_time():
+    """Rule C17: else a clock that was set back would prolong a consent that has ended."""
+    machine = Machine()
+    clock = stated(machine, machine.clock())
+    assert clock.sealing_trust is ClockTrust.UNTRUSTED  # proved is only the year of this version
+    clock.take_signed_time(NOW - 6 * DAY)  # it came on a stick
+    assert clock.floor == NOW - 6 * DAY
+    assert clock.sealing_trust is ClockTrust.HOLDOVER
+    assert clock.trust is ClockTrust.UNTRUSTED
+    machine.passes(DAY + 1)
+    assert clock.sealing_trust is ClockTrust.UNTRUSTED
+    assert clock.dates
+
+
+def test_a_person_cannot_state_what_was_disproved_nor_correct_a_time_service():
+    """Rule C17."""
+    machine = Machine()
+    machine.kernel = True
+    clock = machine.clock()
+    assert clock.trust is ClockTrust.TRUSTED
+    with pytest.raises(Refused, match="a time service keeps the clock"):
+        clock.off_by(NOW)
+    machine.kernel = False
+    machine.passes(DAY)
+    with pytest.raises(Refused, match=r"cannot be right.*was proved already"):
+        clock.off_by(NOW - SLACK - 1)
+    assert clock.off_by(NOW) == DAY
+    with pytest.raises(Refused, match="trusts this computer's clock"):
+        Machine().clock(source="system").off_by(NOW)
+
+
+@pytest.mark.parametrize("error", [-3 * DAY, -SLACK - 1, -20, 20, SLACK + 1, 300 * DAY])
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_time_service_wins_over_a_person_and_proves_them_wrong(tmp_path, error, restarts):
+    """Rule C17."""
+    machine, file = Machine(wall=3600.0), tmp_path / "clock.json"
+    clock = stated(machine, machine.clock(file), NOW + error)
+    machine.passes(3600)
+    clock = machine.clock(file) if restarts else clock
+    assert clock.dates
+    machine.wall, machine.kernel = NOW + 3600, True
+    assert clock.trust is ClockTrust.TRUSTED
+    assert clock.dates
+    assert not clock.by_person
+    assert clock.agreed is (abs(error) > SLACK)
+    assert clock.floor == NOW + 3600

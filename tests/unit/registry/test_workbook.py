@@ -7,9 +7,9 @@ import zipfile
 from contextlib import suppress
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
-from openpyxl import Workbook
+from openpyxl import Workbook, load_workbook
 
 from agent.core.errors import Refused
 from agent.registry.workbook import text_of
@@ -98,3 +98,35 @@ def test_a_damaged_workbook_is_refused():
             text_of(whole[:at] + bytes([whole[at] ^ 255]) + whole[at + 1 :], "p.xlsx")
         with suppress(Refused):
             text_of(whole[:at], "p.xlsx")
+
+
+FORMATS = (
+    "dd/mm/yyyy", "mm-dd-yy", "h:mm", "[h]:mm:ss", "mm:ss", "m/d/yy h:mm", "[$-40C]d mmmm yyyy",
+    "[Red]0.00", "yyyy-mm-dd hh:mm:ss",
+    '"dwelling" 0', "[hh]:mm", "General", r"0\d", "_d0", "0.00;yyyy", "[<=9999]0;0", 'd" jours"',
+)  # fmt: skip
+
+
+@example(59, "dd/mm/yyyy", False)
+@example(59.75, "m/d/yy h:mm", True)
+@example(36.5, "[h]:mm:ss", False)
+@given(
+    st.one_of(st.integers(0, 80_000), st.floats(0, 80_000).map(lambda value: round(value, 5))),
+    st.sampled_from(FORMATS), st.booleans(),
+)  # fmt: skip
+def test_dates_and_times_are_those_that_openpyxl_reads(value, form, mac):
+    book = Workbook()
+    book.active["A1"] = value
+    book.active["A1"].number_format = form
+    if mac:
+        book.epoch = dt.datetime(1904, 1, 1)  # noqa: DTZ001
+    content = io.BytesIO()
+    book.save(content)
+    peer = load_workbook(io.BytesIO(content.getvalue())).active["A1"].value
+    if isinstance(peer, dt.datetime) and peer.time() == dt.time():
+        peer = peer.date()
+    read = text_of(content.getvalue(), "p.xlsx").strip()
+    if isinstance(peer, (int, float)):
+        assert float(read) == peer
+    else:
+        assert read == (peer.isoformat() if isinstance(peer, dt.date) else str(peer))
