@@ -77,6 +77,10 @@ JOIN series s ON s.id = r.series JOIN source o ON o.id = r.source WHERE s.step =
 AND NOT EXISTS (SELECT 1 FROM reading n
     WHERE n.series = r.series AND n.t = r.t AND n.ver > r.ver)
 ORDER BY s.place, SEC(r.t)"""
+NEAR = """SELECT SEC(r.t), r.last, s.step, o.meter, r.value, r.q, r.why, r.flags, r.ver
+FROM reading r JOIN series s ON s.id = r.series JOIN source o ON o.id = r.source
+JOIN place p ON p.place = s.place WHERE p.label = ? AND s.channel = ?
+AND coalesce(r.last, SEC(r.t)) >= ? AND SEC(r.t) <= ? ORDER BY SEC(r.t), r.ver"""
 NEWEST = """SELECT s.place, max(SEC(r.t)) FROM reading r JOIN series s ON s.id = r.series
 WHERE s.channel = 'elec.imp' AND s.step > 0 GROUP BY s.place"""
 
@@ -403,6 +407,7 @@ class Chaos:
         missing = self.ask("SELECT label, slot, channel FROM missing WHERE slot <= ?", last_slot)
         result.delivered = result.owed - len(missing)
         wrong += [f"owed and not delivered: {one}" for one in missing[:10]]
+        wrong += [f"  near it: {row}" for one in missing[:3] for row in self._near(*one)]
         if result.owed < result.verdict.slots:
             wrong.append(f"only {result.owed} slots are owed")
         if never := set(KINDS[self.transport]) - set(result.kills):
@@ -415,6 +420,12 @@ class Chaos:
         tally = self.ask("SELECT what, sum(n) FROM tally GROUP BY what ORDER BY what")
         counted = ", ".join(f"{what} {n}" for what, n in tally)
         result.facts.append(f"{batches} batches; {versions} rows of a later version; {counted}")
+
+    def _near(self, label: str, slot: int, channel: str) -> list[tuple[Any, ...]]:
+        """What the database holds around a slot: rows of all versions, and the retractions."""
+        return self.ask(NEAR, label, channel, slot - 6, slot + 6) + self.ask(
+            "SELECT 'retraction', x.* FROM retraction x JOIN place p ON p.place = x.place"
+            " WHERE p.label = ?", label)  # fmt: skip
 
     def _judge_exchanges(self) -> None:
         """Both indexes of each exchange are there once, and none of a withdrawn dwelling."""

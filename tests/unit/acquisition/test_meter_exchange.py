@@ -132,6 +132,23 @@ def test_a_meter_that_is_silent_since_a_recorded_exchange_is_the_new_one(town):
     assert (index.series.meter, index.value, index.why) == ("9", None, "bad")
 
 
+def test_the_slot_of_the_exchange_itself_is_the_new_meters(town):
+    """Rule I10: only a meter without a successor still counts when its installation ends."""
+    exchange(town, NOW + 20, "103.5", "7")
+    down = SlotLedger(town.gate(), {KEY: [INDEX, USED]}, a_ledger(town).marks)
+    down_rows = down.resume(NOW + 45)
+    running = a_ledger(town)
+    read(running, NOW + 10, "101", "1001")
+    read_rows = read(running, NOW + 20, "102", "1001")  # by its number it is still the old meter
+    for rows, why in (down_rows, "agent"), (read_rows, "bad"):
+        index = {
+            row.t + n * 10: (row.series.meter, row.value, row.why)
+            for row in rows if row.series.kind == "REG" for n in range(row.span)
+        }  # fmt: skip
+        assert index[NOW + 20] == ("9", None, why)
+        assert index.get(NOW + 10) in {None, ("1001", None, why)}
+
+
 @pytest.mark.parametrize("restarted", [False, True])
 @pytest.mark.parametrize("step", [1, 900])
 def test_slots_missed_between_an_exchange_and_its_recording_are_stated(tmp_path, step, restarted):
