@@ -165,8 +165,13 @@ def _why_wrong(
         return ""
     if row.why not in excuses:
         return f"missing for {row.why!r}, which did not happen"
-    spans = excuses[row.why](evidence, place, answers)
-    return "" if any(a <= slot <= b for a, b in spans) else f"{row.why!r} at another time"
+    spans = list(excuses[row.why](evidence, place, answers))
+    if any(a <= slot <= b for a, b in spans):
+        return ""
+    near = min(spans, key=lambda span: min(abs(slot - end) for end in span), default=None)
+    said = [round(answer.t - slot, 2) for answer in answers if abs(answer.t - slot) < 5]  # noqa: PLR2004
+    span = near and tuple(round(end - slot, 2) for end in near)
+    return f"{row.why!r} at another time: expected {span} s from it, the meter answered {said}"
 
 
 def _downs(evidence: Evidence, _: str, answers: Sequence[Answer]) -> Iterator[tuple[float, float]]:
