@@ -22,6 +22,7 @@ import asyncio
 import json
 import os
 import random
+import re
 import signal
 import sys
 import tempfile
@@ -79,7 +80,7 @@ AND NOT EXISTS (SELECT 1 FROM reading n
 ORDER BY s.place, SEC(r.t)"""
 NEAR = """SELECT SEC(r.t), r.last, s.step, o.meter, r.value, r.q, r.why, r.flags, r.ver
 FROM reading r JOIN series s ON s.id = r.series JOIN source o ON o.id = r.source
-JOIN place p ON p.place = s.place WHERE p.label = ? AND s.channel = ?
+WHERE s.place = ? AND s.channel = 'elec.imp'
 AND coalesce(r.last, SEC(r.t)) >= ? AND SEC(r.t) <= ? ORDER BY SEC(r.t), r.ver"""
 NEWEST = """SELECT s.place, max(SEC(r.t)) FROM reading r JOIN series s ON s.id = r.series
 WHERE s.channel = 'elec.imp' AND s.step > 0 GROUP BY s.place"""
@@ -407,7 +408,12 @@ class Chaos:
         missing = self.ask("SELECT label, slot, channel FROM missing WHERE slot <= ?", last_slot)
         result.delivered = result.owed - len(missing)
         wrong += [f"owed and not delivered: {one}" for one in missing[:10]]
-        wrong += [f"  near it: {row}" for one in missing[:3] for row in self._near(*one)]
+        places = {one.label: one.place for one in self.on.dwellings}
+        found = [(places[label], slot) for label, slot, _ in missing]
+        found += [(place, int(slot)) for words in result.verdict.findings
+                  for place, slot in (re.findall(r"^(\w+) (\d+):", words))]  # fmt: skip
+        wrong += [f"  near {place} {slot}: {row}" for place, slot in found[:3]
+                  for row in self._near(place, slot)]  # fmt: skip
         if result.owed < result.verdict.slots:
             wrong.append(f"only {result.owed} slots are owed")
         if never := set(KINDS[self.transport]) - set(result.kills):
@@ -421,11 +427,11 @@ class Chaos:
         counted = ", ".join(f"{what} {n}" for what, n in tally)
         result.facts.append(f"{batches} batches; {versions} rows of a later version; {counted}")
 
-    def _near(self, label: str, slot: int, channel: str) -> list[tuple[Any, ...]]:
+    def _near(self, place: str, slot: int) -> list[tuple[Any, ...]]:
         """What the database holds around a slot: rows of all versions, and the retractions."""
-        return self.ask(NEAR, label, channel, slot - 6, slot + 6) + self.ask(
-            "SELECT 'retraction', x.* FROM retraction x JOIN place p ON p.place = x.place"
-            " WHERE p.label = ?", label)  # fmt: skip
+        retractions = "SELECT 'retraction', meter, since, until, ver, reason FROM retraction"
+        return self.ask(NEAR, place, slot - 6, slot + 6) + self.ask(
+            f"{retractions} WHERE place = ?", place)  # fmt: skip
 
     def _judge_exchanges(self) -> None:
         """Both indexes of each exchange are there once, and none of a withdrawn dwelling."""

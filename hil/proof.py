@@ -169,7 +169,7 @@ def _why_wrong(
     if any(a <= slot <= b for a, b in spans):
         return ""
     near = min(spans, key=lambda span: min(abs(slot - end) for end in span), default=None)
-    said = [round(answer.t - slot, 2) for answer in answers if abs(answer.t - slot) < 5]  # noqa: PLR2004
+    said = [round(answer.t - slot, 2) for answer in answers if abs(answer.t - slot) < 5]
     span = near and tuple(round(end - slot, 2) for end in near)
     return f"{row.why!r} at another time: expected {span} s from it, the meter answered {said}"
 

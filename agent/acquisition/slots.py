@@ -333,7 +333,9 @@ class SlotLedger:
         before, answer = mark and mark.serial, self.assignment.at(point, expected, slot)
         if before in {None, serial} or answer.meter or not isinstance(answer.series, Withholding):
             return expected, None
-        if any(other.serial == before for key, other in self.marks.items() if key[0] != point.device):
+        if any(
+            other.serial == before for key, other in self.marks.items() if key[0] != point.device
+        ):
             return expected, None  # another device reads that meter now
         earlier = self.assignment.serial_at(point, before, slot)
         known = self.assignment.at(point, earlier, slot).meter is not None

@@ -286,7 +286,8 @@ def test_an_exchange_recorded_late_for_its_recording_leaves_no_slot_unstated(tow
     assert nobodys(rows)
     exchange(town, at)
     index, _ = read(ledger, NOW + 30, "10", "9") if at > NOW + 20 else read(ledger, at, "9", "9")
-    assert index.series.meter == "9" and index.value is not None
+    assert index.series.meter == "9"
+    assert index.value is not None
     assert "energy" not in ledger.held.get("m1", {})
     stated = [row.t for row in rows if row.series.kind == "REG"]
     assert stated == list(range(NOW + 10, index.t, 10))
