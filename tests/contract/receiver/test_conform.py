@@ -344,6 +344,20 @@ def test_signed_receipts_are_asked_for_with_the_platforms_key(tmp_path, capsys, 
         main(["conform", address, "--receipt-key", str(tmp_path / "receiver.db")])
 
 
+def test_another_recipient_is_one_sentence(tmp_path, capsys):
+    async def scenario():
+        port = free_port()
+        run = (sys.executable, "-m", "receiver", "run", "--db", str(tmp_path / "receiver.db"),
+               "--recipient", "r.example", "--https", f"127.0.0.1:{port}")  # fmt: skip
+        async with Child(run, "ready"):
+            return await asyncio.to_thread(conform, f"http://127.0.0.1:{port}", capsys)
+
+    status, lines = asyncio.run(scenario())
+    assert (status, len(lines)) == (1, 2), lines
+    assert lines[0].startswith("T21: the platform rejects batch 1: it is for conform.example")
+    assert lines[0].endswith("--recipient")
+
+
 def test_nobody_there_is_one_sentence(capsys):
     status, lines = conform(f"http://127.0.0.1:{free_port()}", capsys)
     assert status == 1
