@@ -8,11 +8,13 @@ import shutil
 import threading
 import time
 from datetime import timedelta
+from decimal import Decimal
 from types import SimpleNamespace
 
 import pytest
 
 from agent.acquisition.device import Device
+from agent.acquisition.unsent_readings import UnassignedReadings
 from agent.api.calls import CALLS
 from agent.api.diagnosis import machine
 from agent.api.diagnosis.edits import edits
@@ -25,6 +27,7 @@ from agent.config import load, parse
 from agent.core.atomic_write import later
 from agent.core.clock import Clock, stamp
 from agent.core.finding import Actor, Finding, Severity
+from agent.core.model import Sample
 from agent.core.state import acting_as
 from agent.gateway.delivery import _report, document
 from agent.gateway.gateway import Daemon
@@ -136,6 +139,15 @@ def test_a_meter_that_was_exchanged_without_a_word_is_named_with_the_command(con
     for fact in ("m-1", "24999901", "24637001", "A-1"):
         assert fact in found["other-meter"].what
         assert fact not in texts, "recipients read no names (rule P24)"
+
+    def read_before(house):
+        answering("24999901", "24637002")(house)
+        (point, *_) = next(iter(house.lines.devices())).points
+        house.unsent["shelf"] = UnassignedReadings(house.registry, None, None)
+        house.unsent["shelf"].note(1_800_000_000, [Sample(point, 0.0, Decimal(3))], "24999901")
+
+    found = diagnosed(config, look=read_before)
+    assert found["other-meter"].command == f"{command} --at 2027-01-15T09:00+01:00"
     found = diagnosed(config, look=answering("24999901"))
     assert "other-meter" not in found, "the meter that was recorded may be the one that is silent"
 
