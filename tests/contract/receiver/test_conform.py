@@ -183,7 +183,9 @@ def platform(kind, folder, signer=None):
         def close(self):
             store.close()
 
-    with Server(HttpsSettings("127.0.0.1", free_port(), "+", signer=signer), path) as server:
+    with Server(
+        HttpsSettings("127.0.0.1", free_port(), recipient="+", signer=signer), path
+    ) as server:
         server.pool = OneStore()
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
@@ -270,7 +272,7 @@ def test_over_signed_and_encrypted_files_too(tmp_path, monkeypatch, pickup, stor
     for folder in ("in", "out"):
         (root / folder).mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
-    settings = FilesSettings(root, "+", own, fleet.file(tmp_path))
+    settings = FilesSettings(root, recipient="+", cert=own, ca=fleet.file(tmp_path))
     with storing(store, str(tmp_path / "receiver.db")) as opened:
         chosen = Namespace(patience=10.0, cert=gateway, encrypt_for=own)
         link = connected(str(root), "GCONFORM0000001", "conform.example", chosen)
