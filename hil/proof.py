@@ -26,6 +26,8 @@ class Answer(NamedTuple):
 
     t: float
     raw: bytes
+    since: float = float("inf")
+    """when the connection was opened on which it was given; inf: not known"""
 
 
 class Row(NamedTuple):
@@ -54,7 +56,7 @@ class Evidence:
     step: int
     flush: float
     downs: Sequence[tuple[float, float]] = ()
-    """(the agent was killed, it was started again)"""
+    """(the agent was killed, it is started again)"""
     silences: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
     """place -> (told to be silent, told to speak)"""
 
@@ -175,9 +177,12 @@ def _why_wrong(
 
 
 def _downs(evidence: Evidence, _: str, answers: Sequence[Answer]) -> Iterator[tuple[float, float]]:
-    """From one poll and one flush before each kill to the first read after the start."""
+    """From one poll and one flush before each kill to the first read after the start.
+
+    On a busy machine a meter may answer who is dead already, on a connection of before.
+    """
     for dead, back in evidence.downs:
-        yield dead - evidence.step - evidence.flush, _first_after(answers, back)
+        yield dead - evidence.step - evidence.flush, _first_after(answers, back, back)
 
 
 def _silences(
@@ -188,9 +193,10 @@ def _silences(
         yield begin - evidence.step, _first_after(answers, end)
 
 
-def _first_after(answers: Sequence[Answer], t: float) -> float:
-    at = _index(answers, t)
-    return answers[at].t if at < len(answers) else float("inf")
+def _first_after(answers: Sequence[Answer], t: float, since: float = 0.0) -> float:
+    """`since`: only on connections that were opened then or later."""
+    later = answers[_index(answers, t) :]
+    return next((one.t for one in later if one.since >= since), float("inf"))
 
 
 def _index(answers: Sequence[Answer], t: float) -> int:
