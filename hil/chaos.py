@@ -135,8 +135,6 @@ class Result:
     seconds: float = 0.0
     kills: Counter[str] = field(default_factory=Counter)
     verdict: Verdict = field(default_factory=Verdict)
-    stored: int = 0
-    """slots of which the database states something, up to the last one of the proof"""
     owed: int = 0
     delivered: int = 0
     removed: int = 0
@@ -155,13 +153,15 @@ class Result:
         """For people, in 80 columns."""
         kills = ", ".join(f"{kind} {n}" for kind, n in sorted(self.kills.items()))
         yield f"{NAMES[self.transport]}: {self.seconds:.0f} s, killed: {kills}"
-        yield f"  produced {self.verdict.slots}, stored {self.stored}, owed {self.owed},"
+        yield f"  produced {self.verdict.slots}, stored {self.verdict.stored}, owed {self.owed},"
         yield f"  delivered {self.delivered}, removed by retractions {self.removed}"
         slots, reasons = self.verdict.slots, self.verdict.reasons
         share = 100 * (slots - reasons.total()) / slots if slots else 0.0
         missing = ", ".join(f"{why} {n}" for why, n in sorted(reasons.items()))
         yield f"  {share:.0f} % of the slots have a value; rightly without: {missing or 'none'}"
         yield f"  load of the machine: up to {self.load:.1f}"
+        if early := self.verdict.early:
+            yield f"  {early} rows of slots before the first answer of a meter"
         for fact in self.facts:
             yield f"  {fact}"
         for wrong in (*self.verdict.findings, *self.wrong):
@@ -410,7 +410,6 @@ class Chaos:
     def _judge(self, last_slot: int) -> None:
         result, wrong = self.result, self.result.wrong
         result.verdict = self._prove(last_slot)
-        result.stored = sum(row.t <= last_slot for row in self._rows())
         ((result.owed,),) = self.ask("SELECT count(*) FROM owed WHERE slot <= ?", last_slot)
         missing = self.ask("SELECT label, slot, channel FROM missing WHERE slot <= ?", last_slot)
         result.delivered = result.owed - len(missing)

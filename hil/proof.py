@@ -66,6 +66,10 @@ class Verdict:
     """Counts, and the first few findings in words."""
 
     slots: int = 0
+    stored: int = 0
+    """slots that have exactly one row"""
+    early: int = 0
+    """slots with a row, before the first answer of their meter"""
     missing: int = 0
     duplicate: int = 0
     wrong: int = 0
@@ -125,6 +129,8 @@ def _prove_meter(
     for slot in sorted(owed | {t for t in held if t <= evidence.last_slot}):
         rows = held.get(slot, [])
         verdict.slots += slot in owed
+        verdict.stored += slot in owed and len(rows) == 1
+        verdict.early += slot not in owed
         if not rows:
             verdict.missing += 1
             verdict.find(f"{place} {slot}: no row")
