@@ -113,9 +113,11 @@ class UnassignedReadings:
         asked = self._registry.revision
         lots = await self.thread.run(lambda: list(self.store.each()))
         released = 0
+        self.seen.clear()
         for no, values in lots:
             for value in values:
-                self._see(value)
+                if not self._claimed(value, point_of):
+                    self._see(value)
             released += await self._release(no, values, now, accounts, point_of)
         self.asked = asked
         return expired + released

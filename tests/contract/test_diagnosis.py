@@ -159,6 +159,13 @@ def test_a_meter_that_was_exchanged_without_a_word_is_named_with_the_command(con
     assert "--old 24637002" in found.command, "it is the number that the device reported before"
 
 
+def test_a_device_that_is_silent_since_a_recorded_exchange_is_no_exchange_back(config):
+    recorded(config, "24637001;A-1", "24637002;A-2")
+    exchange = ("meter.exchange", {"place": "A-1", "serial": "24999901"})
+    found = diagnosed(config, exchange, look=answering("24637001", "24637002"))
+    assert "other-meter" not in found
+
+
 def test_addresses_that_were_swapped_are_a_note_while_readings_find_their_dwelling(config):
     text = config.read_text()
     config.write_text(text.replace("m-1:", "flat-A-1:").replace("m-2:", "flat-a-2:"))

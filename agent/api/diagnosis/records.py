@@ -208,8 +208,10 @@ def _exchanged(
         and len(unknown) == len(gone) == 1
         and all(device.serial for device in devices)
     ):
-        return [(unknown[0], next(iter(gone.values())))]
-    return exchanges
+        exchanges = [(unknown[0], next(iter(gone.values())))]
+    # a device that has been silent since a recorded exchange is known by the number before it
+    ended = {(one.place, one.serial) for one in registry.installations() if one.until}
+    return [pair for pair in exchanges if (pair[1].place, pair[0].serial) not in ended]
 
 
 def _other_meters(  # noqa: PLR0913, PLR0917 -- what the finding is made of
