@@ -160,9 +160,11 @@ def test_a_meter_that_was_exchanged_without_a_word_is_named_with_the_command(con
 
 
 def test_a_device_that_is_silent_since_a_recorded_exchange_is_no_exchange_back(config):
-    recorded(config, "24637001;A-1", "24637002;A-2")
+    recorded(config, "24637002;A-2")
+    sheet = {"text": "serial;dwelling;since\n24637001;A-1;2026-01-01\n", "name": "meters.csv"}
     exchange = ("meter.exchange", {"place": "A-1", "serial": "24999901"})
-    found = diagnosed(config, exchange, look=answering("24637001", "24637002"))
+    calls = (PLACE, ("meter.import", sheet), exchange)
+    found = diagnosed(config, *calls, look=answering("24637001", "24637002"))
     assert "other-meter" not in found
 
 
