@@ -119,13 +119,13 @@ def test_a_meter_that_answers_and_belongs_to_nobody_is_named_with_the_command(co
     assert (other.what, other.command) == (named, "gardien meter exchange A-1 --old 45 --serial 99")
 
 
-def recorded(config, *rows):
+def recorded(config, *rows, columns="serial;dwelling"):
     """Record dwellings and their meters, by serial number only."""
     for row in rows:
-        place = row.partition(";")[2]
+        place = row.split(";")[1]
         gardien("place", "new", place, "--type", "dwelling", "-c", config, "--as", "alice")
     sheet = config.parent / "meters.csv"
-    sheet.write_text("\n".join(["serial;dwelling", *rows]))
+    sheet.write_text("\n".join([columns, *rows]))
     gardien("meter", "import", sheet, "--offline", "-c", config, "--as", "alice")
 
 
@@ -160,11 +160,10 @@ def test_a_meter_that_was_exchanged_without_a_word_is_named_with_the_command(con
 
 
 def test_a_device_that_is_silent_since_a_recorded_exchange_is_no_exchange_back(config):
-    recorded(config, "24637002;A-2")
-    sheet = {"text": "serial;dwelling;since\n24637001;A-1;2026-01-01\n", "name": "meters.csv"}
+    rows = ("24637001;A-1;2026-01-01", "24637002;A-2;2026-01-01")
+    recorded(config, *rows, columns="serial;dwelling;since")
     exchange = ("meter.exchange", {"place": "A-1", "serial": "24999901"})
-    calls = (PLACE, ("meter.import", sheet), exchange)
-    found = diagnosed(config, *calls, look=answering("24637001", "24637002"))
+    found = diagnosed(config, exchange, look=answering("24637001", "24637002"))
     assert "other-meter" not in found
 
 
