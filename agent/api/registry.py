@@ -422,7 +422,8 @@ async def meter_exchange(
     if seen is not None and at is None and NOW not in confirm:
         asked = Text(
             "meter {serial} was read at {at} already. Recorded for now, what it counted until now"
-            " would be nobody's. If it was exchanged then: --at {time}",
+            " would be nobody's. If that is right, write: now. If it was exchanged then: --at"
+            " {time}",
             serial=serial, at=stamp(seen), time=typed(seen, gateway.config.building.timezone),
         )  # fmt: skip
         doubts = NeedsConfirmation([DoubtfulValue(DoubtKind.DATE, NOW, stamp(seen), asked)])
