@@ -105,9 +105,10 @@ class Building:
         reply, energy = meter.answer(pdu, time.time())
         return Reply(reply, meter.slow, partial(self._note, meter, energy) if energy else None)
 
-    def _note(self, meter: Meter, energy: bytes) -> None:
+    def _note(self, meter: Meter, energy: bytes, since: float) -> None:
         self.log.write(
             t=time.time(),
+            since=since,
             line=meter.line,
             unit=meter.unit,
             serial=str(meter.serial),

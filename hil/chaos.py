@@ -22,6 +22,7 @@ import asyncio
 import json
 import os
 import random
+import re
 import signal
 import sys
 import tempfile
@@ -67,16 +68,18 @@ AWAY = (0.0, 4.0)
 PATIENCE = 120.0
 """seconds in which all must be there after the last kill"""
 YEAR = 31_536_000
-READINGS = """SELECT s.place, s.step, SEC(r.t), r.last, r.value, r.q, r.why, r.delay, o.basis
+READINGS = """SELECT s.place, s.step, SEC(r.t), r.last, r.ver, r.value, r.q, r.why, r.delay, o.basis
 FROM reading r JOIN series s ON s.id = r.series JOIN source o ON o.id = r.source
-WHERE s.channel = 'elec.imp' AND s.step > 0
-AND NOT EXISTS (SELECT 1 FROM reading n
-    WHERE n.series = r.series AND n.t = r.t AND n.ver > r.ver)"""
+WHERE s.channel = 'elec.imp' AND s.step > 0"""
 EXCHANGES = """SELECT s.place, o.meter, r.value, r.flags FROM reading r
 JOIN series s ON s.id = r.series JOIN source o ON o.id = r.source WHERE s.step = 0
 AND NOT EXISTS (SELECT 1 FROM reading n
     WHERE n.series = r.series AND n.t = r.t AND n.ver > r.ver)
 ORDER BY s.place, SEC(r.t)"""
+NEAR = """SELECT SEC(r.t), r.last, s.step, o.meter, r.value, r.q, r.why, r.flags, r.ver
+FROM reading r JOIN series s ON s.id = r.series JOIN source o ON o.id = r.source
+WHERE s.place = ? AND s.channel = 'elec.imp'
+AND coalesce(r.last, SEC(r.t)) >= ? AND SEC(r.t) <= ? ORDER BY SEC(r.t), r.ver"""
 NEWEST = """SELECT s.place, max(SEC(r.t)) FROM reading r JOIN series s ON s.id = r.series
 WHERE s.channel = 'elec.imp' AND s.step > 0 GROUP BY s.place"""
 
@@ -132,8 +135,6 @@ class Result:
     seconds: float = 0.0
     kills: Counter[str] = field(default_factory=Counter)
     verdict: Verdict = field(default_factory=Verdict)
-    stored: int = 0
-    """slots of which the database states something, up to the last one of the proof"""
     owed: int = 0
     delivered: int = 0
     removed: int = 0
@@ -152,10 +153,15 @@ class Result:
         """For people, in 80 columns."""
         kills = ", ".join(f"{kind} {n}" for kind, n in sorted(self.kills.items()))
         yield f"{NAMES[self.transport]}: {self.seconds:.0f} s, killed: {kills}"
-        yield f"  produced {self.verdict.slots}, stored {self.stored}, owed {self.owed},"
+        yield f"  produced {self.verdict.slots}, stored {self.verdict.stored}, owed {self.owed},"
         yield f"  delivered {self.delivered}, removed by retractions {self.removed}"
-        missing = ", ".join(f"{why} {n}" for why, n in sorted(self.verdict.reasons.items()))
-        yield f"  rows without a value, rightly: {missing or 'none'}; load {self.load:.1f}"
+        slots, reasons = self.verdict.slots, self.verdict.reasons
+        share = 100 * (slots - reasons.total()) / slots if slots else 0.0
+        missing = ", ".join(f"{why} {n}" for why, n in sorted(reasons.items()))
+        yield f"  {share:.0f} % of the slots have a value; rightly without: {missing or 'none'}"
+        yield f"  load of the machine: up to {self.load:.1f}"
+        if early := self.verdict.early:
+            yield f"  {early} rows of slots before the first answer of a meter"
         for fact in self.facts:
             yield f"  {fact}"
         for wrong in (*self.verdict.findings, *self.wrong):
@@ -379,13 +385,21 @@ class Chaos:
             store.close()
 
     def _rows(self) -> list[Row]:
+        """The rows that count of each slot: those of its highest version (rule R7). A value that
+        came late may lie within a run of missing slots.
+        """
         gone = {one.place for one in self.withdrawn}
-        return [
-            Row(place, t, None if value is None else str(value), q, why, delay or 0,
-                ((last or t) - t) // step + 1, basis)
-            for place, step, t, last, value, q, why, delay, basis in self.ask(READINGS)
-            if not (place in gone and value is None and not basis)
-        ]  # fmt: skip
+        of_slot: dict[tuple[str, int], tuple[int, list[Row]]] = {}
+        for place, step, t, last, ver, value, q, why, delay, basis in self.ask(READINGS):
+            shown = None if value is None else str(value)
+            if not (place in gone and value is None and not basis):
+                for slot in range(t, (last or t) + 1, step):
+                    row = Row(place, slot, shown, q, why, delay or 0, 1, basis)
+                    highest, rows = of_slot.get((place, slot), (ver, []))
+                    if ver >= highest:
+                        kept = rows if ver == highest else []
+                        of_slot[place, slot] = ver, [*kept, row]
+        return [row for _, rows in of_slot.values() for row in rows]
 
     def _prove(self, last_slot: int) -> Verdict:
         gone = {one.place for one in self.withdrawn}
@@ -396,13 +410,16 @@ class Chaos:
     def _judge(self, last_slot: int) -> None:
         result, wrong = self.result, self.result.wrong
         result.verdict = self._prove(last_slot)
-        result.stored = sum(
-            sum(row.t + n <= last_slot for n in range(row.span)) for row in self._rows()
-        )
         ((result.owed,),) = self.ask("SELECT count(*) FROM owed WHERE slot <= ?", last_slot)
         missing = self.ask("SELECT label, slot, channel FROM missing WHERE slot <= ?", last_slot)
         result.delivered = result.owed - len(missing)
         wrong += [f"owed and not delivered: {one}" for one in missing[:10]]
+        places = {one.label: one.place for one in self.on.dwellings}
+        found = [(places[label], slot) for label, slot, _ in missing]
+        found += [(place, int(slot)) for words in result.verdict.findings
+                  for place, slot in (re.findall(r"^(\w+) (\d+):", words))]  # fmt: skip
+        wrong += [f"  near {place} {slot}: {row}" for place, slot in found[:3]
+                  for row in self._near(place, slot)]  # fmt: skip
         if result.owed < result.verdict.slots:
             wrong.append(f"only {result.owed} slots are owed")
         if never := set(KINDS[self.transport]) - set(result.kills):
@@ -415,6 +432,12 @@ class Chaos:
         tally = self.ask("SELECT what, sum(n) FROM tally GROUP BY what ORDER BY what")
         counted = ", ".join(f"{what} {n}" for what, n in tally)
         result.facts.append(f"{batches} batches; {versions} rows of a later version; {counted}")
+
+    def _near(self, place: str, slot: int) -> list[tuple[Any, ...]]:
+        """What the database holds around a slot: rows of all versions, and the retractions."""
+        retractions = "SELECT 'retraction', meter, since, until, ver, reason FROM retraction"
+        return self.ask(NEAR, place, slot - 6, slot + 6) + self.ask(
+            f"{retractions} WHERE place = ?", place)  # fmt: skip
 
     def _judge_exchanges(self) -> None:
         """Both indexes of each exchange are there once, and none of a withdrawn dwelling."""

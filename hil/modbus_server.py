@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
+import time
 from collections.abc import Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -35,8 +36,8 @@ class Reply:
     pdu: bytes
     after: float = 0.0
     """seconds to hold it back"""
-    sent: Callable[[], None] | None = None
-    """called just before it is handed to the network"""
+    sent: Callable[[float], None] | None = None
+    """called just before it is handed to the network, with the time of the connection"""
     unit: int | None = None
     """the unit id in the answer, where it is not the one that was asked for"""
 
@@ -78,7 +79,7 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport, self.since = transport, time.time()
         self.open_now.add(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -113,7 +114,7 @@ class _Connection(asyncio.Protocol):
         if self.transport.is_closing():
             return
         if reply.sent:
-            reply.sent()
+            reply.sent(self.since)
         self.transport.write(frame)
 
 

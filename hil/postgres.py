@@ -53,11 +53,12 @@ def postgres() -> Iterator[str]:
         shutil.rmtree(folder)
 
 
-def _as_owner(program: str, *arguments: str) -> None:
+def _as_owner(program: str, *arguments: str, errors: int | None = None) -> None:
     account = ACCOUNT if os.geteuid() == 0 else None
     subprocess.run(
         (str(PROGRAMS / program), *arguments),
         check=True, cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        stderr=errors,
         user=account, group=account, extra_groups=[] if account else None,
     )  # fmt: skip
 
@@ -73,7 +74,7 @@ def kill_and_start(host: str) -> None:
         # while its processes have not noticed, a new server does not start
         with suppress(subprocess.CalledProcessError):
             _as_owner("pg_ctl", "-D", str(folder / "data"), "-w", "-l", str(folder / "log"),
-                      "-o", options, "start")  # fmt: skip
+                      "-o", options, "start", errors=subprocess.DEVNULL)  # fmt: skip
             return
         if time.monotonic() > end:
             raise TimeoutError((folder / "log").read_text()[-2_000:])

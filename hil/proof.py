@@ -26,6 +26,8 @@ class Answer(NamedTuple):
 
     t: float
     raw: bytes
+    since: float = float("inf")
+    """when the connection was opened on which it was given; inf: not known"""
 
 
 class Row(NamedTuple):
@@ -54,7 +56,7 @@ class Evidence:
     step: int
     flush: float
     downs: Sequence[tuple[float, float]] = ()
-    """(the agent was killed, it was started again)"""
+    """(the agent was killed, it is started again)"""
     silences: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
     """place -> (told to be silent, told to speak)"""
 
@@ -64,6 +66,10 @@ class Verdict:
     """Counts, and the first few findings in words."""
 
     slots: int = 0
+    stored: int = 0
+    """slots that have exactly one row"""
+    early: int = 0
+    """slots with a row, before the first answer of their meter"""
     missing: int = 0
     duplicate: int = 0
     wrong: int = 0
@@ -123,6 +129,8 @@ def _prove_meter(
     for slot in sorted(owed | {t for t in held if t <= evidence.last_slot}):
         rows = held.get(slot, [])
         verdict.slots += slot in owed
+        verdict.stored += slot in owed and len(rows) == 1
+        verdict.early += slot not in owed
         if not rows:
             verdict.missing += 1
             verdict.find(f"{place} {slot}: no row")
@@ -165,14 +173,22 @@ def _why_wrong(
         return ""
     if row.why not in excuses:
         return f"missing for {row.why!r}, which did not happen"
-    spans = excuses[row.why](evidence, place, answers)
-    return "" if any(a <= slot <= b for a, b in spans) else f"{row.why!r} at another time"
+    spans = list(excuses[row.why](evidence, place, answers))
+    if any(a <= slot <= b for a, b in spans):
+        return ""
+    near = min(spans, key=lambda span: min(abs(slot - end) for end in span), default=None)
+    said = [round(answer.t - slot, 2) for answer in answers if abs(answer.t - slot) < 5]
+    span = near and tuple(round(end - slot, 2) for end in near)
+    return f"{row.why!r} at another time: expected {span} s from it, the meter answered {said}"
 
 
 def _downs(evidence: Evidence, _: str, answers: Sequence[Answer]) -> Iterator[tuple[float, float]]:
-    """From one poll and one flush before each kill to the first read after the start."""
+    """From one poll and one flush before each kill to the first read after the start.
+
+    On a busy machine a meter may answer who is dead already, on a connection of before.
+    """
     for dead, back in evidence.downs:
-        yield dead - evidence.step - evidence.flush, _first_after(answers, back)
+        yield dead - evidence.step - evidence.flush, _first_after(answers, back, back)
 
 
 def _silences(
@@ -183,9 +199,10 @@ def _silences(
         yield begin - evidence.step, _first_after(answers, end)
 
 
-def _first_after(answers: Sequence[Answer], t: float) -> float:
-    at = _index(answers, t)
-    return answers[at].t if at < len(answers) else float("inf")
+def _first_after(answers: Sequence[Answer], t: float, since: float = 0.0) -> float:
+    """`since`: only on connections that were opened then or later."""
+    later = answers[_index(answers, t) :]
+    return next((one.t for one in later if one.since >= since), float("inf"))
 
 
 def _index(answers: Sequence[Answer], t: float) -> int:

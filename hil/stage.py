@@ -120,12 +120,13 @@ class Stage:
 
     async def start_agent(self) -> None:
         """Start the daemon; returns once it runs, which says nothing of being ready."""
+        started = time.time()
         with self.log.open("ab") as log:
             self.agent = await asyncio.create_subprocess_exec(
                 GARDIEN, "run", "--config", str(self.config), stdout=log, stderr=log
             )
         if self.killed:
-            self.downs.append((self.killed, time.time()))
+            self.downs.append((self.killed, started))
             self.killed = 0.0
 
     async def kill_agent(self) -> None:
@@ -227,7 +228,7 @@ class Stage:
         for line in (self.folder / "answers.jsonl").read_text().splitlines():
             said = json.loads(line)
             if "raw" in said:
-                answer = Answer(said["t"], bytes.fromhex(said["raw"]))
+                answer = Answer(said["t"], bytes.fromhex(said["raw"]), said["since"])
                 answers[place_of[said["serial"]]].append(answer)
         return Evidence(
             answers={place: sorted(said) for place, said in answers.items()},

@@ -28,6 +28,7 @@ STEP = 900
 LONG_AGO = "1970-01-01T00:00:00Z"
 FULL_BYTES = 59_000
 REFUSALS = (400, 415, 422)
+WHO = "Who sends and to whom is stated with --gateway and --recipient"
 MEMBERS = {
     "schema",
     "gateway",
@@ -55,6 +56,10 @@ class Reply(NamedTuple):
 
 class Fault(Exception):
     """The platform does not conform: a sentence that begins with the rule's number."""
+
+
+class Rejects(Fault):
+    """The platform rejects a batch that it must store."""
 
 
 class Trial:
@@ -146,6 +151,9 @@ class Trial:
         seq, sha256 = document["seq"], hashlib.sha256(payload).hexdigest()
         entries = (reply.receipt or {}).get("stored", [])
         if [seq, sha256] not in entries:
+            for number, _, *reason in (reply.receipt or {}).get("rejected", []):
+                if number == seq:
+                    raise Rejects(f"{rule}: the platform rejects batch {seq}: {', '.join(reason)}.")
             got = reply.receipt if reply.receipt is not None else f"status {reply.status}"
             raise Fault(
                 f"{rule}: batch {seq} ({sha256[:12]}…) must be stated as stored; it was {got}."
@@ -495,7 +503,10 @@ def judge(link: Link, checks: Sequence[Callable[[Trial], None]] = CHECKS) -> lis
         try:
             check(at)
         except Fault as fault:
-            if check is first_batches and str(fault).startswith("T16"):
+            first = check is first_batches
+            if first and isinstance(fault, Rejects):
+                raise Fault(f"{fault} Nothing else was tried. {WHO}") from fault
+            if first and str(fault).startswith("T16"):
                 raise
             faults.append(str(fault))
     return faults

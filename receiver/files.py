@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from receiver.batch import LARGEST, NAME, Batch, Id, Rejected, of_csv, of_json, opened
 from receiver.databases import open_store
-from receiver.intake import attempted
+from receiver.intake import Terms, attempted
 from receiver.sign import receipts
 from receiver.store import rejection
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from receiver.sign import Signer
     from receiver.store import Store
 
 OPENSSL_SECONDS = 60
@@ -35,19 +34,12 @@ LARGEST_FILE = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True)
-class FilesSettings:
-    """Where the files are, and what opens them."""
+class FilesSettings(Terms):
+    """Where the files are. Without `cert` they are not encrypted."""
 
     root: Path
-    recipient: str
-    cert: Path | None = None
-    """key and certificate of the platform; None: the files are not encrypted"""
-    ca: Path | None = None
-    """of the gateways"""
     every: float = 1.0
     """seconds between two looks"""
-    signer: Signer | None = None
-    """signs receipts; None: they are not signed"""
 
 
 def watch(settings: FilesSettings, database: str, ready: Callable[[], object]) -> None:
@@ -108,9 +100,8 @@ class Pickup:
             except Rejected as error:
                 self._reject(path, str(error))
                 return
-        recipient = None if self._settings.recipient == "+" else self._settings.recipient
         receipt = attempted(
-            self._store, body, (gateway, recipient), partial(self._opened, path, known)
+            self._store, body, (gateway, self._settings.only), partial(self._opened, path, known)
         )
         if receipt is None:
             receipt = rejection(

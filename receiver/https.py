@@ -22,15 +22,13 @@ from urllib.parse import parse_qs, urlsplit
 
 from receiver.batch import Rejected
 from receiver.databases import Pool
-from receiver.intake import answer
+from receiver.intake import Terms, answer
 from receiver.sign import receipts
 from receiver.store import Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
-    from receiver.sign import Signer
 
 LARGEST_BATCH, LARGEST_OTHER = 1_000_000, 64 * 1024 * 1024
 MOST_CONNECTIONS = 1_000
@@ -48,18 +46,11 @@ ENDPOINTS: dict[tuple[str, str], tuple[int, ...]] = {
 
 
 @dataclass(frozen=True)
-class HttpsSettings:
-    """Where it listens, and what it proves and demands."""
+class HttpsSettings(Terms):
+    """Where it listens. Without `cert` there is no TLS."""
 
     host: str
     port: int
-    recipient: str
-    cert: Path | None = None
-    """key and certificate; None: no TLS"""
-    ca: Path | None = None
-    """of the gateways"""
-    signer: Signer | None = None
-    """signs receipts; None: they are not signed"""
     connections: int = MOST_CONNECTIONS
     """of each process at a time; further ones are closed"""
     idle: float = IDLE_SECONDS
@@ -93,7 +84,7 @@ class Server(ThreadingHTTPServer):
         if ":" in settings.host:
             self.address_family = socket.AF_INET6  # [::] is all addresses, of IPv4 too
         super().__init__((settings.host, settings.port), Handler)
-        self.recipient = None if settings.recipient == "+" else settings.recipient
+        self.recipient = settings.only
         self.named, self.signer = settings.ca is not None, settings.signer
         self.pool = Pool(database)
         self.settings = settings

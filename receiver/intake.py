@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import sys
 import traceback
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from receiver.batch import Rejected, opened
@@ -12,9 +13,30 @@ from receiver.store import Unavailable, rejection
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from receiver.batch import Batch
+    from receiver.sign import Signer
     from receiver.store import Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """For whom batches are taken, and what proves who is who: the settings of all transports."""
+
+    recipient: str
+    """`+`: all"""
+    cert: Path | None = None
+    """our key and certificate"""
+    ca: Path | None = None
+    """of the other side"""
+    signer: Signer | None = None
+    """signs receipts; None: they are not signed"""
+
+    @property
+    def only(self) -> str | None:
+        """The only recipient; None: all."""
+        return None if self.recipient == "+" else self.recipient
 
 
 def answer(

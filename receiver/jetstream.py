@@ -20,12 +20,11 @@ from nats.errors import Error, TimeoutError  # noqa: A004 -- it is one of asynci
 from nats.js.api import ConsumerConfig
 
 from receiver.databases import open_store
-from receiver.intake import attempted
+from receiver.intake import Terms, attempted
 from receiver.sign import receipts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     from nats.aio.client import Client
     from nats.js import JetStreamContext
@@ -42,18 +41,11 @@ PULL_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
-class NatsSettings:
+class NatsSettings(Terms):
     """Where the servers are, and who we are."""
 
     urls: str
     """separated by commas"""
-    recipient: str
-    """`+`: all"""
-    cert: Path | None = None
-    """key and certificate"""
-    ca: Path | None = None
-    signer: Signer | None = None
-    """signs receipts; None: they are not signed"""
 
     def tls(self) -> ssl.SSLContext | None:
         """With our certificate, if there is a CA."""

@@ -23,16 +23,14 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from receiver.batch import Rejected
 from receiver.databases import open_store
-from receiver.intake import attempted
+from receiver.intake import Terms, attempted
 from receiver.sign import receipts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from paho.mqtt.client import MQTTMessage
 
-    from receiver.sign import Signer
     from receiver.store import SignedObject, Store
 
 GROUP = "gardien-receiver"
@@ -50,25 +48,17 @@ LARGEST_BUILDING = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True)
-class MqttSettings:
+class MqttSettings(Terms):
     """Where the broker is, and who we are."""
 
     url: str
     """or several, separated by commas: of servers that are one broker"""
-    recipient: str
-    """`+`: all"""
-    cert: Path | None = None
-    """key and certificate"""
-    ca: Path | None = None
-    signer: Signer | None = None
-    """signs receipts; None: they are not signed"""
     five: bool = True
     """MQTT 5; else 3.1.1"""
 
     def client(self, name: object) -> str:
         """A client id that is the same at each start, and another one on each machine."""
-        recipient = "all" if self.recipient == "+" else self.recipient
-        return f"{GROUP}-{recipient}-{gethostname()}-{name}"
+        return f"{GROUP}-{self.only or 'all'}-{gethostname()}-{name}"
 
 
 def work(settings: MqttSettings, database: str, number: int, ready: Callable[[], object]) -> None:

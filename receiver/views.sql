@@ -173,10 +173,10 @@ FROM basis b JOIN sender g ON g.id = b.sender LEFT JOIN place p ON p.sender = b.
 
 -- Retractions in the order in which they were stored: a copy of the rows elsewhere must follow them.
 CREATE VIEW retractions AS
-SELECT x.change, g.gateway, g.recipient, x.id, x.place, x.channel, x.occupancy, x.basis, x.meter,
+SELECT x.change, g.gateway, g.recipient, x.id, x.place, p.label, x.channel, x.occupancy, x.basis, x.meter,
     SHOW(x.since) AS since, SHOW(x.until) AS until, x.ver, x.reason, x.removed,
     SHOW(SEC(x.arrived)) AS arrived
-FROM retraction x JOIN sender g ON g.id = x.sender;
+FROM retraction x JOIN sender g ON g.id = x.sender LEFT JOIN place p ON p.sender = x.sender AND p.place = x.place;
 
 -- Numbers of batches that have not arrived, within each epoch.
 CREATE VIEW gaps AS

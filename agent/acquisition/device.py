@@ -333,7 +333,7 @@ class DeviceReader:
         serial = str(sample.value)
         if device.serial not in (None, serial):
             log.error(
-                "%s reported serial number %s before and reports %s now: nothing is sent for its"
+                "%s reported serial number %s before and reports %s now: no value is sent for its"
                 " dwelling until the registry names that meter. If it was exchanged:"
                 " gardien meter exchange",
                 device.name, device.serial, serial,

@@ -302,22 +302,44 @@ class SlotLedger:
         closing = _Slot(slot, serial, heard, () if made is None else (Flag.CLOCK,), made)
         rows: list[Reading] = []
         reporting: list[Point] = []
-        silent = all(sample.value is None for sample in samples)
+        silent, unknown = all(sample.value is None for sample in samples), False
         for sample in samples:
             # since a recorded exchange it is the new meter that does not answer, or whose number
             # was not asked yet: then nobody knows of which meter the value is
-            expected = self.assignment.serial_at(sample.point, serial, slot)
+            expected, nobodys = self._expected(sample.point, serial, slot, mark)
             if not silent and expected != serial:
                 sample = replace(sample, value=None, why=Why.BAD)  # noqa: PLW2901
             answer = self.assignment.at(sample.point, expected, slot)
             point_rows = self._rows(sample, answer, closing)
             point_rows += self._withheld(sample.point, answer, closing)
+            if nobodys is not None:
+                unknown = True
+                self.held.setdefault(key[0], {})[sample.point.name] = nobodys.reason
             rows += point_rows
             reporting += [sample.point] if point_rows else []
         rows, reported = news(rows, self.marks[key].states if mark else ())
-        known = serial or (mark.serial if mark else None)
+        known = mark.serial if mark and (unknown or not serial) else serial
         self.marks[key] = SlotMark(slot, heard, known, only(reported, reporting))
         return gap + rows
+
+    def _expected(
+        self, point: Point, serial: str | None, slot: int, mark: SlotMark | None
+    ) -> tuple[str | None, Withholding | None]:
+        """The serial number of the meter whose slot it is. While nobody has recorded the number
+        that the device reports, it is still the meter before (rule M22); then also why the value is
+        nobody's.
+        """
+        expected = self.assignment.serial_at(point, serial, slot)
+        before, answer = mark and mark.serial, self.assignment.at(point, expected, slot)
+        if before in {None, serial} or answer.meter or not isinstance(answer.series, Withholding):
+            return expected, None
+        if any(
+            other.serial == before for key, other in self.marks.items() if key[0] != point.device
+        ):
+            return expected, None  # another device reads that meter now
+        earlier = self.assignment.serial_at(point, before, slot)
+        known = self.assignment.at(point, earlier, slot).meter is not None
+        return (earlier, answer.series) if known else (expected, None)
 
     def late(
         self, key: MarkKey, slot: int, samples: Sequence[Sample], serial: str | None, made: int

@@ -14,6 +14,7 @@ from agent.core.quantities import channels
 from agent.registry.consent_policy import LONGEST_KEPT, LONGEST_UNSENT, register_kept
 from agent.registry.dates import DAY
 from agent.registry.index import Unknown
+from agent.registry.records import serial_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -48,6 +49,9 @@ class UnassignedReadings:
         """the registry's change after which `tend` last checked all values"""
         self.full = False
         """whether many values wait in memory, or the last write failed"""
+        self.seen: dict[str, int] = {}
+        """the first slot with a kept value, by the serial number that was read, in comparable form
+        """
 
     def note(self, slot: int, samples: Iterable[Sample], serial: str | None) -> None:
         """Keep the values that the registry cannot assign."""
@@ -70,10 +74,16 @@ class UnassignedReadings:
                 sample.quality,
                 sample.flags,
             )
+            self._see(kept)
             self._held.setdefault(point.device, []).append(kept)
             self.full |= len(self._held[point.device]) >= MOST
             # Bounded also while the store cannot be opened.
             del self._held[point.device][:-KEPT_AT_MOST]
+
+    def _see(self, value: UnassignedValue) -> None:
+        if value.serial:
+            key = serial_key(value.serial)
+            self.seen[key] = min(value.slot, self.seen.get(key, value.slot))
 
     async def commit(self) -> None:
         """Write the values held in memory to the store; those that fail stay in memory."""
@@ -103,7 +113,11 @@ class UnassignedReadings:
         asked = self._registry.revision
         lots = await self.thread.run(lambda: list(self.store.each()))
         released = 0
+        self.seen.clear()
         for no, values in lots:
+            for value in values:
+                if not self._claimed(value, point_of):
+                    self._see(value)
             released += await self._release(no, values, now, accounts, point_of)
         self.asked = asked
         return expired + released

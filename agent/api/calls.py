@@ -117,7 +117,9 @@ async def _findings(gateway: Gateway, answer: Mapping[str, Any]) -> list[Finding
         made.append(machine.no_keys(config.state))
     unknown = answer["dwellings"][OccupancyState.UNKNOWN]
     devices = gateway.lines.devices()
-    made += records.findings(config, gateway.registry, devices, unknown, now, file)
+    shelf = gateway.unsent.get("shelf")
+    seen = shelf.seen if shelf else {}
+    made += records.findings(config, gateway.registry, devices, unknown, now, file, seen)
     # they open files, and a disk may be slow
     path = file if gateway.daemon else None
     try:

@@ -14,6 +14,7 @@ from agent.acquisition.slots import multiplier
 from agent.api import facts, forms
 from agent.api.disclosures import last_indexes
 from agent.api.roles import EVERY_ROLE, HELD
+from agent.core.clock import stamp
 from agent.core.errors import NotRecorded, Refused
 from agent.core.i18n import N_, Text
 from agent.core.model import ValueKind
@@ -21,7 +22,8 @@ from agent.core.quantities import channels
 from agent.gateway.lines import record_serials
 from agent.registry import page, parsers
 from agent.registry.background_change import change_in_background
-from agent.registry.doubts import LastReading, NeedsConfirmation
+from agent.registry.dates import typed
+from agent.registry.doubts import DoubtfulValue, DoubtKind, LastReading, NeedsConfirmation
 from agent.registry.forms import Box, FormLayout, Question, template
 from agent.registry.parsers import LONGEST_LABEL, text
 from agent.registry.records import EXACT, covers, serial_key
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
 C = TypeVar("C", bound="Callable[..., Any]")
 SHARED = ("root", "gardien")
 """accounts that several people use on any machine"""
+NOW = "now"
+"""confirms that an exchange is recorded for now"""
 WHO_ARE_YOU = N_(
     'nothing was done: several people use the account "{account}": give your name with --as NAME'
 )
@@ -190,12 +194,14 @@ def change(call: Callable[..., dict[str, Any]]) -> Call:
     async def wrapper(
         gateway: Gateway, caller: Caller, *, named: str | None = None, **args: Any
     ) -> dict[str, Any]:
-        zone, now = gateway.config.building.timezone, gateway.clock.now()
+        zone = gateway.config.building.timezone
         try:
             who = caller.who if args.get("preview") else author(gateway, caller, named)
-            asked = partial(call, who=who, now=now, zone=zone, **args)
             if not args.get("preview"):
                 await gateway.disk.ask()
+            # after the wait: a slot that closes before the change is recorded is retracted with it
+            now = gateway.clock.now()
+            asked = partial(call, who=who, now=now, zone=zone, **args)
             # A list may have 50,000 lines: it is recorded in a thread, while readings go on.
             listed = bool(args.get("text"))
             answer = (
@@ -403,6 +409,29 @@ async def meter_assign(
     return await assign(gateway, caller, device=device, serial=serial, **args)
 
 
+@passing(with_indexes(facts.meter_exchange))
+async def meter_exchange(
+    gateway: Gateway, caller: Caller, *, serial: str | None = None, at: str | None = None,
+    confirm: Sequence[str] = (), **args: Any,
+) -> dict[str, Any]:  # fmt: skip
+    """Record an exchange of meters. Without its time, ask for it if the new meter was read before:
+    those readings would be nobody's.
+    """
+    shelf = gateway.unsent.get("shelf")
+    seen = shelf.seen.get(serial_key(serial)) if shelf and serial else None
+    if seen is not None and at is None and NOW not in confirm:
+        asked = Text(
+            "meter {serial} was read at {at} already. Recorded for now, what it counted until now"
+            " would be nobody's. If that is right, write: now. If it was exchanged then: --at"
+            " {time}",
+            serial=serial, at=stamp(seen), time=typed(seen, gateway.config.building.timezone),
+        )  # fmt: skip
+        doubts = NeedsConfirmation([DoubtfulValue(DoubtKind.DATE, NOW, stamp(seen), asked)])
+        raise doubts.in_zone(gateway.config.building.timezone)
+    record = with_indexes(facts.meter_exchange)
+    return await record(gateway, caller, serial=serial, at=at, confirm=confirm, **args)
+
+
 def registers(gateway: Gateway, device: str | None) -> list[str]:
     """Return the channels of a device that are cumulative indexes."""
     points = gateway.config.points().get(device or "", ())
@@ -442,7 +471,7 @@ CALLS: Mapping[str, Call] = {
 } | {
     "place.check": question(facts.place_check),
     "meter.assign": meter_assign,
-    "meter.exchange": with_indexes(facts.meter_exchange),
+    "meter.exchange": meter_exchange,
     "meter.remove": with_indexes(facts.meter_remove),
     "meter.list": meter_list,
     "consent.give": consent_give,

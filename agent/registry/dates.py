@@ -152,6 +152,12 @@ def _no_date(text: str) -> str:
     )
 
 
+def typed(at: int, zone: str | None) -> str:
+    """A time as a person types it, in local time and exact: `2026-07-12T09:30+02:00`."""
+    here = datetime.fromtimestamp(at, ZoneInfo(zone or "UTC"))
+    return here.isoformat(timespec="seconds" if at % 60 else "minutes")
+
+
 def in_local_time(text: str, zone: str) -> str:
     """The text with every `2026-07-11T22:00:00Z` in it as local time: `2026-07-12` at midnight,
     else `2026-07-12 09:30`.

@@ -332,15 +332,36 @@ class RegistryIndex:
     ) -> Installation | Unknown:
         """See Registry.whose."""
         # an installation that names the device decides alone: the number must then match
-        mine = _in_force(self._by_device.get(device, ()), channel, t)
+        mine = self._in_force(self._by_device.get(device, ()), channel, t)
         if mine is not None:
             return _matched(mine, serial)
         if serial is None:
             return Unknown.NO_INSTALLATION
-        named = _in_force(self._by_serial.get(serial_key(serial), ()), channel, t)
+        named = self._in_force(self._by_serial.get(serial_key(serial), ()), channel, t)
         if named is None:
             return Unknown.NO_INSTALLATION
         return named if named.device is None else Unknown.OTHER_DEVICE
+
+    def _in_force(
+        self, documents: Sequence[Installation], channel: str, t: int
+    ) -> Installation | None:
+        """The installation that covers t; else one without a successor that ends at t, because this
+        is its closing index (rule I10).
+        """
+        closing = None
+        for document in documents:
+            if document.channel in (None, channel):
+                if covers(document, t):
+                    return document
+                if document.until == t and document.since < t:
+                    closing = document
+        # also under another device or number
+        if closing is not None and any(
+            one.since == t and covers(one, t) and one.channel in (None, channel)
+            for one in self.meters_of(closing.place)
+        ):
+            return None
+        return closing
 
     def known_as(self, device: str) -> Sequence[Installation]:
         """Every meter ever installed under the name of this device."""
@@ -486,20 +507,6 @@ def _matched(installed: Installation, serial: str | None) -> Installation | Unkn
     if serial_key(serial) != serial_key(installed.serial):
         return Unknown.SERIAL_DIFFERS
     return installed
-
-
-def _in_force(documents: Sequence[Installation], channel: str, t: int) -> Installation | None:
-    """The installation that covers t; else one that ends at t, because this is its closing
-    index.
-    """
-    closing = None
-    for document in documents:
-        if document.channel in (None, channel):
-            if covers(document, t):
-                return document
-            if document.until == t and document.since < t:
-                closing = document
-    return closing
 
 
 def _edges(document: Document) -> Iterable[int]:

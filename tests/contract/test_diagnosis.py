@@ -8,11 +8,13 @@ import shutil
 import threading
 import time
 from datetime import timedelta
+from decimal import Decimal
 from types import SimpleNamespace
 
 import pytest
 
 from agent.acquisition.device import Device
+from agent.acquisition.unsent_readings import UnassignedReadings
 from agent.api.calls import CALLS
 from agent.api.diagnosis import machine
 from agent.api.diagnosis.edits import edits
@@ -25,6 +27,7 @@ from agent.config import load, parse
 from agent.core.atomic_write import later
 from agent.core.clock import Clock, stamp
 from agent.core.finding import Actor, Finding, Severity
+from agent.core.model import Sample
 from agent.core.state import acting_as
 from agent.gateway.delivery import _report, document
 from agent.gateway.gateway import Daemon
@@ -116,13 +119,13 @@ def test_a_meter_that_answers_and_belongs_to_nobody_is_named_with_the_command(co
     assert (other.what, other.command) == (named, "gardien meter exchange A-1 --old 45 --serial 99")
 
 
-def recorded(config, *rows):
+def recorded(config, *rows, columns="serial;dwelling"):
     """Record dwellings and their meters, by serial number only."""
     for row in rows:
-        place = row.partition(";")[2]
+        place = row.split(";")[1]
         gardien("place", "new", place, "--type", "dwelling", "-c", config, "--as", "alice")
     sheet = config.parent / "meters.csv"
-    sheet.write_text("\n".join(["serial;dwelling", *rows]))
+    sheet.write_text("\n".join([columns, *rows]))
     gardien("meter", "import", sheet, "--offline", "-c", config, "--as", "alice")
 
 
@@ -136,6 +139,15 @@ def test_a_meter_that_was_exchanged_without_a_word_is_named_with_the_command(con
     for fact in ("m-1", "24999901", "24637001", "A-1"):
         assert fact in found["other-meter"].what
         assert fact not in texts, "recipients read no names (rule P24)"
+
+    def read_before(house):
+        answering("24999901", "24637002")(house)
+        (point, *_) = next(iter(house.lines.devices())).points
+        house.unsent["shelf"] = UnassignedReadings(house.registry, None, None)
+        house.unsent["shelf"].note(1_800_000_000, [Sample(point, 0.0, Decimal(3))], "24999901")
+
+    found = diagnosed(config, look=read_before)
+    assert found["other-meter"].command == f"{command} --at 2027-01-15T09:00+01:00"
     found = diagnosed(config, look=answering("24999901"))
     assert "other-meter" not in found, "the meter that was recorded may be the one that is silent"
 
@@ -145,6 +157,14 @@ def test_a_meter_that_was_exchanged_without_a_word_is_named_with_the_command(con
 
     found = diagnosed(config, look=changed)["other-meter"]
     assert "--old 24637002" in found.command, "it is the number that the device reported before"
+
+
+def test_a_device_that_is_silent_since_a_recorded_exchange_is_no_exchange_back(config):
+    rows = ("24637001;A-1;2026-01-01", "24637002;A-2;2026-01-01")
+    recorded(config, *rows, columns="serial;dwelling;since")
+    exchange = ("meter.exchange", {"place": "A-1", "serial": "24999901"})
+    found = diagnosed(config, exchange, look=answering("24637001", "24637002"))
+    assert "other-meter" not in found
 
 
 def test_addresses_that_were_swapped_are_a_note_while_readings_find_their_dwelling(config):

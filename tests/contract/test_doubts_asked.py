@@ -7,11 +7,14 @@ import json
 import os
 import pty
 import time
+from datetime import datetime
 from decimal import Decimal
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from agent import local
+from agent.acquisition.unsent_readings import UnassignedReadings
 from agent.api.calls import CALLS
 from agent.api.registry import Caller, last_readings
 from agent.app import visited
@@ -184,3 +187,39 @@ def test_a_closing_index_is_compared_with_the_last_reading_of_that_meter(config)
             return [(doubt.value, doubt.other) for doubt in doubtful.value.doubts]
 
     assert asyncio.run(asked()) == [("84120", "8412")]
+
+
+@pytest.mark.parametrize("confirmed", [False, True])
+def test_an_exchange_without_its_time_is_questioned_if_the_new_meter_was_read_before(
+    config, confirmed
+):
+    """Rule M22: what it counted until the recording would be nobody's."""
+
+    async def asked():
+        async with visited(config) as gateway:
+            caller = Caller("anne", None)
+            await CALLS["place.new"](gateway, caller, label="A-1", type="dwelling")
+            assigned = {"device": "m-1", "dwelling": "A-1", "serial": "4512"}
+            await CALLS["meter.assign"](gateway, caller, **assigned, since="2026-01-01")
+            _, device = gateway.lines.find("m-1")
+            (index,) = [p for p in device.points if p.channel == "elec.imp" and not p.derived]
+            unread = UnassignedReadings(gateway.registry, None, None)
+            gateway.unsent["shelf"] = unread
+            slot = int(time.time()) // 900 * 900 - 1800
+            for at in (slot + 900, slot):
+                unread.note(at, [Sample(index, at, Decimal(3))], "00 9999")
+            exchange = {"place": "A-1", "serial": "9999"}
+            with pytest.raises(NeedsConfirmation) as doubtful:
+                await CALLS["meter.exchange"](gateway, caller, **exchange)
+            (doubt,) = doubtful.value.doubts
+            at = datetime.fromtimestamp(slot, ZoneInfo("Europe/Paris")).isoformat(
+                timespec="minutes"
+            )
+            assert str(doubt.question).endswith(f" --at {at}")
+            words = {"confirm": [doubt.value]} if confirmed else {"at": at}
+            answer = await CALLS["meter.exchange"](gateway, caller, **exchange, **words)
+            return answer["meters"][1]["since"], doubt.value, slot
+
+    since, value, slot = asyncio.run(asked())
+    assert value == "now"
+    assert (datetime.fromisoformat(since).timestamp() == slot) is not confirmed

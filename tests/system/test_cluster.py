@@ -98,7 +98,7 @@ def test_what_gateways_read_is_stored_once_though_the_leader_of_three_servers_is
     prepare(path)
     ca, key = ours.file(tmp_path), ec.generate_private_key(ec.SECP256R1())
     own = bundle(tmp_path / "own.pem", key, fleet.issue(RECIPIENT, key.public_key()))
-    settings = NatsSettings("", RECIPIENT, own, ca)
+    settings = NatsSettings("", recipient=RECIPIENT, cert=own, ca=ca)
 
     async def scenario():
         rights = users(RECIPIENT, GATEWAYS)

@@ -43,3 +43,24 @@ def test_a_slot_without_a_row_and_one_with_two_are_found():
     answers = [answer(FIRST + n + 0.5, n) for n in range(3)]
     found = verdict(answers, row(FIRST, "0"), row(FIRST + 2, "2"), row(FIRST + 2, "2"))
     assert (found.slots, found.missing, found.duplicate) == (3, 1, 1)
+
+
+def test_a_meter_that_answers_who_is_dead_already_ends_no_outage():
+    """On a busy machine an answer is logged after the kill, and even after the next start."""
+    killed, started = FIRST + 3.4, FIRST + 3.5
+
+    def judged(stray_since):
+        answers = [
+            *(answer(FIRST + n + 0.5, n) for n in range(3)),
+            answer(FIRST + 3.6, 3)._replace(since=stray_since),
+            answer(FIRST + 6.5, 6)._replace(since=FIRST + 6.0),
+        ]
+        down = [row(FIRST + n, None)._replace(why="agent") for n in range(3, 6)]
+        rows = [row(FIRST, "0"), row(FIRST + 1, "1"), row(FIRST + 2, "2"), *down,
+                row(FIRST + 6, "6")]  # fmt: skip
+        evidence = Evidence({"D": answers}, rows, {"D": "consent"}, FIRST + 6, 1, 1,
+                            [(killed, started)])  # fmt: skip
+        return prove(evidence).wrong
+
+    assert judged(FIRST) == 0
+    assert judged(FIRST + 3.55) == 2

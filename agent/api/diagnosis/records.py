@@ -10,6 +10,7 @@ from agent.core.clock import stamp
 from agent.core.finding import Actor, Finding, Severity
 from agent.core.i18n import Plural, Text
 from agent.registry.consent_policy import LONGEST_UNSENT
+from agent.registry.dates import typed
 from agent.registry.index import Unknown
 from agent.registry.records import RECORD_OCCUPANCY, covers, occupancy_unknown, serial_key
 
@@ -34,18 +35,20 @@ def findings(  # noqa: PLR0913, PLR0917 -- everything that readings depend on
     unknown: int,
     now: int,
     file: Path,
+    seen: Mapping[str, int] | None = None,
 ) -> Iterator[Finding]:
     """Yield what the registry or the configuration lacks, so that readings are not sent.
 
     `unknown`: dwellings of unknown occupancy; `file`: the configuration, which may have to be
-    edited.
+    edited; `seen`: when the number of a meter of nobody was first read, by serial number.
     """
     measuring = any(point.channel for points in config.points().values() for point in points)
     if not config.uplinks:
         if measuring:
             yield _no_uplink(file)
         return
-    yield from _meters(registry, [*devices], now, file)
+    first = {key: typed(at, config.building.timezone) for key, at in (seen or {}).items()}
+    yield from _meters(registry, [*devices], now, file, first)
     yield from _duties(config, registry, now, file)
     if unknown:
         yield Finding(
@@ -88,7 +91,11 @@ def unassigned(registry: Registry, devices: Iterable[Device], now: int) -> dict[
 
 
 def _meters(
-    registry: Registry, devices: Sequence[Device], now: int, file: Path
+    registry: Registry,
+    devices: Sequence[Device],
+    now: int,
+    file: Path,
+    first: Mapping[str, str],
 ) -> Iterator[Finding]:
     reasons = unassigned(registry, devices, now)
     common: dict[str, Any] = {
@@ -116,7 +123,7 @@ def _meters(
             ),
             outside=_others(1),
             about=device.name,
-            command=_exchange(registry, former, device),
+            command=_exchange(registry, former, device, first.get(serial_key(device.serial or ""))),
         )
     replaced = {device.name for device, _ in exchanged}
     if nowhere := [name for name in nowhere if name not in replaced]:
@@ -136,7 +143,7 @@ def _meters(
             command=several if nowhere[1:] else f"gardien meter assign {nowhere[0]} DWELLING",
         )
     if others := [*reasons.get(Unknown.SERIAL_DIFFERS, ()), *reasons.get(Unknown.OTHER_DEVICE, ())]:
-        yield _other_meters(registry, devices, others, common, now, file)
+        yield _other_meters(registry, devices, others, common, now, file, first)
     yield from _crossed(registry, devices, now)
 
 
@@ -163,15 +170,16 @@ def _others(number: int) -> Text:
 
 def _exchange_missing() -> Text:
     return Text(
-        "Nothing is sent for this dwelling until the exchange is recorded. The readings are kept"
+        "No value is sent for this dwelling until the exchange is recorded. The readings are kept"
         " for {days} days, then lost",
         days=LONGEST_UNSENT // DAY,
     )
 
 
-def _exchange(registry: Registry, former: Installation, device: Device) -> str:
+def _exchange(registry: Registry, former: Installation, device: Device, first: str | None) -> str:
     label = quote(str(registry.label(former.place)))
-    return f"gardien meter exchange {label} --old {former.serial} --serial {device.serial}"
+    at = f" --at {first}" if first else ""
+    return f"gardien meter exchange {label} --old {former.serial} --serial {device.serial}{at}"
 
 
 def _exchanged(
@@ -200,8 +208,10 @@ def _exchanged(
         and len(unknown) == len(gone) == 1
         and all(device.serial for device in devices)
     ):
-        return [(unknown[0], next(iter(gone.values())))]
-    return exchanges
+        exchanges = [(unknown[0], next(iter(gone.values())))]
+    # a device that has been silent since a recorded exchange is known by the number before it
+    ended = {(one.place, one.serial) for one in registry.installations() if one.until}
+    return [pair for pair in exchanges if (pair[1].place, pair[0].serial) not in ended]
 
 
 def _other_meters(  # noqa: PLR0913, PLR0917 -- what the finding is made of
@@ -211,6 +221,7 @@ def _other_meters(  # noqa: PLR0913, PLR0917 -- what the finding is made of
     common: Mapping[str, Any],
     now: int,
     file: Path,
+    first: Mapping[str, str],
 ) -> Finding:
     """Return the finding for devices that report another number than the one of their meter."""
     by_name = {device.name: device for device in devices if device.name in others}
@@ -244,7 +255,9 @@ def _other_meters(  # noqa: PLR0913, PLR0917 -- what the finding is made of
         command = f"sudoedit {file}"
     elif len(others) == 1 and others[0] in recorded:
         cost = _exchange_missing()
-        command = _exchange(registry, recorded[others[0]], by_name[others[0]])
+        device = by_name[others[0]]
+        since = first.get(serial_key(device.serial or ""))
+        command = _exchange(registry, recorded[device.name], device, since)
     return Finding(
         **{**common, "cost": cost},
         code="other-meter",

@@ -72,7 +72,11 @@ def receiver(folder):
     fleet, ours, database = CA("Fleet CA"), CA("Platform CA"), str(folder / "receiver.db")
     prepare(database)
     settings = HttpsSettings(
-        "127.0.0.1", free_port(), RECIPIENT, ours.server(folder), fleet.file(folder)
+        "127.0.0.1",
+        free_port(),
+        recipient=RECIPIENT,
+        cert=ours.server(folder),
+        ca=fleet.file(folder),
     )
 
     def tls(name):

@@ -183,7 +183,9 @@ def platform(kind, folder, signer=None):
         def close(self):
             store.close()
 
-    with Server(HttpsSettings("127.0.0.1", free_port(), "+", signer=signer), path) as server:
+    with Server(
+        HttpsSettings("127.0.0.1", free_port(), recipient="+", signer=signer), path
+    ) as server:
         server.pool = OneStore()
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
@@ -270,7 +272,7 @@ def test_over_signed_and_encrypted_files_too(tmp_path, monkeypatch, pickup, stor
     for folder in ("in", "out"):
         (root / folder).mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
-    settings = FilesSettings(root, "+", own, fleet.file(tmp_path))
+    settings = FilesSettings(root, recipient="+", cert=own, ca=fleet.file(tmp_path))
     with storing(store, str(tmp_path / "receiver.db")) as opened:
         chosen = Namespace(patience=10.0, cert=gateway, encrypt_for=own)
         link = connected(str(root), "GCONFORM0000001", "conform.example", chosen)
@@ -342,6 +344,20 @@ def test_signed_receipts_are_asked_for_with_the_platforms_key(tmp_path, capsys, 
     assert lines[0].startswith(sentence or "PASS"), lines
     with pytest.raises(SystemExit, match="no public Ed25519 key"):
         main(["conform", address, "--receipt-key", str(tmp_path / "receiver.db")])
+
+
+def test_another_recipient_is_one_sentence(tmp_path, capsys):
+    async def scenario():
+        port = free_port()
+        run = (sys.executable, "-m", "receiver", "run", "--db", str(tmp_path / "receiver.db"),
+               "--recipient", "r.example", "--https", f"127.0.0.1:{port}")  # fmt: skip
+        async with Child(run, "ready"):
+            return await asyncio.to_thread(conform, f"http://127.0.0.1:{port}", capsys)
+
+    status, lines = asyncio.run(scenario())
+    assert (status, len(lines)) == (1, 2), lines
+    assert lines[0].startswith("T21: the platform rejects batch 1: it is for conform.example")
+    assert lines[0].endswith("--recipient")
 
 
 def test_nobody_there_is_one_sentence(capsys):

@@ -134,7 +134,7 @@ def test_it_conforms_with_the_printed_rights_and_each_gateway_is_kept_to_its_own
             client.publish(f"gardien/{OTHER}/{RECIPIENT}/up/live", b"mine", 1)
 
     async def as_a_client_of_nats(server):
-        settings = NatsSettings("", RECIPIENT, fleet.gateway(OTHER), fleet.ca)
+        settings = NatsSettings("", recipient=RECIPIENT, cert=fleet.gateway(OTHER), ca=fleet.ca)
         with pytest.raises(nats.errors.Error, match=r"(?i)authorization"):
             await nats.connect(server.nats_url, tls=settings.tls(), allow_reconnect=False,
                                error_cb=ignore)  # fmt: skip

@@ -246,7 +246,11 @@ def https(path, tmp_path):
     """A server with certificates, and a function that asks it as a gateway."""
     fleet, ours = CA("Fleet CA"), CA("Platform CA")
     settings = HttpsSettings(
-        "127.0.0.1", free_port(), RECIPIENT, ours.server(tmp_path), fleet.file(tmp_path)
+        "127.0.0.1",
+        free_port(),
+        recipient=RECIPIENT,
+        cert=ours.server(tmp_path),
+        ca=fleet.file(tmp_path),
     )
     with Server(settings, path) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
@@ -336,7 +340,9 @@ def test_clients_that_send_nothing_cost_the_others_nothing(https):
 @contextmanager
 def bounded(path, **bounds):
     """A server on this machine, with other bounds, and connections to it."""
-    with Server(HttpsSettings("127.0.0.1", free_port(), RECIPIENT, **bounds), path) as server:
+    with Server(
+        HttpsSettings("127.0.0.1", free_port(), recipient=RECIPIENT, **bounds), path
+    ) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
 
@@ -411,7 +417,7 @@ def test_connections_above_the_bound_are_closed_and_those_within_it_are_served(p
 
 def test_without_certificates_it_listens_on_this_machine_only():
     with pytest.raises(ValueError, match="anybody could write"):
-        HttpsSettings("192.0.2.1", 443, "+")
+        HttpsSettings("192.0.2.1", 443, recipient="+")
     with pytest.raises(SystemExit, match="Not started: anybody could write"):
         main(["run", "--https", "0.0.0.0:443"])
 
@@ -422,7 +428,7 @@ def test_without_certificates_it_listens_on_this_machine_only():
 def pick_up(root, path, **more):
     with closing(open_store(path)) as store:
         for folder, gateway in folders(root):
-            Pickup(folder, gateway, FilesSettings(root, "+", **more), store).once()
+            Pickup(folder, gateway, FilesSettings(root, recipient="+", **more), store).once()
 
 
 def test_in_a_folder_of_one_gateway_only_its_files_are_taken(tmp_path, path):

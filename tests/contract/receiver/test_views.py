@@ -290,9 +290,9 @@ def test_a_withdrawal_ends_what_is_owed_and_who_may_see_it_and_stands_in_the_fee
     store.take(batch(5, directory=directory(bases=[again])))
     assert complete(store) == [("D1", "2026-06-01", 18, 0), ("D1", "2026-06-02", 1, 0)]
     feed = store.execute(
-        "SELECT id, place, basis, removed, reason FROM retractions ORDER BY change"
+        "SELECT id, label, basis, removed, reason FROM retractions ORDER BY change"
     )
-    assert [tuple(row) for row in feed.fetchall()] == [("R1", "D1", "K1", 25, "withdrawn")]
+    assert [tuple(row) for row in feed.fetchall()] == [("R1", "label D1", "K1", 25, "withdrawn")]
 
 
 def as_second(shown):

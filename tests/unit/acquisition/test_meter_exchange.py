@@ -9,6 +9,7 @@ from agent.acquisition.row_assignment import RowAssignment
 from agent.acquisition.slots import SlotLedger
 from agent.core.model import Why
 from agent.registry.consent_policy import CommonBasis
+from agent.registry.index import Unknown
 from agent.registry.inputs import NewExchange
 from tests.unit.acquisition.house import NOW, RECIPIENT, Town, point, sample
 
@@ -41,6 +42,11 @@ def a_ledger(town):
     return ledger
 
 
+def nobodys(rows):
+    """Whether a read is stated as missing for the meter that is recorded, and nothing else is."""
+    return {(row.series.meter, row.value, row.why) for row in rows} == {("1001", None, "bad")}
+
+
 def said(rows):
     return [(row.series.kind, row.value, row.quality, row.flags) for row in rows]
 
@@ -67,7 +73,8 @@ def test_without_a_closing_index_what_flowed_is_an_estimate(town):
 def test_what_flowed_is_told_of_the_slots_in_which_nobody_knew_the_meter(town):
     ledger = a_ledger(town)
     slots = {NOW + 10: "9", NOW + 20: "10", NOW + 30: "12.5"}
-    assert [row for slot, shown in slots.items() for row in read(ledger, slot, shown, "9")] == []
+    for slot, shown in slots.items():
+        assert nobodys(read(ledger, slot, shown, "9"))
     exchange(town, NOW + 4, "103.5", "7")
     told = []
     for slot, shown in slots.items():
@@ -82,9 +89,9 @@ def told_after_a_restart(town, closing):
     """What is made of the slots in which nobody knew the meter, after a restart among them."""
     ledger = a_ledger(town)
     slots = {NOW + 10: "9", NOW + 20: "10", NOW + 30: "12.5"}
-    assert read(ledger, NOW + 10, "9", "9") == []
+    assert nobodys(read(ledger, NOW + 10, "9", "9"))
     ledger = SlotLedger(town.gate(), {KEY: [INDEX, USED]}, ledger.marks)
-    assert [row for slot in (NOW + 20, NOW + 30) for row in read(ledger, slot, "1", "9")] == []
+    assert all(nobodys(read(ledger, slot, "1", "9")) for slot in (NOW + 20, NOW + 30))
     exchange(town, NOW + 4, closing, "7")
     told = []
     for slot, shown in slots.items():
@@ -132,6 +139,23 @@ def test_a_meter_that_is_silent_since_a_recorded_exchange_is_the_new_one(town):
     assert (index.series.meter, index.value, index.why) == ("9", None, "bad")
 
 
+def test_the_slot_of_the_exchange_itself_is_the_new_meters(town):
+    """Rule I10: only a meter without a successor still counts when its installation ends."""
+    exchange(town, NOW + 20, "103.5", "7")
+    down = SlotLedger(town.gate(), {KEY: [INDEX, USED]}, a_ledger(town).marks)
+    down_rows = down.resume(NOW + 45)
+    running = a_ledger(town)
+    read(running, NOW + 10, "101", "1001")
+    read_rows = read(running, NOW + 20, "102", "1001")  # by its number it is still the old meter
+    for rows, why in (down_rows, "agent"), (read_rows, "bad"):
+        index = {
+            row.t + n * 10: (row.series.meter, row.value, row.why)
+            for row in rows if row.series.kind == "REG" for n in range(row.span)
+        }  # fmt: skip
+        assert index[NOW + 20] == ("9", None, why)
+        assert index.get(NOW + 10) in {None, ("1001", None, why)}
+
+
 @pytest.mark.parametrize("restarted", [False, True])
 @pytest.mark.parametrize("step", [1, 900])
 def test_slots_missed_between_an_exchange_and_its_recording_are_stated(tmp_path, step, restarted):
@@ -149,7 +173,8 @@ def test_slots_missed_between_an_exchange_and_its_recording_are_stated(tmp_path,
     if restarted:
         ledger = SlotLedger(town.gate(), {key: [index]}, ledger.marks)
         rows += ledger.resume(slots[6] + 0.5)
-    assert ledger.close(key, slots[6], [sample(index, "9", slots[6])], "9", Why.BUSY)[1:] == []
+    rows += ledger.close(key, slots[6], [sample(index, "9", slots[6])], "9", Why.BUSY)
+    assert (rows[-1].t, nobodys(rows[-1:])) == (slots[6], True)
     before, recorded = town.registry.revision, slots[6] + step // 2
     new = NewExchange("D1", serial="9", at=at)
     town.registry.exchange([new], "test", "test", recorded)
@@ -247,6 +272,36 @@ def test_an_exchange_before_a_restart_is_told_once(town):
     assert (index.flags, flowed.value) == ("EXCH", None)
     index, _ = read(ledger, NOW + 20, "10", "9", used="1")
     assert index.flags == ""
+
+
+@pytest.mark.parametrize("at", [NOW + 25, NOW + 20])
+def test_an_exchange_recorded_late_for_its_recording_leaves_no_slot_unstated(town, at):
+    """Rule M22: until then each slot is M `bad` of the meter that was recorded."""
+    ledger = a_ledger(town)
+    rows = read(ledger, NOW + 10, "9", "9")
+    assert ledger.held == {"m1": dict.fromkeys(("energy", "used"), str(Unknown.NO_INSTALLATION))}
+    ledger = SlotLedger(town.gate(), {KEY: [INDEX, USED]}, ledger.marks)
+    rows += ledger.resume(NOW + 20)
+    rows += read(ledger, NOW + 20, "9", "9") if at > NOW + 20 else []
+    assert nobodys(rows)
+    exchange(town, at)
+    index, _ = read(ledger, NOW + 30, "10", "9") if at > NOW + 20 else read(ledger, at, "9", "9")
+    assert index.series.meter == "9"
+    assert index.value is not None
+    assert "energy" not in ledger.held.get("m1", {})
+    stated = [row.t for row in rows if row.series.kind == "REG"]
+    assert stated == list(range(NOW + 10, index.t, 10))
+
+
+def test_a_recorded_meter_that_another_device_reads_now_is_stated_by_that_one(town):
+    """It was moved to another address, and the new meter at its old one is not recorded yet."""
+    moved = point("m2")
+    ledger = SlotLedger(town.gate(), {KEY: [INDEX], ("m2", 10): [moved]}, {})
+    ledger.close(KEY, NOW, [sample(INDEX, "100")], "1001", Why.BUSY)
+    ledger.close(("m2", 10), NOW + 10, [sample(moved, "101")], "1001", Why.BUSY)
+    assert ledger.close(KEY, NOW + 20, [sample(INDEX, "9")], "9", Why.BUSY)[1:] == []
+    (row,) = ledger.close(("m2", 10), NOW + 20, [sample(moved, "102")], "1001", Why.BUSY)
+    assert row.value == Decimal(102)
 
 
 def test_without_an_exchange_nothing_is_made_of_a_bad_difference(town):

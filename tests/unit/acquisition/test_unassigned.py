@@ -55,6 +55,17 @@ def scenario(tmp_path, town, does, *cap):
     asyncio.run(run())
 
 
+def test_when_a_number_was_first_read_is_known_after_a_restart(tmp_path, town):
+    async def does(here, unclaimed, shelf, thread):
+        here.read(unclaimed, range(3))
+        await unclaimed.commit()
+        again = UnassignedReadings(town.registry, shelf, thread)
+        await here.tend(again, NOW + 60.0)
+        assert unclaimed.seen == again.seen == {"9009": NOW}
+
+    scenario(tmp_path, town, does)
+
+
 def test_an_unassigned_meters_readings_are_given_to_the_dwelling_it_turns_out_to_be(tmp_path, town):
     async def does(here, unclaimed, shelf, thread):
         here.read(unclaimed, range(5))
