@@ -1,33 +1,36 @@
-"""`gardien decode`: decodes frames from meters, as a table, as JSON, or byte by byte."""
+"""`gardien decode`: frames from meters, as a table, as JSON, or byte by byte; and traces."""
 
 from __future__ import annotations
 
 import sys
 from decimal import Decimal
+from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
+from agent.cli.scan import show_odd
 from agent.cli.terminal import Json
+from agent.cli.terminal import as_json as print_json
 from agent.core.i18n import Text, _
+from agent.drivers.analysis import Frame
 from agent.drivers.mbus.decode import MbusError, MeterValue, Telegram, decode
 from agent.drivers.mbus.explain import dumps, explained, refusal
 from agent.drivers.mbus.telegram import medium, status
+from agent.drivers.trace import NOTE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-app = typer.Typer(no_args_is_help=True, help="Decode a frame from a meter.")
+app = typer.Typer(no_args_is_help=True, help="Decode a frame from a meter, or a trace of a line.")
 WIDTH = 80
+MARGIN = 15
+"""columns before the sentence of a frame of a trace"""
 INNER = 75
 """columns of an indented value: a multiple of three, since each byte takes three"""
 WHAT, VALUE = 26, 22
 """columns of a record's quantity and of its value; storage, tariff and subunit follow"""
-
-
-@app.callback()
-def _group() -> None:
-    """Keep `mbus` a subcommand, although it is the only one."""
 
 
 @app.command()
@@ -50,6 +53,82 @@ def mbus(
     if frames and all(len(word) == len("16") for word in frames):
         frames = ["".join(frames)]  # the bytes of one frame, as a log shows them
     raise typer.Exit(run(frames or sys.stdin, json, explain, sys.stdout))
+
+
+@app.command()
+def trace(
+    file: Annotated[
+        Path, typer.Argument(help="A trace, which --trace of scan or read has recorded.")
+    ],
+    odd: Annotated[bool, typer.Option("--odd", help="Show only what is odd.")] = False,
+    json: Json = False,
+) -> None:
+    """Explain a trace of a line, frame by frame: who was asked, who answered, what is odd.
+
+    Exit status 1 if something in it is odd.
+    """
+    from agent.core.errors import Refused
+    from agent.drivers.analysis import Heard, analyser
+    from agent.drivers.trace import parsed
+
+    try:
+        with file.open(encoding="utf-8", errors="replace") as lines:
+            recorded = parsed(lines, str(file))
+    except OSError as error:
+        raise Refused("{file}: {reason}", file=file, reason=error) from error
+    explaining, heard = analyser(recorded.driver, recorded.facts), Heard()
+    frames: list[Frame] = []
+    for event in recorded.events:
+        frames += explaining.feed(event)
+        if event.note:
+            note = Text("note: {note}", note=event.note)
+            frames.append(Frame(event.at, event.direction, "", b"", note))
+    frames += explaining.end()
+    heard.take(frames)
+    odd_ones = list(heard.odd_by_device())
+    shown = [frame for frame in frames if frame.odd or not odd]
+    if json:
+        print_json(
+            {
+                **recorded.facts,
+                "frames": [
+                    {"at": round(one.at, 6), "direction": one.direction, "device": one.device,
+                     "bytes": one.data.hex(" "), "sentence": one.sentence, "odd": one.odd or None,
+                     "values": list(one.values)}
+                    for one in shown
+                ],
+                "odd": odd_ones,
+            }
+        )  # fmt: skip
+    else:
+        for frame in shown:
+            sys.stdout.writelines(f"{_clean(line)}\n" for line in _explained(frame))
+        show_odd(odd_ones, everything=True)
+    raise typer.Exit(1 if any(not one["expected"] for one in odd_ones) else 0)
+
+
+def _explained(frame: Frame) -> Iterator[str]:
+    """Yield a frame of a trace in lines of at most 80 columns: the sentence, then the values."""
+    mark = "!" if frame.odd else " "
+    sentence = frame.sentence.in_language()
+    direction = " " if frame.direction == NOTE else frame.direction
+    yield from wrap(
+        f"{frame.at:10.3f} {direction} {mark} {sentence}", WIDTH, subsequent_indent=" " * MARGIN,
+        break_long_words=False,
+    )  # fmt: skip
+    values: list[str] = []
+    for one in frame.values:
+        content = one["value"] if one["value"] is not None else _("none: {error}", error=(
+            one.get("error") or one.get("hex", "")))  # fmt: skip
+        shown = f"{content} {one.get('unit', '')}".strip()
+        if "hex" in one and "name" not in one:
+            shown = f"{one['hex']} = {content}"
+        values.append(f"{one.get('name') or one['at']}: {shown}")
+    indent = " " * MARGIN
+    yield from wrap(
+        "; ".join(values), WIDTH, initial_indent=indent, subsequent_indent=indent,
+        break_long_words=False,
+    )  # fmt: skip
 
 
 def run(frames: Iterable[str], as_json: bool, explain: bool, out: TextIO) -> int:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import textwrap
 from collections import defaultdict
 from pathlib import Path
 from shutil import get_terminal_size
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import IO, TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
@@ -18,7 +19,8 @@ from agent.cli.terminal import (
     Json,
     State,
     as_json,
-    ask,
+    ask_watching,
+    show_progress,
     state_of,
     table,
     text_of,
@@ -42,6 +44,75 @@ Wanted = Annotated[
         metavar="DEVICE", help="A configured device, or one of its values: sdm-11/voltage."
     ),
 ]
+
+
+Trace = Annotated[
+    Path | None,
+    typer.Option(
+        "--trace",
+        metavar="FILE",
+        help="Record every byte that comes and goes, with its time, in this file. It contains"
+        " readings. To explain it: gardien decode trace FILE.",
+        show_default=False,
+    ),
+]
+All = Annotated[
+    bool,
+    typer.Option("--all", help="Show all that was received, also what no channel fits."),
+]
+MOST_TRACED = 20_000_000
+"""bytes of a trace"""
+
+
+class TraceFile:
+    """The file of `--trace`, which only its owner may read; none if no trace is wanted."""
+
+    def __init__(self, path: Path | None, most: int = MOST_TRACED) -> None:
+        self._path, self._left = path, most
+        self._file: IO[str] | None = None
+
+    def __enter__(self) -> Self:
+        """Create the file, so that a wrong path is reported before the work. Raises Refused."""
+        if self._path is not None:
+            try:
+                descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+                os.fchmod(descriptor, 0o600)  # of a file that existed before
+            except OSError as error:
+                raise Refused("{file}: {reason}", file=self._path, reason=error) from error
+            self._file = os.fdopen(descriptor, "w", encoding="utf-8")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Close the file, and warn of what is in it."""
+        del error
+        if self._file is None:
+            return
+        self._file.close()
+        full = _(" It is full, so the end is missing.") if self._left < 0 else ""
+        line = _(
+            "! {file} contains readings of this building: give it only to who may have them, and"
+            " delete it after use.{full} To explain it: gardien decode trace {file}",
+            file=self._path,
+            full=full,
+        )
+        typer.echo(textwrap.fill(line, _width(), **WHOLE, subsequent_indent="  "), err=True)
+
+    def takes(self, progress: dict[str, Any]) -> bool:
+        """Write the lines in a message of a call. Returns whether it had any."""
+        if "trace" not in progress or self._file is None:
+            return "trace" in progress
+        for line in progress["trace"]:
+            if self._left >= 0:
+                self._left -= len(line) + 1
+                # the line that does not fit says so
+                text = line if self._left >= 0 else f"{line.split()[0]} ! the trace is full here"
+                self._file.write(text + "\n")
+        return True
+
+    def or_shown(self, progress: dict[str, Any]) -> None:
+        """Write the lines in a message of a call, or show the message."""
+        if not self.takes(progress):
+            show_progress(progress)
 
 
 class Ticker:
@@ -112,6 +183,7 @@ def ede(
     link: Annotated[
         str, typer.Option(help="The name of the BACnet line in the configuration.")
     ] = "bms",
+    everything: All = False,
     json: Json = False,
 ) -> None:
     """Turn an EDE file into devices and points, without contacting any device.
@@ -127,14 +199,17 @@ def ede(
     except OSError as error:
         raise Refused("{file}: {reason}", file=file, reason=error) from error
     devices = read(text_of(content), file.name)
-    entries = [
+    entries: list[dict[str, Any]] = [
         {"name": device.name, "entry": {"link": link, **device.entry}, "about": device.about,
-         "warnings": list(device.warnings)}
+         "warnings": list(device.warnings),
+         "objects": list(device.objects) if everything or json else []}
         for device in devices
     ]  # fmt: skip
     if json:
         as_json({"devices": entries})
         return
+    for one in entries:
+        show_objects(one["name"], one["objects"])
     warn(entries)
     typer.echo(
         _(
@@ -164,27 +239,36 @@ def scan(
     add: Annotated[
         bool, typer.Option("--add", help="Add new devices to the configuration.")
     ] = False,
+    everything: All = False,
+    trace: Trace = None,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
     json: Json = False,
 ) -> None:
     """Search a line for devices. Nothing is written to a device.
 
-    Prints YAML to paste under `devices:`. Exit status 1 if no device was found.
+    Shows the devices, then the answers that are odd. Prints YAML to paste under `devices:`. Exit
+    status 1 if no device was found.
     """
     from agent.local import ask
 
     ticker, devices_so_far = Ticker(), []
 
+    trace_file = TraceFile(trace)
+
     def on_progress(progress: dict[str, Any]) -> None:
+        if trace_file.takes(progress):
+            return
         if "device" in progress:
             devices_so_far.append(progress["device"])
         ticker(progress)
 
     expected = _serials(expect) if expect else []
-    args = {"link": link, "first": first, "last": last, "expected": expected}
+    args: dict[str, Any] = {"link": link, "first": first, "last": last, "expected": expected}
+    args |= {"everything": everything or json, "trace": trace is not None}
     try:
-        answer = ask(config, state_of(config, state), "scan", args, on_progress)
+        with trace_file:
+            answer = ask(config, state_of(config, state), "scan", args, on_progress)
     except (KeyboardInterrupt, Refused):  # a slow line takes hours: show what was found so far
         ticker.end()
         if devices_so_far and not json:
@@ -198,7 +282,7 @@ def scan(
     if json:
         as_json(answer)
     else:
-        _show(devices, answer["remarks"])
+        _show(devices, answer["remarks"], answer["odd"], everything=everything)
     if add:
         from agent.config.edit import add_devices
 
@@ -221,9 +305,26 @@ def scan(
     raise typer.Exit(0 if devices else 1)
 
 
-def _show(devices: Sequence[dict[str, Any]], remarks: Sequence[str]) -> None:
+def _show(
+    devices: Sequence[dict[str, Any]],
+    remarks: Sequence[str],
+    odd: Sequence[dict[str, Any]] = (),
+    *,
+    everything: bool = False,
+) -> None:
+    if devices:
+        rows = [
+            (one["name"], str(one["entry"].get("address", "")), one["about"],
+             _("yes") if one["configured"] else _("no"))
+            for one in devices
+        ]  # fmt: skip
+        table((_("device"), _("address"), _("what it is"), _("configured")), rows, aside=True)
     for remark in remarks:
         typer.echo(f"! {in_language(remark)}", err=True)
+    show_odd(odd, everything=everything)
+    if everything:
+        for one in devices:
+            show_objects(one["name"], one["objects"])
     warn(devices)
     new = [one for one in devices if not one["configured"]]
     typer.echo(
@@ -238,6 +339,48 @@ def _show(devices: Sequence[dict[str, Any]], remarks: Sequence[str]) -> None:
         typer.echo(yaml_of(new), nl=False)
 
 
+def show_odd(odd: Sequence[dict[str, Any]], *, everything: bool) -> None:
+    """Show what was odd, one line for each device and kind, on standard error."""
+    shown = [one for one in odd if everything or not one["expected"]]
+    if shown:
+        typer.echo(_("What was odd:"), err=True)
+    for one in shown:
+        often = "" if one["times"] == 1 else _(" ({number} times)", number=one["times"])
+        name = f"{one['name']}: " if one["name"] else ""
+        line = f"- {name}{in_language(one['sentence'])}{often}"
+        typer.echo(textwrap.fill(line, _width(), **WHOLE, subsequent_indent="  "), err=True)
+    if usual := len(odd) - len(shown):
+        text = n_(
+            "{number} kind of answer is left out that is usual in a search: --all shows it",
+            "{number} kinds of answers are left out that are usual in a search: --all shows them",
+            usual,
+        )
+        typer.echo(text, err=True)
+
+
+def show_objects(name: str, objects: Sequence[dict[str, Any]]) -> None:
+    """Show all that a device lists or sends, on standard error."""
+    if not objects:
+        return
+    typer.echo(_("All that was received from {name}:", name=name), err=True)
+    rows = [
+        (one["at"], one.get("name", ""), _object_value(one), one.get("unit", ""))
+        for one in objects
+    ]  # fmt: skip
+    table((_("object"), _("name"), _("value"), _("unit")), rows, aside=True)
+
+
+def _object_value(one: dict[str, Any]) -> str:
+    if one.get("error"):
+        return _("none: {error}", error=one["error"])
+    value = "–" if one.get("value") is None else str(one["value"])
+    if "scale" in one:
+        return f"{value} × {one['scale']}"
+    if one.get("understood") is False:
+        return _("not understood: {bytes}", bytes=one["hex"])
+    return f"{value} ({one['hex']})" if "hex" in one and "name" not in one else value
+
+
 def _serials(path: Path) -> list[str]:
     from agent.registry.sheet import read
 
@@ -248,6 +391,8 @@ def _serials(path: Path) -> list[str]:
 def read(
     what: Wanted,
     named: As = None,
+    everything: All = False,
+    trace: Trace = None,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
     json: Json = False,
@@ -257,7 +402,11 @@ def read(
     Exit status 1 if a value is missing.
     """
     device, _slash, point = what.partition("/")
-    answer = ask(config, state, "read", device=device, point=point, named=named)
+    args = {"device": device, "point": point, "everything": everything or json, "named": named}
+    with TraceFile(trace) as file:
+        answer = ask_watching(
+            config, state, "read", args | {"trace": trace is not None}, file.or_shown
+        )
     if json:
         as_json(answer)
     else:
@@ -274,6 +423,9 @@ def read(
             for name, one in answer["points"].items()
         ]  # fmt: skip
         table((_("point"), _("value"), _("unit"), _("channel"), _("read at")), rows)
+        show_odd(answer["odd"], everything=True)
+        if everything:
+            show_objects(answer["device"], answer["objects"])
         if all(one["why"] == "silent" for one in answer["points"].values()):
             garbled = any(one["detail"] == "garbled answer" for one in answer["points"].values())
             typer.echo(

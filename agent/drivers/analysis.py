@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from agent.core.errors import Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from agent.core.i18n import Text
     from agent.drivers.trace import Event
@@ -94,7 +94,7 @@ class Heard:
     """by device and place"""
     _kept: int = 0
 
-    def take(self, frames: Iterator[Frame]) -> None:
+    def take(self, frames: Iterable[Frame]) -> None:
         """Count the odd frames, and keep the last value of each place."""
         for frame in frames:
             if frame.odd:

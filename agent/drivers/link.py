@@ -281,8 +281,9 @@ class Link:
             self._listen()
 
     def _listen(self) -> None:
-        if isinstance(self._driver, Traceable):
-            self._driver.record_to(self._record if self._records else None)
+        driver: object = self._driver
+        if isinstance(driver, Traceable):
+            driver.record_to(self._record if self._records else None)
 
     def _record(self, direction: str, data: bytes, peer: str) -> None:
         for record in self._records:

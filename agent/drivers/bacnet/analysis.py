@@ -5,12 +5,11 @@ ASHRAE 135: annex J (BVLC), clauses 6 (NPDU) and 20 (APDU).
 
 from __future__ import annotations
 
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agent.core.i18n import N_, Text, text_of
 from agent.drivers.analysis import Frame
-from agent.drivers.bacnet import codec
+from agent.drivers.bacnet import codec, values
 from agent.drivers.bacnet.codec import (
     OPEN,
     PROPERTY_NAMES,
@@ -160,9 +159,9 @@ class BacnetAnalyser:
         return self._frame(event, instance, text)
 
     def _frame(
-        self, event: Event, device: str, text: Text, values: tuple[dict[str, Any], ...] = ()
+        self, event: Event, device: str, text: Text, read: tuple[dict[str, Any], ...] = ()
     ) -> Frame:
-        return Frame(event.at, CAME, device, event.data, text, values)
+        return Frame(event.at, CAME, device, event.data, text, read)
 
     def _answer(self, event: Event, station: str, apdu: bytes) -> Frame:
         kind, key, name = apdu[0] >> 4, (station, apdu[1]), self._name(station)
@@ -192,13 +191,13 @@ class BacnetAnalyser:
                 event.at, CAME, name, event.data, text, odd="exception", code=refusal.code or 0,
                 expected=True,
             )  # fmt: skip
-        values = _read(apdu[2], apdu[3:]) if kind == COMPLEX_ACK else ()
+        read = _read(apdu[2], apdu[3:]) if kind == COMPLEX_ACK else ()
         took = event.at - at
         if took > self._timeout + ROOM:
             text = Text("{device} answers after its timeout: {took:.2f} s", device=name, took=took)
-            return Frame(event.at, CAME, name, event.data, text, values, odd="late")
+            return Frame(event.at, CAME, name, event.data, text, read, odd="late")
         text = Text("{device} answers after {ms:.0f} ms", device=name, ms=took * 1000)
-        return self._frame(event, name, text, values)
+        return self._frame(event, name, text, read)
 
 
 def _unpacked(data: bytes, peer: str) -> _Packet | None:
@@ -268,30 +267,15 @@ def _read(service: int, data: bytes) -> tuple[dict[str, Any], ...]:
         contents = codec.read_multiple_answer(data)
     elif service == codec.READ:
         contents = dict((codec.read_any(data),))
-    return tuple({"at": place(ref)} | spoken(content) for ref, content in contents.items())
+    return tuple({"at": place(ref)} | values.entry(content) for ref, content in contents.items())
 
 
 def _notified(data: bytes) -> tuple[dict[str, Any], ...]:
     change = codec.notification(data)
     return tuple(
-        {"at": place(Ref(change.object, number))} | spoken(content)
+        {"at": place(Ref(change.object, number))} | values.entry(content)
         for number, content in change.values.items()
     )
-
-
-def spoken(content: Content) -> dict[str, Any]:
-    """A property's content as `value`, or as `error`; several values are separated by blanks."""
-    if isinstance(content, Refusal):
-        return {"value": None, "error": content.reason}
-    return {"value": " ".join(map(_item, content))}
-
-
-def _item(item: object) -> str:
-    if isinstance(item, Refusal):
-        return f"({item.reason})"
-    if isinstance(item, ObjectId):
-        return f"{type_name(item.type)},{item.instance}"
-    return format(item, "f") if isinstance(item, Decimal) else "NULL" if item is None else str(item)
 
 
 def _refused(kind: int, apdu: bytes) -> Refusal | None:

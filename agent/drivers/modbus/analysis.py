@@ -72,7 +72,7 @@ def _values(pdu: bytes, answer: bytes) -> tuple[dict[str, Any], ...]:
     )
 
 
-def _answer(
+def _answer(  # noqa: PLR0913 -- a frame and its request
     at: float, took: float, unit: int, asked: tuple[bytes, bytes], data: bytes, *, late: bool
 ) -> Frame:
     """Explain the answer of the unit that was asked; `asked`: PDUs of request and answer."""
