@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
-from agent.cli.scan import show_odd
+from agent.cli.scan import object_name, show_odd
 from agent.cli.terminal import Json
 from agent.cli.terminal import as_json as print_json
 from agent.core.i18n import Text, _
@@ -118,15 +118,17 @@ def _explained(frame: Frame) -> Iterator[str]:
     )  # fmt: skip
     values: list[str] = []
     for one in frame.values:
+        if "hex" in one and "name" not in one:  # a register: those of one answer follow each other
+            values += [f"{one['at']}:"] if one is frame.values[0] else []
+            values.append(one["hex"])
+            continue
         content = one["value"] if one["value"] is not None else _("none: {error}", error=(
             one.get("error") or one.get("hex", "")))  # fmt: skip
-        shown = f"{content} {one.get('unit', '')}".strip()
-        if "hex" in one and "name" not in one:
-            shown = f"{one['hex']} = {content}"
-        values.append(f"{one.get('name') or one['at']}: {shown}")
+        name = object_name(one) if "name" in one else one["at"]
+        values.append(f"{name}: {content} {one.get('unit', '')}".strip() + ";")
     indent = " " * MARGIN
     yield from wrap(
-        "; ".join(values), WIDTH, initial_indent=indent, subsequent_indent=indent,
+        " ".join(values).removesuffix(";"), WIDTH, initial_indent=indent, subsequent_indent=indent,
         break_long_words=False,
     )  # fmt: skip
 

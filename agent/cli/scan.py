@@ -30,7 +30,7 @@ from agent.core.errors import Refused
 from agent.core.i18n import N_, _, in_language, n_
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 TENTHS = 10
 """how many lines of progress are printed without a terminal"""
@@ -346,7 +346,7 @@ def show_odd(odd: Sequence[dict[str, Any]], *, everything: bool) -> None:
         typer.echo(_("What was odd:"), err=True)
     for one in shown:
         often = "" if one["times"] == 1 else _(" ({number} times)", number=one["times"])
-        name = f"{one['name']}: " if one["name"] else ""
+        name = f"{one['name']}: " if one.get("name") else ""
         line = f"- {name}{in_language(one['sentence'])}{often}"
         typer.echo(textwrap.fill(line, _width(), **WHOLE, subsequent_indent="  "), err=True)
     if usual := len(odd) - len(shown):
@@ -364,10 +364,16 @@ def show_objects(name: str, objects: Sequence[dict[str, Any]]) -> None:
         return
     typer.echo(_("All that was received from {name}:", name=name), err=True)
     rows = [
-        (one["at"], one.get("name", ""), _object_value(one), one.get("unit", ""))
+        (one["at"], object_name(one), _object_value(one), one.get("unit", ""))
         for one in objects
     ]  # fmt: skip
     table((_("object"), _("name"), _("value"), _("unit")), rows, aside=True)
+
+
+def object_name(one: Mapping[str, Any]) -> str:
+    """Return the name of what a device sends, with its place in the meter's memory."""
+    places = [f"{name} {one[name]}" for name in ("storage", "tariff", "subunit") if name in one]
+    return ", ".join((one.get("name", ""), *places))
 
 
 def _object_value(one: dict[str, Any]) -> str:

@@ -106,7 +106,7 @@ class MbusAnalyser:
         request, heard = self._request, bytes(self._heard)
         self._request = None
         try:
-            if request is not None:
+            if request is not None and request.data:
                 heard = without_echo(heard, request.data)
             frames = list(self._turn(request, heard))
             if request and not heard:
