@@ -221,7 +221,7 @@ def test_every_record_of_a_meter_is_given_also_what_is_not_understood():
     unknown = b"\x04\xef\x01\x02\x03\x04\x05"  # a reserved VIF
     events = [*ASKED, came(0.2, telegram(records=energy_kwh(8412) + unknown))]
     values = explained("mbus-serial", *events)[0][-1].values
-    assert [(one["value"], one["understood"]) for one in values][0] == ("8412000", True)
+    assert next((one["value"], one["understood"]) for one in values) == ("8412000", True)
     assert not values[1]["understood"]
     assert values[1]["hex"] == "02 03 04 05"
 
