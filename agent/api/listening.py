@@ -14,15 +14,17 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping
 
     from agent.api.registry import Caller
-    from agent.drivers.analysis import Analyser, Frame, Heard
-    from agent.drivers.trace import Event
+    from agent.drivers.analysis import Analyser, Observations
+    from agent.drivers.trace import Event, Frame
     from agent.gateway.gateway import Gateway
 
 
 class Listening:
     """Collects what is heard on one line. With a trace, its lines are sent as progress."""
 
-    def __init__(self, analyser: Analyser, heard: Heard, caller: Caller, *, trace: bool) -> None:
+    def __init__(
+        self, analyser: Analyser, heard: Observations, caller: Caller, *, trace: bool
+    ) -> None:
         self.recorder = Recorder()
         self._analyser, self._heard, self._caller, self._trace = analyser, heard, caller, trace
         self._serials: list[dict[str, Any]] = []
@@ -84,11 +86,11 @@ async def listening(
 ) -> AsyncIterator[Listening]:
     """Listen to a line during a block; call `end` at its end."""
     # only such calls need it, and the daemon's memory is bounded
-    from agent.drivers.analysis import Heard, analyser  # noqa: PLC0415
+    from agent.drivers.analysis import Observations, analyser  # noqa: PLC0415
 
     settings = gateway.config.links[link]
     known = settings.settings.model_dump()
-    heard = Listening(analyser(settings.driver, known), Heard(), caller, trace=trace)
+    heard = Listening(analyser(settings.driver, known), Observations(), caller, trace=trace)
     if trace:
         began = stamp(gateway.clock.now())
         lines = heading(link, settings.driver, began, settings.settings)

@@ -14,11 +14,10 @@ from agent.cli.scan import object_name, show_odd
 from agent.cli.terminal import Json
 from agent.cli.terminal import as_json as print_json
 from agent.core.i18n import Text, _
-from agent.drivers.analysis import Frame
 from agent.drivers.mbus.decode import MbusError, MeterValue, Telegram, decode
 from agent.drivers.mbus.explain import dumps, explained, refusal
 from agent.drivers.mbus.telegram import medium, status
-from agent.drivers.trace import NOTE
+from agent.drivers.trace import NOTE, Frame
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -68,7 +67,7 @@ def trace(
     Exit status 1 if something in it is odd.
     """
     from agent.core.errors import Refused
-    from agent.drivers.analysis import Heard, analyser
+    from agent.drivers.analysis import Observations, analyser
     from agent.drivers.trace import parsed
 
     try:
@@ -76,12 +75,12 @@ def trace(
             recorded = parsed(lines, str(file))
     except OSError as error:
         raise Refused("{file}: {reason}", file=file, reason=error) from error
-    explaining, heard = analyser(recorded.driver, recorded.facts), Heard()
+    explaining, heard = analyser(recorded.driver, recorded.facts), Observations()
     frames: list[Frame] = []
     for event in recorded.events:
         frames += explaining.feed(event)
         if event.note:
-            note = Text("note: {note}", note=event.note)
+            note = Text("note: {note}", note=Text(event.note))
             frames.append(Frame(event.at, event.direction, "", b"", note))
     frames += explaining.end()
     heard.take(frames)
@@ -117,15 +116,17 @@ def _explained(frame: Frame) -> Iterator[str]:
         break_long_words=False,
     )  # fmt: skip
     values: list[str] = []
-    for one in frame.values:
-        if "hex" in one and "name" not in one:  # a register: those of one answer follow each other
-            values += [f"{one['at']}:"] if one is frame.values[0] else []
-            values.append(one["hex"])
+    for entry in frame.values:
+        if (
+            "hex" in entry and "name" not in entry
+        ):  # a register: those of one answer follow each other
+            values += [f"{entry['at']}:"] if entry is frame.values[0] else []
+            values.append(entry["hex"])
             continue
-        content = one["value"] if one["value"] is not None else _("none: {error}", error=(
-            one.get("error") or one.get("hex", "")))  # fmt: skip
-        name = object_name(one) if "name" in one else one["at"]
-        values.append(f"{name}: {content} {one.get('unit', '')}".strip() + ";")
+        content = entry["value"] if entry["value"] is not None else _("none: {error}", error=(
+            entry.get("error") or entry.get("hex", "")))  # fmt: skip
+        name = object_name(entry) if "name" in entry else entry["at"]
+        values.append(f"{name}: {content} {entry.get('unit', '')}".strip() + ";")
     indent = " " * MARGIN
     yield from wrap(
         " ".join(values).removesuffix(";"), WIDTH, initial_indent=indent, subsequent_indent=indent,

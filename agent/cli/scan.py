@@ -32,6 +32,32 @@ from agent.core.i18n import N_, _, in_language, n_
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+ADVICE = {
+    "noise": N_(
+        "Noise and damaged answers: check that A and B are not swapped, the shield, and the"
+        " terminating resistors at both ends. If one device is named, disconnect it and try again."
+    ),
+    "length": N_("Wrong length: the device does not keep to the standard, or is another one."),
+    "late": N_("Late answers: a longer `timeout` (M-Bus: `latency`) of the line may help."),
+    "twice": N_(
+        "Several answers: two devices may have one address. Disconnect one of them, and read again."
+    ),
+    "unit": N_(
+        "Answers of others: no value is taken from them. Set the device, or the gateway before it,"
+        " to answer with the address that is asked."
+    ),
+    "any": N_(
+        "A meter that answers to any number or address hides the others: disconnect it, and scan"
+        " again."
+    ),
+    "serial": N_("Another serial number: compare the plate before readings count for a dwelling."),
+    "master": N_("Another master on the line: two masters disturb each other. Stop one of them."),
+    "duplicate": N_("Two devices with one number: give one of them another."),
+}
+"""what to do, by the kind of what was odd"""
+ALIKE = {"short": "noise", "checksum": "noise", "unreadable": "noise", "function": "length",
+         "number": "unit", "address": "unit"}  # fmt: skip
+"""kinds with the advice of another one"""
 TENTHS = 10
 """how many lines of progress are printed without a terminal"""
 
@@ -101,11 +127,13 @@ class TraceFile:
         """Write the lines in a message of a call. Returns whether it had any."""
         if "trace" not in progress or self._file is None:
             return "trace" in progress
+        from agent.drivers.trace import FULL, NOTE
+
         for line in progress["trace"]:
             if self._left >= 0:
                 self._left -= len(line) + 1
                 # the line that does not fit says so
-                text = line if self._left >= 0 else f"{line.split()[0]} ! the trace is full here"
+                text = line if self._left >= 0 else f"{line.split()[0]} {NOTE} {FULL}"
                 self._file.write(text + "\n")
         return True
 
@@ -208,8 +236,8 @@ def ede(
     if json:
         as_json({"devices": entries})
         return
-    for one in entries:
-        show_objects(one["name"], one["objects"])
+    for entry in entries:
+        show_objects(entry["name"], entry["objects"])
     warn(entries)
     typer.echo(
         _(
@@ -323,8 +351,8 @@ def _show(
         typer.echo(f"! {in_language(remark)}", err=True)
     show_odd(odd, everything=everything)
     if everything:
-        for one in devices:
-            show_objects(one["name"], one["objects"])
+        for device in devices:
+            show_objects(device["name"], device["objects"])
     warn(devices)
     new = [one for one in devices if not one["configured"]]
     typer.echo(
@@ -344,11 +372,18 @@ def show_odd(odd: Sequence[dict[str, Any]], *, everything: bool) -> None:
     shown = [one for one in odd if everything or not one["expected"]]
     if shown:
         typer.echo(_("What was odd:"), err=True)
-    for one in shown:
-        often = "" if one["times"] == 1 else _(" ({number} times)", number=one["times"])
-        name = f"{one['name']}: " if one.get("name") else ""
-        line = f"- {name}{in_language(one['sentence'])}{often}"
+    for answer in shown:
+        often = "" if answer["times"] == 1 else _(" ({number} times)", number=answer["times"])
+        name = f"{answer['name']}: " if answer.get("name") else ""
+        line = f"- {name}{in_language(answer['sentence'])}{often}"
         typer.echo(textwrap.fill(line, _width(), **WHOLE, subsequent_indent="  "), err=True)
+    kinds = dict.fromkeys(
+        ALIKE.get(one["kind"], one["kind"]) for one in shown if not one["expected"]
+    )
+    for kind in kinds:
+        if kind in ADVICE:
+            line = textwrap.fill(_(ADVICE[kind]), _width(), **WHOLE)
+            typer.echo(line, err=True)
     if usual := len(odd) - len(shown):
         text = n_(
             "{number} kind of answer is left out that is usual in a search: --all shows it",
@@ -370,21 +405,21 @@ def show_objects(name: str, objects: Sequence[dict[str, Any]]) -> None:
     table((_("object"), _("name"), _("value"), _("unit")), rows, aside=True)
 
 
-def object_name(one: Mapping[str, Any]) -> str:
+def object_name(thing: Mapping[str, Any]) -> str:
     """Return the name of what a device sends, with its place in the meter's memory."""
-    places = [f"{name} {one[name]}" for name in ("storage", "tariff", "subunit") if name in one]
-    return ", ".join((one.get("name", ""), *places))
+    places = [f"{name} {thing[name]}" for name in ("storage", "tariff", "subunit") if name in thing]
+    return ", ".join((thing.get("name", ""), *places))
 
 
-def _object_value(one: dict[str, Any]) -> str:
-    if one.get("error"):
-        return _("none: {error}", error=one["error"])
-    value = "–" if one.get("value") is None else str(one["value"])
-    if "scale" in one:
-        return f"{value} × {one['scale']}"
-    if one.get("understood") is False:
-        return _("not understood: {bytes}", bytes=one["hex"])
-    return f"{value} ({one['hex']})" if "hex" in one and "name" not in one else value
+def _object_value(thing: dict[str, Any]) -> str:
+    if thing.get("error"):
+        return _("none: {error}", error=thing["error"])
+    value = "–" if thing.get("value") is None else str(thing["value"])
+    if "scale" in thing:
+        return f"{value} × {thing['scale']}"
+    if thing.get("understood") is False:
+        return _("not understood: {bytes}", bytes=thing["hex"])
+    return f"{value} ({thing['hex']})" if "hex" in thing and "name" not in thing else value
 
 
 def _serials(path: Path) -> list[str]:

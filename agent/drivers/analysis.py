@@ -15,8 +15,7 @@ from agent.core.errors import Refused
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from agent.core.i18n import Text
-    from agent.drivers.trace import Event
+    from agent.drivers.trace import Event, Frame
 
 MOST = 2000
 """odd answers that are kept, counted by device and kind"""
@@ -24,27 +23,6 @@ MOST_VALUES = 50_000
 """values that are kept of all devices"""
 TIMEOUT, LATENCY, BAUDRATE = 1.0, 0.0, 2400
 """what is assumed of a line whose trace does not say it"""
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """One frame, or other bytes, explained."""
-
-    at: float
-    """seconds since the beginning of the trace"""
-    direction: str
-    device: str
-    """address of the device that was asked or that answered; empty: not known"""
-    data: bytes
-    sentence: Text
-    values: tuple[Mapping[str, Any], ...] = ()
-    """what the frame says: `at` and `value`, with `unit` and more where the protocol gives them"""
-    odd: str = ""
-    """the kind of oddness; empty: as it should be"""
-    code: int = 0
-    """of an exception or error: its code"""
-    expected: bool = False
-    """odd, but usual while a line is searched"""
 
 
 class Analyser(Protocol):
@@ -86,7 +64,7 @@ def analyser(driver: str, settings: Mapping[str, Any]) -> Analyser:
 
 
 @dataclass
-class Heard:
+class Observations:
     """What a call heard on a line: odd answers by device, and all values."""
 
     odd: dict[tuple[str, str, int], dict[str, Any]] = field(default_factory=dict)

@@ -23,7 +23,7 @@ from agent.drivers.base import (
     Writes,
 )
 from agent.drivers.line_disturbance import Disturbed
-from agent.drivers.trace import NOTE
+from agent.drivers.trace import NOTE, OPENED
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -378,7 +378,7 @@ class Link:
         if isinstance(driver, Attributes):
             self._name = driver.whose
         self._listen()
-        self._record(NOTE, b"the line was opened again", "")
+        self._record(NOTE, OPENED.encode(), "")
         self._tried.set()
         self._open.set()
         try:

@@ -8,16 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agent.core.clock import monotonic
 from agent.core.errors import Refused
+from agent.core.i18n import N_
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from agent.core.i18n import Text
+
 SENT, CAME, NOTE = ">", "<", "!"
 """from the gateway; to the gateway; a note on the line, such as that it was opened again"""
+OPENED, MISSING = N_("the line was opened again"), N_("bytes are missing here")
+FULL = N_("the trace is full: the rest is missing")
 TITLE = "# gardien trace 1"
 SETTINGS = ("baudrate", "parity", "stopbits", "timeout", "latency")
 """settings of a line that a trace names: those that times and checksums depend on, no addresses"""
@@ -52,19 +57,40 @@ class Event:
         return f"{self.at:.6f} {self.direction} {peer}{self.note or self.data.hex(' ')}"
 
 
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One frame, or other bytes, explained."""
+
+    at: float
+    """seconds since the beginning of the trace"""
+    direction: str
+    device: str
+    """address of the device that was asked or that answered; empty: not known"""
+    data: bytes
+    sentence: Text
+    values: tuple[Mapping[str, Any], ...] = ()
+    """what the frame says: `at` and `value`, with `unit` and more where the protocol gives them"""
+    odd: str = ""
+    """the kind of oddness; empty: as it should be"""
+    code: int = 0
+    """of an exception or error: its code"""
+    expected: bool = False
+    """odd, but usual while a line is searched"""
+
+
 class Recorder:
     """Collects the events of a line until they are taken."""
 
     def __init__(self) -> None:
         self._began = monotonic()
         self._events: list[Event] = []
-        self._dropped = 0
+        self._dropped = False
 
     def __call__(self, direction: str, data: bytes, peer: str) -> None:
         """Take bytes of a stream, as `Record` has them; of a note, its text."""
         at = monotonic() - self._began
         if len(self._events) >= MOST_WAITING:
-            self._dropped += 1
+            self._dropped = True
         elif direction == NOTE:
             self._events.append(Event(at, direction, b"", note=data.decode()))
         else:
@@ -74,9 +100,8 @@ class Recorder:
         """Return the events since the last call."""
         events, self._events = self._events, []
         if self._dropped:
-            note = f"{self._dropped} pieces are missing here"
-            events.append(Event(monotonic() - self._began, NOTE, b"", note=note))
-            self._dropped = 0
+            events.append(Event(monotonic() - self._began, NOTE, b"", note=MISSING))
+            self._dropped = False
         return events
 
 

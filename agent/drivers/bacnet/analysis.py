@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from agent.core.i18n import N_, Text, text_of
-from agent.drivers.analysis import Frame
+from agent.core.i18n import Text, text_of
 from agent.drivers.bacnet import codec, values
 from agent.drivers.bacnet.codec import (
     OPEN,
@@ -22,7 +21,7 @@ from agent.drivers.bacnet.codec import (
     reason_text,
     type_name,
 )
-from agent.drivers.trace import CAME, NOTE, SENT
+from agent.drivers.trace import CAME, NOTE, SENT, Frame
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -36,10 +35,8 @@ FORWARDED, ORIGINAL = 0x04, frozenset({0x09, 0x0A, 0x0B})
 CONFIRMED, UNCONFIRMED, SIMPLE_ACK, COMPLEX_ACK, SEGMENT_ACK, ERROR, REJECT, ABORT = range(8)
 SEGMENTED, MORE = 0x08, 0x04
 NETWORK_MESSAGE, HAS_DESTINATION, HAS_SOURCE = 0x80, 0x20, 0x08
-SERVICES = {
-    codec.READ: N_("one property"), codec.READ_MULTIPLE: N_("properties"),
-    codec.SUBSCRIBE_COV: N_("notifications"),
-}  # fmt: skip
+NAMING = frozenset({codec.READ, codec.READ_MULTIPLE, codec.SUBSCRIBE_COV})
+"""services whose requests name properties or objects"""
 ROOM = 0.05
 MOST_OPEN = 2000
 """requests that are remembered; each is forgotten after as many others"""
@@ -230,7 +227,7 @@ def _requested(service: int, data: bytes) -> Text:
     """Say what a confirmed request asks for."""
     if service == codec.WRITE:
         return Text("WRITE {names}", names=", ".join(_named(data)))
-    if service not in SERVICES:
+    if service not in NAMING:
         return Text("service {service}", service=service)
     names = _named(data)
     more = Text(" and {number} more", number=len(names) - NAMED) if names[NAMED:] else ""

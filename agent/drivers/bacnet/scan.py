@@ -153,8 +153,7 @@ class Scan:
             warnings.append(
                 Text("only the first {most_objects} objects were read", most_objects=MOST_OBJECTS)
             )
-        found = self._result(peer, about, things, warnings)
-        yield replace(found, objects=tuple(objects))
+        yield replace(self._result(peer, about, things, warnings), objects=tuple(objects))
 
     async def _about(self, peer: Peer) -> dict[str, str]:
         device = ObjectId(DEVICE, peer.instance)

@@ -6,7 +6,6 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agent.core.i18n import Text, text_of
-from agent.drivers.analysis import Frame
 from agent.drivers.mbus.decode import ApplicationError, MbusError, decode
 from agent.drivers.mbus.frame import (
     ACKNOWLEDGE,
@@ -24,7 +23,7 @@ from agent.drivers.mbus.frame import (
     without_echo,
 )
 from agent.drivers.mbus.telegram import medium, status
-from agent.drivers.trace import CAME, NOTE, SENT
+from agent.drivers.trace import CAME, NOTE, SENT, Frame
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from agent.core.i18n import N_, Text
 from agent.core.model import Why
-from agent.drivers.analysis import Frame
 from agent.drivers.modbus.answer import (
     FROM_GATEWAY,
     MBAP,
@@ -19,7 +18,7 @@ from agent.drivers.modbus.answer import (
 )
 from agent.drivers.modbus.rtu import SHORTEST, WRITES, find, frames_in
 from agent.drivers.modbus.wire import HEADER, LONGEST_TCP, REMEMBERED
-from agent.drivers.trace import CAME, NOTE, SENT
+from agent.drivers.trace import CAME, NOTE, SENT, Frame
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -141,24 +140,24 @@ class RtuAnalyser:
     def _turn(self, asked_at: float, request: bytes, heard: bytes) -> Iterator[Frame]:
         unit, pdu = request[0], request[1:-2]
         begin = len(request) if heard.startswith(request) and pdu[0] in READS else 0
-        found = find(heard[begin:], unit, pdu)
+        answer = find(heard[begin:], unit, pdu)
         if not heard[begin:]:
             self._overdue(unit, asked_at, pdu)
             yield Frame(asked_at, NOTE, str(unit), b"", _silence(unit))
             return
-        if not found.pdu:
+        if not answer.pdu:
             frames = list(self._others(heard[begin:], begin, (unit, pdu)))
             if not any(frame.device == str(unit) for frame in frames):
                 self._overdue(unit, asked_at, pdu)
             yield from frames
             return
-        end = begin + found.end
-        start = end - len(found.pdu) - 3
+        end = begin + answer.end
+        start = end - len(answer.pdu) - 3
         yield from self._others(heard[begin:start], begin, None)
         took = self._at(start) - asked_at
         length = len(request) * self._speed.character
         late = took > self._timeout + length + ROOM
-        yield _answer(self._at(start), took, unit, (pdu, found.pdu), heard[start:end], late=late)
+        yield _answer(self._at(start), took, unit, (pdu, answer.pdu), heard[start:end], late=late)
         yield from self._others(heard[end:], end, None, answered=(unit, heard[start:end]))
 
     def _overdue(self, unit: int, at: float, pdu: bytes) -> None:

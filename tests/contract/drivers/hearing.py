@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-from agent.drivers.analysis import Heard, analyser
+from agent.drivers.analysis import Observations, analyser
 from agent.drivers.base import Found, Wish
 from agent.drivers.trace import Recorder, heading
 
@@ -21,7 +21,7 @@ class Hearing:
         self.driver.record_to(None)
         known = vars(self.settings) if isinstance(self.settings, SimpleNamespace) else (
             self.settings.model_dump())  # fmt: skip
-        explaining, self.heard = analyser(self.kind, known), Heard()
+        explaining, self.heard = analyser(self.kind, known), Observations()
         events, self.frames = self.recorder.take(), []
         for event in events:
             self.frames += explaining.feed(event)

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from agent.core.errors import Refused
-from agent.drivers.analysis import Heard, analyser
+from agent.drivers.analysis import Observations, analyser
 from agent.drivers.modbus.rtu import framed
 from agent.drivers.trace import CAME, NOTE, SENT, Event, Recorder, heading, parsed
 from hil.mbus.encode import Plate, energy_kwh, long_frame
@@ -20,7 +20,7 @@ def explained(driver, *events, **settings):
     for event in events:
         frames += explaining.feed(event)
     frames += explaining.end()
-    heard = Heard()
+    heard = Observations()
     heard.take(frames)
     return frames, [(one["device"], one["kind"]) for one in heard.odd_by_device()]
 
@@ -65,13 +65,13 @@ def test_what_is_no_trace_is_refused_with_its_line(lines, message):
         parsed(lines, "t")
 
 
-def test_a_recorder_keeps_only_so_much_and_says_how_much_is_missing():
+def test_a_recorder_keeps_only_so_much_and_says_that_bytes_are_missing():
     recorder = Recorder()
     for _ in range(20_010):
         recorder(CAME, b"\0", "")
     events = recorder.take()
     assert len(events) == 20_001
-    assert events[-1].note == "10 pieces are missing here"
+    assert events[-1].note == "bytes are missing here"
     assert not recorder.take()
 
 

@@ -1,4 +1,4 @@
-"""A device of plain bacpypes3: all its objects are shown, and an accumulator is read by its scale."""
+"""A device of plain bacpypes3: all its objects are shown, its accumulators read by their scale."""
 
 from __future__ import annotations
 

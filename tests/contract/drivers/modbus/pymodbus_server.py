@@ -1,4 +1,4 @@
-"""A Modbus TCP server of pymodbus as a process: `python -m … PORT` prints "ready" when it serves."""
+"""A Modbus TCP server of pymodbus as a process: `python -m … PORT` prints "ready" if it serves."""
 
 import asyncio
 import sys
