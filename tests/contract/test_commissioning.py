@@ -421,6 +421,28 @@ def test_a_look_from_a_shared_account_is_a_persons_and_of_common_plant_it_is_nob
     assert found == [("Eva (root)", "read"), ("Eva (installer)", "read")]
 
 
+def test_another_serial_number_than_recorded_is_named_by_a_read_and_by_a_scan(config):
+    asked(
+        config, *places("A-1", "A-2"),
+        ("meter.assign", {"device": "m-1", "dwelling": "A-1", "serial": "24637099"}),
+        ("meter.assign", {"device": "m-2", "dwelling": "A-2", "serial": "24637002"}),
+    )  # fmt: skip
+    other, same, search = asked(
+        config,
+        ("read", {"device": "m-1"}),
+        ("read", {"device": "m-2"}),
+        ("scan", {"link": "riser", "first": "1", "last": "2"}),
+    )
+    assert same["odd"] == []
+    serials = [one for one in search["odd"] if one["kind"] == "serial"]
+    assert serials == other["odd"]
+    (odd,) = serials
+    assert (odd["device"], odd["name"], odd["kind"]) == ("1", "m-1", "serial")
+    assert odd["sentence"].startswith(
+        "m-1 reports the serial number 24637001, and 24637099 is recorded: is it another meter?"
+    )
+
+
 def valued(device):
     return any(one["value"] is not None for one in device["latest"].values())
 
