@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from agent.core.clock import stamp
+from agent.core.errors import AgentError
 from agent.core.i18n import Text
 from agent.drivers.trace import Recorder, heading
 from agent.registry.records import covers, serial_key
@@ -96,7 +97,10 @@ async def listening(
         lines = heading(link, settings.driver, began, settings.settings)
         await caller.progress({"trace": lines})
     with gateway.lines[link].link.recorded(heard.recorder):
+        # If the caller is gone, nothing can be sent any more: then only the block ends.
         try:
             yield heard
-        finally:
+        except AgentError:
             await heard.end()
+            raise
+        await heard.end()

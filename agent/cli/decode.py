@@ -102,6 +102,7 @@ def trace(
     else:
         for frame in shown:
             sys.stdout.writelines(f"{_clean(line)}\n" for line in _explained(frame))
+        sys.stdout.flush()  # what was odd comes last, also where both go into one file
         show_odd(odd_ones, everything=True)
     raise typer.Exit(1 if any(not one["expected"] for one in odd_ones) else 0)
 

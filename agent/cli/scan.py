@@ -111,9 +111,13 @@ class TraceFile:
     def __exit__(self, *error: object) -> None:
         """Close the file, and warn of what is in it."""
         del error
-        if self._file is None:
+        if self._file is None or self._path is None:
             return
+        written = self._file.tell()
         self._file.close()
+        if not written:  # the line could not be opened, for example
+            self._path.unlink(missing_ok=True)
+            return
         full = _(" It is full, so the end is missing.") if self._left < 0 else ""
         line = _(
             "! {file} contains readings of this building: give it only to who may have them, and"

@@ -77,18 +77,18 @@ def _answer(  # noqa: PLR0913 -- a frame and its request
     """Explain the answer of the unit that was asked; `asked`: PDUs of request and answer."""
     request, pdu = asked
     name, result = str(unit), checked(request, pdu, 0.0)
-    if result.code:
+    if result.code and not late:
         text = Text(
             "unit {unit} refuses: exception {code}, {meaning}",
             unit=name, code=str(result.code), meaning=result.detail,
         )  # fmt: skip
         probed = result.code in PROBED | FROM_GATEWAY and request[0] not in WRITES
         return Frame(at, CAME, name, data, text, odd="exception", code=result.code, expected=probed)
-    if result.why is Why.BAD:
+    if result.why is Why.BAD and not result.code:
         text = Text("unit {unit}: {detail}", unit=name, detail=result.detail)
         wrong_length = pdu[0] == request[0] and pdu[0] in READS
         return Frame(at, CAME, name, data, text, odd="length" if wrong_length else "function")
-    values = _values(request, pdu)
+    values = () if result.code else _values(request, pdu)
     if late:
         text = Text("unit {unit} answers after its timeout: {took:.2f} s", unit=name, took=took)
         return Frame(at, CAME, name, data, text, values, odd="late")
@@ -107,6 +107,8 @@ class RtuAnalyser:
         self._heard = bytearray()
         self._waiting: dict[int, list[tuple[float, bytes]]] = {}
         """by unit, the times and PDUs of requests without an answer"""
+        self._before: dict[int, tuple[float, bytes]] = {}
+        """by unit, the request before the present one"""
 
     def feed(self, event: Event) -> Iterator[Frame]:
         """Take the next event; see `agent.drivers.analysis.Analyser`."""
@@ -130,6 +132,7 @@ class RtuAnalyser:
                 yield from self._others(heard, 0, None)
             else:
                 yield from self._turn(*request, heard)
+                self._before[request[1][0]] = request[0], request[1][1:-2]
         finally:
             self._heard.clear()
             self._pieces.clear()
@@ -201,6 +204,10 @@ class RtuAnalyser:
             text = Text("unit {unit} sends its answer twice", unit=name)
             return Frame(at, CAME, name, data, text, odd="twice")
         if asked and asked[0] == unit:
+            since, before = self._before.get(unit, (0.0, b"\0"))
+            if frame.pdu[0] & ~REFUSED == before[0] != asked[1][0]:
+                # a device that is one answer behind
+                return _answer(at, at - since, unit, (before, frame.pdu), data, late=True)
             return _answer(at, 0.0, unit, (asked[1], frame.pdu), data, late=False)
         text = Text(
             "a frame of unit {unit}, which was not asked", unit=name

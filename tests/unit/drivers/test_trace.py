@@ -106,6 +106,11 @@ RTU = {
         [sent(1.1, NEXT), came(1.2, GOOD), came(1.3, OTHER)], [("3", "late")],
     ),
     "late when nobody else answers": ([sent(1.1, NEXT), came(1.2, GOOD)], [("3", "late")]),
+    "one answer behind": (
+        [came(0.1, GOOD), sent(0.5, framed(3, b"\x04" + READ[1:])), came(0.6, framed(3, ANSWER))],
+        [("3", "late")],
+    ),
+    "a late refusal": ([came(1.6, framed(3, b"\x83\x02"))], [("3", "late")]),
     "noise before": ([came(0.1, b"\xff\xfe\xfd\xfc" + GOOD)], [("", "noise")]),
     "noise instead": ([came(0.1, b"\xff\xfe\xfd\xfc")], [("3", "noise")]),
     "exception": ([came(0.1, framed(3, b"\x83\x06"))], [("3", "exception")]),
