@@ -85,7 +85,7 @@ def trace(
     frames += explaining.end()
     heard.take(frames)
     odd_ones = list(heard.odd_by_device())
-    shown = [frame for frame in frames if frame.odd or not odd]
+    shown = [frame for frame in frames if not odd or (frame.odd and not frame.expected)]
     if json:
         print_json(
             {
@@ -103,35 +103,36 @@ def trace(
         for frame in shown:
             sys.stdout.writelines(f"{_clean(line)}\n" for line in _explained(frame))
         sys.stdout.flush()  # what was odd comes last, also where both go into one file
-        show_odd(odd_ones, everything=True)
+        show_odd([kind for kind in odd_ones if not kind["expected"]], everything=True)
     raise typer.Exit(1 if any(not one["expected"] for one in odd_ones) else 0)
 
 
 def _explained(frame: Frame) -> Iterator[str]:
     """Yield a frame of a trace in lines of at most 80 columns: the sentence, then the values."""
-    mark = "!" if frame.odd else " "
-    sentence = frame.sentence.in_language()
+    mark = "!" if frame.odd and not frame.expected else " "
     direction = " " if frame.direction == NOTE else frame.direction
-    yield from wrap(
-        f"{frame.at:10.3f} {direction} {mark} {sentence}", WIDTH, subsequent_indent=" " * MARGIN,
-        break_long_words=False,
-    )  # fmt: skip
-    values: list[str] = []
+    head = f"{frame.at:10.3f} {direction} {mark} "
+    yield from _indented(frame.sentence.in_language(), head)
+    values: dict[str, list[str]] = {}
     for entry in frame.values:
-        if (
-            "hex" in entry and "name" not in entry
-        ):  # a register: those of one answer follow each other
-            values += [f"{entry['at']}:"] if entry is frame.values[0] else []
-            values.append(entry["hex"])
+        if "hex" in entry and "name" not in entry:  # the registers of one answer are in a row
+            values.setdefault(f"{frame.values[0]['at']}: ", []).append(entry["hex"])
             continue
-        content = entry["value"] if entry["value"] is not None else _("none: {error}", error=(
-            entry.get("error") or entry.get("hex", "")))  # fmt: skip
-        name = object_name(entry) if "name" in entry else entry["at"]
-        values.append(f"{name}: {content} {entry.get('unit', '')}".strip() + ";")
-    indent = " " * MARGIN
-    yield from wrap(
-        " ".join(values).removesuffix(";"), WIDTH, initial_indent=indent, subsequent_indent=indent,
-        break_long_words=False,
+        missing = _("none: {error}", error=entry.get("error") or entry.get("hex", ""))
+        value = missing if entry["value"] is None else f"{entry['value']} {entry.get('unit', '')}"
+        # BACnet: all properties of an object follow its name
+        place, _blank, name = entry["at"].partition(" ")
+        if "name" in entry:
+            place, name = "", f"{object_name(entry)}:"
+        values.setdefault(f"{place} " if place else "", []).append(f"{name} {value.strip()};")
+    for place, texts in values.items():
+        yield from _indented((place + " ".join(texts)).removesuffix(";"), " " * MARGIN)
+
+
+def _indented(text: str, head: str) -> list[str]:
+    return wrap(
+        text, WIDTH, initial_indent=head, subsequent_indent=" " * MARGIN,
+        break_long_words=False, break_on_hyphens=False,
     )  # fmt: skip
 
 
