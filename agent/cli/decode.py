@@ -6,7 +6,7 @@ import sys
 from decimal import Decimal
 from pathlib import Path
 from textwrap import wrap
-from typing import TYPE_CHECKING, Annotated, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
@@ -20,7 +20,7 @@ from agent.drivers.mbus.telegram import medium, status
 from agent.drivers.trace import NOTE, Frame
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
 app = typer.Typer(no_args_is_help=True, help="Decode a frame from a meter, or a trace of a line.")
 WIDTH = 80
@@ -60,6 +60,13 @@ def trace(
         Path, typer.Argument(help="A trace, which --trace of scan or read has recorded.")
     ],
     odd: Annotated[bool, typer.Option("--odd", help="Show only what is odd.")] = False,
+    profile: Annotated[
+        str,
+        typer.Option(
+            help="Also read the Modbus registers of each device by this profile, such as"
+            " eastron-sdm120."
+        ),
+    ] = "",
     json: Json = False,
 ) -> None:
     """Explain a trace of a line, frame by frame: who was asked, who answered, what is odd.
@@ -85,6 +92,9 @@ def trace(
     frames += explaining.end()
     heard.take(frames)
     odd_ones = list(heard.odd_by_device())
+    if profile and not recorded.driver.startswith("modbus"):
+        raise Refused("--profile is for Modbus: other devices name the values that they send")
+    by_profile = _by_profile(profile, heard.values) if profile else {}
     shown = [frame for frame in frames if not odd or (frame.odd and not frame.expected)]
     if json:
         print_json(
@@ -97,14 +107,55 @@ def trace(
                     for one in shown
                 ],
                 "odd": odd_ones,
+                "quantities": by_profile,
             }
         )  # fmt: skip
     else:
         for frame in shown:
             sys.stdout.writelines(f"{_clean(line)}\n" for line in _explained(frame))
+        for device, quantities in by_profile.items():
+            typer.echo(
+                _("unit {unit}, read by the profile {profile}:", unit=device, profile=profile)
+            )
+            for name, value in quantities.items():
+                typer.echo(f"  {name}: {value}")
         sys.stdout.flush()  # what was odd comes last, also where both go into one file
         show_odd([kind for kind in odd_ones if not kind["expected"]], everything=True)
     raise typer.Exit(1 if any(not one["expected"] for one in odd_ones) else 0)
+
+
+def _by_profile(
+    name: str, values: Mapping[str, Mapping[str, Mapping[str, Any]]]
+) -> dict[str, dict[str, str]]:
+    """Return what the registers of each device mean by a profile: quantity and value with unit."""
+    from agent.core.errors import Refused
+    from agent.core.model import Point
+    from agent.drivers.modbus.master import rehearse
+    from agent.drivers.profile import profile as load
+
+    try:
+        offers = load(name).points
+    except KeyError:
+        raise Refused(
+            "there is no profile {name}. To list them: gardien profile list", name=name
+        ) from None
+    points = [
+        Point("", quantity, "1", offer.at, 60, unit=offer.unit, scale=offer.scale)
+        for quantity, offer in offers.items()
+    ]
+    results: dict[str, dict[str, str]] = {}
+    for device, places in values.items():
+        cells: dict[str, dict[int, list[int]]] = {}
+        for value in places.values():
+            table, _slash, address = value["at"].partition("/")
+            cells.setdefault(table, {})[int(address)] = [int(value["value"])]
+        results[device] = {
+            sample.point.name: f"{(sample.value * sample.point.scale).normalize():f}"
+            f" {sample.point.unit}".removesuffix(" 1")
+            for sample in rehearse(cells, points)
+            if isinstance(sample.value, Decimal)
+        }
+    return results
 
 
 def _explained(frame: Frame) -> Iterator[str]:

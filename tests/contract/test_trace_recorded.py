@@ -132,6 +132,26 @@ def test_a_read_names_what_is_odd_about_its_own_device(config, tmp_path):
     assert json.loads(right.stdout)["odd"] == []
 
 
+def test_registers_of_a_trace_are_read_by_a_profile(tmp_path):
+    trace = tmp_path / "t"
+    head = "# gardien trace 1\n# driver: modbus-tcp\n"
+    asked = "0.1 > 00 01 00 00 00 06 07 04 00 00 00 02\n"  # voltage of an SDM120
+    trace.write_text(f"{head}{asked}0.2 < 00 01 00 00 00 07 07 04 04 43 66 33 33\n")
+    answer = gardien("decode", "trace", trace, "--profile", "eastron-sdm120")
+    assert answer.exit_code == 0
+    assert "unit 7, read by the profile eastron-sdm120:\n  voltage: 230.2 V\n" in answer.output
+    decoded = json.loads(
+        gardien("decode", "trace", trace, "--profile", "eastron-sdm120", "--json").output
+    )
+    assert decoded["quantities"] == {"7": {"voltage": "230.2 V"}}
+    assert "no profile nobody" in str(
+        gardien("decode", "trace", trace, "--profile", "nobody").exception
+    )
+    trace.write_text("# gardien trace 1\n# driver: mbus-tcp\n")
+    other = gardien("decode", "trace", trace, "--profile", "eastron-sdm120")
+    assert "--profile is for Modbus" in str(other.exception)
+
+
 def test_in_french(config, tmp_path):
     trace = tmp_path / "hall.trace"
     answer = ran("read", "double", "--trace", trace, "-c", config, LANG="fr_FR.UTF-8")
