@@ -149,13 +149,25 @@ def _by_profile(
         for value in places.values():
             table, _slash, address = value["at"].partition("/")
             cells.setdefault(table, {})[int(address)] = [int(value["value"])]
+        # what was not heard would be read as 0
+        whole = [point for point in points if _heard(point.at, cells)]
         results[device] = {
             sample.point.name: f"{(sample.value * sample.point.scale).normalize():f}"
             f" {sample.point.unit}".removesuffix(" 1")
-            for sample in rehearse(cells, points)
+            for sample in (rehearse(cells, whole) if whole else ())
             if isinstance(sample.value, Decimal)
         }
     return results
+
+
+def _heard(at: str, cells: Mapping[str, Mapping[int, object]]) -> bool:
+    """Whether all registers of an address were heard."""
+    from agent.drivers.modbus.codec import place
+
+    return all(
+        set(range(spot.start, spot.end)) <= cells.get(spot.table, {}).keys()
+        for spot in place(at).spots
+    )
 
 
 def _explained(frame: Frame) -> Iterator[str]:
