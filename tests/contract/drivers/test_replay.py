@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
 from agent.drivers.bacnet.bus import Bacnet
 from agent.drivers.bacnet.settings import BacnetSettings
 from agent.drivers.base import Wish
+from agent.drivers.link import Link
 from agent.drivers.mbus.bus import MbusSerial, MbusTcp
 from agent.drivers.mbus.settings import MbusTcpSettings, SerialSettings
 from agent.drivers.modbus.bus import ModbusRtu, ModbusTcp, ModbusTcpSettings, RtuSettings
+from agent.drivers.trace import Recorder
 from hil.bacnet.controller import accumulator, analog_input, free_udp_port
 from hil.building import Building
 from hil.mbus.line import Bus
@@ -21,6 +24,8 @@ from hil.serial_line import SerialLine
 from tests.contract.drivers.bacnet.net import net
 from tests.contract.drivers.hearing import scanned
 from tests.contract.drivers.mbus.setting import heat, on_serial, on_tcp
+from tests.contract.drivers.modbus.peer import peer, point
+from tests.contract.drivers.modbus.peer import settings as modbus_settings
 
 
 @asynccontextmanager
@@ -126,3 +131,35 @@ def test_nothing_is_recorded_where_nobody_listens():
             return hearing.recorder.take(), driver.wire.stream.record
 
     assert asyncio.run(attack()) == ([], None)
+
+
+def test_a_line_that_is_opened_again_is_recorded_on():
+    closed = []
+
+    async def hangs_up_once(request, writer):
+        if not closed:
+            closed.append(True)
+            writer.close()
+            return
+        writer.write(request.frame(*[7] * request.count))
+
+    async def attack():
+        async with peer(hangs_up_once) as port:
+            link = Link("hall", lambda: ModbusTcp.open(modbus_settings(port, 0.5)))
+            serving = asyncio.ensure_future(link.serve())
+            await link.tried()
+            first, second = Recorder(), Recorder()
+            with link.recorded(first):
+                (sample,) = await link.read([point("holding/3/uint16")])
+                with link.recorded(second):
+                    await link.read([point("holding/4/uint16")])
+            await link.read([point("holding/5/uint16")])
+            serving.cancel()
+            await asyncio.wait([serving])
+            return sample.value, first.take(), second.take()
+
+    value, events, inner = asyncio.run(attack())
+    assert value == 7
+    shapes = [event.note or event.direction for event in events]
+    assert shapes == [">", "the line was opened again", ">", "<", ">", "<"]
+    assert inner == [replace(event, at=at.at) for event, at in zip(events[-2:], inner, strict=True)]
