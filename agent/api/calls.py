@@ -463,9 +463,13 @@ async def read(  # noqa: PLR0913 -- as many wishes
     meanwhile. `everything`: also all values in its answers. `trace`: also send the line's bytes.
     """
     line, target = gateway.lines.find(device)
-    # a trace has the bytes of other meters of the line, which are read at the same time
-    plant = privacy.is_common(gateway, device) and not trace
-    if not caller.may(Right.METERS) and not plant:
+    if trace and not caller.may(Right.METERS):
+        raise Refused(
+            "a trace has the readings of other devices of the line too, so the account {account}"
+            " may not record one. Read without --trace",
+            account=caller.who,
+        )
+    if not caller.may(Right.METERS) and not privacy.is_common(gateway, device):
         raise Refused(
             NOT_PLANT,
             account=caller.who,

@@ -24,18 +24,22 @@ class Listening:
     """Collects what is heard on one line. With a trace, its lines are sent as progress."""
 
     def __init__(
-        self, analyser: Analyser, heard: Observations, caller: Caller, *, trace: bool
+        self, analyser: Analyser, heard: Observations, caller: Caller, head: list[str] | None
     ) -> None:
         self.recorder = Recorder()
-        self._analyser, self._heard, self._caller, self._trace = analyser, heard, caller, trace
+        self._analyser, self._heard, self._caller = analyser, heard, caller
+        self._head = head
+        """what is sent before the first bytes; None: no trace is wanted"""
         self._serials: list[dict[str, Any]] = []
 
     async def take(self) -> None:
         """Explain what came since the last call, and send it if a trace is wanted."""
         events = self.recorder.take()
         self._heard.take(self._frames(events))
-        if self._trace and events:
-            await self._caller.progress({"trace": [event.line() for event in events]})
+        if self._head is not None and events:
+            lines = [*self._head, *(event.line() for event in events)]
+            self._head = []
+            await self._caller.progress({"trace": lines})
 
     def _frames(self, events: Iterable[Event]) -> Iterable[Frame]:
         for event in events:
@@ -91,11 +95,10 @@ async def listening(
 
     settings = gateway.config.links[link]
     known = settings.settings.model_dump()
-    heard = Listening(analyser(settings.driver, known), Observations(), caller, trace=trace)
-    if trace:
-        began = stamp(gateway.clock.now())
-        lines = heading(link, settings.driver, began, settings.settings)
-        await caller.progress({"trace": lines})
+    head = heading(link, settings.driver, stamp(gateway.clock.now()), settings.settings)
+    heard = Listening(
+        analyser(settings.driver, known), Observations(), caller, head if trace else None
+    )
     with gateway.lines[link].link.recorded(heard.recorder):
         # If the caller is gone, nothing can be sent any more: then only the block ends.
         try:

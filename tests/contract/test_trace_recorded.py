@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from agent.cli.scan import TraceFile
+from hil.process import free_port
 from tests.command import gardien
 
 CONFIG = """\
@@ -164,6 +165,15 @@ def test_where_the_file_cannot_be_written_nothing_is_asked(config, host, tmp_pat
     answer = gardien("scan", "hall", "--trace", tmp_path / "no" / "t", "-c", config)
     assert "No such file or directory" in str(answer.exception)
     assert host.asked == 0
+
+
+def test_where_the_line_cannot_be_opened_no_file_is_left(config, host, tmp_path):
+    trace, text = tmp_path / "t", config.read_text()
+    config.write_text(text.replace(str(host.server_address[1]), str(free_port())))
+    answer = gardien("scan", "hall", "--trace", trace, "-c", config)
+    assert "hall is not open" in str(answer.exception)
+    assert "contains readings" not in answer.output
+    assert not trace.exists()
 
 
 def test_a_trace_is_bounded_and_says_that_its_end_is_missing(tmp_path, capsys):
