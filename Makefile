@@ -33,6 +33,8 @@ CONSTRAINTS := packaging/constraints-debian13.txt packaging/constraints-tools.tx
 NEWEST_TESTS += tests/contract/test_enrolment.py
 # an archive or an index that does not answer is asked again
 APT := apt-get -qq -o Acquire::Retries=5
+# an independent Modbus server for the tests
+NPM := modbus-serial@8.0.25
 PIP_INSTALL := pip install --quiet --disable-pip-version-check --retries 10
 
 .PHONY: setup demo test first newest newest-once package-test archive-tests check house bench torture clean
@@ -48,6 +50,9 @@ setup: .venv/ready
 	else echo "Debian packages are missing. As root: apt-get install $(DEBIAN)" >&2; exit 1; fi
 	$(PYTHON) -m venv .venv
 	$(BIN)/$(PIP_INSTALL) $(addprefix --constraint ,$(CONSTRAINTS)) --editable '.[dev,hil,receiver,export,sftp]'
+	@if command -v npm >/dev/null; then \
+	  npm install --prefix .venv/npm --omit=optional --no-audit --no-fund --silent --fetch-retries 10 $(NPM); \
+	else echo "there is no npm: the tests with $(NPM) are skipped" >&2; fi
 	@ln -sfn $(SYSTEMD) "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/systemd"
 	@touch $@
 

@@ -18,6 +18,7 @@ from agent.api import registry as registry_api
 from agent.api import trust as trust_api
 from agent.api.diagnosis import edits, machine, records, running
 from agent.api.forms import ending, open_forms
+from agent.api.listening import listening
 from agent.api.registry import Caller, author, in_person, or_nothing, passing
 from agent.api.roles import INSTALLER, NAMES, Right, holders
 from agent.api.status import moved, own_status
@@ -497,12 +498,27 @@ async def record(
     }
 
 
-async def read(gateway: Gateway, caller: Caller, *, device: str, point: str = "") -> dict[str, Any]:
+async def read(  # noqa: PLR0913 -- as many wishes
+    gateway: Gateway,
+    caller: Caller,
+    *,
+    device: str,
+    point: str = "",
+    everything: bool = False,
+    trace: bool = False,
+) -> dict[str, Any]:
     """Read a device now, between the daemon's own requests. Raises Refused.
 
-    `ok` is false if any point of the device itself has no value.
+    `ok` is false if any point of the device itself has no value. `odd`: what else was heard
+    meanwhile. `everything`: also all values in its answers. `trace`: also send the line's bytes.
     """
     line, target = gateway.lines.find(device)
+    if trace and not caller.may(Right.METERS):
+        raise Refused(
+            "a trace has the readings of other devices of the line too, so the account {account}"
+            " may not record one. Read without --trace",
+            account=caller.who,
+        )
     _must_be_readable(gateway, caller, device)
     points: list[Point] = [p for p in target.points if point in ("", p.name) and not p.derived]
     if not points:
@@ -515,16 +531,25 @@ async def read(gateway: Gateway, caller: Caller, *, device: str, point: str = ""
         )
     serial = [target.serial_point] if target.serial_point else []
     await line.link.tried()
+    if trace:
+        privacy.note(gateway, caller.who, "trace")
+    address = points[0].address
     try:
-        # The serial number goes along, so that people see which meter has answered.
-        samples = await line.link.read([*serial, *points])
+        async with listening(gateway, caller, line.link.name, trace=trace) as heard:
+            # The serial number goes along, so that people see which meter has answered.
+            samples = await line.link.read([*serial, *points])
     except LinkLost as error:
         raise Refused(
             "{error}. To check ports, hosts and rights: gardien doctor", error=error
         ) from error
+    if serial and samples[0].value is not None:
+        heard.serial(gateway, device, address, str(samples[0].value))
+    whose = line.link.whose(address)
     return {
         "device": device,
         "link": line.link.name,
+        "odd": [one for one in heard.odd({whose: device}) if one["device"] in {address, whose, ""}],
+        "objects": heard.values(whose, device_serial(samples)) if everything else [],
         "points": {sample.point.name: shown(sample) for sample in samples},
         "ok": all(sample.why is None for sample in samples[len(serial) :]),
     }
@@ -550,10 +575,13 @@ async def scan(  # noqa: PLR0913 -- as many wishes
     first: str = "",
     last: str = "",
     expected: Sequence[str] = (),
+    everything: bool = False,
+    trace: bool = False,
 ) -> dict[str, Any]:
     """Search a line for devices and report progress. Raises Refused.
 
     `first`, `last`: the range of addresses. `expected`: serial numbers that should answer.
+    `everything`: also all that the devices list or send. `trace`: also send the line's bytes.
     """
     if link not in gateway.lines:
         known = ", ".join(sorted(gateway.lines)) or Text("none")
@@ -561,20 +589,32 @@ async def scan(  # noqa: PLR0913 -- as many wishes
             'no line "{link}" is configured. Configured lines: {known}', link=link, known=known
         )
     line, devices, remarks = gateway.lines[link], [], []
+    listed: list[Found] = []
     known_names, used_names = _configured(gateway.config, link), set(gateway.config.devices)
     await line.link.tried()
+    if trace:
+        privacy.note(gateway, caller.who, "trace")
     try:
-        async with aclosing(line.link.discover(Wish(first, last, tuple(expected)))) as search:
+        async with (
+            listening(gateway, caller, link, trace=trace) as heard,
+            aclosing(line.link.discover(Wish(first, last, tuple(expected)))) as search,
+        ):
             async for step in search:
+                await heard.take()
                 if isinstance(step, Found):
-                    name = known_names.get(str(step.entry.get("address")))
+                    address = str(step.entry.get("address"))
+                    name = known_names.get(address)
+                    if name is not None:
+                        heard.serial(gateway, name, address, step.number)
                     device = asdict(step) | {
+                        "objects": [],
                         "entry": {"link": link, **step.entry},
                         "configured": name is not None,
                         "name": name or unlike(step.name, used_names),
                     }
                     used_names.add(device["name"])
                     devices.append(device)
+                    listed.append(step)
                     await caller.progress(
                         {"text": Text("found {about}", about=step.about), "device": device}
                     )
@@ -587,7 +627,11 @@ async def scan(  # noqa: PLR0913 -- as many wishes
         raise Refused(
             "{error}. To check ports, hosts and rights: gardien doctor", error=error
         ) from error
-    return {"link": link, "devices": devices, "remarks": remarks}
+    for device, step in zip(devices if everything else (), listed, strict=False):
+        address = str(step.entry.get("address"))
+        device["objects"] = list(step.objects) or heard.values(step.number, address)
+    odd = heard.odd({str(one["entry"].get("address")): one["name"] for one in devices})
+    return {"link": link, "devices": devices, "remarks": remarks, "odd": odd}
 
 
 def _configured(config: Config, link: str) -> dict[str, str]:
@@ -600,6 +644,12 @@ def _configured(config: Config, link: str) -> dict[str, str]:
             names.setdefault(number or device.address, name)
             names[device.address] = name
     return names
+
+
+def device_serial(samples: Sequence[Sample]) -> str | None:
+    """The serial number among samples of one device; None: it was not read."""
+    return next((str(one.value) for one in samples if one.point.name == "serial" and one.value),
+                None)  # fmt: skip
 
 
 def shown(sample: Sample) -> dict[str, Any]:

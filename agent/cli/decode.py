@@ -1,33 +1,35 @@
-"""`gardien decode`: decodes frames from meters, as a table, as JSON, or byte by byte."""
+"""`gardien decode`: frames from meters, as a table, as JSON, or byte by byte; and traces."""
 
 from __future__ import annotations
 
 import sys
 from decimal import Decimal
-from typing import TYPE_CHECKING, Annotated, TextIO
+from pathlib import Path
+from textwrap import wrap
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
+from agent.cli.scan import object_name, show_odd
 from agent.cli.terminal import Json
+from agent.cli.terminal import as_json as print_json
 from agent.core.i18n import Text, _
 from agent.drivers.mbus.decode import MbusError, MeterValue, Telegram, decode
 from agent.drivers.mbus.explain import dumps, explained, refusal
 from agent.drivers.mbus.telegram import medium, status
+from agent.drivers.trace import NOTE, Frame
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
-app = typer.Typer(no_args_is_help=True, help="Decode a frame from a meter.")
+app = typer.Typer(no_args_is_help=True, help="Decode a frame from a meter, or a trace of a line.")
 WIDTH = 80
+MARGIN = 15
+"""columns before the sentence of a frame of a trace"""
 INNER = 75
 """columns of an indented value: a multiple of three, since each byte takes three"""
 WHAT, VALUE = 26, 22
 """columns of a record's quantity and of its value; storage, tariff and subunit follow"""
-
-
-@app.callback()
-def _group() -> None:
-    """Keep `mbus` a subcommand, although it is the only one."""
 
 
 @app.command()
@@ -50,6 +52,151 @@ def mbus(
     if frames and all(len(word) == len("16") for word in frames):
         frames = ["".join(frames)]  # the bytes of one frame, as a log shows them
     raise typer.Exit(run(frames or sys.stdin, json, explain, sys.stdout))
+
+
+@app.command()
+def trace(
+    file: Annotated[
+        Path, typer.Argument(help="A trace, which --trace of scan or read has recorded.")
+    ],
+    odd: Annotated[bool, typer.Option("--odd", help="Show only what is odd.")] = False,
+    profile: Annotated[
+        str,
+        typer.Option(
+            help="Also read the Modbus registers of each device by this profile, such as"
+            " eastron-sdm120."
+        ),
+    ] = "",
+    json: Json = False,
+) -> None:
+    """Explain a trace of a line, frame by frame: who was asked, who answered, what is odd.
+
+    Exit status 1 if something in it is odd.
+    """
+    from agent.core.errors import Refused
+    from agent.drivers.analysis import Observations, analyser
+    from agent.drivers.trace import parsed
+
+    try:
+        with file.open(encoding="utf-8", errors="replace") as lines:
+            recorded = parsed(lines, str(file))
+    except OSError as error:
+        raise Refused("{file}: {reason}", file=file, reason=error) from error
+    explaining, heard = analyser(recorded.driver, recorded.facts), Observations()
+    frames: list[Frame] = []
+    for event in recorded.events:
+        frames += explaining.feed(event)
+        if event.note:
+            note = Text("note: {note}", note=Text(event.note))
+            frames.append(Frame(event.at, event.direction, "", b"", note))
+    frames += explaining.end()
+    heard.take(frames)
+    odd_ones = list(heard.odd_by_device())
+    if profile and not recorded.driver.startswith("modbus"):
+        raise Refused("--profile is for Modbus: other devices name the values that they send")
+    by_profile = _by_profile(profile, heard.values) if profile else {}
+    shown = [frame for frame in frames if not odd or (frame.odd and not frame.expected)]
+    if json:
+        print_json(
+            {
+                **recorded.facts,
+                "frames": [
+                    {"at": round(one.at, 6), "direction": one.direction, "device": one.device,
+                     "bytes": one.data.hex(" "), "sentence": one.sentence, "odd": one.odd or None,
+                     "values": list(one.values)}
+                    for one in shown
+                ],
+                "odd": odd_ones,
+                "quantities": by_profile,
+            }
+        )  # fmt: skip
+    else:
+        for frame in shown:
+            sys.stdout.writelines(f"{_clean(line)}\n" for line in _explained(frame))
+        for device, quantities in by_profile.items():
+            typer.echo(
+                _("unit {unit}, read by the profile {profile}:", unit=device, profile=profile)
+            )
+            for name, value in quantities.items():
+                typer.echo(f"  {name}: {value}")
+        sys.stdout.flush()  # what was odd comes last, also where both go into one file
+        show_odd([kind for kind in odd_ones if not kind["expected"]], everything=True)
+    raise typer.Exit(1 if any(not one["expected"] for one in odd_ones) else 0)
+
+
+def _by_profile(
+    name: str, values: Mapping[str, Mapping[str, Mapping[str, Any]]]
+) -> dict[str, dict[str, str]]:
+    """Return what the registers of each device mean by a profile: quantity and value with unit."""
+    from agent.core.errors import Refused
+    from agent.core.model import Point
+    from agent.drivers.modbus.master import rehearse
+    from agent.drivers.profile import profile as load
+
+    try:
+        offers = load(name).points
+    except KeyError:
+        raise Refused(
+            "there is no profile {name}. To list them: gardien profile list", name=name
+        ) from None
+    points = [
+        Point("", quantity, "1", offer.at, 60, unit=offer.unit, scale=offer.scale)
+        for quantity, offer in offers.items()
+    ]
+    results: dict[str, dict[str, str]] = {}
+    for device, places in values.items():
+        cells: dict[str, dict[int, list[int]]] = {}
+        for value in places.values():
+            table, _slash, address = value["at"].partition("/")
+            cells.setdefault(table, {})[int(address)] = [int(value["value"])]
+        # what was not heard would be read as 0
+        whole = [point for point in points if _heard(point.at, cells)]
+        results[device] = {
+            sample.point.name: f"{(sample.value * sample.point.scale).normalize():f}"
+            f" {sample.point.unit}".removesuffix(" 1")
+            for sample in (rehearse(cells, whole) if whole else ())
+            if isinstance(sample.value, Decimal)
+        }
+    return results
+
+
+def _heard(at: str, cells: Mapping[str, Mapping[int, object]]) -> bool:
+    """Whether all registers of an address were heard."""
+    from agent.drivers.modbus.codec import place
+
+    return all(
+        set(range(spot.start, spot.end)) <= cells.get(spot.table, {}).keys()
+        for spot in place(at).spots
+    )
+
+
+def _explained(frame: Frame) -> Iterator[str]:
+    """Yield a frame of a trace in lines of at most 80 columns: the sentence, then the values."""
+    mark = "!" if frame.odd and not frame.expected else " "
+    direction = " " if frame.direction == NOTE else frame.direction
+    head = f"{frame.at:10.3f} {direction} {mark} "
+    yield from _indented(frame.sentence.in_language(), head)
+    values: dict[str, list[str]] = {}
+    for entry in frame.values:
+        if "hex" in entry and "name" not in entry:  # the registers of one answer are in a row
+            values.setdefault(f"{frame.values[0]['at']}: ", []).append(entry["hex"])
+            continue
+        missing = _("none: {error}", error=entry.get("error") or entry.get("hex", ""))
+        value = missing if entry["value"] is None else f"{entry['value']} {entry.get('unit', '')}"
+        # BACnet: all properties of an object follow its name
+        place, _blank, name = entry["at"].partition(" ")
+        if "name" in entry:
+            place, name = "", f"{object_name(entry)}:"
+        values.setdefault(f"{place} " if place else "", []).append(f"{name} {value.strip()};")
+    for place, texts in values.items():
+        yield from _indented((place + " ".join(texts)).removesuffix(";"), " " * MARGIN)
+
+
+def _indented(text: str, head: str) -> list[str]:
+    return wrap(
+        text, WIDTH, initial_indent=head, subsequent_indent=" " * MARGIN,
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
 
 
 def run(frames: Iterable[str], as_json: bool, explain: bool, out: TextIO) -> int:

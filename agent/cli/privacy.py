@@ -98,6 +98,7 @@ ERASURES = {
 ACCESSES = {
     "privacy.person": N_("letter on personal data"),
     "read": N_("reading of a meter"),
+    "trace": N_("trace of a line"),
     "status": N_("status with values"),
     "meter.verify": N_("verification of a meter"),
     "meter.load": N_("load test of a meter"),

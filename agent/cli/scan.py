@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import textwrap
 from collections import defaultdict
 from pathlib import Path
 from shutil import get_terminal_size
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import IO, TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
@@ -18,7 +19,8 @@ from agent.cli.terminal import (
     Json,
     State,
     as_json,
-    ask,
+    ask_watching,
+    show_progress,
     state_of,
     table,
     text_of,
@@ -28,8 +30,34 @@ from agent.core.errors import Refused
 from agent.core.i18n import N_, _, in_language, n_
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
+ADVICE = {
+    "noise": N_(
+        "Noise and damaged answers: check that A and B are not swapped, the shield, and the"
+        " terminating resistors at both ends. If one device is named, disconnect it and try again."
+    ),
+    "length": N_("Wrong length: the device does not keep to the standard, or is another one."),
+    "late": N_("Late answers: a longer `timeout` (M-Bus: `latency`) of the line may help."),
+    "twice": N_(
+        "Several answers: two devices may have one address. Disconnect one of them, and read again."
+    ),
+    "unit": N_(
+        "Answers of others: no value is taken from them. Set the device, or the gateway before it,"
+        " to answer with the address that is asked."
+    ),
+    "any": N_(
+        "A meter that answers to any number or address hides the others: disconnect it, and scan"
+        " again."
+    ),
+    "serial": N_("Another serial number: compare the plate before readings count for a dwelling."),
+    "master": N_("Another master on the line: two masters disturb each other. Stop one of them."),
+    "duplicate": N_("Two devices with one number: give one of them another."),
+}
+"""what to do, by the kind of what was odd"""
+ALIKE = {"short": "noise", "checksum": "noise", "unreadable": "noise", "function": "length",
+         "number": "unit", "address": "unit"}  # fmt: skip
+"""kinds with the advice of another one"""
 TENTHS = 10
 """how many lines of progress are printed without a terminal"""
 
@@ -42,6 +70,81 @@ Wanted = Annotated[
         metavar="DEVICE", help="A configured device, or one of its values: sdm-11/voltage."
     ),
 ]
+
+
+Trace = Annotated[
+    Path | None,
+    typer.Option(
+        "--trace",
+        metavar="FILE",
+        help="Record every byte that comes and goes, with its time, in this file. It contains"
+        " readings. To explain it: gardien decode trace FILE.",
+        show_default=False,
+    ),
+]
+All = Annotated[
+    bool,
+    typer.Option("--all", help="Show all that was received, also what no channel fits."),
+]
+MOST_TRACED = 20_000_000
+"""bytes of a trace"""
+
+
+class TraceFile:
+    """The file of `--trace`, which only its owner may read; none if no trace is wanted."""
+
+    def __init__(self, path: Path | None, most: int = MOST_TRACED) -> None:
+        self._path, self._left = path, most
+        self._file: IO[str] | None = None
+
+    def __enter__(self) -> Self:
+        """Create the file, so that a wrong path is reported before the work. Raises Refused."""
+        if self._path is not None:
+            try:
+                descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+                os.fchmod(descriptor, 0o600)  # of a file that existed before
+            except OSError as error:
+                raise Refused("{file}: {reason}", file=self._path, reason=error) from error
+            self._file = os.fdopen(descriptor, "w", encoding="utf-8")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Close the file, and warn of what is in it."""
+        del error
+        if self._file is None or self._path is None:
+            return
+        written = self._file.tell()
+        self._file.close()
+        if not written:  # the line could not be opened, for example
+            self._path.unlink(missing_ok=True)
+            return
+        full = _(" It is full, so the end is missing.") if self._left < 0 else ""
+        line = _(
+            "! {file} contains readings of this building: give it only to who may have them, and"
+            " delete it after use.{full} To explain it: gardien decode trace {file}",
+            file=self._path,
+            full=full,
+        )
+        typer.echo(textwrap.fill(line, _width(), **WHOLE, subsequent_indent="  "), err=True)
+
+    def takes(self, progress: dict[str, Any]) -> bool:
+        """Write the lines in a message of a call. Returns whether it had any."""
+        if "trace" not in progress or self._file is None:
+            return "trace" in progress
+        from agent.drivers.trace import FULL, NOTE
+
+        for line in progress["trace"]:
+            if self._left >= 0:
+                self._left -= len(line) + 1
+                # the line that does not fit says so
+                text = line if self._left >= 0 else f"{line.split()[0]} {NOTE} {FULL}"
+                self._file.write(text + "\n")
+        return True
+
+    def or_shown(self, progress: dict[str, Any]) -> None:
+        """Write the lines in a message of a call, or show the message."""
+        if not self.takes(progress):
+            show_progress(progress)
 
 
 class Ticker:
@@ -112,6 +215,7 @@ def ede(
     link: Annotated[
         str, typer.Option(help="The name of the BACnet line in the configuration.")
     ] = "bms",
+    everything: All = False,
     json: Json = False,
 ) -> None:
     """Turn an EDE file into devices and points, without contacting any device.
@@ -127,14 +231,17 @@ def ede(
     except OSError as error:
         raise Refused("{file}: {reason}", file=file, reason=error) from error
     devices = read(text_of(content), file.name)
-    entries = [
+    entries: list[dict[str, Any]] = [
         {"name": device.name, "entry": {"link": link, **device.entry}, "about": device.about,
-         "warnings": list(device.warnings)}
+         "warnings": list(device.warnings),
+         "objects": list(device.objects) if everything or json else []}
         for device in devices
     ]  # fmt: skip
     if json:
         as_json({"devices": entries})
         return
+    for entry in entries:
+        show_objects(entry["name"], entry["objects"])
     warn(entries)
     typer.echo(
         _(
@@ -164,27 +271,36 @@ def scan(
     add: Annotated[
         bool, typer.Option("--add", help="Add new devices to the configuration.")
     ] = False,
+    everything: All = False,
+    trace: Trace = None,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
     json: Json = False,
 ) -> None:
     """Search a line for devices. Nothing is written to a device.
 
-    Prints YAML to paste under `devices:`. Exit status 1 if no device was found.
+    Shows the devices, then the answers that are odd. Prints YAML to paste under `devices:`. Exit
+    status 1 if no device was found.
     """
     from agent.local import ask
 
     ticker, devices_so_far = Ticker(), []
 
+    trace_file = TraceFile(trace)
+
     def on_progress(progress: dict[str, Any]) -> None:
+        if trace_file.takes(progress):
+            return
         if "device" in progress:
             devices_so_far.append(progress["device"])
         ticker(progress)
 
     expected = _serials(expect) if expect else []
-    args = {"link": link, "first": first, "last": last, "expected": expected}
+    args: dict[str, Any] = {"link": link, "first": first, "last": last, "expected": expected}
+    args |= {"everything": everything or json, "trace": trace is not None}
     try:
-        answer = ask(config, state_of(config, state), "scan", args, on_progress)
+        with trace_file:
+            answer = ask(config, state_of(config, state), "scan", args, on_progress)
     except (KeyboardInterrupt, Refused):  # a slow line takes hours: show what was found so far
         ticker.end()
         if devices_so_far and not json:
@@ -198,7 +314,7 @@ def scan(
     if json:
         as_json(answer)
     else:
-        _show(devices, answer["remarks"])
+        _show(devices, answer["remarks"], answer["odd"], everything=everything)
     if add:
         from agent.config.edit import add_devices
 
@@ -221,9 +337,26 @@ def scan(
     raise typer.Exit(0 if devices else 1)
 
 
-def _show(devices: Sequence[dict[str, Any]], remarks: Sequence[str]) -> None:
+def _show(
+    devices: Sequence[dict[str, Any]],
+    remarks: Sequence[str],
+    odd: Sequence[dict[str, Any]] = (),
+    *,
+    everything: bool = False,
+) -> None:
+    if devices:
+        rows = [
+            (one["name"], str(one["entry"].get("address", "")), one["about"],
+             _("yes") if one["configured"] else _("no"))
+            for one in devices
+        ]  # fmt: skip
+        table((_("device"), _("address"), _("what it is"), _("configured")), rows, aside=True)
     for remark in remarks:
         typer.echo(f"! {in_language(remark)}", err=True)
+    show_odd(odd, everything=everything)
+    if everything:
+        for device in devices:
+            show_objects(device["name"], device["objects"])
     warn(devices)
     new = [one for one in devices if not one["configured"]]
     typer.echo(
@@ -238,6 +371,61 @@ def _show(devices: Sequence[dict[str, Any]], remarks: Sequence[str]) -> None:
         typer.echo(yaml_of(new), nl=False)
 
 
+def show_odd(odd: Sequence[dict[str, Any]], *, everything: bool) -> None:
+    """Show what was odd, one line for each device and kind, on standard error."""
+    shown = [one for one in odd if everything or not one["expected"]]
+    if shown:
+        typer.echo(_("What was odd:"), err=True)
+    for answer in shown:
+        often = "" if answer["times"] == 1 else _(" ({number} times)", number=answer["times"])
+        name = f"{answer['name']}: " if answer.get("name") else ""
+        line = f"- {name}{in_language(answer['sentence'])}{often}"
+        typer.echo(textwrap.fill(line, _width(), **WHOLE, subsequent_indent="  "), err=True)
+    kinds = dict.fromkeys(
+        ALIKE.get(one["kind"], one["kind"]) for one in shown if not one["expected"]
+    )
+    for kind in kinds:
+        if kind in ADVICE:
+            line = textwrap.fill(_(ADVICE[kind]), _width(), **WHOLE)
+            typer.echo(line, err=True)
+    if usual := len(odd) - len(shown):
+        text = n_(
+            "{number} kind of answer is left out that is usual in a search: --all shows it",
+            "{number} kinds of answers are left out that are usual in a search: --all shows them",
+            usual,
+        )
+        typer.echo(text, err=True)
+
+
+def show_objects(name: str, objects: Sequence[dict[str, Any]]) -> None:
+    """Show all that a device lists or sends, on standard error."""
+    if not objects:
+        return
+    typer.echo(_("All that was received from {name}:", name=name), err=True)
+    rows = [
+        (one["at"], object_name(one), _object_value(one), one.get("unit", ""))
+        for one in objects
+    ]  # fmt: skip
+    table((_("object"), _("name"), _("value"), _("unit")), rows, aside=True)
+
+
+def object_name(thing: Mapping[str, Any]) -> str:
+    """Return the name of what a device sends, with its place in the meter's memory."""
+    places = [f"{name} {thing[name]}" for name in ("storage", "tariff", "subunit") if name in thing]
+    return ", ".join((thing.get("name", ""), *places))
+
+
+def _object_value(thing: dict[str, Any]) -> str:
+    if thing.get("error"):
+        return _("none: {error}", error=thing["error"])
+    value = "–" if thing.get("value") is None else str(thing["value"])
+    if "scale" in thing:
+        return f"{value} × {thing['scale']}"
+    if thing.get("understood") is False:
+        return _("not understood: {bytes}", bytes=thing["hex"])
+    return f"{value} ({thing['hex']})" if "hex" in thing and "name" not in thing else value
+
+
 def _serials(path: Path) -> list[str]:
     from agent.registry.sheet import read
 
@@ -248,6 +436,8 @@ def _serials(path: Path) -> list[str]:
 def read(
     what: Wanted,
     named: As = None,
+    everything: All = False,
+    trace: Trace = None,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
     json: Json = False,
@@ -257,7 +447,11 @@ def read(
     Exit status 1 if a value is missing.
     """
     device, _slash, point = what.partition("/")
-    answer = ask(config, state, "read", device=device, point=point, named=named)
+    args = {"device": device, "point": point, "everything": everything or json, "named": named}
+    with TraceFile(trace) as file:
+        answer = ask_watching(
+            config, state, "read", args | {"trace": trace is not None}, file.or_shown
+        )
     if json:
         as_json(answer)
     else:
@@ -274,6 +468,9 @@ def read(
             for name, one in answer["points"].items()
         ]  # fmt: skip
         table((_("point"), _("value"), _("unit"), _("channel"), _("read at")), rows)
+        show_odd(answer["odd"], everything=True)
+        if everything:
+            show_objects(answer["device"], answer["objects"])
         if all(one["why"] == "silent" for one in answer["points"].values()):
             garbled = any(one["detail"] == "garbled answer" for one in answer["points"].values())
             typer.echo(

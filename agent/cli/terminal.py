@@ -18,7 +18,7 @@ from agent.core.errors import Refused
 from agent.core.i18n import N_, Text, _, in_language, n_, short_date
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from zoneinfo import ZoneInfo
 
     from agent.registry.doubts import NeedsConfirmation
@@ -83,6 +83,17 @@ def ask(config: Path, state: Path | None, call: str, **args: Any) -> dict[str, A
     Progress goes to standard error. Doubtful values are asked for at a terminal; without one, and
     for a list, Refused is raised with the questions (rule I30).
     """
+    return ask_watching(config, state, call, args, show_progress)
+
+
+def ask_watching(
+    config: Path,
+    state: Path | None,
+    call: str,
+    args: dict[str, Any],
+    progress: Callable[[dict[str, Any]], None],
+) -> dict[str, Any]:
+    """As `ask`, with the progress to another function."""
     from agent.local import ask as ask_either
     from agent.registry.doubts import NeedsConfirmation
 
@@ -90,7 +101,7 @@ def ask(config: Path, state: Path | None, call: str, **args: Any) -> dict[str, A
     typed = ".".join(sys.argv[1:3])
     while True:
         try:
-            return read_here(ask_either(config, folder, call, args, _progress, typed))
+            return read_here(ask_either(config, folder, call, args, progress, typed))
         except NeedsConfirmation as doubtful:
             confirmed_values = _ask_which_is_meant(doubtful)
             if not confirmed_values:
@@ -137,7 +148,8 @@ _answer_facts: dict[str, str] = {}
 """the building's `timezone`, once an answer has named it"""
 
 
-def _progress(progress: dict[str, Any]) -> None:
+def show_progress(progress: dict[str, Any]) -> None:
+    """Show a message of a call on standard error."""
     typer.echo(in_language(progress.get("text", json.dumps(progress))), err=True)
 
 
@@ -146,10 +158,17 @@ def as_json(answer: Any) -> None:
     typer.echo(json.dumps(answer, indent=2, ensure_ascii=False))
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[str]], whole: str = "") -> None:
+def table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    whole: str = "",
+    *,
+    aside: bool = False,
+) -> None:
     """Print rows that fit the terminal, or 80 columns if there is no terminal.
 
-    `whole`: the column that is never broken over two lines, because people copy from it.
+    `whole`: the column that is never broken over two lines, because people copy from it. `aside`:
+    to standard error, beside what people redirect into a file.
     """
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
@@ -157,8 +176,9 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], whole: str = ""
 
     # with markup, a label such as [A-3] would be taken for a style and disappear
     console = Console(
-        width=None if "COLUMNS" in os.environ or os.isatty(1) else 80, highlight=False, markup=False
-    )
+        width=None if "COLUMNS" in os.environ or os.isatty(1 + aside) else 80,
+        highlight=False, markup=False, stderr=aside,
+    )  # fmt: skip
     shown = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
     lines = [[in_language(cell) for cell in row] for row in rows]
     widths = _widths(columns, lines, console.width - 3 * len(columns) - 1, whole)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from agent.core.i18n import Text
     from agent.core.model import Point, Sample, Value
     from agent.drivers.line_disturbance import Turn
+    from agent.drivers.trace import Record
 
 
 class Driver(Protocol):
@@ -136,6 +137,15 @@ class Attributes(Protocol):
         ...
 
 
+@runtime_checkable
+class Traceable(Protocol):
+    """A bus whose bytes can be recorded (`agent/drivers/trace.py`)."""
+
+    def record_to(self, record: Record | None) -> None:
+        """Pass all bytes that come and go to `record`; None: to nobody any more."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Wish:
     """What a scan shall look for. A driver uses the parts that apply to its bus."""
@@ -173,6 +183,8 @@ class Found:
     """what a person must check: two devices on one address, an unknown profile"""
     number: str | None = None
     """serial number; None: the device does not give one"""
+    objects: tuple[Mapping[str, Any], ...] = field(default=())
+    """all that the device lists, also what no channel fits: `at`, `name`, `value`, `unit`"""
 
 
 @runtime_checkable

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from agent.core.clock import monotonic, seconds
@@ -20,18 +20,21 @@ from agent.drivers.base import (
     Recalls,
     Records,
     Seeks,
+    Traceable,
     Writes,
 )
 from agent.drivers.line_disturbance import Disturbed
+from agent.drivers.trace import NOTE, OPENED
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
     from zoneinfo import ZoneInfo
 
     from agent.core.model import Point, Sample, Value
     from agent.drivers.base import Found, PointSlots, Progress, Reads, StoredHistory, Swept, Wish
     from agent.drivers.line_disturbance import Turn
+    from agent.drivers.trace import Record
 
 IDLE = 10.0
 """seconds without a request after which a connection may be dead without notice"""
@@ -82,6 +85,8 @@ class Link:
         """how the driver's evidence names the device at an address"""
         self._open = asyncio.Event()
         self._searched = False
+        self._records: list[Record] = []
+        """take all bytes of the bus while they are wanted"""
         self._failed = 0
         """reads in a row that ended in an unexpected error"""
         # A semaphore is fair: a person's read waits for one device, not for a whole round of polls.
@@ -280,6 +285,26 @@ class Link:
         if not lost.done():
             lost.set_exception(error)
 
+    @contextmanager
+    def recorded(self, record: Record) -> Iterator[None]:
+        """Pass all bytes of the bus to `record` during a block, also after a reopening."""
+        self._records.append(record)
+        self._listen()
+        try:
+            yield
+        finally:
+            self._records.remove(record)
+            self._listen()
+
+    def _listen(self) -> None:
+        driver: object = self._driver
+        if isinstance(driver, Traceable):
+            driver.record_to(self._record if self._records else None)
+
+    def _record(self, direction: str, data: bytes, peer: str) -> None:
+        for record in self._records:
+            record(direction, data, peer)
+
     def kept(self, point: Point) -> StoredHistory | None:
         """Return where the device stores past values of a point; None if it stores none."""
         return self._driver.kept(point) if isinstance(self._driver, Recalls) else None
@@ -368,6 +393,8 @@ class Link:
         self.opened += 1
         if isinstance(driver, Attributes):
             self._name = driver.whose
+        self._listen()
+        self._record(NOTE, OPENED.encode(), "")
         self._tried.set()
         self._open.set()
         try:

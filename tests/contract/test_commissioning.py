@@ -421,6 +421,54 @@ def test_a_look_from_a_shared_account_is_a_persons_and_of_common_plant_it_is_nob
     assert found == [("Eva (root)", "read"), ("Eva (installer)", "read")]
 
 
+def test_a_trace_needs_the_right_to_see_meters_and_is_in_the_access_log(config):
+    config.write_text(
+        config.read_text().replace("address: 3,", "address: 3, place: CZS2Y-FSTBQ-Q5WDC,")
+    )
+    lines = []
+
+    async def progress(message):
+        lines.extend(message.get("trace", ()))
+
+    async def once():
+        async with visited(config) as house:
+            operator = Caller("otto", progress, frozenset({Role.OPERATOR}))
+            assert (await CALLS["read"](house, operator, device="m-3"))["ok"]
+            assert lines == []
+            with pytest.raises(Refused, match="may not record one"):
+                await CALLS["read"](house, operator, device="m-3", trace=True)
+            await CALLS["read"](house, Caller("alice", progress), device="m-3", trace=True)
+            await CALLS["scan"](house, Caller("bob", progress), link="riser", first="1",
+                                last="1", trace=True)  # fmt: skip
+            return (await CALLS["privacy.access"](house, Caller("alice", None)))["looks"]
+
+    looks = [(one["who"], one["what"]) for one in asyncio.run(once())]
+    assert sorted(looks) == [("alice", "trace"), ("bob", "trace")]
+    assert lines.count("# gardien trace 1") == 2
+
+
+def test_another_serial_number_than_recorded_is_named_by_a_read_and_by_a_scan(config):
+    asked(
+        config, *places("A-1", "A-2"),
+        ("meter.assign", {"device": "m-1", "dwelling": "A-1", "serial": "24637099"}),
+        ("meter.assign", {"device": "m-2", "dwelling": "A-2", "serial": "24637002"}),
+    )  # fmt: skip
+    other, same, search = asked(
+        config,
+        ("read", {"device": "m-1"}),
+        ("read", {"device": "m-2"}),
+        ("scan", {"link": "riser", "first": "1", "last": "2"}),
+    )
+    assert same["odd"] == []
+    serials = [one for one in search["odd"] if one["kind"] == "serial"]
+    assert serials == other["odd"]
+    (odd,) = serials
+    assert (odd["device"], odd["name"], odd["kind"]) == ("1", "m-1", "serial")
+    assert odd["sentence"].startswith(
+        "m-1 reports the serial number 24637001, and 24637099 is recorded: is it another meter?"
+    )
+
+
 def valued(device):
     return any(one["value"] is not None for one in device["latest"].values())
 

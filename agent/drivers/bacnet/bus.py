@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from agent.drivers.bacnet.codec import IAm
     from agent.drivers.bacnet.wire import BacnetPort
     from agent.drivers.base import Found, PointSlots, Progress, Swept, Wish
+    from agent.drivers.trace import Record
 
 FOLLOWED = 30
 """seconds: a point that is read less often is not subscribed, since one read of many points costs
@@ -154,6 +155,10 @@ class Bacnet:
     def discover(self, wish: Wish) -> AsyncIterator[Found | Progress]:
         """Search; see `agent.drivers.base.Discovers`."""
         return self.scan.discover(wish)
+
+    def record_to(self, record: Record | None) -> None:
+        """Pass on all bytes; see `agent.drivers.base.Traceable`."""
+        self.wire.record = record
 
     def health(self) -> dict[str, Any]:
         """The state of the port; see `agent.drivers.base.ObservableBus`."""

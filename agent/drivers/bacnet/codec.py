@@ -519,12 +519,16 @@ def who_is(first: int, last: int) -> bytes:
 
 def read_answer(data: bytes, requested: Ref) -> Content:
     """The content of a ReadProperty answer. Raises GarbledError, also for another property."""
-    parsed = tags(data)
-    at = _TagReader(parsed)
-    ref, content = _property(at, object_of(at.next()), 1, 2, 3)
+    ref, content = read_any(data)
     if ref != requested:
         raise GarbledError(Text("answer to another request"))
     return content
+
+
+def read_any(data: bytes) -> tuple[Ref, Content]:
+    """The property and the content of any ReadProperty answer. Raises GarbledError."""
+    at = _TagReader(tags(data))
+    return _property(at, object_of(at.next()), 1, 2, 3)
 
 
 def read_multiple_answer(data: bytes) -> dict[Ref, Content]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 import unicodedata
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agent.core.errors import Refused
@@ -136,11 +137,11 @@ def points(things: Iterable[Thing]) -> tuple[dict[str, Mapping[str, Any]], list[
     unitless: list[str] = []
     for thing in things:
         if thing.units == NO_UNITS and not thing.commandable and _named(thing):
-            unitless.append(f"{thing.name} ({_at(thing)})")
+            unitless.append(f"{thing.name} ({at_of(thing.object)})")
         channel, unit = channel_of(thing), unit_of(thing)
         if thing.object.type not in VALUES or (channel is None and not thing.commandable):
             continue
-        written = _at(thing)
+        written = at_of(thing.object)
         name = slug(thing.name, written.replace(",", "-"))
         name = name if name not in entries else f"{name[:40]}-{thing.object.instance}"
         if channel in taken:
@@ -195,8 +196,9 @@ def points(things: Iterable[Thing]) -> tuple[dict[str, Mapping[str, Any]], list[
     return entries, warnings
 
 
-def _at(thing: Thing) -> str:
-    return f"{type_name(thing.object.type)},{thing.object.instance}"
+def at_of(of: ObjectId) -> str:
+    """An object as `at` names it."""
+    return f"{type_name(of.type)},{of.instance}"
 
 
 def text_of(content: bytes) -> str:
@@ -290,11 +292,22 @@ def _device_entry(device: int, name: str, things: Sequence[Thing], taken: set[st
         about=Text("{name} ({number})", name=name or Text("BACnet device"), number=str(device))
         + (Text(", {rest} further objects", rest=rest) if rest else ""),
         warnings=tuple(warnings),
+        objects=tuple(_listed(thing) for thing in things),
     )
+
+
+def _listed(thing: Thing) -> dict[str, Any]:
+    """All that the file says of an object."""
+    entry: dict[str, Any] = {"at": at_of(thing.object), "name": thing.name, "value": None}
+    if thing.units is not None:
+        entry["unit"] = unit_name(thing.units)
+    if thing.description:
+        entry["description"] = thing.description
+    return entry | {"channel": channel_of(thing)}
 
 
 def _warned(entry: Found, wrong: Sequence[str]) -> Found:
     if not wrong:
         return entry
     warning = Text("not understood and left out: {rows}", rows=", ".join(wrong[:10]))
-    return Found(entry.name, entry.entry, entry.about, (warning, *entry.warnings))
+    return replace(entry, warnings=(warning, *entry.warnings))

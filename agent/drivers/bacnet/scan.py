@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from decimal import Decimal
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from agent.core.clock import monotonic
 from agent.core.errors import Refused
 from agent.core.i18n import EMPTY, Text, text_of
-from agent.drivers.bacnet import wire
+from agent.drivers.bacnet import values, wire
 from agent.drivers.bacnet.codec import (
     ACCUMULATOR,
     DESCRIPTION,
     DEVICE,
     OBJECT_LIST,
     OBJECT_NAME,
+    PRESENT_VALUE,
     PRIORITY_ARRAY,
     PROPERTIES,
     SCALE,
@@ -25,10 +26,11 @@ from agent.drivers.bacnet.codec import (
     ObjectId,
     Ref,
     Refusal,
+    unit_name,
 )
-from agent.drivers.bacnet.ede import VALUES, Thing, name_of, points
+from agent.drivers.bacnet.ede import VALUES, Thing, at_of, channel_of, name_of, points
 from agent.drivers.bacnet.settings import LAST_INSTANCE
-from agent.drivers.bacnet.wire import NotAnsweredError, station
+from agent.drivers.bacnet.wire import MISSING, NotAnsweredError, station
 from agent.drivers.base import Found, Progress
 
 if TYPE_CHECKING:
@@ -129,12 +131,14 @@ class Scan:
             about = await self._about(peer)
             object_ids, warnings = await self._objects(peer)
             things: list[Thing] = []
-            for group in _groups(
-                [object_id for object_id in object_ids if object_id.type in VALUES]
-            ):
-                things += await self._things(peer, group)
+            objects: list[dict[str, Any]] = []
+            valued = [object_id for object_id in object_ids if object_id.type in VALUES]
+            for group in _groups(valued):
+                things += await self._things(peer, group, objects)
                 text = Text("device {instance}: objects", instance=peer.instance)
                 yield Progress(len(things), len(object_ids), text)
+            for group in _groups([one for one in object_ids if one.type not in VALUES]):
+                objects += await self._names_of(peer, group)
         except NotAnsweredError as error:
             yield self._result(peer, {}, [], [text_of(error)])
             return
@@ -149,7 +153,7 @@ class Scan:
             warnings.append(
                 Text("only the first {most_objects} objects were read", most_objects=MOST_OBJECTS)
             )
-        yield self._result(peer, about, things, warnings)
+        yield replace(self._result(peer, about, things, warnings), objects=tuple(objects))
 
     async def _about(self, peer: Peer) -> dict[str, str]:
         device = ObjectId(DEVICE, peer.instance)
@@ -174,7 +178,18 @@ class Scan:
             object_ids += [object_id for ref in group for object_id in _ids(contents.get(ref, ()))]
         return object_ids, []
 
-    async def _things(self, peer: Peer, objects: Sequence[ObjectId]) -> list[Thing]:
+    async def _names_of(self, peer: Peer, objects: Sequence[ObjectId]) -> list[dict[str, Any]]:
+        """What is said of objects without a value, such as schedules."""
+        contents = await self._read(peer, [Ref(of, OBJECT_NAME) for of in objects])
+        return [
+            {"at": at_of(of), "name": text(contents.get(Ref(of, OBJECT_NAME))), "value": None}
+            for of in objects
+        ]
+
+    async def _things(
+        self, peer: Peer, objects: Sequence[ObjectId], listed: list[dict[str, Any]]
+    ) -> list[Thing]:
+        """The objects with a value; `listed` receives all that is said of them."""
         refs = [
             ref
             for of in objects
@@ -182,12 +197,15 @@ class Scan:
                 Ref(of, OBJECT_NAME),
                 Ref(of, DESCRIPTION),
                 Ref(of, UNITS),
+                Ref(of, PRESENT_VALUE),
                 Ref(of, PRIORITY_ARRAY, ASK_FOR_COMMANDS),
                 *((Ref(of, SCALE),) if of.type == ACCUMULATOR else ()),
             )
         ]
         contents = await self._read(peer, refs)
-        return [_thing(of, contents) for of in objects]
+        things = [_thing(of, contents) for of in objects]
+        listed += [_listed(thing, contents) for thing in things]
+        return things
 
     async def _read(self, peer: Peer, refs: Sequence[Ref]) -> Contents:
         contents: Contents = {}
@@ -233,6 +251,20 @@ def _thing(of: ObjectId, contents: Contents) -> Thing:
         not isinstance(slot, Refusal),
         _unscaled(contents.get(Ref(of, SCALE))),
     )
+
+
+def _listed(thing: Thing, contents: Contents) -> dict[str, Any]:
+    """All that an object says, for people; its value is raw, without the scale beside it."""
+    entry: dict[str, Any] = {"at": at_of(thing.object), "name": thing.name}
+    entry |= values.entry(contents.get(Ref(thing.object, PRESENT_VALUE), MISSING))
+    if thing.units is not None:
+        entry["unit"] = unit_name(thing.units)
+    if thing.description:
+        entry["description"] = thing.description
+    factor = contents.get(Ref(thing.object, SCALE))
+    if thing.object.type == ACCUMULATOR and factor and not isinstance(factor, Refusal):
+        entry["scale"] = values.entry(factor)["value"]
+    return entry | {"channel": channel_of(thing)}
 
 
 def _unscaled(content: Content | None) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple, TypeGuard
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 from agent.core.i18n import EMPTY, Text, joined
 from agent.core.model import Sample, Why
@@ -398,3 +398,18 @@ def _flagged(flags: Content | None) -> Text | None:
     if bits[OUT_OF_SERVICE] == "1":
         return Text("out of service")
     return Text("fault") if bits[FAULT] == "1" else None
+
+
+def entry(content: Content) -> dict[str, Any]:
+    """A property's content as `value`, or as `error`; several values are separated by blanks."""
+    if isinstance(content, Refusal):
+        return {"value": None, "error": content.reason}
+    return {"value": " ".join(map(_item, content))}
+
+
+def _item(item: object) -> str:
+    if isinstance(item, Refusal):
+        return f"({item.reason})"
+    if isinstance(item, ObjectId):
+        return f"{type_name(item.type)},{item.instance}"
+    return format(item, "f") if isinstance(item, Decimal) else "NULL" if item is None else str(item)

@@ -33,7 +33,7 @@ from bacpypes3.apdu import (
 )
 from bacpypes3.appservice import ApplicationServiceAccessPoint
 from bacpypes3.basetypes import Segmentation
-from bacpypes3.comm import bind
+from bacpypes3.comm import Client, Server, bind
 from bacpypes3.errors import ExecutionError
 from bacpypes3.ipv4.link import ForeignLinkLayer, NormalLinkLayer
 from bacpypes3.netservice import NetworkServiceAccessPoint, NetworkServiceElement
@@ -56,6 +56,7 @@ from agent.drivers.bacnet.codec import (
     reason_text,
     size,
 )
+from agent.drivers.trace import CAME, SENT, Recorded
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -136,7 +137,30 @@ class _Access(ApplicationServiceAccessPoint):  # type: ignore[misc] # bacpypes3 
         self.wire.answered(apdu)
 
 
-class BacnetPort:
+class _Packets(Client, Server):  # type: ignore[misc] # bacpypes3 has no types
+    """Between bacpypes3 and its socket: passes all packets on, and records them if wanted."""
+
+    def __init__(self, wire: BacnetPort) -> None:
+        super().__init__()
+        self.wire = wire
+
+    async def indication(self, pdu: Any) -> None:
+        if self.wire.record:
+            self.wire.record(SENT, pdu.pduData, _peer(pdu.pduDestination))
+        await self.request(pdu)
+
+    async def confirmation(self, pdu: Any) -> None:
+        if self.wire.record:
+            self.wire.record(CAME, pdu.pduData, _peer(pdu.pduSource))
+        await self.response(pdu)
+
+
+def _peer(address: Any) -> str:
+    """The other side as `IP:PORT`; `*`: a broadcast."""
+    return "{}:{}".format(*address.addrTuple) if isinstance(address, IPv4Address) else "*"
+
+
+class BacnetPort(Recorded):
     """An open port. Several requests may run at once, also to one device."""
 
     def __init__(self, address: IPv4Address, timeout: float) -> None:
@@ -169,6 +193,8 @@ class BacnetPort:
         self.link = (
             NormalLinkLayer(self.address) if bbmd is None else ForeignLinkLayer(self.address)
         )
+        packets = _Packets(self)
+        bind(self.link.multiplexer, packets, self.link.server)
         self._network.bind(self.link, address=self.address)
         if await self._unbound():
             raise LinkLost("{address} cannot be opened", address=self.address)

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from agent.drivers.mbus.registers import Register
     from agent.drivers.mbus.settings import LineSettings
     from agent.drivers.mbus.telegram import Telegram
+    from agent.drivers.trace import Record
 
 FULL, SURE_AFTER = 0.9, 3600.0
 """share of the time above which a line is overloaded, and seconds of measurement before that is
@@ -128,6 +129,10 @@ class Mbus:
             self.line.turn = ""
             self.master.begin_anew()
             yield step
+
+    def record_to(self, record: Record | None) -> None:
+        """Pass on all bytes; see `agent.drivers.base.Traceable`."""
+        self.line.wire.record = record
 
     def turn(self) -> Turn:
         """What was heard since the last call; see `agent.drivers.base.Attributes`."""

@@ -23,6 +23,7 @@ from agent.drivers.line_disturbance import (
     Listener,
 )
 from agent.drivers.mbus.frame import acknowledged, sound, without_echo
+from agent.drivers.trace import CAME, SENT, Recorded
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -45,7 +46,7 @@ LONGEST = 261
 """bytes of the longest frame"""
 
 
-class MbusWire(asyncio.Protocol):
+class MbusWire(asyncio.Protocol, Recorded):
     """The received bytes, and a way to send. Once the line is lost, all methods but `feed` and
     `end` raise LinkLost.
     """
@@ -75,6 +76,8 @@ class MbusWire(asyncio.Protocol):
             self._tune(baudrate)
             self.received.clear()
             self._write(data)
+            if self.record:
+                self.record(SENT, data, "")
         except (OSError, termios.error) as error:
             self.end(_reason(error))
             self._check()
@@ -96,6 +99,8 @@ class MbusWire(asyncio.Protocol):
 
     def feed(self, data: bytes) -> None:
         """Take received bytes."""
+        if self.record:
+            self.record(CAME, data, "")
         self.received += data
         self.came += len(data)
         del self.received[:-MOST_KEPT]

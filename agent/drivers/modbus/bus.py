@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from agent.core.model import Point, Sample, Value
     from agent.drivers.base import Found, Progress, Swept, Wish
     from agent.drivers.line_disturbance import Turn
+    from agent.drivers.trace import Record
 
 ILLEGAL_FUNCTION = 1
 UNIT = re.compile(r"[0-9]{1,3}", re.ASCII)
@@ -136,6 +137,10 @@ class Bus:
         )
         async for step in search(self, wish, speed, self.listens):
             yield step
+
+    def record_to(self, record: Record | None) -> None:
+        """Pass on all bytes; see `agent.drivers.base.Traceable`."""
+        self.wire.stream.record = record
 
     def turn(self) -> Turn:
         """What was heard since the last call; see `agent.drivers.base.Attributes`."""

@@ -18,6 +18,7 @@ import serial
 from agent.core.clock import monotonic
 from agent.core.errors import LinkLost, OutOfStep
 from agent.core.i18n import Text
+from agent.drivers.trace import CAME, SENT, Recorded
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -32,7 +33,7 @@ UNACKNOWLEDGED = 10_000
 """ms without an acknowledgement of TCP data after which the connection counts as lost"""
 
 
-class ByteStream(asyncio.Protocol):
+class ByteStream(asyncio.Protocol, Recorded):
     """The received bytes with their times, and a way to send; unusable once `lost` is set."""
 
     def __init__(self, name: str) -> None:
@@ -70,6 +71,8 @@ class ByteStream(asyncio.Protocol):
         self.came += len(data)
         del self.received[:-MOST_KEPT]
         self.heard_at = monotonic()
+        if self.record:
+            self.record(CAME, data, "")
         self._news.set()
 
     def end(self, why: str) -> None:
@@ -83,7 +86,12 @@ class ByteStream(asyncio.Protocol):
             raise LinkLost("{name} is not open", name=self.name)
         self._raise_if_lost()
         self._transport.write(frame)
+        self._went(frame)
+
+    def _went(self, frame: bytes) -> None:
         self.heard_at = monotonic()
+        if self.record:
+            self.record(SENT, frame, "")
 
     def tune(self, speed: Speed) -> bool:
         """Change the speed. Returns whether that was possible; never on a network."""
@@ -157,7 +165,7 @@ class _SerialStream(ByteStream):
             raise LinkLost(
                 "{name} takes no more bytes: what was written is not sent", name=self.name
             )
-        self.heard_at = monotonic()
+        self._went(frame)
 
 
 @asynccontextmanager
