@@ -46,6 +46,8 @@ ANSWERS_WITHIN = 0.25
 """seconds in which an answer must begin; a device that takes longer is not found"""
 PAUSE = 0.05
 """seconds without a byte that end what was heard"""
+ENDLESS = 1024
+"""bytes after which listening does not wait for a pause: a device may send without end"""
 STRAY = 16
 """bytes heard before anything is sent from which another master is assumed, not noise"""
 ENOUGH = 24
@@ -100,8 +102,11 @@ class PortSearch:
 
     def tune(self, speed: Speed) -> bool:
         """Set the port. Returns whether it supports that."""
+        # the C library reports settings that change nothing as an error where parity is not kept
+        if speed != self.speed and not self.stream.tune(speed):
+            return False
         self.speed = speed
-        return self.stream.tune(speed)
+        return True
 
     def left(self) -> float:
         """Seconds that are left."""
@@ -121,7 +126,7 @@ class PortSearch:
         until = monotonic() + within
         while not received and (left := until - monotonic()) > 0:
             await self.stream.more(left)
-        while received and len(received) < mbus_longest() and await self.stream.more(PAUSE):
+        while received and len(received) < ENDLESS and await self.stream.more(PAUSE):
             pass
         heard = bytes(received)
         received.clear()
@@ -140,11 +145,6 @@ class PortSearch:
         answers = bool(find(heard, unit, PROBE).pdu)
         self.strange += 0 if answers else len(heard)
         return answers
-
-
-def mbus_longest() -> int:
-    """Bytes after which listening does not wait for a pause: a device may send without end."""
-    return 1024
 
 
 def trials() -> Iterator[tuple[str, Speed]]:
@@ -209,7 +209,7 @@ async def _asking(search: PortSearch) -> AsyncIterator[Step]:
             if not search.tune(speed):
                 continue
             if driver == MBUS:
-                if line := await _meters(search):
+                if line := await meters_at(search):
                     yield line
                     return
                 continue
@@ -307,14 +307,14 @@ async def _surest(search: PortSearch, unit: int) -> Speed:
     """
     speed = search.speed
     if speed.parity == "none":
-        for parity in ("even", "odd"):
+        for parity in PARITIES[1:]:
             other = Speed(speed.baudrate, parity)
             if search.tune(other) and await search.unit(unit):
                 return other
     return speed
 
 
-async def _meters(search: PortSearch) -> FoundLine | None:
+async def meters_at(search: PortSearch) -> FoundLine | None:
     """The M-Bus line, if meters answer at this rate: all are reset and selected at once."""
     rate = search.speed.baudrate
     within = PATIENCE_BITS / rate + PATIENCE + 0.1
@@ -353,45 +353,50 @@ def _number(frame: bytes) -> tuple[str, Text]:
 
 async def _overheard(search: PortSearch) -> AsyncIterator[Step]:
     """Identify the protocol of another master, without sending anything."""
-    heard_any = 0
-    for driver, speed in trials():
-        if driver == MODBUS and speed.stopbits > 1:
+    octets = 0
+    for speed in dict.fromkeys(speed for _driver, speed in trials()):
+        if speed.stopbits > 1:
             continue  # a receiver looks at one stop bit only
         yield search.progress(Text("listening at {speed}", speed=str(speed)), search.seconds)
-        traffic = await _traffic(search, driver, speed)
-        heard_any += traffic.octets
-        if traffic.valid:
-            if driver == MODBUS and speed.parity == "none":
-                for parity in ("even", "odd"):
-                    other = await _traffic(search, driver, Speed(speed.baudrate, parity))
-                    if other.valid:
-                        speed, traffic = Speed(speed.baudrate, parity), other  # noqa: PLW2901
-                        break
-                search.tune(speed)
-            async for step in _followed(search, driver, speed):
+        traffic = await _traffic(search, speed)
+        octets += traffic[MODBUS].octets
+        driver = next((name for name, one in traffic.items() if one.valid), "")
+        if driver:
+            async for step in _followed(search, driver, await _checked(search, driver, speed)):
                 yield step
             return
         if search.left() <= 0:
             break
-    if not heard_any:
-        text = Text(
-            "nothing was heard in {seconds}: no other master is active",
-            seconds=took(round(search.seconds)),
-        )
-        yield NothingFound(search.port, text)
-    else:
-        yield NothingFound(search.port, Text(STRANGERS, number=heard_any))
+    silent = Text(
+        "nothing was heard in {seconds}: no other master is active",
+        seconds=took(round(search.seconds)),
+    )
+    yield NothingFound(search.port, Text(STRANGERS, number=octets) if octets else silent)
 
 
-async def _traffic(search: PortSearch, driver: str, speed: Speed) -> Traffic:
-    """What is heard at one setting, until it is enough to judge; a silent line is waited for."""
-    traffic = Traffic()
+async def _traffic(search: PortSearch, speed: Speed) -> dict[str, Traffic]:
+    """What is heard at one setting, until it is enough to judge, by the driver that would read it.
+    A silent line is waited for.
+    """
+    traffic = {MODBUS: Traffic(), MBUS: Traffic()}
     if not search.tune(speed):
         return traffic
-    while traffic.octets < ENOUGH and (left := search.left()) > 0:
+    while traffic[MODBUS].octets < ENOUGH and (left := search.left()) > 0:
         heard = await search.gathered(left)
-        (traffic.modbus if driver == MODBUS else traffic.mbus)(heard)
+        traffic[MODBUS].modbus(heard)
+        traffic[MBUS].mbus(heard)
     return traffic
+
+
+async def _checked(search: PortSearch, driver: str, speed: Speed) -> Speed:
+    """The parity of a line that was identified without one, which may be right by chance."""
+    if speed.parity == "none":
+        for parity in PARITIES[1:]:
+            other = Speed(speed.baudrate, parity)
+            if (await _traffic(search, other))[driver].valid:
+                return other
+        search.tune(speed)
+    return speed
 
 
 async def _followed(search: PortSearch, driver: str, speed: Speed) -> AsyncIterator[Step]:

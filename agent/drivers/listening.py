@@ -31,8 +31,6 @@ class Traffic:
     framed: int = 0
     """bytes in valid frames"""
     frames: int = 0
-    zeros: int = 0
-    """bytes that arrived as 00: where parity is checked, a byte that is damaged"""
     asked: Counter[str] = field(default_factory=Counter)
     answered: Counter[str] = field(default_factory=Counter)
     _owes: str = ""
@@ -50,7 +48,7 @@ class Traffic:
 
     def modbus(self, heard: bytes) -> None:
         """Add the bytes heard up to a pause, as Modbus RTU."""
-        self._count(heard)
+        self.octets += len(heard)
         for frame in frames_in(heard):
             self._valid(len(frame.data))
             unit, function = str(frame.unit), frame.pdu[0]
@@ -61,7 +59,7 @@ class Traffic:
 
     def mbus(self, heard: bytes) -> None:
         """Add the bytes heard up to a pause, as M-Bus."""
-        self._count(heard)
+        self.octets += len(heard)
         for control, address, data in mbus_frames(heard):
             self._valid(len(data))
             if control is None:  # an acknowledgement names nobody
@@ -70,10 +68,6 @@ class Traffic:
                 self._note(address, asks=True)
             else:
                 self._note(self._owes or address, asks=False)
-
-    def _count(self, heard: bytes) -> None:
-        self.octets += len(heard)
-        self.zeros += heard.count(0)
 
     def _valid(self, length: int) -> None:
         self.framed, self.frames = self.framed + length, self.frames + 1

@@ -28,6 +28,8 @@ SHORT = 5
 """bytes of a short frame"""
 SELECTED = 0xFD
 """the address of the meter that is selected"""
+ANYBODY = 0xFE
+"""every meter answers, for tests of a single one"""
 ALL_SILENT = 0xFF
 """broadcast: all meters listen, none answers"""
 SND_NKE, REQ_UD2, FCB, SND_UD = 0x40, 0x5B, 0x20, 0x53
