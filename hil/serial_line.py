@@ -96,7 +96,7 @@ def _now() -> float:
 class SerialLine:
     """An open pretend line; `port` is what the agent opens."""
 
-    def __init__(  # noqa: PLR0913, PLR0917 -- the last one has a default
+    def __init__(
         self,
         baudrate: int,
         seed: int,

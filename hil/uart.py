@@ -38,9 +38,7 @@ def framing_of(handle: int) -> Framing:
     return Framing(rate, parity, 2 if flags[2] & termios.CSTOPB else 1)
 
 
-def heard(
-    data: bytes, sender: Framing, receiver: Framing, *, checks: bool | None = None
-) -> bytes:
+def heard(data: bytes, sender: Framing, receiver: Framing, *, checks: bool | None = None) -> bytes:
     """The bytes that the receiver takes from what the sender sends without a pause.
 
     checks: it checks what it receives; None: only if it has a parity, as a port does.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.acquisition.device import describe, drift
 from agent.acquisition.slots import multiplier
-from agent.api import backup, commission, control, keys, privacy, syndic, uplinks
+from agent.api import backup, commission, control, keys, line_find, privacy, syndic, uplinks
 from agent.api import clock as clock_api
 from agent.api import registry as registry_api
 from agent.api import trust as trust_api
@@ -599,6 +599,7 @@ ALL: Mapping[str, Call] = {
     "reload": in_person(reload, "configuration.reloaded"),
     "configuration": configuration,
     "scan": scan,
+    "line.find": line_find.find,
     **registry_api.CALLS,
     **commission.CALLS,
     **trust_api.CALLS,

@@ -17,8 +17,8 @@ from agent.core.errors import LinkLost, Refused
 from agent.core.i18n import Plural, Text
 from agent.core.model import Why
 from agent.core.settings import took
-from agent.drivers.base import Progress
 from agent.drivers.bacnet.settings import INTERFACE, station
+from agent.drivers.base import Progress
 from agent.drivers.line_search import FIRST, PROBE, FoundLine, NothingFound, PortSearch, meters_at
 from agent.drivers.modbus.rtu import Speed
 from agent.drivers.modbus.stream import tcp_stream
@@ -149,8 +149,8 @@ async def _host(
             units = []
         if units:
             return _modbus_tcp(where, units)
-        found = await _behind_converter(where) if where.named else None
-    return found or NothingFound(
+        line = await _behind_converter(where) if where.named else None
+    return line or NothingFound(
         name, Text("the port is open, but nothing answers there that gardien can read")
     )
 
@@ -212,8 +212,8 @@ async def _who_is(own: str, target: str, port: int) -> FoundLine | NothingFound 
                 stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
                 for _ in range(1 + broadcast)
             ]
-            for one in sockets:
-                one.setblocking(False)
+            for bound in sockets:
+                bound.setblocking(False)
             sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
             sockets[0].bind((own, port))
             if broadcast:  # devices announce themselves to all
@@ -225,7 +225,7 @@ async def _who_is(own: str, target: str, port: int) -> FoundLine | NothingFound 
         until = monotonic() + ANNOUNCED_WITHIN
         with suppress(TimeoutError, OSError):
             async with asyncio.timeout(max(0.0, until - monotonic())):
-                await asyncio.gather(*(_announced(loop, one, instances) for one in sockets))
+                await asyncio.gather(*(_announced(loop, bound, instances) for bound in sockets))
     if not instances:
         return None
     devices = tuple(map(str, sorted(instances)))
@@ -244,10 +244,10 @@ async def _who_is(own: str, target: str, port: int) -> FoundLine | NothingFound 
 
 
 async def _announced(
-    loop: asyncio.AbstractEventLoop, one: socket.socket, instances: set[int]
+    loop: asyncio.AbstractEventLoop, bound: socket.socket, instances: set[int]
 ) -> None:
     while True:
-        data = await loop.sock_recv(one, 1500)
+        data = await loop.sock_recv(bound, 1500)
         at = data.find(I_AM)
         if data[:1] == b"\x81" and at > 0 and len(data) >= at + 7:
             instances.add(int.from_bytes(data[at + 3 : at + 7], "big") & 0x3FFFFF)

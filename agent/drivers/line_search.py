@@ -14,7 +14,7 @@ from agent.core.clock import monotonic
 from agent.core.i18n import EMPTY, N_, Plural, Text, joined
 from agent.core.settings import took
 from agent.drivers.base import Progress
-from agent.drivers.listening import Traffic
+from agent.drivers.listening import HeardTraffic
 from agent.drivers.mbus import frame as mbus
 from agent.drivers.mbus.decode import decode
 from agent.drivers.mbus.line import BITS, PATIENCE, PATIENCE_BITS
@@ -24,7 +24,7 @@ from agent.drivers.modbus.scan import LAST, LISTENS
 from agent.drivers.modbus.stream import serial_stream
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 
     from agent.drivers.modbus.stream import ByteStream
 
@@ -180,10 +180,7 @@ async def search_port(
         until = search.began + listens
         while len(heard) < STRAY and (left := until - monotonic()) > 0:
             heard += await search.gathered(left)
-        if len(heard) >= STRAY:
-            steps = _overheard(search)
-        else:
-            steps = _asking(search)
+        steps = _overheard(search) if len(heard) >= STRAY else _asking(search)
         async with aclosing(steps):
             async for step in steps:
                 yield step
@@ -196,7 +193,7 @@ async def listen_to_port(port: str, seconds: float = LISTENED) -> AsyncIterator[
             yield step
 
 
-async def _asking(search: PortSearch) -> AsyncIterator[Step]:
+async def _asking(search: PortSearch) -> AsyncGenerator[Step]:
     """Try all settings with the first unit ids, then with all others."""
     settings = list(trials())
     rest = [unit for unit in range(1, LAST + 1) if unit not in FIRST]
@@ -351,7 +348,7 @@ def _number(frame: bytes) -> tuple[str, Text]:
     return telegram.id or "", medium(telegram.medium)
 
 
-async def _overheard(search: PortSearch) -> AsyncIterator[Step]:
+async def _overheard(search: PortSearch) -> AsyncGenerator[Step]:
     """Identify the protocol of another master, without sending anything."""
     octets = 0
     for speed in dict.fromkeys(speed for _driver, speed in trials()):
@@ -374,11 +371,11 @@ async def _overheard(search: PortSearch) -> AsyncIterator[Step]:
     yield NothingFound(search.port, Text(STRANGERS, number=octets) if octets else silent)
 
 
-async def _traffic(search: PortSearch, speed: Speed) -> dict[str, Traffic]:
+async def _traffic(search: PortSearch, speed: Speed) -> dict[str, HeardTraffic]:
     """What is heard at one setting, until it is enough to judge, by the driver that would read it.
     A silent line is waited for.
     """
-    traffic = {MODBUS: Traffic(), MBUS: Traffic()}
+    traffic = {MODBUS: HeardTraffic(), MBUS: HeardTraffic()}
     if not search.tune(speed):
         return traffic
     while traffic[MODBUS].octets < ENOUGH and (left := search.left()) > 0:
@@ -401,7 +398,7 @@ async def _checked(search: PortSearch, driver: str, speed: Speed) -> Speed:
 
 async def _followed(search: PortSearch, driver: str, speed: Speed) -> AsyncIterator[Step]:
     """Listen to an identified line for its addresses."""
-    traffic, began = Traffic(), monotonic()
+    traffic, began = HeardTraffic(), monotonic()
     seconds = max(AT_LEAST, search.left())
     while (left := began + seconds - monotonic()) > 0:
         what = Text("{protocol} at {speed}, listening", protocol=_protocol(driver),

@@ -24,7 +24,7 @@ MOST_ADDRESSES = 300
 
 
 @dataclass
-class Traffic:
+class HeardTraffic:
     """The frames among the bytes that were heard at one setting of a port."""
 
     octets: int = 0
