@@ -314,6 +314,10 @@ def _device(
         "rests_s": round(max(0.0, device.rests_until - monotonic())),
         "said": "" if _line_is_back(device, gateway.lines[link].link) else device.problem,
         "held": held,
+        "odd": [
+            {**one, "since": _stamped(one["since"])}
+            for one in gateway.plausibility.of(device.name, now)
+        ],
         "latest": {name: shown(sample) for name, sample in device.latest.items()},
     }
 

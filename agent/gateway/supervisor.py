@@ -500,6 +500,7 @@ def new_poller(gateway: Gateway, line: LinkDevices, before: Poller | None = None
         gateway.unsent.get("registers"),
         gateway.sums.indexes,
         gateway.jobs.faults,
+        gateway.plausibility,
     )
     if before is not None:
         poller.go_on_from(before)
