@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from agent.core.clock import monotonic
-from agent.core.i18n import EMPTY, N_, Plural, Text, joined
+from agent.core.i18n import N_, Plural, Text, joined
 from agent.core.settings import took
 from agent.drivers.base import Progress
 from agent.drivers.listening import HeardTraffic
 from agent.drivers.mbus import frame as mbus
 from agent.drivers.mbus.decode import decode
 from agent.drivers.mbus.line import BITS, PATIENCE, PATIENCE_BITS
+from agent.drivers.mbus.search import unmistakable
 from agent.drivers.mbus.telegram import MbusError, medium
 from agent.drivers.modbus.rtu import Speed, find, framed
 from agent.drivers.modbus.scan import LAST, LISTENS
@@ -26,6 +27,7 @@ from agent.drivers.modbus.stream import serial_stream
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 
+    from agent.drivers.mbus.telegram import Telegram
     from agent.drivers.modbus.stream import ByteStream
 
 MODBUS, MBUS = "modbus-rtu", "mbus"
@@ -50,8 +52,10 @@ ENDLESS = 1024
 """bytes after which listening does not wait for a pause: a device may send without end"""
 STRAY = 16
 """bytes heard before anything is sent from which another master is assumed, not noise"""
-ENOUGH = 24
-"""bytes that are heard at one setting before the next one is tried"""
+ENOUGH, BURSTS = 40, 8
+"""bytes, or times that something is heard, at one setting before the next one is tried"""
+SPEAKS_WITHIN = 10.0
+"""seconds for which one setting is listened at, once something was heard"""
 AT_LEAST = 10.0
 """seconds for which an identified line is listened to, to learn its addresses"""
 SEARCHED, LISTENED = 300.0, 60.0
@@ -60,6 +64,10 @@ STRANGERS = N_(
     "bytes are heard ({number}), but at no speed and parity do they form a valid frame. Either the"
     " wires A and B are swapped, or the line is disturbed, or it uses another protocol. Swap A and"
     " B first, then check termination and shield"
+)
+TOO_SHORT = N_(
+    "bytes are heard, but there was time for only {number} of {all} speeds and parities. To listen"
+    " longer: gardien scan {port} --listen --seconds 600"
 )
 ALONE = N_("gardien must not be a second master on this line: the two would disturb each other")
 
@@ -102,11 +110,8 @@ class PortSearch:
 
     def tune(self, speed: Speed) -> bool:
         """Set the port. Returns whether it supports that."""
-        # the C library reports settings that change nothing as an error where parity is not kept
-        if speed != self.speed and not self.stream.tune(speed):
-            return False
         self.speed = speed
-        return True
+        return self.stream.tune(speed)
 
     def left(self) -> float:
         """Seconds that are left."""
@@ -214,8 +219,12 @@ async def _asking(search: PortSearch) -> AsyncGenerator[Step]:
                 if search.left() <= 0:
                     yield _nothing(search, whole=False)
                     return
-                if await search.unit(unit):
-                    async for step in _answered(search, unit):
+                strange = search.strange
+                clear = await search.unit(unit)
+                # at a wrong setting devices are silent: one that always answers with garbage
+                # shares its address with another
+                if clear or await _collides(search, unit, strange):
+                    async for step in _answered(search, unit, clear=clear):
                         yield step
                     return
     yield _nothing(search, whole=True)
@@ -253,15 +262,26 @@ def _nothing(search: PortSearch, *, whole: bool) -> NothingFound:
     return NothingFound(search.port, more)
 
 
-async def _answered(search: PortSearch, unit: int) -> AsyncIterator[Step]:
+async def _collides(search: PortSearch, unit: int, strange: int) -> bool:
+    """Whether something was heard that is no answer, and is heard again each time."""
+    for _attempt in range(3):
+        if search.strange == strange:
+            return False
+        strange = search.strange
+        if await search.unit(unit):
+            return True
+    return search.strange > strange
+
+
+async def _answered(search: PortSearch, unit: int, *, clear: bool) -> AsyncIterator[Step]:
     """A Modbus device answers: make sure of the parity, then ask all other unit ids."""
     speed = await _surest(search, unit)
     search.tune(speed)
     began = monotonic()
     await search.unit(unit)
     within = min(ANSWERS_WITHIN, max(0.06, 2 * (monotonic() - began)))
-    devices, units = [unit], [one for one in range(1, LAST + 1) if one != unit]
-    doubtful: list[int] = []
+    units = [one for one in range(1, LAST + 1) if one != unit]
+    devices, doubtful = ([unit], []) if clear else (list[int](), [unit])
     for number, other in enumerate(units):
         if number % 8 == 0:
             left = (len(units) - number) * within
@@ -273,12 +293,16 @@ async def _answered(search: PortSearch, unit: int) -> AsyncIterator[Step]:
         elif search.strange > strange:
             doubtful.append(other)
     devices.sort()
-    sentence: Text = Plural(
-        "Modbus RTU at {speed}: 1 device answers, unit {units}",
-        "Modbus RTU at {speed}: {number} devices answer, units {units}",
-        len(devices),
-        speed=str(speed),
-        units=", ".join(map(str, devices)),
+    sentence: Text = (
+        _what(MODBUS, speed)
+        if not devices
+        else Plural(
+            "Modbus RTU at {speed}: 1 device answers, unit {units}",
+            "Modbus RTU at {speed}: {number} devices answer, units {units}",
+            len(devices),
+            speed=str(speed),
+            units=", ".join(map(str, devices)),
+        )
     )
     if doubtful:
         sentence = Text(
@@ -326,62 +350,76 @@ async def meters_at(search: PortSearch) -> FoundLine | None:
         return None
     heard = await search.asked(mbus.ask(mbus.SELECTED, fcb=True), within)
     settings = {"port": search.port, "baudrate": rate}
-    if frame := mbus.sound(heard):
-        number, kind = _number(frame)
-        about = joined(", ", filter(None, (number, kind)))
+    telegram = _decoded(mbus.sound(heard))
+    # the telegrams of several meters at once may look like a valid one
+    if telegram and unmistakable(telegram):
+        about = joined(", ", filter(None, (telegram.id, medium(telegram.medium))))
         sentence = Text("M-Bus at {rate} baud: a meter answers ({about})", rate=rate, about=about)
-        return FoundLine("mbus", MBUS, settings, (number,) if number else (), sentence)
+        return FoundLine("mbus", MBUS, settings, (telegram.id,) if telegram.id else (), sentence)
     if not heard and acknowledged < 2:  # noqa: PLR2004 -- one byte may be noise
         return None
     sentence = Text(
-        "M-Bus at {rate} baud: several meters answer at once; the search of the line finds each",
+        "M-Bus at {rate} baud: one or several meters answer; the search of the line finds each",
         rate=rate,
     )
     return FoundLine("mbus", MBUS, settings, (), sentence)
 
 
-def _number(frame: bytes) -> tuple[str, Text]:
+def _decoded(frame: bytes | None) -> Telegram | None:
     try:
-        telegram = decode(frame)
+        return decode(frame) if frame else None
     except MbusError:
-        return "", EMPTY
-    return telegram.id or "", medium(telegram.medium)
+        return None
 
 
 async def _overheard(search: PortSearch) -> AsyncGenerator[Step]:
     """Identify the protocol of another master, without sending anything."""
     octets = 0
-    for speed in dict.fromkeys(speed for _driver, speed in trials()):
-        if speed.stopbits > 1:
-            continue  # a receiver looks at one stop bit only
+    # a receiver looks at one stop bit only
+    speeds = [one for one in dict.fromkeys(speed for _, speed in trials()) if one.stopbits == 1]
+    for number, speed in enumerate(speeds):
+        if search.left() <= 0:
+            if octets:
+                yield NothingFound(search.port, Text(TOO_SHORT, number=number, all=len(speeds),
+                                                     port=search.port))  # fmt: skip
+            else:
+                silent = Text(
+                    "nothing was heard in {seconds}: no other master is active",
+                    seconds=took(round(search.seconds)),
+                )
+                yield NothingFound(search.port, silent)
+            return
         yield search.progress(Text("listening at {speed}", speed=str(speed)), search.seconds)
-        traffic = await _traffic(search, speed)
+        # a line that speaks may be silent at a speed far from its own
+        traffic = await _traffic(search, speed, SPEAKS_WITHIN if octets else search.seconds)
         octets += traffic[MODBUS].octets
-        driver = next((name for name, one in traffic.items() if one.valid), "")
-        if driver:
+        if driver := next((name for name, one in traffic.items() if one.valid), ""):
             async for step in _followed(search, driver, await _checked(search, driver, speed)):
                 yield step
             return
-        if search.left() <= 0:
-            break
-    silent = Text(
-        "nothing was heard in {seconds}: no other master is active",
-        seconds=took(round(search.seconds)),
-    )
-    yield NothingFound(search.port, Text(STRANGERS, number=octets) if octets else silent)
+    yield NothingFound(search.port, Text(STRANGERS, number=octets))
 
 
-async def _traffic(search: PortSearch, speed: Speed) -> dict[str, HeardTraffic]:
+async def _traffic(
+    search: PortSearch, speed: Speed, within: float = SPEAKS_WITHIN
+) -> dict[str, HeardTraffic]:
     """What is heard at one setting, until it is enough to judge, by the driver that would read it.
-    A silent line is waited for.
+    `within`: seconds to wait at most.
     """
     traffic = {MODBUS: HeardTraffic(), MBUS: HeardTraffic()}
     if not search.tune(speed):
         return traffic
-    while traffic[MODBUS].octets < ENOUGH and (left := search.left()) > 0:
+    bursts, until = 0, monotonic() + min(within, search.left())
+    while (
+        traffic[MODBUS].octets < ENOUGH
+        and bursts < BURSTS
+        and not any(one.valid for one in traffic.values())
+        and (left := until - monotonic()) > 0
+    ):
         heard = await search.gathered(left)
         traffic[MODBUS].modbus(heard)
         traffic[MBUS].mbus(heard)
+        bursts += bool(heard)
     return traffic
 
 
