@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager, contextmanager, nullcontext, suppres
 from functools import partial
 from typing import TYPE_CHECKING
 
+from agent.acquisition.plausibility import FILE as PLAUSIBILITY
+from agent.acquisition.plausibility import Plausibility
 from agent.api import backup, calls, syndic
 from agent.buffer import orphaned_spools
 from agent.config import load
@@ -210,6 +212,7 @@ def opened(config: Config, clock: Clock | None = None) -> Iterator[Gateway]:
     gateway = Gateway(
         config, who, clock, disk, registry, moves, traffic, lines, started, recipients, *parts,
         DwellingSums(registry), FirstSeen(state, clock),
+        Plausibility(state / PLAUSIBILITY, config.devices),
     )  # fmt: skip
     with objects.open(partial(_open_inbox, gateway)) if who else nullcontext():
         yield gateway

@@ -449,9 +449,9 @@ def ask(  # noqa: PLR0913, PLR0917 -- the last one has a default
 
 def _command(call: str, args: dict[str, Any]) -> str:
     """Return the command that makes a call, as people type it."""
-    return (
-        f"{SCAN} {args.get('link', '')}" if call == "scan" else f"gardien {call.replace('.', ' ')}"
-    )
+    if call in {"scan", "line.find"}:
+        return f"{SCAN} {args.get('link', '')}".rstrip()
+    return f"gardien {call.replace('.', ' ')}"
 
 
 async def _in_this_process(

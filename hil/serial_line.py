@@ -18,6 +18,8 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
+from hil.uart import Framing, framing_of, heard
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
@@ -94,7 +96,16 @@ def _now() -> float:
 class SerialLine:
     """An open pretend line; `port` is what the agent opens."""
 
-    def __init__(self, baudrate: int, seed: int, master: int = -1, slave: int = -1) -> None:
+    def __init__(
+        self,
+        baudrate: int,
+        seed: int,
+        master: int = -1,
+        slave: int = -1,
+        framing: Framing | None = None,
+    ) -> None:
+        self.framing = framing
+        """how its devices send and receive; None: they understand the adapter however it is set"""
         self.units: list[Unit] = []
         self.trouble = Trouble()
         self.baudrate = baudrate
@@ -118,12 +129,17 @@ class SerialLine:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, baudrate: int = 9600, *, seed: int = 1) -> AsyncIterator[Self]:
-        """Open a line on which nobody is yet. A baud rate of 0: as fast as this machine."""
+    async def open(
+        cls, baudrate: int = 9600, *, seed: int = 1, framing: Framing | None = None
+    ) -> AsyncIterator[Self]:
+        """Open a line on which nobody is yet. A baud rate of 0: as fast as this machine.
+
+        With a framing, bytes sent at another speed or parity arrive as garbage (hil.uart).
+        """
         master, slave = pty.openpty()
         tty.setraw(slave)
         os.set_blocking(master, False)
-        line = cls(baudrate, seed, master, slave)
+        line = cls(baudrate, seed, master, slave, framing)
         asyncio.get_running_loop().add_reader(master, line._listen)
         try:
             async with line._paced():
@@ -178,6 +194,8 @@ class SerialLine:
 
     def say(self, data: bytes, after: float = 0.0) -> None:
         """Put characters on the wire that nobody asked for."""
+        if self.framing:
+            data = heard(data, self.framing, framing_of(self._slave))
         self._speeches.append(_Speech(data, _now() + after))
         self._news.set()
 
@@ -227,6 +245,8 @@ class SerialLine:
         if self._asked and _now() >= self._over:
             asked, self._asked = bytes(self._asked), bytearray()
             self.characters += len(asked)
+            if self.framing:
+                asked = heard(asked, framing_of(self._slave), self.framing, checks=True)
             self._ask(self.trouble.noise(asked))
 
     def _ask(self, asked: bytes) -> None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from agent.acquisition.device import Device, Identified
     from agent.acquisition.ingest import SlotAccount
+    from agent.acquisition.plausibility import Plausibility
     from agent.acquisition.slots import DownGap
     from agent.acquisition.sums import ReadingCache
     from agent.acquisition.unsent_readings import MidnightReadings, UnassignedReadings
@@ -57,7 +58,9 @@ class Poller:
         reading_cache: ReadingCache | None = None,
         faults: Faults | None = None,
         installed: Callable[[str], object] = lambda _device: None,
+        plausibility: Plausibility | None = None,
     ) -> None:
+        self._plausibility = plausibility
         self._faults = faults or Faults()
         """components that do not work because of unexpected errors"""
         self.unassigned, self.midnight_readings = unassigned, midnight_readings
@@ -145,6 +148,9 @@ class Poller:
     async def _read(self, device: Device, slots: Mapping[int, int], *, dated: bool) -> None:
         points, period = device.due(slots), len(self.clock.steps)
         samples = await self._reader.read(device, points) if points else []
+        if dated and self._plausibility and any(one.value is not None for one in samples):
+            odd = self.link.health().get("odd", {}).get(points[0].address, {})
+            self._plausibility.note(device, samples, self.clock.now(), odd)
         for step, slot in sorted(slots.items()):  # finer steps first: means are made of them
             # The slots are valid only for the clock by which they were chosen.
             if dated and self.clock.dates and len(self.clock.steps) == period:
@@ -226,6 +232,8 @@ class Poller:
     def _forget_meter(self, device: str) -> None:
         """Another meter is installed: its values must not be compared with earlier ones."""
         self._validation.forget(device)
+        if self._plausibility:
+            self._plausibility.forget(device)
 
     def _validated(self, sample: Sample) -> Sample:
         """The sample with its quality and flags. Called when the slot is known: a value that is

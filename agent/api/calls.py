@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 from agent.acquisition.device import describe, drift
 from agent.acquisition.slots import multiplier
-from agent.api import backup, carry, commission, control, keys, privacy, syndic, uplinks
+from agent.api import (
+    backup,
+    carry,
+    commission,
+    control,
+    keys,
+    line_find,
+    privacy,
+    syndic,
+    uplinks,
+)
 from agent.api import clock as clock_api
 from agent.api import registry as registry_api
 from agent.api import trust as trust_api
@@ -319,6 +329,10 @@ def _device(
         "rests_s": round(max(0.0, device.rests_until - monotonic())),
         "said": "" if _line_is_back(device, gateway.lines[link].link) else device.problem,
         "held": held,
+        "odd": [
+            {**one, "since": _stamped(one["since"])}
+            for one in gateway.plausibility.of(device.name, now)
+        ],
         "latest": {name: shown(sample) for name, sample in device.latest.items()},
     }
 
@@ -693,6 +707,7 @@ ALL: Mapping[str, Call] = {
     "reload": in_person(reload, "configuration.reloaded"),
     "configuration": configuration,
     "scan": scan,
+    "line.find": line_find.find,
     **registry_api.CALLS,
     **commission.CALLS,
     **trust_api.CALLS,

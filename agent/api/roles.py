@@ -198,6 +198,7 @@ NEEDS: Mapping[str, Right] = {
     "privacy.breach.notification": Right.EXPORT,
     "privacy.breach.letters": Right.EXPORT,
     "scan": Right.LINES,
+    "line.find": Right.LINES,
     "reload": Right.LINES,
     "configuration": Right.LINES,
     "clock.set": Right.LINES,
@@ -232,6 +233,7 @@ NEEDS: Mapping[str, Right] = {
 
 TYPED: Mapping[str, str] = {
     "clock.show": "clock",
+    "line.find": "scan",
     "configuration": "config diff",
     **{f"alias.{word}": f"place alias {word}" for word in ("add", "end", "import", "list")},
     "consent.answers": "consent import",

@@ -196,6 +196,24 @@ def yaml_of(devices: Sequence[dict[str, Any]]) -> str:
     return "".join(f"{line}\n" for line in ("devices:", *_lines(devices)))
 
 
+def yaml_of_lines(lines: Sequence[dict[str, Any]]) -> str:
+    """Return found lines as YAML for the configuration, with a comment about each."""
+    from agent.config.edit import written
+
+    texts = ["links:\n"]
+    for line in lines:
+        about = f"  # {in_language(line['sentence'])}"
+        texts += [f"{one}\n" for one in textwrap.wrap(about, _width(), **WHOLE,
+                                                      subsequent_indent="  #   ")]  # fmt: skip
+        texts.append(written(line["name"], _entry(line), "  "))
+    return "".join(texts)
+
+
+def _entry(line: dict[str, Any]) -> dict[str, Any]:
+    """The entry of a found line in `links:`."""
+    return {"driver": line["driver"], **line["settings"]}
+
+
 def _lines(devices: Sequence[dict[str, Any]]) -> Iterator[str]:
     from agent.config.edit import readable, written
 
@@ -255,7 +273,15 @@ def ede(
 
 
 def scan(
-    link: Annotated[str, typer.Argument(help="The name of the line in the configuration.")],
+    link: Annotated[
+        str,
+        typer.Argument(
+            metavar="[LINE|PORT]",
+            help="The name of a line in the configuration, or a serial port. Without it, lines are"
+            " searched on all serial ports.",
+            show_default=False,
+        ),
+    ] = "",
     first: Annotated[
         str,
         typer.Option(
@@ -268,8 +294,29 @@ def scan(
         Path | None,
         typer.Option(help="CSV with a column serial; these meters are searched for first."),
     ] = None,
+    host: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Search here for Modbus TCP and BACnet: a host, HOST:PORT, a network such as"
+            " 192.168.1.0/24, or an interface such as eth0. May be given several times.",
+        ),
+    ] = None,
+    listen: Annotated[
+        bool,
+        typer.Option(
+            "--listen",
+            help="Send nothing: identify a line on which another master is active.",
+        ),
+    ] = False,
+    seconds: Annotated[
+        float,
+        typer.Option(
+            help="How long to search or listen to a port at most. 0: 300 s, or 60 s of listening.",
+        ),
+    ] = 0.0,
     add: Annotated[
-        bool, typer.Option("--add", help="Add new devices to the configuration.")
+        bool,
+        typer.Option("--add", help="Add the new lines or devices to the configuration."),
     ] = False,
     everything: All = False,
     trace: Trace = None,
@@ -277,11 +324,114 @@ def scan(
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Search a line for devices. Nothing is written to a device.
+    """Search a line for devices; without a line, search the serial ports for lines.
 
-    Shows the devices, then the answers that are odd. Prints YAML to paste under `devices:`. Exit
-    status 1 if no device was found.
+    Shows the devices, then the answers that are odd. Nothing is written to a device. Prints YAML to
+    paste into the configuration. Exit status 1 if nothing was found.
     """
+    if host or listen or link.startswith("/") or not link:
+        if link and not link.startswith("/"):
+            raise Refused(
+                "{link} is not a serial port: name it by its path, such as /dev/ttyUSB0", link=link
+            )
+        ports = [str(Path(link))] if link else []
+        args = {"ports": ports, "hosts": host or [], "listen": listen, "seconds": seconds}
+        _find(config, state_of(config, state), args, add=add, json=json)
+        return
+    wish: dict[str, Any] = {"link": link, "first": first, "last": last}
+    wish |= {"expected": _serials(expect) if expect else [], "everything": everything or json}
+    _scan_line(
+        config, state_of(config, state), wish, trace, add=add, everything=everything, json=json
+    )
+
+
+def _find(config: Path, state: Path, args: dict[str, Any], *, add: bool, json: bool) -> None:
+    """Find lines, show them, and add them to the configuration if that is wanted."""
+    from agent.local import ask
+
+    ticker = Ticker()
+    so_far: dict[str, Any] = {"found": [], "silent": [], "busy": [], "adapters": {}}
+
+    def on_progress(progress: dict[str, Any]) -> None:
+        if "line" in progress:
+            so_far["found"].append(progress["line"])
+        elif "silent" in progress:
+            so_far["silent"].append(progress["silent"])
+        elif "text" not in progress:
+            ticker(progress)
+
+    try:
+        answer = ask(config, state, "line.find", args, on_progress)
+    except (KeyboardInterrupt, Refused):
+        ticker.end()
+        if so_far["found"] and not json:
+            typer.echo(_("the search was interrupted; these lines were found so far"), err=True)
+            _show_lines(so_far)
+        raise
+    ticker.end()
+    if json:
+        as_json(answer)
+    else:
+        _show_lines(answer)
+    new = {one["name"]: _entry(one) for one in answer["found"] if not one["master"]}
+    if add and new:
+        from agent.config.edit import add_lines
+
+        added, home = add_lines(config, new)
+        typer.echo(
+            _(
+                "{lines} added to {home}; a copy of the file as it was is beside it",
+                lines=n_("{number} line", "{number} lines", len(added)),
+                home=home,
+            ),
+            err=True,
+        )
+        typer.echo(
+            _(
+                "To read the file again and search the line for devices: gardien reload; gardien"
+                " scan {line} --add",
+                line=added[0],
+            ),
+            err=True,
+        )
+    raise typer.Exit(0 if answer["found"] else 1)
+
+
+def _show_lines(answer: dict[str, Any]) -> None:
+    usable = [one for one in answer["found"] if not one["master"]]
+    remarks = [(line["settings"]["port"], line) for line in answer["found"] if line["master"]]
+    remarks += [(place["where"], place) for place in (*answer["silent"], *answer["busy"])]
+    for where, remark in remarks:
+        adapter = answer["adapters"].get(where)
+        named = f"{where} ({adapter})" if adapter else where
+        line = _("! {names}: {warning}", names=named, warning=in_language(remark["sentence"]))
+        typer.echo(textwrap.fill(line, _width(), **WHOLE, subsequent_indent="  "), err=True)
+    if not (answer["found"] or remarks):
+        typer.echo(
+            _(
+                "this machine has no serial port. To search on the network:"
+                " gardien scan --host HOST"
+            ),
+            err=True,
+        )
+    typer.echo(
+        _("{lines} found", lines=n_("{number} line", "{number} lines", len(usable))), err=True
+    )
+    if usable:
+        typer.echo(yaml_of_lines(usable), nl=False)
+
+
+def _scan_line(
+    config: Path,
+    state: Path,
+    wish: Mapping[str, Any],
+    trace: Path | None,
+    *,
+    add: bool,
+    everything: bool,
+    json: bool,
+) -> None:
+    """Search a configured line for devices."""
     from agent.local import ask
 
     ticker, devices_so_far = Ticker(), []
@@ -295,12 +445,10 @@ def scan(
             devices_so_far.append(progress["device"])
         ticker(progress)
 
-    expected = _serials(expect) if expect else []
-    args: dict[str, Any] = {"link": link, "first": first, "last": last, "expected": expected}
-    args |= {"everything": everything or json, "trace": trace is not None}
+    args = {**wish, "trace": trace is not None}
     try:
         with trace_file:
-            answer = ask(config, state_of(config, state), "scan", args, on_progress)
+            answer = ask(config, state, "scan", args, on_progress)
     except (KeyboardInterrupt, Refused):  # a slow line takes hours: show what was found so far
         ticker.end()
         if devices_so_far and not json:

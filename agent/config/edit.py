@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import re
 from copy import deepcopy
@@ -274,26 +275,53 @@ def add_devices(path: Path, new: Mapping[str, Mapping[str, Any]]) -> tuple[list[
     for name, entry in new.items():
         if readable(entry) and (entry["link"], str(entry["address"])) not in known:
             added[unlike(name, {*config.devices, *added})] = entry
-    home, root = _home(files)
+    home, longer = _longer(files, "devices", added)
     if added:
-        # checked in memory first: a running agent would refuse a wrong file at its next reload
-        longer = files.with_text(home, inserted(files.text(home), added, str(home), root=root))
-        try:
-            checked(longer)
-        except ConfigError as error:
-            refusal = _(
-                "{home} was not changed, because the result would have mistakes:", home=home
-            )
-            raise Refused("{refusal}\n{error}", refusal=refusal, error=error) from error
         longer.write(home)
     return list(added), home
 
 
-def _home(files: Files) -> tuple[Path, bool]:
-    """The file that contains the devices, and whether it contains nothing else."""
+def add_lines(path: Path, new: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], Path]:
+    """Add lines to the file that contains `links`, behind the last one; a dated copy of the file is
+    kept beside it.
+
+    Returns the names under which they were added, and the file. Raises Refused as `add_devices`.
+    """
+    files = Files(path)
+    config = checked(files)
+    added: dict[str, Mapping[str, Any]] = {}
+    for name, entry in new.items():
+        added[unlike(name, {*config.links, *added})] = entry
+    home, longer = _longer(files, "links", added)
+    if added:
+        files.keep(home, home.with_name(f"{home.name}.{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%SZ}"))
+        longer.write(home)
+    return list(added), home
+
+
+def _longer(
+    files: Files, section: str, added: Mapping[str, Mapping[str, Any]]
+) -> tuple[Path, Files]:
+    """The file that contains a section, and all files with entries added to it, in memory."""
+    home, root = _home(files, section)
+    if not added:
+        return home, files
+    text = inserted(files.text(home), added, str(home), root=root, section=section)
+    longer = files.with_text(home, text)
+    try:
+        # checked in memory first: a running agent would refuse a wrong file at its next reload
+        checked(longer)
+    except ConfigError as error:
+        refusal = _("{home} was not changed, because the result would have mistakes:", home=home)
+        raise Refused("{refusal}\n{error}", refusal=refusal, error=error) from error
+    return home, longer
+
+
+def _home(files: Files, section: str) -> tuple[Path, bool]:
+    """The file that contains a section, and whether it contains nothing else."""
     root = composed(files.text())
     for key, value in root.value if isinstance(root, MappingNode) else ():
-        if isinstance(key, ScalarNode) and key.value == "devices" and value.tag == INCLUDE:
+        if isinstance(key, ScalarNode) and key.value == section and value.tag == INCLUDE:
             return files.beside(value.value), True
     return files.path, False
 
@@ -310,21 +338,26 @@ def unlike(name: str, taken: set[str]) -> str:
 
 
 def inserted(
-    text: str, entries: Mapping[str, Mapping[str, Any]], name: str, *, root: bool = False
+    text: str,
+    entries: Mapping[str, Mapping[str, Any]],
+    name: str,
+    *,
+    root: bool = False,
+    section: str = "devices",
 ) -> str:
-    """The text with the entries inserted behind its devices.
+    """The text with the entries inserted behind its devices, or behind those of another section.
 
-    `name`: the file, for messages; `root`: the text contains nothing but devices. Raises Refused
-    if nothing can be inserted behind the devices.
+    `name`: the file, for messages; `root`: the text contains nothing but that section. Raises
+    Refused if nothing can be inserted there.
     """
-    text = text if root else _unbraced(text)
+    text = text if root else _unbraced(text, section)
     lines = text.splitlines(keepends=True)
     # without a line end the first entry would continue the last line
     if lines and not lines[-1].endswith("\n"):
         lines[-1] += "\n"
-    row, indent = _behind(composed(text), 1, name) if root else _end_of_devices(text, name)
+    row, indent = _behind(composed(text), 1, name) if root else _end_of_section(text, section, name)
     if row is None:
-        lines += ["\n", "devices:\n"]
+        lines += ["\n", f"{section}:\n"]
         row = len(lines)
     # blank lines and comments in the first column belong to the section that follows
     while row > 0 and (not lines[row - 1].strip() or lines[row - 1].startswith("#")):
@@ -333,21 +366,21 @@ def inserted(
     return "".join([*lines[:row], *new, *lines[row:]])
 
 
-def _unbraced(text: str) -> str:
+def _unbraced(text: str, section: str) -> str:
     """The text without the `{}` of an empty `devices: {}`, behind which nothing can be inserted."""
     root = composed(text)
     for key, value in root.value if isinstance(root, MappingNode) else ():
         none = isinstance(value, MappingNode) and not value.value
-        if isinstance(key, ScalarNode) and key.value == "devices" and none:
+        if isinstance(key, ScalarNode) and key.value == section and none:
             return text[: value.start_mark.index] + text[value.end_mark.index :]
     return text
 
 
-def _end_of_devices(text: str, name: str) -> tuple[int | None, int]:
-    """The line behind the last device and the column of the devices; None: no section `devices`."""
+def _end_of_section(text: str, section: str, name: str) -> tuple[int | None, int]:
+    """The line behind a section's last entry, and the entries' column; None: it is missing."""
     root = composed(text)
     for key, value in root.value if isinstance(root, MappingNode) else ():
-        if not isinstance(key, ScalarNode) or key.value != "devices":
+        if not isinstance(key, ScalarNode) or key.value != section:
             continue
         row = key.start_mark.line + 1
         empty = isinstance(value, ScalarNode) and not value.value
@@ -360,7 +393,7 @@ def _behind(devices: Node | None, row: int, name: str) -> tuple[int, int]:
         return row - 1, 0
     if not isinstance(devices, MappingNode) or devices.flow_style or not devices.value:
         raise Refused(
-            "{name}:{row}: the devices are not on lines of their own, so none can be added:"
+            "{name}:{row}: the entries are not on lines of their own, so none can be added:"
             " add them by hand",
             name=name,
             row=row,
@@ -389,6 +422,8 @@ def _flow(entry: Mapping[str, Any]) -> str:
 
 def _scalar(value: Any) -> str:
     """A value as text, quoted if YAML could read it as something else."""
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_scalar, value))}]"
     text = str(value)
     plain = isinstance(value, int) or PLAIN.fullmatch(text)
     quoted = text.replace("\\", "\\\\").replace('"', '\\"')

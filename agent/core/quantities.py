@@ -13,7 +13,7 @@ from agent.core.errors import Refused
 from agent.core.model import Channel, ValueKind
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from agent.core.model import Point
 
@@ -167,3 +167,21 @@ def to_raw(point: Point, value: Decimal) -> Decimal:
 def from_raw(point: Point, raw_value: Decimal) -> Decimal:
     """The value in the point's unit when its device holds `raw_value`."""
     return EXACT.multiply(raw_value, point.scale)
+
+
+HOTTER, WITHOUT_FLOW = Decimal(1), Decimal(3)
+"""K by which a heat meter's return is above its supply: more than two sensors of a pair may differ,
+and more again where nothing tells whether water flows: standing water cools down unevenly
+"""
+
+
+def return_hotter(supply: Decimal, back: Decimal, flows: Sequence[Decimal]) -> bool | None:
+    """Whether a heat meter's return is hotter than its supply. `flows`: its flow and power, if it
+    gives them. None: this read does not tell, because nothing flows or the difference is small.
+    """
+    # with swapped sensors the power is negative, or 0 although water flows
+    if flows and not any(flows):
+        return None
+    if back - supply >= (HOTTER if flows else WITHOUT_FLOW):
+        return True
+    return False if back <= supply else None

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from agent.acquisition.ingest import Ingest
+    from agent.acquisition.plausibility import Plausibility
     from agent.acquisition.slots import SlotLedger
     from agent.acquisition.sums import ConfiguredSums, Sums, Totals
     from agent.acquisition.unsent_readings import MidnightReadings, UnassignedReadings
@@ -294,6 +295,8 @@ class Gateway:
     sums: DwellingSums
     first_seen: FirstSeen
     """since when each finding of the diagnosis is there"""
+    plausibility: Plausibility
+    """which devices' readings contradict each other"""
     jobs: Supervisor = field(default_factory=Supervisor)
     """the components that run, and their faults"""
     steering: Steering = field(default_factory=NoControls)

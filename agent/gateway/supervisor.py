@@ -501,6 +501,7 @@ def new_poller(gateway: Gateway, line: LinkDevices, before: Poller | None = None
         gateway.sums.indexes,
         gateway.jobs.faults,
         gateway.registry.installed_at,
+        gateway.plausibility,
     )
     if before is not None:
         poller.go_on_from(before)

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 from hil.mbus.line import Converter
+from hil.uart import Framing, framing_of, heard
 from hil.visits import visits
 
 if TYPE_CHECKING:
@@ -34,17 +35,26 @@ async def tcp(bus: Bus, port: int = 0) -> AsyncIterator[int]:
 
 
 @asynccontextmanager
-async def pty(bus: Bus) -> AsyncIterator[str]:
-    """Serve behind a pseudo terminal; gives the path of the port. Leaving it pulls the plug."""
+async def pty(bus: Bus, *, strict: bool = False) -> AsyncIterator[str]:
+    """Serve behind a pseudo terminal; gives the path of the port. Leaving it pulls the plug.
+
+    strict: bytes sent at another speed or parity than that of the bus arrive as garbage (hil.uart).
+    """
     ours, theirs = os.openpty()
     tty.setraw(theirs)
     os.set_blocking(ours, False)
-    converter = Converter(bus, lambda data: os.write(ours, data))
+    framing = Framing(bus.baudrate, "even")
+
+    def hands_over(data: bytes) -> None:
+        os.write(ours, heard(data, framing, framing_of(theirs)) if strict else data)
+
+    converter = Converter(bus, hands_over)
     loop = asyncio.get_running_loop()
 
     def arrived() -> None:
         with suppress(BlockingIOError, OSError):
-            converter.feed(os.read(ours, 4096))
+            data = os.read(ours, 4096)
+            converter.feed(heard(data, framing_of(theirs), framing) if strict else data)
 
     loop.add_reader(ours, arrived)
     try:

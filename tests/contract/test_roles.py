@@ -54,7 +54,7 @@ STOPS = {"consent.withdraw", "privacy.person"}
 PLANT = {"control.release", "control.hand_back", "control.abandon", "control.opt_out",
          "control.opt_in"}  # fmt: skip
 KEYS = {"key.csr", "key.install", "key.enroll", "key.renew", "key.rotate", "trust.accept"}
-LINES = {"reload", "scan", "configuration", "uplink.retry", "clock.reset"}
+LINES = {"reload", "scan", "line.find", "configuration", "uplink.retry", "clock.reset"}
 METERS = {"meter.assign", "meter.exchange", "meter.remove", "meter.import", "meter.verify"}
 MAY = {
     "marie": OF_ALL | SEEN | KEYS | LINES | METERS | {"uplink.close", "place.new", "control.test"},

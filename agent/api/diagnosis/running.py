@@ -413,6 +413,9 @@ def _link(
             cost=Text("Check termination, shield and power supply"),
             count=disturbed["devices"],
         )
+    for device, facts in devices.items():
+        for odd in facts.get("odd", ()):
+            yield _odd(name, device, odd)
     if worry := link["health"].get("worry"):
         yield Finding(
             **common | {"cause": ""},
@@ -472,6 +475,50 @@ def _silent(
         cost=cost,
         count=silent,
         command=f"sudo gardien scan {name}",
+    )
+
+
+CONTRADICTIONS = {
+    "month-end": (
+        N_("{device}: the month-end index that it stored is above its present index ({points})"),
+        N_(
+            "One of the two is wrong: the meter was reset or replaced, or its memory is damaged."
+            " Compare both with its display"
+        ),
+    ),
+    "hotter-return": (
+        N_("{device}: its return has been hotter than its supply for days"),
+        N_(
+            "It counts too little heat or none. Its temperature sensors or its pipes are swapped:"
+            " have them checked"
+        ),
+    ),
+    "beyond-fuse": (
+        N_("{device}: its power is beyond what its fuse allows"),
+        N_(
+            "The factor or the current transformers' ratio is wrong, or `rating` in the"
+            " configuration. Compare the power with its display"
+        ),
+    ),
+}
+"""what is said of readings that contradict each other, and what to do, by kind"""
+
+
+def _odd(line: str, device: str, odd: Mapping[str, Any]) -> Finding:
+    """Return the finding for a device whose readings contradict each other."""
+    what, cost = CONTRADICTIONS[odd["kind"]]
+    return Finding(
+        code="implausible",
+        subject=Text("line {bus}", bus=line),
+        what=Text(what, device=device, points=", ".join(odd["points"])),
+        about=f"{device} {odd['kind']}",
+        # recipients must not learn the names of devices (rule P24)
+        outside=Text("line {line}: the readings of a device contradict each other", line=line),
+        severity=Severity.LATER,
+        since=odd["since"],
+        cost=Text(cost),
+        actor=Actor.INSTALLER,
+        command=f"sudo gardien read {device}",
     )
 
 

@@ -69,6 +69,8 @@ class Mbus:
         """by address: readings without an answer since the line was opened"""
         self._clocks: dict[str, tuple[str, float]] = {}
         """by address: the time that the meter gave, and the wall time then"""
+        self._odd: dict[str, dict[str, Any]] = {}
+        """by address: what contradicts itself in the last telegrams; see `ObservableBus.health`"""
 
     @staticmethod
     def check(point: Point) -> None:
@@ -88,6 +90,7 @@ class Mbus:
             self._answer_ms[points[0].address] = (monotonic() - began) * 1000
             if meter_time := registers.clock(readout.telegrams):
                 self._clocks[points[0].address] = meter_time, readout.at
+            self._odd[points[0].address] = registers.odd(readout.telegrams)
         else:
             self._failed[points[0].address] = self._failed.get(points[0].address, 0) + 1
         return [_sample(*pair, readout) for pair in zip(points, wanted, strict=True)]
@@ -108,7 +111,7 @@ class Mbus:
         share = min(1.0, self.line.busy / max(1.0, monotonic() - self._since))
         figures: dict[str, Any] = {"requests": self.line.asked, "busy": round(share, 4)}
         figures["answer_ms"], figures["failed"] = dict(self._answer_ms), dict(self._failed)
-        figures["clocks"] = dict(self._clocks)
+        figures["clocks"], figures["odd"] = dict(self._clocks), dict(self._odd)
         figures["words"] = Text("busy {share:.0%} of the time", share=share)
         if self._answer_ms:
             slowest = max(self._answer_ms, key=lambda address: self._answer_ms[address])

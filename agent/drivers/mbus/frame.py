@@ -28,6 +28,8 @@ SHORT = 5
 """bytes of a short frame"""
 SELECTED = 0xFD
 """the address of the meter that is selected"""
+ANYBODY = 0xFE
+"""every meter answers, for tests of a single one"""
 ALL_SILENT = 0xFF
 """broadcast: all meters listen, none answers"""
 SND_NKE, REQ_UD2, FCB, SND_UD = 0x40, 0x5B, 0x20, 0x53
@@ -137,7 +139,7 @@ def sound(received: bytes) -> bytes | None:
     """The first valid frame of a meter, wherever it begins; None: there is none yet."""
     at = received.find(START_LONG)
     while at >= 0:
-        frame = _frame_at(received, at)
+        frame = frame_at(received, at)
         # A request is a valid frame too, such as one of another master or a late echo.
         if frame and not frame[4] & FROM_MASTER:
             return frame
@@ -148,7 +150,7 @@ def sound(received: bytes) -> bytes | None:
 def foreign(received: bytes) -> bool:
     """Whether another master uses this line: any valid frame, while this gateway sends nothing."""
     for at, byte in enumerate(received):
-        if byte == START_LONG and _frame_at(received, at):
+        if byte == START_LONG and frame_at(received, at):
             return True
         short = received[at : at + SHORT]
         whole = byte == START_SHORT and len(short) == SHORT and short[4] == STOP
@@ -157,7 +159,8 @@ def foreign(received: bytes) -> bool:
     return False
 
 
-def _frame_at(received: bytes, at: int) -> bytes | None:
+def frame_at(received: bytes, at: int) -> bytes | None:
+    """The valid long or control frame that begins at an index, of the master too; None: none."""
     head = received[at : at + 4]
     if len(head) < len("hLLh") or head[1] != head[2] or head[3] != START_LONG or head[1] < LEAST:
         return None

@@ -23,6 +23,7 @@ from agent.drivers.line_disturbance import (
     Listener,
 )
 from agent.drivers.mbus.frame import acknowledged, sound, without_echo
+from agent.drivers.serial_ports import heed_parity
 from agent.drivers.trace import CAME, SENT, Recorded
 
 if TYPE_CHECKING:
@@ -179,10 +180,10 @@ async def over_serial(port: str, baudrate: int) -> AsyncIterator[MbusWire]:
         if opened.baudrate != rate:
             termios.tcdrain(fd)
             opened.baudrate = rate
-            _heed_parity(fd)
+            heed_parity(fd)
 
     try:
-        _heed_parity(fd)
+        heed_parity(fd)
         loop.add_reader(fd, arrived)
         wire.goes_to(lambda data: os.write(fd, data), tune)
         yield wire
@@ -191,18 +192,6 @@ async def over_serial(port: str, baudrate: int) -> AsyncIterator[MbusWire]:
     finally:
         loop.remove_reader(fd)
         opened.close()
-
-
-def _heed_parity(fd: int) -> None:
-    """Let the kernel replace a byte with wrong parity by 00, which the checksum then detects.
-
-    pyserial switches the parity check off. Without it, wrong bits in two bytes may cancel out in
-    the checksum.
-    """
-    attributes = termios.tcgetattr(fd)
-    attributes[0] |= termios.INPCK
-    attributes[0] &= ~(termios.IGNPAR | termios.PARMRK)
-    termios.tcsetattr(fd, termios.TCSANOW, attributes)
 
 
 def _reason(error: Exception) -> str:

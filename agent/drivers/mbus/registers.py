@@ -23,7 +23,7 @@ from agent.core.clock import seconds
 from agent.core.errors import Refused
 from agent.core.i18n import Text, text_of
 from agent.core.model import Sample, Why
-from agent.core.quantities import factor
+from agent.core.quantities import factor, return_hotter
 from agent.drivers.mbus import tables, telegram
 from agent.drivers.mbus.blocks import COMBINABLE_PAGE, EXTENSION_PAGE, Function, meaning
 from agent.drivers.mbus.decode import decode
@@ -53,6 +53,8 @@ INDEXES = frozenset({"energy", "volume", "mass", "HCA units", "counter"})
 """quantities that a meter counts up, and stores at the ends of months"""
 STORAGES = 33
 """one past the last storage number that is read: two years of months, and due dates"""
+HEAT_ONLY = frozenset({0x04, 0x0C})
+"""media of heat meters that never cool"""
 NUMBERED = re.compile(r"(storage|tariff|subunit)=([0-9]{1,9})", re.ASCII)
 RAW = re.compile(r"raw=((?:[0-9A-Fa-f]{2}){2,64})", re.ASCII)
 HEAD = bytes.fromhex("08 01 72 78 56 34 12 2D 2C 01")
@@ -179,6 +181,58 @@ def modifiers() -> dict[str, str]:
 def written(name: str) -> str:
     """A decoder's name as it is written in `at`: lower case, without blanks and commas."""
     return name.replace(",", "").replace(" ", "-").lower()
+
+
+def odd(telegrams: Sequence[Telegram]) -> dict[str, Any]:
+    """What contradicts itself in the telegrams of one meter; a member that they do not tell is left
+    out.
+
+    `month_end`: the indexes whose value at the last due date is above the present one, if it has
+    not rolled over since. `hotter`: whether a heat meter's return is hotter than its supply.
+    """
+    indexes = [
+        (record, record.value)
+        for telegram in telegrams
+        for record in telegram.records
+        if record.quantity in INDEXES
+        and record.function is Function.INSTANTANEOUS
+        and isinstance(record.value, Decimal)
+    ]
+    present = {_kind(record): value for record, value in indexes if record.storage == 0}
+    pairs = [
+        (written(record.quantity), value, present[_kind(record)])
+        for record, value in indexes
+        if record.storage == 1 and _kind(record) in present
+    ]
+    result: dict[str, Any] = {}
+    if pairs:
+        result["month_end"] = [name for name, *both in pairs if _fallen(*both)]
+    if (hotter := _hotter(telegrams)) is not None:
+        result["hotter"] = hotter
+    return result
+
+
+def _kind(record: MeterValue) -> tuple[object, ...]:
+    modifiers = tuple(sorted(record.modifiers))
+    return record.quantity, record.unit, record.tariff, record.subunit, modifiers
+
+
+def _fallen(stored: Decimal, present: Decimal) -> bool:
+    end = Decimal(1).scaleb(stored.adjusted() + 1)
+    rolled_over = stored > end * 9 / 10 and present < end / 10
+    return stored > present and not rolled_over
+
+
+def _hotter(telegrams: Sequence[Telegram]) -> bool | None:
+    if telegrams[0].medium not in HEAT_ONLY:
+        return None
+    supply, back, *flows = (
+        [record.value for record in parse(at).of(telegrams) if isinstance(record.value, Decimal)]
+        for at in ("flow-temperature", "return-temperature", "volume-flow", "power")
+    )
+    if not supply or not back:
+        return None
+    return return_hotter(supply[0], back[0], [value for values in flows for value in values])
 
 
 def point_value(register: Register, telegrams: Sequence[Telegram], unit: str) -> Value:

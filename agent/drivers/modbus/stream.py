@@ -10,7 +10,6 @@ import os
 import socket
 import termios
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import serial
@@ -18,6 +17,7 @@ import serial
 from agent.core.clock import monotonic
 from agent.core.errors import LinkLost, OutOfStep
 from agent.core.i18n import Text
+from agent.drivers.serial_ports import heed_parity, program_with
 from agent.drivers.trace import CAME, SENT, Recorded
 
 if TYPE_CHECKING:
@@ -135,7 +135,11 @@ class _SerialStream(ByteStream):
         try:
             self.port.baudrate = speed.baudrate
         except UNKNOWN:
-            return False
+            # a pseudo terminal keeps no parity, which counts as refused if nothing else changes
+            if not self.name.startswith("/dev/pts/"):
+                return False
+        if speed.parity != "none":  # each setting has switched the check off
+            heed_parity(self.handle)
         return True
 
     def readable(self) -> None:
@@ -188,6 +192,8 @@ async def serial_stream(path: str, speed: Speed) -> AsyncIterator[ByteStream]:
     stream = _SerialStream(port)
     try:
         os.set_blocking(stream.handle, False)
+        if speed.parity != "none":
+            heed_parity(stream.handle)
         loop.add_reader(stream.handle, stream.readable)
         yield stream
     finally:
@@ -198,24 +204,13 @@ async def serial_stream(path: str, speed: Speed) -> AsyncIterator[ByteStream]:
 def _why(error: Exception, path: str = "") -> str:
     text = str(error)
     if "lock" in text:
-        if program := _program_with(path):
+        if program := program_with(path):
             return Text("the program {program} has it open: end that program", program=program)
         return Text("another program has it open: end that program")
     if isinstance(error, termios.error):
         return Text("it does not support this baud rate, parity or number of stop bits")
     number = getattr(error, "errno", None)
     return os.strerror(number) if number else text
-
-
-def _program_with(path: str) -> str:
-    """Name another program that has a file open; empty if this account may not see it."""
-    real = os.path.realpath(path)
-    for opened in Path("/proc").glob("[0-9]*/fd/*"):
-        process = opened.parent.parent
-        with suppress(OSError):
-            if process.name != str(os.getpid()) and str(opened.readlink()) == real:
-                return f"{(process / 'comm').read_text().strip()} ({process.name})"
-    return ""
 
 
 @asynccontextmanager
