@@ -559,6 +559,21 @@ def _configured(config: Config, link: str) -> dict[str, str]:
     return names
 
 
+async def report(
+    gateway: Gateway,
+    caller: Caller,
+    *,
+    named: str | None = None,
+    since: str = "",
+    readings: bool = True,
+) -> dict[str, Any]:
+    """Return the commissioning report, signed; see `agent.api.report.gather`. Raises Refused."""
+    from agent.api.report.gather import commissioning  # noqa: PLC0415 -- only installers make it
+
+    whole = await status(gateway, NOBODY)
+    return await commissioning(gateway, caller, whole, named=named, since=since, readings=readings)
+
+
 def shown(sample: Sample) -> dict[str, Any]:
     """Convert a sample for people: in the channel's unit, with the digits that the meter gave."""
     value, point = sample.value, sample.point
@@ -599,6 +614,7 @@ ALL: Mapping[str, Call] = {
     "reload": in_person(reload, "configuration.reloaded"),
     "configuration": configuration,
     "scan": scan,
+    "report.commissioning": report,
     **registry_api.CALLS,
     **commission.CALLS,
     **trust_api.CALLS,

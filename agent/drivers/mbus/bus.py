@@ -68,6 +68,8 @@ class Mbus:
         """by address: readings without an answer since the line was opened"""
         self._clocks: dict[str, tuple[str, float]] = {}
         """by address: the time that the meter gave, and the wall time then"""
+        self._nameplates: dict[str, dict[str, str]] = {}
+        """by address: maker and version, as the meter reports them"""
 
     @staticmethod
     def check(point: Point) -> None:
@@ -85,6 +87,9 @@ class Mbus:
         readout = await self.master.readout(address, lambda telegrams: _all_in(wanted, telegrams))
         if readout.telegrams:
             self._answer_ms[points[0].address] = (monotonic() - began) * 1000
+            head = readout.telegrams[0]
+            plate = {"maker": head.manufacturer, "version": head.version}
+            self._nameplates[points[0].address] = {n: str(v) for n, v in plate.items() if v}
             if meter_time := registers.clock(readout.telegrams):
                 self._clocks[points[0].address] = meter_time, readout.at
         else:
@@ -96,7 +101,7 @@ class Mbus:
         share = min(1.0, self.line.busy / max(1.0, monotonic() - self._since))
         figures: dict[str, Any] = {"requests": self.line.asked, "busy": round(share, 4)}
         figures["answer_ms"], figures["failed"] = dict(self._answer_ms), dict(self._failed)
-        figures["clocks"] = dict(self._clocks)
+        figures["clocks"], figures["nameplates"] = dict(self._clocks), dict(self._nameplates)
         figures["words"] = Text("busy {share:.0%} of the time", share=share)
         if self._answer_ms:
             slowest = max(self._answer_ms, key=lambda address: self._answer_ms[address])
