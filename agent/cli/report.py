@@ -25,10 +25,7 @@ from agent.core.i18n import language as language_of_terminal
 if TYPE_CHECKING:
     from agent.api.report.document import Report
 
-app = typer.Typer(
-    invoke_without_command=True,
-    help="Write the commissioning report: what is installed, proven and open, to hand over.",
-)
+app = typer.Typer(invoke_without_command=True)
 Lang = Annotated[
     str,
     typer.Option(
@@ -91,7 +88,7 @@ def report(
     from agent.api.report.document import verified
 
     made = verified(answer["file"], "report")
-    _show(made, language)
+    _show(made)
     if not whole:
         _write(out, made, answer["file"], language)
         return
@@ -129,7 +126,7 @@ def verify(
     if out is not None and suffix_of(out, ".html", ".pdf", option="--out") == ".pdf":
         _needs_weasyprint()
     made = verified(text, str(file), kid)
-    _show(made, language)
+    _show(made)
     typer.echo(wrapped(_("signed by the gateway {gateway}", gateway=made.gateway)))
     typer.echo(_("  fingerprint of its key: {kid}", kid=made.kid))
     typer.echo(_("  hash of the report:     {sha256}", sha256=sha256_of(made)))
@@ -142,11 +139,11 @@ def verify(
         _write(out, made, text, language)
 
 
-def _show(made: Report, language: str) -> None:
+def _show(made: Report) -> None:
     """Print what the report says in short."""
     from agent.api.report.report_page import ReportView
 
-    view = ReportView(made, language)
+    view = ReportView(made, _language(""))
     author = view.say("made", time=view.time(made.made), who=made.by)
     typer.echo(wrapped(_("{name}: {text}", name=made.building, text=author)))
     for good, text in view.summary:

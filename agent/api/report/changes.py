@@ -56,6 +56,10 @@ def _gateway(before: Report, after: Report) -> Iterator[Text]:
     if (before.clock == "untrusted") != (after.clock == "untrusted"):
         good = after.clock != "untrusted"
         yield Text("the clock is trusted now") if good else Text("the clock is not trusted now")
+    yield from _certificates(before, after)
+
+
+def _certificates(before: Report, after: Report) -> Iterator[Text]:
     old, new = before.backup.recovery, after.backup.recovery
     if new and not old:
         yield Text("a backup is now kept, for the recovery certificate {name}", name=new.subject)
@@ -95,6 +99,12 @@ def _devices(before: Report, after: Report) -> Iterator[Text]:
                 "new device {device} on line {line}: {meter}, for {places}",
                 device=name, line=device.line, meter=_meter(device), places=_labels(device),
             )  # fmt: skip
+        elif was.serial and device.serial and was.serial != device.serial and not device.measures:
+            yield Text(
+                "{device} reports the meter {new} now, before {old} ({places}): the exchange is not"
+                " recorded", device=name, new=device.serial, old=was.serial, places=_labels(was),
+            )  # fmt: skip
+            continue
         elif was.serial and device.serial and was.serial != device.serial:
             yield Text(
                 "{places}: the meter {old} was exchanged for {new} (device {device})",

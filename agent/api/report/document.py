@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from agent.core.errors import Refused
-from agent.core.i18n import N_
+from agent.core.i18n import N_, Size, Text
 from agent.registry.place import shown
 from agent.trust.audit import canonical
 from agent.trust.error_codes import Forged
@@ -270,6 +270,22 @@ class Report:
         return replace(self, devices=devices, has_readings=False)
 
 
+def exact(wire: Any) -> Any:
+    """Return the wire form of a text without fractions, for which the canonical form has no form.
+
+    They become Decimals, and durations whole seconds.
+    """
+    if isinstance(wire, float):
+        return {"decimal": repr(wire)}
+    if isinstance(wire, list):
+        return [exact(part) for part in wire]
+    if isinstance(wire, dict):
+        if wire.keys() == {"seconds"}:
+            return {"seconds": round(wire["seconds"])}
+        return {name: exact(part) for name, part in wire.items()}
+    return wire
+
+
 def sha256_of(report: Report) -> str:
     """The hash of a report's canonical form, in hex: printed on its pages, and in the chain."""
     return hashlib.sha256(canonical(asdict(report))).hexdigest()
@@ -294,7 +310,7 @@ def verified(text: str, file: str, kid: str = "") -> Report:
 
     try:
         if len(text) > MOST_BYTES:
-            raise ValueError(f"more than {MOST_BYTES} characters")
+            raise ValueError(Text("it has more than {size}", size=Size(MOST_BYTES)))
         whole = json_of(text, "JSON", marks=MOST_MARKS)
         stated, (header, payload, signature) = whole["report"], whole["signature"].split(".")
         if stated["schema"] != SCHEMA:

@@ -32,6 +32,7 @@ from agent.api.report.document import (
     Report,
     UnreadMeter,
     UplinkReport,
+    exact,
     sha256_of,
     signed,
     stated_by,
@@ -101,7 +102,7 @@ async def commissioning(  # noqa: PLR0913 -- as many options
     before = given or last
     if before is not None:
         zone = gateway.config.building.timezone
-        sentences = [text_in_local_time(one, zone).wire() for one in changes(before, report)]
+        sentences = [exact(text_in_local_time(one, zone).wire()) for one in changes(before, report)]
         earlier = Earlier(made=before.made, by=before.by, sha256=sha256_of(before))
         report = replace(report, since=earlier, changes=sentences)
     stripped = report.without_readings()
@@ -161,7 +162,7 @@ def _report(gateway: Gateway, who: str, status: Mapping[str, Any]) -> Report:
         key=dict(key.jwk),
         kid=key.kid,
         version=version(),
-        system=f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
+        system=" ".join((platform.system(), platform.release(), "Python", platform.python_version())),
         started=status["started"],
         configuration=config.fingerprint,
         settings=_settings(config),
@@ -203,7 +204,7 @@ def _report(gateway: Gateway, who: str, status: Mapping[str, Any]) -> Report:
             for name, one in sorted(config.controls.items())
         ],
         has_readings=True,
-        findings=[one.wire() for one in findings if one.fine is False],
+        findings=[exact(one.wire()) for one in findings if one.fine is False],
     )  # fmt: skip
 
 
@@ -405,4 +406,6 @@ def _wire(text: str | None) -> Plain | None:
     """Return a text in the form that a reader of another language can translate."""
     if not text:
         return None
-    return (text if isinstance(text, Text) else Text("{text}", text=text)).wire()
+    whole = text if isinstance(text, Text) else Text("{text}", text=text)
+    made: Plain = exact(whole.wire())
+    return made

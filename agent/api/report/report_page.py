@@ -41,8 +41,8 @@ def page(report: Report, language: str) -> str:
     view = ReportView(report, language)
     return render(
         "api/report/page.html", language=language, title=view.title, view=view, report=report,
-        say=view.say, head=css_text(f"{report.building} · {view.title}"),
-        foot=css_text(f"{shown(report.gateway)} · {view.day(report.made)}"),
+        say=view.say, header=css_text(f"{report.building} · {view.title}"),
+        footer=css_text(f"{shown(report.gateway)} · {view.day(report.made)}"),
     )  # fmt: skip
 
 
