@@ -39,7 +39,7 @@ PDF_WITHIN = 600
 NO_PDF = N_(
     "a PDF needs the package weasyprint, which is not installed here. Open the .html in a browser"
     " and print it, or make the PDF on another computer from the .json: gardien report verify FILE"
-    " --out REPORT.pdf. To install it here (about 220 MB): sudo apt install --no-install-recommends"
+    " --out REPORT.pdf. To install it here (about 240 MB): sudo apt install --no-install-recommends"
     " weasyprint"
 )
 
@@ -87,17 +87,17 @@ def report(
     )  # fmt: skip
     from agent.api.report.document import verified
 
-    made = verified(answer["file"], "report")
+    made, sha256 = verified(answer["file"], "report")
     _show(made)
     if not whole:
-        _write(out, made, answer["file"], language)
+        _write(out, made, sha256, answer["file"], language)
         return
     name = f"gardien-report-{made.made[:10]}"
     for form in FORMS:
         if form == ".pdf" and not _weasyprint():
             typer.echo(wrapped(_(NO_PDF)))
             continue
-        _write(out / f"{name}{form}", made, answer["file"], language)
+        _write(out / f"{name}{form}", made, sha256, answer["file"], language)
 
 
 @app.command()
@@ -120,23 +120,23 @@ def verify(
     lang: Lang = "",
 ) -> None:
     """Check that a report is what the gateway signed. No gateway and no network are needed."""
-    from agent.api.report.document import sha256_of, verified
+    from agent.api.report.document import verified
 
     language, text = _language(lang), _text(file)
     if out is not None and suffix_of(out, ".html", ".pdf", option="--out") == ".pdf":
         _needs_weasyprint()
-    made = verified(text, str(file), kid)
+    made, sha256 = verified(text, str(file), kid)
     _show(made)
     typer.echo(wrapped(_("signed by the gateway {gateway}", gateway=made.gateway)))
     typer.echo(_("  fingerprint of its key: {kid}", kid=made.kid))
-    typer.echo(_("  hash of the report:     {sha256}", sha256=sha256_of(made)))
+    typer.echo(_("  hash of the report:     {sha256}", sha256=sha256))
     if not kid:
         typer.echo(wrapped(_(
             "Anybody can sign with a key of their own: compare the fingerprint with a report on"
             " paper, or give it: --kid FINGERPRINT"
         )))  # fmt: skip
     if out is not None:
-        _write(out, made, text, language)
+        _write(out, made, sha256, text, language)
 
 
 def _show(made: Report) -> None:
@@ -152,20 +152,20 @@ def _show(made: Report) -> None:
         changes = n_("{number} change", "{number} changes", len(made.changes))
         day = view.day(made.since.made)
         typer.echo(wrapped(_("since the report of {day}: {changes}", day=day, changes=changes)))
-        for one in made.changes:
-            typer.echo(wrapped(f"  {view.sentence(one)}"))
+        for change in made.changes:
+            typer.echo(wrapped(f"  {view.sentence(change)}"))
 
 
-def _write(path: Path, made: Report, file: str, language: str) -> None:
+def _write(path: Path, made: Report, sha256: str, file: str, language: str) -> None:
     from agent.api.report.report_page import page
 
     match path.suffix.lower():
         case ".json":
             write_page(path, file)
         case ".html":
-            write_page(path, page(made, language))
+            write_page(path, page(made, sha256, language))
         case _:
-            write_file(path, _pdf(page(made, language)), 0o600)
+            write_file(path, _pdf(page(made, sha256, language)), 0o600)
     typer.echo(_("written: {file}", file=path))
 
 

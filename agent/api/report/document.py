@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 from agent.core.errors import Refused
+from agent.core.finding import Finding
 from agent.core.i18n import N_, Size, Text
 from agent.registry.place import shown
 from agent.trust.audit import canonical
@@ -32,6 +35,9 @@ MOST_BYTES = 16_000_000
 MOST_MARKS = 3_000_000
 """most strings, brackets, commas and colons in a file; 40 flats have about 10,000"""
 
+MESSAGE = re.compile(r"(?:[^{}]|{{|}}|{\w+(?:![rs])?(?::\+?,?[0-9]{0,2}(?:\.[0-9])?[a-zA-Z%]?)?})*")
+"""a message with simple fields only"""
+
 Sentence = dict[str, Any]
 """a text with its message and values (`Text.wire`), to be shown in any language"""
 
@@ -47,7 +53,7 @@ OTHER_KEY = N_(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Proof:
+class MeterProof:
     """How it is known that a meter measures a place, and with which factor."""
 
     method: str
@@ -78,7 +84,7 @@ class MeasuredPlace:
     offset: str = "0"
     opened: dict[str, str] = field(default_factory=dict)
     """the recorded index at the start, by channel"""
-    proof: Proof
+    proof: MeterProof
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -286,6 +292,24 @@ def exact(wire: Any) -> Any:
     return wire
 
 
+def _sentences(stated: Any) -> None:
+    """Check each sentence in a document that anybody may have signed: a field of a message could
+    be as wide as the memory. Raises ValueError, KeyError.
+    """
+    if isinstance(stated, list):
+        for part in stated:
+            _sentences(part)
+    elif isinstance(stated, dict):
+        for part in stated.values():
+            _sentences(part)
+        # without values nothing is filled in, and braces are the sentence's own
+        for name in {"message", "plural"} & stated.keys() if stated.get("values") else ():
+            if not MESSAGE.fullmatch(stated[name]):
+                raise ValueError(stated[name][:100])
+        if "message" in stated:
+            Text.of(stated)
+
+
 def sha256_of(report: Report) -> str:
     """The hash of a report's canonical form, in hex: printed on its pages, and in the chain."""
     return hashlib.sha256(canonical(asdict(report))).hexdigest()
@@ -300,8 +324,10 @@ def signed(report: Report, by: Identity) -> str:
     return json.dumps(whole, ensure_ascii=False, indent=1) + "\n"
 
 
-def verified(text: str, file: str, kid: str = "") -> Report:
-    """Read a report, and check its signature by the key that it names.
+def verified(text: str, file: str, kid: str = "") -> tuple[Report, str]:
+    """Read a report and the hash of what was signed; check its signature by the key that it names.
+
+    Members of later versions are left out; they are signed, and part of the hash.
 
     `kid`: the fingerprint that this key must have; empty: any. Whether it is the gateway's key is
     for the reader to compare. Raises Refused.
@@ -317,19 +343,21 @@ def verified(text: str, file: str, kid: str = "") -> Report:
             raise ValueError(str(stated["schema"]))
         key, parsed = Key.read(stated["key"]), header_of(header)
         report = TypeAdapter(Report).validate_python(stated)
-        content = encoded(canonical(stated))
+        ZoneInfo(report.timezone)
+        _sentences(stated)
+        _ = [Finding.of(one) for one in report.findings]
+        content = canonical(stated)
     except ValidationError as error:
         where = ".".join(map(str, error.errors()[0]["loc"]))
         raise Refused(UNREADABLE, file=file, why=where) from None
     except (ValueError, LookupError, TypeError, AttributeError, Forged) as error:
         raise Refused(UNREADABLE, file=file, why=error) from None
     fits = not payload and parsed["typ"] == TYP and parsed["kid"] == key.kid == report.kid
-    # members that this version does not know are signed too, so the file's own content counts
-    if not fits or not key.signed(f"{header}.{content}.{signature}"):
+    if not fits or not key.signed(f"{header}.{encoded(content)}.{signature}"):
         raise Refused(CHANGED, file=file, gateway=shown(report.gateway))
     if kid and kid != key.kid:
         raise Refused(OTHER_KEY, file=file, kid=key.kid, expected=kid)
-    return report
+    return report, hashlib.sha256(content).hexdigest()
 
 
 def stated_by(text: str) -> Mapping[str, Any]:

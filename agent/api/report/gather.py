@@ -27,8 +27,8 @@ from agent.api.report.document import (
     IndexRead,
     LineReport,
     MeasuredPlace,
+    MeterProof,
     PlaceReport,
-    Proof,
     Report,
     UnreadMeter,
     UplinkReport,
@@ -93,18 +93,22 @@ async def commissioning(  # noqa: PLR0913 -- as many options
             " not running. Start it: sudo systemctl start gardien"
         )
     given = verified(since, "--since") if since else None
-    report = _report(gateway, who, status)
+    recovery = await asyncio.to_thread(_recovery, gateway.config.backup, gateway.clock.now())
+    kept = await asyncio.to_thread(Kept, gateway.config.state)
+    report = _report(gateway, who, status, recovery)
     readings = readings and caller.may(Right.METERS)
     if readings:
         privacy.note(gateway, who, "report")
-    kept = Kept(gateway.config.state)
     last = kept.before(gateway, report.made)
     before = given or last
     if before is not None:
+        earlier, its_hash = before
         zone = gateway.config.building.timezone
-        sentences = [exact(text_in_local_time(one, zone).wire()) for one in changes(before, report)]
-        earlier = Earlier(made=before.made, by=before.by, sha256=sha256_of(before))
-        report = replace(report, since=earlier, changes=sentences)
+        sentences = [
+            exact(text_in_local_time(one, zone).wire()) for one in changes(earlier, report)
+        ]
+        since_then = Earlier(made=earlier.made, by=earlier.by, sha256=its_hash)
+        report = replace(report, since=since_then, changes=sentences)
     stripped = report.without_readings()
     text = await asyncio.to_thread(signed, report if readings else stripped, gateway.identity)
     lasting = await asyncio.to_thread(signed, stripped, gateway.identity) if readings else text
@@ -122,12 +126,12 @@ class Kept:
         self._file: StateFile[dict[str, str]] = StateFile(state / FILE, dict, missing=dict)
         self._files = self._file.load()
 
-    def before(self, gateway: Gateway, made: str) -> Report | None:
-        """Return the last report of an earlier day; None: there is none that can be read."""
+    def before(self, gateway: Gateway, made: str) -> tuple[Report, str] | None:
+        """Return the last report of an earlier day, and its hash; None: none can be read."""
         last = self._read("last")
         zone = gateway.config.zone
         days = [datetime.fromisoformat(at).astimezone(zone).date()
-                for at in (made, last.made if last else "1970-01-01T00:00:00Z")]  # fmt: skip
+                for at in (made, last[0].made if last else "1970-01-01T00:00:00Z")]  # fmt: skip
         if days[0] == days[1]:
             return self._read("before")
         self._files["before"] = self._files.pop("last", "")
@@ -138,14 +142,16 @@ class Kept:
         self._files["last"] = text
         self._file.save(self._files)
 
-    def _read(self, name: str) -> Report | None:
+    def _read(self, name: str) -> tuple[Report, str] | None:
         try:
             return verified(self._files[name], FILE) if self._files.get(name) else None
         except Refused:  # of another version, or damaged: as if there were none
             return None
 
 
-def _report(gateway: Gateway, who: str, status: Mapping[str, Any]) -> Report:
+def _report(
+    gateway: Gateway, who: str, status: Mapping[str, Any], recovery: CertificateReport | None
+) -> Report:
     config, registry, now = gateway.config, gateway.registry, int(gateway.clock.now())
     key = Key.of(gateway.identity.signing_key.public_key())
     devices = list(_devices(gateway, status))
@@ -162,7 +168,7 @@ def _report(gateway: Gateway, who: str, status: Mapping[str, Any]) -> Report:
         key=dict(key.jwk),
         kid=key.kid,
         version=version(),
-        system=" ".join((platform.system(), platform.release(), "Python", platform.python_version())),
+        system=platform.platform(terse=True),
         started=status["started"],
         configuration=config.fingerprint,
         settings=_settings(config),
@@ -170,7 +176,7 @@ def _report(gateway: Gateway, who: str, status: Mapping[str, Any]) -> Report:
         clock_source=config.clock.source,
         clock_problem=_wire(status["clock_said"]),
         certificate=_certificate(status["certificate"]),
-        backup=_backup(gateway, config.backup, now),
+        backup=_backup(gateway, config.backup, recovery),
         uplinks=[
             UplinkReport(
                 uplink=name,
@@ -245,7 +251,7 @@ def _device(
     line: str,
     device: Device,
     status: Mapping[str, Any],
-    proofs: Mapping[str, Proof],
+    proofs: Mapping[str, MeterProof],
 ) -> DeviceReport:
     options, state = gateway.config.devices[device.name], status["devices"][device.name]
     health = status["links"][line]["health"]
@@ -274,23 +280,23 @@ def _device(
 
 
 def _measures(
-    gateway: Gateway, device: Device, proofs: Mapping[str, Proof]
+    gateway: Gateway, device: Device, proofs: Mapping[str, MeterProof]
 ) -> tuple[list[MeasuredPlace], str | None]:
     """Return the places that a device measures, and its recorded serial number."""
     registry, now = gateway.registry, int(gateway.clock.now())
-    found: dict[str, Installation] = {}
+    owners: dict[str, Installation] = {}
     common: dict[str, MeasuredPlace] = {}
     for point in device.points:
         if point.place is not None:
             common[point.place] = MeasuredPlace(
                 place=point.place, label=registry.label(point.place) or point.place,
                 type="common" if point.place.startswith("C") else "building",
-                channel=None, since=None, proof=Proof(method="none"),
+                channel=None, since=None, proof=MeterProof(method="none"),
             )  # fmt: skip
         elif point.channel is not None:
             owner = registry.whose(device.name, device.serial, point.channel, now)
             if isinstance(owner, Installation):
-                found[owner.id] = owner
+                owners[owner.id] = owner
     places = {one.id: one for one in registry.places()}
     homes = [
         MeasuredPlace(
@@ -304,9 +310,9 @@ def _measures(
             opened={channel: format(value, "f") for channel, value in one.opened},
             proof=proofs[one.id],
         )
-        for one in found.values()
+        for one in owners.values()
     ]
-    recorded = next((one.serial for one in found.values() if one.serial), None)
+    recorded = next((one.serial for one in owners.values() if one.serial), None)
     both = [*homes, *common.values()]
     return sorted(both, key=lambda one: (one.label, one.channel or "")), recorded
 
@@ -326,18 +332,18 @@ def _indexes(device: Device) -> Iterator[IndexRead]:
             )  # fmt: skip
 
 
-def proofs_by_installation(gateway: Gateway) -> dict[str, Proof]:
+def proofs_by_installation(gateway: Gateway) -> dict[str, MeterProof]:
     """Return how each installation is proven, from the records of the registry."""
     serials = {serial_key(one.serial) for one in gateway.lines.devices() if one.serial}
     by = gateway.registry.verifications()
     made = {}
     for meter in gateway.registry.installations():
-        method, word = meter.proof(serials), by.get(meter.id)
-        person = word is not None and method not in {"none", "serial"}
-        made[meter.id] = Proof(
+        method, recorded = meter.proof(serials), by.get(meter.id)
+        person = recorded if method not in {"none", "serial"} else None
+        made[meter.id] = MeterProof(
             method=method,
-            at=stamp(word.when) if person and word else None,
-            who=word.who if person and word else None,
+            at=stamp(person.when) if person else None,
+            who=person.who if person else None,
         )
     return made
 
@@ -378,19 +384,25 @@ def _certificate(own: Mapping[str, Any] | None) -> CertificateReport | None:
     )
 
 
-def _backup(gateway: Gateway, options: Backup | None, now: int) -> BackupReport:
-    file, recovery = gateway.building, None
-    if options is not None:
-        try:
-            held = credential.certificates(options.to.read_bytes())[0]
-        except (OSError, ValueError, AgentError):
-            pass  # the report shows that there is none
-        else:
-            recovery = CertificateReport(
-                subject=credential.subject(held) or held.subject.rfc4514_string(),
-                not_after=stamp(credential.ends(held)),
-                alarm=_wire(credential.alarm(held, now)),
-            )
+def _recovery(options: Backup | None, now: float) -> CertificateReport | None:
+    """Read the certificate for which backups are encrypted; None: there is none. Blocking."""
+    if options is None:
+        return None
+    try:
+        held = credential.certificates(options.to.read_bytes())[0]
+    except (OSError, ValueError, AgentError):
+        return None  # the report states that it cannot be read
+    return CertificateReport(
+        subject=credential.subject(held) or held.subject.rfc4514_string(),
+        not_after=stamp(credential.ends(held)),
+        alarm=_wire(credential.alarm(held, now)),
+    )
+
+
+def _backup(
+    gateway: Gateway, options: Backup | None, recovery: CertificateReport | None
+) -> BackupReport:
+    file = gateway.building
     recipients = [str(one.settings.recipient) for one in gateway.config.uplinks.values()]
     return BackupReport(
         configured=options is not None,

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from agent.api.report.changes import PROVEN
-from agent.api.report.document import sha256_of
 from agent.core.finding import ACTORS, Actor, Finding, Severity, to_type
 from agent.core.i18n import Text, in_language
 from agent.registry.dates import text_in_local_time, time_written_out, written_out
@@ -36,11 +35,16 @@ MOST_LABELS = 60
 """places that one line names; more are counted"""
 
 
-def page(report: Report, language: str) -> str:
-    """Return the report as one HTML file that needs no other."""
+def page(report: Report, sha256: str, language: str) -> str:
+    """Return the report as one HTML file that needs no other. `sha256`: of what was signed."""
     view = ReportView(report, language)
     return render(
-        "api/report/page.html", language=language, title=view.title, view=view, report=report,
+        "api/report/page.html",
+        language=language,
+        title=view.title,
+        view=view,
+        report=report,
+        sha256=sha256,
         say=view.say, header=css_text(f"{report.building} · {view.title}"),
         footer=css_text(f"{shown(report.gateway)} · {view.day(report.made)}"),
     )  # fmt: skip
@@ -58,7 +62,6 @@ class ReportView:
         self.report, self.language = report, language
         self._texts, self._zone = texts(TEXTS, language), ZoneInfo(report.timezone)
         self.title = self.say("title")
-        self.sha256 = sha256_of(report)
         self.findings = [self._finding(Finding.of(one)) for one in report.findings]
 
     def say(self, name: str, /, **values: Any) -> str:
@@ -221,11 +224,11 @@ class ReportView:
             made.append(self.say("not_read"))
         if device.clock_drift_s is not None and abs(device.clock_drift_s) >= 300:  # noqa: PLR2004
             made.append(self.say("drift", minutes=device.clock_drift_s // 60))
-        for one in device.measures:
-            if Decimal(one.multiplier) != 1:
-                made.append(self.say("multiplied", factor=self.number(one.multiplier)))
-            if Decimal(one.offset):
-                made.append(self.say("offset", offset=self.number(one.offset)))
+        for place in device.measures:
+            if Decimal(place.multiplier) != 1:
+                made.append(self.say("multiplied", factor=self.number(place.multiplier)))
+            if Decimal(place.offset):
+                made.append(self.say("offset", offset=self.number(place.offset)))
         return made
 
     def indexes(self, device: DeviceReport) -> list[tuple[str, str, str]]:
@@ -239,13 +242,13 @@ class ReportView:
     def proofs(self, device: DeviceReport) -> list[str]:
         """Return how it is proven what a device measures, each proof once."""
         made = []
-        for one in device.measures:
-            text = self.say(f"proof_{one.proof.method}")
-            if one.proof.value:
-                text += f" ({one.proof.value})"
-            if one.proof.at:
-                text = self.say("proof_by", proof=text, at=self.short(one.proof.at),
-                                who=one.proof.who)  # fmt: skip
+        for proof in (place.proof for place in device.measures):
+            text = self.say(f"proof_{proof.method}")
+            if proof.value:
+                text += f" ({proof.value})"
+            if proof.at:
+                text = self.say("proof_by", proof=text, at=self.short(proof.at),
+                                who=proof.who)  # fmt: skip
             made.append(text)
         return list(dict.fromkeys(made)) or ["–"]
 
