@@ -182,12 +182,18 @@ def _needs_weasyprint() -> None:
 
 def _pdf(html: str) -> bytes:
     """Make a tagged PDF of a page. A program of its own, so that nothing here depends on it."""
+    import os
     import subprocess
 
     command = [_weasyprint() or "weasyprint", "--pdf-variant", "pdf/ua-1", "-e", "utf-8", "-", "-"]
     try:
         return subprocess.run(  # noqa: S603 -- no shell
-            command, input=html.encode(), capture_output=True, check=True, timeout=PDF_WITHIN
+            command,
+            input=html.encode(),
+            capture_output=True,
+            check=True,
+            timeout=PDF_WITHIN,
+            env={**os.environ, "SOURCE_DATE_EPOCH": "0"},  # it would date the fonts: now
         ).stdout
     except (OSError, subprocess.SubprocessError) as error:
         why = getattr(error, "stderr", None) or str(error).encode()

@@ -56,6 +56,7 @@ from agent.trust.jws import Key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from datetime import tzinfo
     from pathlib import Path
 
     from agent.acquisition.device import Device
@@ -99,7 +100,7 @@ async def commissioning(  # noqa: PLR0913 -- as many options
     readings = readings and caller.may(Right.METERS)
     if readings:
         privacy.note(gateway, who, "report")
-    last = kept.before(gateway, report.made)
+    last = kept.before(gateway.config.zone, report.made)
     before = given or last
     if before is not None:
         earlier, its_hash = before
@@ -126,10 +127,9 @@ class Kept:
         self._file: StateFile[dict[str, str]] = StateFile(state / FILE, dict, missing=dict)
         self._files = self._file.load()
 
-    def before(self, gateway: Gateway, made: str) -> tuple[Report, str] | None:
+    def before(self, zone: tzinfo, made: str) -> tuple[Report, str] | None:
         """Return the last report of an earlier day, and its hash; None: none can be read."""
         last = self._read("last")
-        zone = gateway.config.zone
         days = [datetime.fromisoformat(at).astimezone(zone).date()
                 for at in (made, last[0].made if last else "1970-01-01T00:00:00Z")]  # fmt: skip
         if days[0] == days[1]:

@@ -41,7 +41,7 @@ def page(report: Report, sha256: str, language: str) -> str:
     return render(
         "api/report/page.html",
         language=language,
-        title=view.title,
+        title=f"{view.title} · {report.building}",
         view=view,
         report=report,
         sha256=sha256,
