@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import platform
+import re
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
@@ -242,8 +243,10 @@ def _devices(gateway: Gateway, status: Mapping[str, Any]) -> Iterator[DeviceRepo
     yield from sorted(made, key=lambda one: (one.line, _order(one), one.device))
 
 
-def _order(device: DeviceReport) -> str:
-    return device.measures[0].label if device.measures else "\uffff"
+def _order(device: DeviceReport) -> list[str | int]:
+    """Sort A-2 before A-10, and what has no place last."""
+    label = device.measures[0].label if device.measures else "\uffff"
+    return [int(part) if part.isdecimal() else part for part in re.split("([0-9]+)", label)]
 
 
 def _device(
