@@ -111,7 +111,7 @@ class DeviceReport:
     version: str | None
     """the version of its firmware, as the device reports it; null: it does not report one"""
     serial: str | None
-    """as the device reports it; null: it reports none, or has not answered"""
+    """as the device last reported it; null: it reports none, or has never answered"""
     recorded_serial: str | None
     """as people recorded it"""
     silent: bool
@@ -288,6 +288,10 @@ def exact(wire: Any) -> Any:
     if isinstance(wire, dict):
         if wire.keys() == {"seconds"}:
             return {"seconds": round(wire["seconds"])}
+        if isinstance(values := wire.get("values"), dict):  # a value may be called `seconds`, too
+            kept = {name: exact(value) for name, value in values.items()}
+            rest = {name: part for name, part in wire.items() if name != "values"}
+            return exact(rest) | {"values": kept}
         return {name: exact(part) for name, part in wire.items()}
     return wire
 

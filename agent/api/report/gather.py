@@ -40,6 +40,7 @@ from agent.api.report.document import (
     verified,
 )
 from agent.api.roles import Right
+from agent.config.profiles import ANY
 from agent.core.atomic_write import StateFile
 from agent.core.clock import stamp
 from agent.core.errors import AgentError, Refused
@@ -259,7 +260,9 @@ def _device(
     options, state = gateway.config.devices[device.name], status["devices"][device.name]
     health = status["links"][line]["health"]
     nameplate = health.get("nameplates", {}).get(options.address, {})
-    profile, drift = options.made, state["clock"]
+    made, drift = options.made, state["clock"]
+    # a profile for all meters of a kind names no make
+    profile = None if made is None or made.model == ANY else made
     measures, recorded = _measures(gateway, device, proofs)
     return DeviceReport(
         device=device.name,

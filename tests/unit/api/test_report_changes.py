@@ -1,7 +1,7 @@
 """What two commissioning reports differ in is stated in sentences, in both languages."""
 
 from dataclasses import replace
-from datetime import UTC
+from datetime import UTC, date, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -26,6 +26,7 @@ from agent.api.report.gather import Kept
 from agent.core.finding import Finding, Severity
 from agent.core.i18n import Text
 from agent.registry.identity import Identity
+from agent.trust.audit import canonical
 from agent.trust.sign import Signer
 
 SIGNER = Signer.new("gateway")
@@ -220,3 +221,18 @@ def test_what_was_signed_is_read_again_and_a_later_version_too():
     report, sha256 = verified(text, "r.json", SIGNER.kid)
     assert report == BEFORE
     assert verified(signed(BEFORE, WHO), "r.json") == (report, sha256)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        Text("no answer in {seconds:g} s", seconds=0.5),
+        Text("for {lasts}", lasts=timedelta(hours=2)),
+        Text("{busy:.0%} of {days}", busy=0.04, days=[date(2026, 11, 28), Text("{n:,}", n=9.5)]),
+    ],
+)
+def test_a_sentence_with_a_fraction_can_be_signed_and_reads_the_same(text):
+    wire = exact(text.wire())
+    assert canonical(wire)
+    for language in ("en", "fr"):
+        assert Text.of(wire).in_language(language) == text.in_language(language)
