@@ -8,6 +8,7 @@ import sqlite3
 from contextlib import aclosing, suppress
 from dataclasses import asdict
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from agent.acquisition.device import describe, drift
@@ -570,7 +571,7 @@ async def report(
     """Return the commissioning report, signed; see `agent.api.report.gather`. Raises Refused."""
     from agent.api.report.gather import commissioning  # noqa: PLC0415 -- only installers make it
 
-    whole = await status(gateway, NOBODY)
+    whole = partial(status, gateway, NOBODY)
     return await commissioning(gateway, caller, whole, named=named, since=since, readings=readings)
 
 

@@ -57,7 +57,7 @@ from agent.registry.records import EXACT, Installation, covers, serial_key
 from agent.trust.jws import Key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Iterator, Mapping
     from datetime import tzinfo
     from pathlib import Path
 
@@ -76,7 +76,7 @@ Plain = dict[str, Any]
 async def commissioning(  # noqa: PLR0913 -- as many options
     gateway: Gateway,
     caller: Caller,
-    status: Mapping[str, Any],
+    status: Callable[[], Awaitable[Mapping[str, Any]]],
     *,
     named: str | None,
     since: str,
@@ -84,8 +84,8 @@ async def commissioning(  # noqa: PLR0913 -- as many options
 ) -> Plain:
     """Make and sign the report. Raises Refused.
 
-    `status`: the whole status. `since`: the file of an earlier report to compare with; empty: the
-    last one of an earlier day. `readings`: with the indexes, if the caller may see them.
+    `status`: returns the whole status. `since`: the file of an earlier report to compare with;
+    empty: the last one of an earlier day. `readings`: with the indexes, if the caller may see them.
     """
     who = author(gateway, caller, named)
     if not gateway.identity:
@@ -98,8 +98,10 @@ async def commissioning(  # noqa: PLR0913 -- as many options
     given = verified(since, "--since") if since else None
     recovery = await asyncio.to_thread(_recovery, gateway.config.backup, gateway.clock.now())
     kept = await asyncio.to_thread(Kept, gateway.config.state)
-    report = _report(gateway, who, status, recovery)
     readings = readings and caller.may(Right.METERS)
+    if readings:
+        await _read_unread(gateway, caller)
+    report = _report(gateway, who, await status(), recovery)
     if readings:
         privacy.note(gateway, who, "report")
     last = kept.before(gateway.config.zone, report.made)
@@ -120,6 +122,30 @@ async def commissioning(  # noqa: PLR0913 -- as many options
     digest = sha256_of(report if readings else stripped)
     gateway.audit("report", {"sha256": digest, "by": who})
     return {"report": stated_by(text), "file": text, "sha256": digest}
+
+
+async def _read_unread(gateway: Gateway, caller: Caller) -> None:
+    """Read the devices whose first slot is still to come, perhaps in an hour."""
+    unread = [
+        (line, device)
+        for line in gateway.lines.values()
+        for device in line.devices.values()
+        if line.poller and device.answered is None and not device.failures
+    ]
+    for number, (line, device) in enumerate(unread, 1):
+        await caller.progress(
+            {
+                "text": Text(
+                    "reading {name} ({number} of {number_2})",
+                    name=device.name,
+                    number=number,
+                    number_2=len(unread),
+                )
+            }
+        )
+        await line.link.tried()
+        assert line.poller
+        await line.poller.read_unread(device.name)
 
 
 class Kept:
@@ -262,7 +288,7 @@ def _device(
     nameplate = health.get("nameplates", {}).get(options.address, {})
     made, drift = options.made, state["clock"]
     # a profile for all meters of a kind names no make
-    profile = None if made is None or made.model == ANY else made
+    profile = None if made is None or made.manufacturer == ANY else made
     measures, recorded = _measures(gateway, device, proofs)
     return DeviceReport(
         device=device.name,
