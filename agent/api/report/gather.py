@@ -267,13 +267,18 @@ def _devices(gateway: Gateway, status: Mapping[str, Any]) -> Iterator[DeviceRepo
         for name, line in gateway.lines.items()
         for device in line.devices.values()
     ]
-    yield from sorted(made, key=lambda one: (one.line, _order(one), one.device))
+    yield from sorted(made, key=_order)
 
 
-def _order(device: DeviceReport) -> list[str | int]:
+def _order(device: DeviceReport) -> tuple[object, ...]:
     """Sort A-2 before A-10, and what has no place last."""
     label = device.measures[0].label if device.measures else "\uffff"
-    return [int(part) if part.isdecimal() else part for part in re.split("([0-9]+)", label)]
+    return device.line, natural(label), natural(device.device)
+
+
+def natural(name: str) -> list[int | str]:
+    """Return a key by which the numbers in names are sorted as numbers."""
+    return [int(part) if part.isdecimal() else part for part in re.split("([0-9]+)", name)]
 
 
 def _device(

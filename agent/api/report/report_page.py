@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 from agent.api.report.changes import PROVEN
 from agent.core.finding import ACTORS, Actor, Finding, Severity, to_type
 from agent.core.i18n import Text, in_language
+from agent.core.quantities import spoken
 from agent.registry.dates import text_in_local_time, time_written_out, written_out
 from agent.registry.page import label, render, texts
 from agent.registry.place import shown
@@ -70,6 +71,10 @@ class ReportView:
         shown_values = {name: in_language(value, self.language) for name, value in values.items()}
         return text.format(**shown_values) if values else text
 
+    def known(self, kind: str, word: str) -> str:
+        """Return the text for a word of the document; a word of a later version as it is."""
+        return str(self._texts.get(f"{kind}_{word}", word))
+
     def day(self, at: str | None) -> str:
         """Return the day of a time."""
         return "–" if at is None else written_out(self._seconds(at), self._zone, self.language)
@@ -98,7 +103,7 @@ class ReportView:
     def number(self, value: str, unit: str = "") -> str:
         """Return a value as people write it, with all its digits."""
         plain = in_language(Decimal(value), self.language)
-        return f"{plain} {unit}".strip()
+        return f"{plain} {spoken(unit)}".strip()
 
     def many(self, number: int, name: str, **values: Any) -> str:
         """Return `name` for one, `name_many` for several."""
@@ -135,7 +140,7 @@ class ReportView:
             (report.backup.recovery is not None and not report.backup.problem, self.backup),
             (all(one.connected for one in report.uplinks) and bool(report.uplinks),
              self.say("uplinks_connected", number=sum(one.connected for one in report.uplinks),
-                      all=len(report.uplinks))),
+                      all=len(report.uplinks)) if report.uplinks else self.say("no_uplink")),
             (not self.findings,
              self.many(len(self.findings), "open") if self.findings
              else self.say("nothing_open")),
@@ -199,9 +204,15 @@ class ReportView:
         failed = sum(one.failed for one in devices)
         if line.requests is not None:
             made.append(self.say("requests", failed=failed, requests=line.requests))
+        if len(quantities := self.quantities(line)) == 1:
+            made.append(self.say("quantity", name=label(quantities.pop(), self.language)))
         if line.disturbers:
             made.append(self.say("disturbers", devices=", ".join(line.disturbers)))
         return made + [self.sentence(one) for one in (line.problem, line.worry) if one]
+
+    def quantities(self, line: LineReport) -> set[str]:
+        """Return the quantities of the indexes on a line."""
+        return {one.channel for device in self.devices(line) for one in device.indexes}
 
     def places(self, device: DeviceReport) -> list[str]:
         """Return what a device measures, with the quantity where a place has several meters."""
@@ -243,7 +254,7 @@ class ReportView:
         """Return how it is proven what a device measures, each proof once."""
         made = []
         for proof in (place.proof for place in device.measures):
-            text = self.say(f"proof_{proof.method}")
+            text = self.known("proof", proof.method)
             if proof.value:
                 text += f" ({proof.value})"
             if proof.at:
@@ -257,7 +268,7 @@ class ReportView:
     @property
     def clock(self) -> str:
         """Return the state of the clock."""
-        return self.say(f"clock_{self.report.clock}")
+        return self.known("clock", self.report.clock)
 
     @property
     def backup(self) -> str:
@@ -287,10 +298,10 @@ class ReportView:
     @property
     def equipment(self) -> list[tuple[str, str]]:
         """Return the rows about clock, backup and certificates."""
-        report, say = self.report, self.say
-        source = say("source", source=report.clock_source)
+        report = self.report
+        source = self.known("source", report.clock_source)
         backup = report.backup
-        folder = say("folder", folder=backup.folder) if backup.folder else ""
+        folder = self.say("folder", folder=backup.folder) if backup.folder else ""
         rows = [
             ("clock", f"{self.clock} ({source})", report.clock_problem),
             ("backup", "; ".join(part for part in (self.backup, folder) if part), backup.problem),
@@ -298,7 +309,7 @@ class ReportView:
             ("own_certificate", *self.certificate(report.certificate)),
         ]
         return [
-            (say(name), f"{text}. {self.sentence(problem)}" if problem else text)
+            (self.say(name), f"{text}. {self.sentence(problem)}" if problem else text)
             for name, text, problem in rows
         ]
 
