@@ -71,9 +71,9 @@ class ReportView:
         shown_values = {name: in_language(value, self.language) for name, value in values.items()}
         return text.format(**shown_values) if values else text
 
-    def known(self, kind: str, word: str) -> str:
-        """Return the text for a word of the document; a word of a later version as it is."""
-        return str(self._texts.get(f"{kind}_{word}", word))
+    def known(self, kind: str, value: str) -> str:
+        """Return the text for a value of the document; one of a later version as it is."""
+        return str(self._texts.get(f"{kind}_{value}", value))
 
     def day(self, at: str | None) -> str:
         """Return the day of a time."""
