@@ -5,14 +5,19 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import json
 import re
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
+from agent.api.report import document
 from agent.control.schedule import SEASON, WINDOW
 from agent.core.errors import BatchRejected, TooLarge
 from agent.core.model import BatchId, Lane, SealedBatch
@@ -34,6 +39,8 @@ from agent.uplink.mqtt.settings import Topics
 from receiver.https import ENDPOINTS
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from pydantic import BaseModel
     from pydantic_core import core_schema
 
@@ -363,6 +370,50 @@ def _reaction(path: str, status: int) -> str:
     raise AssertionError(status)
 
 
+def report() -> Json:
+    """The file of `gardien report`, and how its signature is checked."""
+    made = _plain(TypeAdapter(document.Report).json_schema())
+    defs = made.pop("$defs") | {"Report": made}
+    _described(defs, document)
+    return {
+        "$schema": DRAFT,
+        "$id": "https://gardien.example/schema/report/1",
+        "title": document.SCHEMA,
+        "description": (
+            "The commissioning report of a gateway, signed by its key. `signature` is a JWS with"
+            f" detached payload (RFC 7515, appendix F) whose header has `typ` {document.TYP}; the"
+            " payload is `report` in canonical form (RFC 8785), and the key is `report.key`, whose"
+            " RFC 7638 thumbprint `kid` must be compared with one that is known. Sentences have"
+            " their English text, and message and values for other languages. Members that are not"
+            " named here belong to later versions."
+        ),
+        "type": "object",
+        "properties": {
+            "report": {"$ref": "#/$defs/Report"},
+            "signature": {"type": "string", "pattern": r"^[A-Za-z0-9_-]+\.\.[A-Za-z0-9_-]{86}$"},
+        },
+        "required": ["report", "signature"],
+        "additionalProperties": False,
+        "$defs": dict(sorted(defs.items())),
+    }
+
+
+def _described(defs: Json, module: ModuleType) -> None:
+    """Add what the docstrings of dataclasses say of them and their members."""
+    for node in ast.parse(inspect.getsource(module)).body:
+        if not isinstance(node, ast.ClassDef) or node.name not in defs:
+            continue
+        defs[node.name]["description"] = " ".join(str(ast.get_docstring(node)).split())
+        for member, after in pairwise(node.body):
+            match member, after:
+                case (
+                    ast.AnnAssign(target=ast.Name(id=name)),
+                    ast.Expr(value=ast.Constant(value=str(text))),
+                ):
+                    properties = defs[node.name]["properties"]
+                    properties[name]["description"] = " ".join(text.split())
+
+
 UP, DOWN = "receive", "send"
 """what the platform does on a channel"""
 
@@ -464,6 +515,7 @@ FILES = {
     "objects.schema.json": objects,
     "openapi.json": openapi,
     "asyncapi.json": asyncapi,
+    "report.schema.json": report,
 }
 
 

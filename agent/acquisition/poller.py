@@ -158,6 +158,15 @@ class Poller:
             else:
                 self._keep_undated(device, (step,), samples)
 
+    async def read_unread(self, name: str) -> None:
+        """Read a device that was not read since the start, and is not being read: a report needs
+        its index before its first slot. Nothing of it is sent.
+        """
+        device = self.devices[name]
+        if name not in self._busy and device.answered is None and not device.failures:
+            with self._reserve(name), self._noting_errors(name):
+                await self._reader.read(device, [p for p in device.points if not p.derived])
+
     @contextmanager
     def _reserve(self, name: str) -> Iterator[None]:
         """Reserve a device, so that its slots close in order."""

@@ -8,6 +8,7 @@ import sqlite3
 from contextlib import aclosing, suppress
 from dataclasses import asdict
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from agent.acquisition.device import describe, drift
@@ -666,6 +667,21 @@ def device_serial(samples: Sequence[Sample]) -> str | None:
                 None)  # fmt: skip
 
 
+async def report(
+    gateway: Gateway,
+    caller: Caller,
+    *,
+    named: str | None = None,
+    since: str = "",
+    readings: bool = True,
+) -> dict[str, Any]:
+    """Return the commissioning report, signed; see `agent.api.report.gather`. Raises Refused."""
+    from agent.api.report.gather import commissioning  # noqa: PLC0415 -- only installers make it
+
+    whole = partial(status, gateway, NOBODY)
+    return await commissioning(gateway, caller, whole, named=named, since=since, readings=readings)
+
+
 def shown(sample: Sample) -> dict[str, Any]:
     """Convert a sample for people: in the channel's unit, with the digits that the meter gave."""
     value, point = sample.value, sample.point
@@ -708,6 +724,7 @@ ALL: Mapping[str, Call] = {
     "configuration": configuration,
     "scan": scan,
     "line.find": line_find.find,
+    "report.commissioning": report,
     **registry_api.CALLS,
     **commission.CALLS,
     **trust_api.CALLS,

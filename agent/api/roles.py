@@ -152,6 +152,7 @@ NEEDS: Mapping[str, Right] = {
     "place.check": Right.SEE_PLACES,
     "alias.list": Right.SEE_PLACES,
     "meter.list": Right.SEE_PLACES,
+    "report.commissioning": Right.SEE_PLACES,  # with indexes only for METERS
     "occupancy.list": Right.SEE_PEOPLE,
     "consent.list": Right.SEE_PEOPLE,
     "consent.marks": Right.SEE_PEOPLE,
@@ -237,6 +238,7 @@ TYPED: Mapping[str, str] = {
     "configuration": "config diff",
     **{f"alias.{word}": f"place alias {word}" for word in ("add", "end", "import", "list")},
     "consent.answers": "consent import",
+    "report.commissioning": "report",
     "trust.look": "trust accept",
     "uplink.file": "uplink carry",
     "object.preview": "object accept",

@@ -29,6 +29,7 @@ from agent.cli import (
     policy,
     privacy,
     profile,
+    report,
     run,
     scan,
     sign,
@@ -88,6 +89,7 @@ COMMANDS: dict[str, dict[str, Any]] = {
     },
     DELIVERY: {"uplink": uplink.app, "key": key.app, "batch": uplink.batches},
     SERVICE: {
+        "report": report.app,
         "doctor": doctor.doctor,
         "support-bundle": bundle.support_bundle,
         "backup": building.backup,

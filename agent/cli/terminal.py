@@ -382,11 +382,13 @@ def make_folder(path: Path) -> None:
         raise Refused("{path}: {reason}", path=path, reason=error) from error
 
 
-def suffix_of(to: Path, *forms: str) -> str:
+def suffix_of(to: Path, *forms: str, option: str = "--to") -> str:
     """Return the suffix of a file name. Raises Refused if it is not one of `forms`."""
     if to.suffix.lower() not in forms:
         names = ", ".join(forms)
-        raise Refused("--to: {file} must end in one of {forms}", file=to, forms=names)
+        raise Refused(
+            "{option}: {file} must end in one of {forms}", option=option, file=to, forms=names
+        )
     return to.suffix.lower()
 
 

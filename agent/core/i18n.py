@@ -149,9 +149,11 @@ def joined(separator: str, parts: Iterable[str]) -> Text:
     return whole
 
 
-def in_language(value: object) -> str:
-    """Return any value as the reader sees it: a text translated, a number in its notation."""
-    return str(_shown(language(), _kept(value)))
+def in_language(value: object, code: str = "") -> str:
+    """Return any value as the reader sees it, or one of another language: a text translated, a
+    number in its notation.
+    """
+    return str(_shown(code or language(), _kept(value)))
 
 
 def to_wire(value: Any) -> Any:

@@ -186,6 +186,16 @@ class Registry:
                 first.setdefault(document.id, document.word)
         return first
 
+    def verifications(self) -> dict[str, Provenance]:
+        """Who verified each installation, by its id; only those whose proof is still recorded."""
+        made: dict[str, Provenance] = {}
+        how: dict[str, str] = {}
+        for document in self._documents:
+            if isinstance(document, Installation) and document.verified != how.get(document.id):
+                how[document.id] = document.verified
+                made[document.id] = document.word
+        return {id_: word for id_, word in made.items() if how[id_] != "none"}
+
     def recorded(self, who: str, source: str) -> bool:
         """Whether this author ever recorded anything from exactly this source."""
         return any((one.word.who, one.word.source) == (who, source) for one in self._documents)

@@ -71,6 +71,8 @@ class Mbus:
         """by address: the time that the meter gave, and the wall time then"""
         self._odd: dict[str, dict[str, Any]] = {}
         """by address: what contradicts itself in the last telegrams; see `ObservableBus.health`"""
+        self._nameplates: dict[str, dict[str, str]] = {}
+        """by address: maker and version, as the meter reports them"""
 
     @staticmethod
     def check(point: Point) -> None:
@@ -88,6 +90,9 @@ class Mbus:
         readout = await self.master.readout(address, lambda telegrams: _all_in(wanted, telegrams))
         if readout.telegrams:
             self._answer_ms[points[0].address] = (monotonic() - began) * 1000
+            head = readout.telegrams[0]
+            plate = {"maker": head.manufacturer, "version": head.version}
+            self._nameplates[points[0].address] = {n: str(v) for n, v in plate.items() if v}
             if meter_time := registers.clock(readout.telegrams):
                 self._clocks[points[0].address] = meter_time, readout.at
             self._odd[points[0].address] = registers.odd(readout.telegrams)
@@ -112,6 +117,7 @@ class Mbus:
         figures: dict[str, Any] = {"requests": self.line.asked, "busy": round(share, 4)}
         figures["answer_ms"], figures["failed"] = dict(self._answer_ms), dict(self._failed)
         figures["clocks"], figures["odd"] = dict(self._clocks), dict(self._odd)
+        figures["nameplates"] = dict(self._nameplates)
         figures["words"] = Text("busy {share:.0%} of the time", share=share)
         if self._answer_ms:
             slowest = max(self._answer_ms, key=lambda address: self._answer_ms[address])

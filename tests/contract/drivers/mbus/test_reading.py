@@ -330,7 +330,8 @@ def test_the_meters_own_clock_is_told_with_the_time_at_which_it_said_so():
     async def go():
         async with on_tcp(Bus([meter], 38_400)) as driver:
             (sample,) = await driver.read(points("45120042"))
-            return sample, driver.health()["clocks"]["45120042"]
+            return sample, driver.health()["clocks"]["45120042"], driver.health()["nameplates"]
 
-    sample, (said, at) = asyncio.run(go())
+    sample, (said, at), plates = asyncio.run(go())
     assert (said, at) == ("2027-05-24T10:12", sample.at)
+    assert plates == {"45120042": {"maker": "GDN", "version": "1"}}

@@ -1,0 +1,336 @@
+"""The commissioning report of a real gateway with 40 flats: content, signature, pages, who may."""
+
+import asyncio
+import json
+import re
+import shutil
+import subprocess
+import sys
+import zlib
+from contextlib import suppress
+from html.parser import HTMLParser
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from agent.api.calls import CALLS
+from agent.api.registry import Caller
+from agent.api.report.document import TYP, verified
+from agent.api.report.report_page import css_text, page
+from agent.api.roles import Role
+from agent.core.errors import Refused
+from agent.registry import identity
+from agent.trust.audit import canonical
+from agent.trust.sign import Signer
+from agent.trust.strict import encoded
+from hil.building import Building
+from tests.command import gardien
+from tests.contract.gateway.running import at_work
+from tests.waiting import until
+
+SCHEMA = Path(__file__).parents[2] / "docs" / "report.schema.json"
+SCRIPT = '<script>alert("A-1")</script>'
+LONG = "Entrée-" + "W" * 50
+NAME = 'Les "Alpins" </style><b>\\'
+LABELS = [SCRIPT, LONG, *(f"A-{n:02}" for n in range(3, 41))]
+LINES, METERS = 4, 10
+
+
+def configuration(folder, building, more=""):
+    links = "".join(
+        f"  riser-{n}: {{driver: modbus-tcp, host: 127.0.0.1, port: {port}, timeout: 500ms}}\n"
+        for n, port in enumerate(building.ports)
+    )
+    devices = "".join(
+        f"  m-{n:02}: {{link: riser-{n // METERS}, address: {n % METERS + 1},"
+        " profile: eastron-sdm120, every: 1s}\n"
+        for n in range(LINES * METERS)
+    )
+    return (
+        f"building: {{name: {json.dumps(NAME)}, timezone: Europe/Paris}}\n"
+        f"links:\n{links}devices:\n{devices}"
+        "uplinks:\n  centre: {recipient: centre.example, transport: mqtt,"
+        ' url: "mqtt://127.0.0.1:9"}\n'
+        f"privacy: {{policy: DEMO-1}}\nclock: {{source: system}}\nstate: {folder / 'state'}\n{more}"
+    )
+
+
+async def nothing(_):
+    pass
+
+
+ALICE = Caller("alice", nothing)
+
+
+async def two_visits(folder):
+    """Commission a building of 40 flats, and visit it again after some changes."""
+    (folder / "state").mkdir(mode=0o700)
+    identity.mint(folder / "state")
+    path = folder / "config.yaml"
+    async with Building.open(lines=LINES, meters=METERS) as building:
+        path.write_text(configuration(folder, building))
+        async with at_work(path) as house:
+
+            def ask(call, /, by=ALICE, **args):
+                return CALLS[call](house, by, **args)
+
+            rows = "\n".join(
+                f'"{label.replace(chr(34), 2 * chr(34))}";dwelling;2020-01-01' for label in LABELS
+            )
+            await ask("place.import", text=f"label;type;since\n{rows}\n", name="p.csv")
+            for n, label in enumerate(LABELS[:-1]):  # the last one has no meter
+                await ask("meter.assign", device=f"m-{n:02}", dwelling=label)
+            await until(lambda: all(one.answered for one in house.lines.devices()))
+            first = await ask("report.commissioning")
+            reader = Caller("marie", nothing, frozenset({Role.MANAGER}))
+            managers = await ask("report.commissioning", by=reader)
+            looks = [(one.who, one.what) for one in house.access_log.of()]
+            with pytest.raises(Refused, match="give your name with --as"):
+                await ask("report.commissioning", by=Caller("root", nothing))
+            named = await ask("report.commissioning", by=Caller("root", nothing), named="Jean")
+            shown = (await ask("read", device="m-02"))["points"]
+            index = next(one["value"] for one in shown.values() if one["channel"] == "elec.imp")
+            proof = await ask("meter.verify", place="A-03", shown={"elec.imp": index})
+            assert proof["results"][0]["agrees"]
+            building.silence(0, 5)
+            await until(lambda: house.lines.find("m-04")[1].failures)
+            await ask("meter.assign", device="m-39", dwelling=LABELS[-1])
+            second = await ask("report.commissioning", since=first["file"])
+    return {"first": first, "managers": managers, "named": named, "second": second, "looks": looks,
+            "state": folder / "state", "config": path}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def visits(tmp_path_factory):
+    return asyncio.run(two_visits(tmp_path_factory.mktemp("visits")))
+
+
+def test_the_report_has_every_meter_with_nameplate_place_index_and_line(visits):
+    report = visits["first"]["report"]
+    jsonschema.validate(json.loads(visits["first"]["file"]), json.loads(SCHEMA.read_text()))
+    assert len(report["devices"]) == 40
+    assert (report["building"], report["by"]) == (NAME, "alice")
+    for device in report["devices"]:
+        assert (device["maker"], device["model"]) == ("Eastron", "SDM120")
+        assert re.fullmatch("[0-9]{8}", device["serial"])
+        (index,) = device["indexes"]
+        assert (index["channel"], index["unit"]) == ("elec.imp", "kWh")
+        assert device["answer_ms"] is not None
+    placed = {one["label"] for device in report["devices"] for one in device["measures"]}
+    assert placed == set(LABELS[:-1])
+    assert [one["label"] for one in report["places"] if not one["metered"]] == [LABELS[-1]]
+    assert [(one["devices"], one["silent"]) for one in report["lines"]] == [(10, 0)] * 4
+    assert all(one["requests"] and one["busy_percent"] is not None for one in report["lines"])
+    assert report["findings"]  # a device has no place
+    assert not report["backup"]["configured"]
+
+
+def test_the_next_report_states_what_has_changed(visits):
+    report = visits["second"]["report"]
+    sentences = [one["text"] for one in report["changes"]]
+    assert report["since"]["made"] == visits["first"]["report"]["made"]
+    assert report["since"]["sha256"] == visits["first"]["sha256"]
+    assert "1 meter was proven by its display: A-03" in sentences
+    assert "m-04 (A-05) does not answer" in sentences
+    assert any("measures A-40 now, before no place" in one for one in sentences)
+    proofs = [one for each in report["devices"] for one in each["measures"] if one["proof"]["who"]]
+    assert [(one["label"], one["proof"]["method"], one["proof"]["who"]) for one in proofs] == [
+        ("A-03", "display", "alice")
+    ]
+
+
+def test_only_installers_get_indexes_and_the_access_log_notes_it(visits):
+    report = visits["managers"]["report"]
+    assert not report["has_readings"]
+    assert not any(device["indexes"] for device in report["devices"])
+    assert "kWh" not in visits["managers"]["file"]
+    assert visits["looks"] == [("alice", "report")]
+    assert visits["named"]["report"]["by"] == "Jean (root)"
+    kept = (visits["state"] / "report.json").read_text()
+    assert "m-39" in kept
+    assert "kWh" not in kept
+
+
+def test_a_report_with_one_other_byte_proves_nothing(visits):
+    text = visits["first"]["file"]
+    good = verified(text, "r")
+    assert good[1] == visits["first"]["sha256"]
+    refused = 0
+    positions = [*range(0, len(text), 1009), *range(len(text) - 120, len(text), 5)]
+    for at in positions:
+        other = "1" if text[at] != "1" else "2"
+        try:
+            assert verified(text[:at] + other + text[at + 1 :], "r") == good
+        except Refused:
+            refused += 1
+    assert refused > len(positions) * 0.8  # the others are spaces between members
+    assert verified(json.dumps(json.loads(text), indent=4), "r") == good
+
+
+def test_a_meter_whose_first_slot_is_still_to_come_is_read_for_the_report(tmp_path):
+    """As at a visit before there is an uplink."""
+    (tmp_path / "state").mkdir(mode=0o700)
+    identity.mint(tmp_path / "state")
+    path = tmp_path / "config.yaml"
+
+    async def report():
+        async with Building.open(lines=1, meters=1) as building:
+            path.write_text(
+                "building: {name: A, timezone: Europe/Paris}\n"
+                f"links: {{a: {{driver: modbus-tcp, host: 127.0.0.1, port: {building.ports[0]}}}}}\n"
+                "devices: {m: {link: a, address: 1, profile: eastron-sdm120, every: 1h}}\n"
+                f"uplinks: {{}}\nclock: {{source: system}}\nstate: {tmp_path / 'state'}\n"
+            )
+            async with at_work(path) as house:
+                assert not house.lines.find("m")[1].answered
+                return (await CALLS["report.commissioning"](house, ALICE))["report"]
+
+    (device,) = asyncio.run(report())["devices"]
+    assert len(device["indexes"]) == 1
+    assert not device["silent"]
+
+
+def stranger(visits, **changed):
+    """The report as somebody else signs it."""
+    by = Signer.new("mallory")
+    report = visits["first"]["report"] | {"key": dict(by.key.jwk), "kid": by.kid} | changed
+    header, _, signature = by.sign_text(TYP, canonical(report).decode()).decode().split(".")
+    return json.dumps({"report": report, "signature": f"{header}..{signature}"})
+
+
+def test_another_key_is_told_from_the_gateways(visits, tmp_path):
+    path = tmp_path / "r.json"
+    path.write_text(stranger(visits))
+    kid = visits["first"]["report"]["kid"]
+    told = gardien("report", "verify", path, "--kid", kid)
+    assert told.exit_code
+    assert "signed with the key" in str(told.exception)
+    path.write_text(visits["first"]["file"])
+    told = gardien("report", "verify", path, "--kid", kid)
+    assert (told.exit_code, kid in told.output, visits["first"]["sha256"] in told.output) == (
+        0, True, True,
+    )  # fmt: skip
+    told = gardien("report", "verify", path, "--out", tmp_path / "r.html", "--lang", "fr")
+    assert told.exit_code == 0
+    assert "compare the fingerprint" in told.output
+    assert "Rapport de mise en service" in (tmp_path / "r.html").read_text()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"findings": [{"code": "x"}]},
+        {"changes": [{"text": "", "message": "{x:>9999999999}", "values": {"x": "1"}}]},
+        {"changes": [{"text": "", "message": "{x.__class__}", "values": {"x": "1"}}]},
+        {"timezone": "Nowhere/Else"},
+        {"devices": "many"},
+        {"schema": "gardien/report/9"},
+        {"key": {"kty": "RSA"}},
+    ],
+)
+def test_a_document_that_anybody_signed_is_no_report_unless_it_is_whole(visits, changed):
+    with pytest.raises(Refused, match="no commissioning report of this version"):
+        verified(stranger(visits, **changed), "r")
+
+
+def test_a_signature_for_another_purpose_is_none(visits):
+    """A detached signature of the same key over the same bytes, of another type."""
+    whole = json.loads(visits["first"]["file"])
+    keys = identity.load(visits["state"])
+    by = Signer(keys.gateway, keys.signing_key)
+    content = canonical(whole["report"])
+    grant = by.sign_text("dr-grant+jwt", content.decode()).decode()
+    good = by.sign_text(TYP, content.decode()).decode()
+    assert good == whole["signature"].replace("..", f".{encoded(content)}.")
+    for wrong in (grant.replace(f".{encoded(content)}.", ".."), good):
+        with pytest.raises(Refused, match="not what the gateway"):
+            verified(json.dumps(whole | {"signature": wrong}), "r")
+
+
+class Outline(HTMLParser):
+    """The elements of a page, its text, and the tables without headings."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.tags, self.text, self.levels = [], [], []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if re.fullmatch("h[1-6]", tag):
+            self.levels.append(int(tag[1]))
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+@pytest.mark.parametrize("language", ["fr", "en"])
+def test_the_page_is_accessible_and_hostile_names_are_only_text(visits, language):
+    report, sha256 = verified(visits["second"]["file"], "r")
+    html = page(report, sha256, language)
+    assert page(*verified(visits["second"]["file"], "r"), language) == html
+    outline = Outline(html)
+    tags = [tag for tag, _ in outline.tags]
+    assert not {"script", "b", "img", "link", "iframe"} & set(tags)
+    assert tags.count("style") == 1
+    text = "".join(outline.text)
+    assert SCRIPT in text
+    assert LONG in text
+    assert NAME in text
+    assert dict(outline.tags)["html"] == {"lang": language}
+    assert all(after - before <= 1 for before, after in zip(outline.levels, outline.levels[1:]))  # noqa: B905
+    assert all("scope" in attrs for tag, attrs in outline.tags if tag == "th")
+    assert sha256 in text
+    assert text.count(report.kid) == 2
+    assert "counter(pages)" in html
+    assert "size:A4" in html
+    for device in report.devices:
+        assert device.serial in text
+    english = {"Summary", "Open findings", "does not answer", "Installer"}
+    assert all((one in text) == (language == "en") for one in english - {"does not answer"})
+
+
+def test_a_name_cannot_end_the_style_sheet():
+    written = css_text('a"}</style><script>é\\')
+    assert re.fullmatch(r"(?:[a-z]|\\[0-9a-f]{6})+", written)
+
+
+def inflated(pdf):
+    """The streams of a PDF."""
+    for stream in re.findall(rb"stream\r?\n(.*?)\r?\nendstream", pdf, re.DOTALL):
+        with suppress(zlib.error):
+            yield zlib.decompress(stream)
+
+
+@pytest.mark.skipif(not shutil.which("weasyprint"), reason="apt install weasyprint")
+def test_the_pdf_is_the_same_each_time(visits, tmp_path):
+    source = tmp_path / "r.json"
+    source.write_text(visits["second"]["file"])
+    made = []
+    for name in ("a.pdf", "b.pdf"):
+        told = gardien("report", "verify", source, "--out", tmp_path / name, "--lang", "fr")
+        assert told.exit_code == 0, told.exception
+        made.append((tmp_path / name).read_bytes())
+    assert made[0] == made[1]
+    assert made[0].startswith(b"%PDF-1.7")
+    objects = b"".join(inflated(made[0]))
+    assert b"/StructTreeRoot" in objects  # tagged, for those who listen to it
+    assert 4 <= len(re.findall(rb"/Type ?/Page\b", objects)) <= 9
+
+
+def test_without_weasyprint_a_pdf_is_refused_before_anything_is_asked(visits, tmp_path):
+    command = [Path(sys.executable).with_name("gardien"), "report", "--out", tmp_path / "r.pdf"]
+    told = subprocess.run(
+        [*command, "--config", visits["config"]], env={"PATH": str(tmp_path)}, capture_output=True,
+        text=True,
+    )  # fmt: skip
+    assert told.returncode
+    assert "weasyprint" in told.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_report_is_made_by_a_running_gateway_only(visits, tmp_path):
+    told = gardien("report", "--out", tmp_path, "--as", "alice", "--config", visits["config"])
+    assert "gardien is not running" in str(told.exception)
+    assert not list(tmp_path.iterdir())
