@@ -34,10 +34,11 @@ from agent.control import schedule
 from agent.control.model import ConfiguredControl, WatchdogTarget, WriteTarget, split
 from agent.control.settings import Control, modality
 from agent.core.i18n import _
-from agent.core.model import Point
+from agent.core.model import Point, ValueKind
 from agent.core.quantities import channel_of_quantity, channels
 from agent.drivers import driver, family
 from agent.drivers.base import DeviceWatchdog, Stations
+from agent.drivers.profile import confirmed
 from agent.enrolment.settings import Enrolment
 from agent.registry.aggregate import STEPS
 from agent.trust.trust_list import TrustSettings
@@ -100,6 +101,25 @@ def point(device_name: str, device: DeviceConfig, name: str, options: PointOptio
         rolls_at=options.rolls_at,
         writable=options.writable,
     )
+
+
+def to_prove(device: DeviceConfig, driver_name: str, one: Point) -> str:
+    """What identifies the factor of a point, if it needs a proof (rule F18); else empty.
+
+    M-Bus and BACnet devices state their unit. A Modbus register is what the file or the profile
+    says that it is.
+    """
+    index = one.channel is not None and channels()[one.channel].kind is ValueKind.REG
+    if family(driver_name) != "modbus" or not index or one.place is not None:
+        return ""
+    known, written = device.made, device.points.get(one.name, PointOptions())
+    own = (written.at, written.unit, written.scale) != (None, None, None)
+    if known is not None and one.name in known.points and not own and confirmed(known):
+        return ""
+    # without a serial number only its line and address say that it is still the same device
+    where = None if known is not None and known.serial else (device.link, device.address)
+    facts = (device.profile, one.at, one.unit, format(one.scale.normalize(), "f"), where)
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
 
 def derived(index: Point) -> Point:
@@ -256,7 +276,9 @@ class Config(Section):
         device = self.devices[name]
         made = []
         for point_name, options in wanted(device).items():
-            made.append(point(name, device, point_name, options))
+            one = point(name, device, point_name, options)
+            driver_name = self.links[device.link].driver
+            made.append(replace(one, to_prove=to_prove(device, driver_name, one)))
             if options.intervals:
                 made.append(derived(made[-1]))
             if options.mean:

@@ -81,6 +81,12 @@ class Profile:
         return channel_of_quantity()[quantity]
 
 
+def confirmed(made: Profile) -> bool:
+    """Whether two independent sources confirm the figures of a profile."""
+    stated = getattr(made, "confirmed", None)
+    return made.confidence.startswith("two sources") if stated is None else bool(stated)
+
+
 @cache
 def profiles() -> tuple[str, ...]:
     """The names of all profiles, sorted; no file is read."""

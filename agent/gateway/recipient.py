@@ -307,6 +307,7 @@ def _new_recipient(
     terms = (gateway.registry, policy_of(config), recipient_id)
     assignment = RowAssignment(*terms, withholds=uplink.withheld, held=totals.held)
     ledger = SlotLedger(assignment, points_by_key(config.points()), marks, config.zone)
+    ledger.refuses_unproven = uplink.unproven == "withhold"
     bases = _bases(ledger, gateway.clock)
 
     async def append(rows: Sequence[Reading], marks: Mapping[MarkKey, SlotMark]) -> None:

@@ -566,7 +566,10 @@ def adopt(
     # Faults of devices that are no longer configured would stay for ever.
     faults.forget(f"rows {recipient.name}")
     points, withholds = points_by_key(new.points()), uplink.withheld
-    recipient.ledger.renew(points, marks, policy_of(new), new.zone, withholds=withholds)
+    refuses = uplink.unproven == "withhold"
+    recipient.ledger.renew(
+        points, marks, policy_of(new), new.zone, withholds=withholds, refuses_unproven=refuses
+    )
     recipient.settings, recipient.transport = uplink.settings, uplink.transport
 
 
