@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, contextmanager, nullcontext, suppres
 from functools import partial
 from typing import TYPE_CHECKING
 
+from agent.acquisition.factors import FactorDays
 from agent.api import backup, calls, syndic
 from agent.buffer import orphaned_spools
 from agent.config import load
@@ -209,7 +210,7 @@ def opened(config: Config, clock: Clock | None = None) -> Iterator[Gateway]:
     parts = (access_log, restored, building, exports, audit, cursors, objects)
     gateway = Gateway(
         config, who, clock, disk, registry, moves, traffic, lines, started, recipients, *parts,
-        DwellingSums(registry), FirstSeen(state, clock),
+        DwellingSums(registry), FactorDays(), FirstSeen(state, clock),
     )  # fmt: skip
     with objects.open(partial(_open_inbox, gateway)) if who else nullcontext():
         yield gateway

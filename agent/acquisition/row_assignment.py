@@ -234,7 +234,10 @@ class RowAssignment:
         if isinstance(bases, Why):
             return Assignment(
                 Withholding(_withholding_reasons()[bases], bases),
-                meter, meters, withheld, unproven,
+                meter,
+                meters,
+                withheld,
+                unproven,
             )
         series = [_series(place, channel, step, number, basis) for step, basis in bases.items()]
         return Assignment(tuple(series), meter, meters, withheld, unproven)

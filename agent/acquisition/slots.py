@@ -132,7 +132,7 @@ class SlotLedger:
                     self._moduli.setdefault(whose, {})[str(point.channel)] = point.rolls_at
         return self._moduli
 
-    def renew(
+    def renew(  # noqa: PLR0913 -- the rules of one recipient
         self,
         points: Mapping[MarkKey, Sequence[Point]],
         marks: Mapping[MarkKey, SlotMark],

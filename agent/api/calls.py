@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.acquisition.device import describe, drift
 from agent.acquisition.slots import multiplier
-from agent.api import backup, commission, control, keys, privacy, syndic, uplinks
+from agent.api import backup, commission, control, keys, privacy, proofs, syndic, uplinks
 from agent.api import clock as clock_api
 from agent.api import registry as registry_api
 from agent.api import trust as trust_api
@@ -606,6 +606,7 @@ ALL: Mapping[str, Call] = {
     **syndic.CALLS,
     **clock_api.CALLS,
     "meter.verify": privacy.seen("meter.verify", or_nothing(commission.meter_verify)),
+    "meter.proofs": proofs.meter_proofs,
     "meter.load": privacy.seen("meter.load", or_nothing(commission.meter_load)),
     **privacy.CALLS,
     **keys.CALLS,

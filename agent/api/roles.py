@@ -152,6 +152,7 @@ NEEDS: Mapping[str, Right] = {
     "place.check": Right.SEE_PLACES,
     "alias.list": Right.SEE_PLACES,
     "meter.list": Right.SEE_PLACES,
+    "meter.proofs": Right.SEE_PLACES,
     "occupancy.list": Right.SEE_PEOPLE,
     "consent.list": Right.SEE_PEOPLE,
     "consent.marks": Right.SEE_PEOPLE,

@@ -24,6 +24,7 @@ from agent.registry.dates import DAY
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+    from agent.acquisition.factors import FactorDays
     from agent.acquisition.ingest import Ingest
     from agent.acquisition.slots import SlotLedger
     from agent.acquisition.sums import ConfiguredSums, Sums, Totals
@@ -292,6 +293,7 @@ class Gateway:
     objects: SignedObjects
     """the inbox"""
     sums: DwellingSums
+    factor_days: FactorDays
     first_seen: FirstSeen
     """since when each finding of the diagnosis is there"""
     jobs: Supervisor = field(default_factory=Supervisor)

@@ -288,7 +288,7 @@ class FactorProof:
     multiplier: Decimal
     """of the installation; another one ends the proof"""
     evidence: str
-    """what was compared, as figures"""
+    """what the comparison gave: ratios, and no quantity"""
     word: Provenance
 
     def of(self, meter: Installation, point: str) -> bool:

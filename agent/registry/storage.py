@@ -52,8 +52,18 @@ if TYPE_CHECKING:
 
 KINDS: dict[str, type[Document]] = {
     cls.kind: cls
-    for cls in (Place, Alias, Occupancy, Installation, Consent, Withdrawal, ConsentMark, Form, Duty,
-                FactorProof)
+    for cls in (
+        Place,
+        Alias,
+        Occupancy,
+        Installation,
+        Consent,
+        Withdrawal,
+        ConsentMark,
+        Form,
+        Duty,
+        FactorProof,
+    )
 }
 NAMES = {kind: tuple(member.name for member in fields(cls)) for kind, cls in KINDS.items()}
 NUMBERS = ("multiplier", "offset", "factor", "excludes")
