@@ -238,7 +238,8 @@ class FactorDays:
         mine = [one for one in of if one.point.channel == channel and one.point.device in used]
         for (point, meter), factor, error in judged(whole, used, mine):
             share = used[point.device] / whole
-            evidence = f"{sum(used.values()) / whole:.4f} of {len(used)} meters, share {share:.3f}"
+            ratio = sum(used.values()) / whole
+            evidence = f"ratio={ratio:.4f};meters={len(used)};share={share:.3f}"
             yield FactorResult(meter, channel, "sum", factor, error, point.to_prove, evidence)
 
 
@@ -309,7 +310,7 @@ def _compare(  # noqa: PLR0913, PLR0917 -- an index and its power
     low = Decimal(day.low * scale * (1 - METERS_DIFFER)) - margin
     high = Decimal(day.high * scale * (1 + METERS_DIFFER)) + margin
     # ratios only: how much was used is nobody's to keep
-    evidence = f"{delta / high:.4f} to {delta / low:.4f}" if low > 0 else ""
+    evidence = f"ratio={delta / high:.4f}..{delta / low:.4f}" if low > 0 else ""
     excluded = excludes(delta, low, high)
     if low <= delta <= high:
         fine = excluded is not None and excluded <= ENOUGH

@@ -219,14 +219,14 @@ def _by_display(  # noqa: PLR0913, PLR0917 -- what is compared
                                                                        channel, shown)  # fmt: skip
     if point is None or not point.to_prove or value is None or shown <= 0:
         return None
-    evidence = f"{value / shown:.4f}, {len(shown.as_tuple().digits)} digits"
+    evidence = f"ratio={value / shown:.4f};digits={len(shown.as_tuple().digits)}"
     low, high = shown - within, shown + within
     error = excludes(shown, low, high)
     factor: Decimal | None = Decimal(1)
     if ratio is not None and ratio != meter.multiplier:
         factor, evidence = (
             meter.multiplier / ratio,
-            f"{meter.multiplier:f} recorded, {ratio:f} on the plates",
+            f"multiplier={meter.multiplier:f};plates={ratio:f}",
         )
     elif not low <= value <= high:
         # a few digits may fit by chance
@@ -418,7 +418,7 @@ def _by_load(  # noqa: PLR0913, PLR0917 -- what is compared
         factor = likely_error(more, low, high, meter.multiplier)
     elif error > LOAD_ENOUGH:
         factor = None
-    evidence = f"{more / expected:.4f}"
+    evidence = f"ratio={more / expected:.4f}"
     if factor is None:
         return None
     return FactorResult(meter, channel, "load", factor, error, point.to_prove, evidence)
