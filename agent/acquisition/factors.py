@@ -51,7 +51,7 @@ PER_SECOND = {
 """what a quantity in its base unit adds in a second, by its dimension and that of the index"""
 
 
-class Needed(NamedTuple):
+class FactorToProve(NamedTuple):
     """A meter and channel whose factor needs a proof."""
 
     point: Point
@@ -63,14 +63,14 @@ def needed(
     serial: Callable[[str], str | None],
     registry: Registry,
     now: int,
-) -> Iterator[Needed]:
+) -> Iterator[FactorToProve]:
     """Every index of a dwelling whose factor needs a proof, proven or not."""
     for device, group in points.items():
         for point in group:
             if point.to_prove and not point.derived:
                 meter = registry.whose(device, serial(device), str(point.channel), now)
                 if isinstance(meter, Installation) and meter.place[0] == "D":
-                    yield Needed(point, meter)
+                    yield FactorToProve(point, meter)
 
 
 def digit(value: Decimal) -> Decimal:
@@ -184,7 +184,7 @@ class FactorDays:
 
     def results(
         self,
-        of: Iterable[Needed],
+        of: Iterable[FactorToProve],
         points: Mapping[str, Sequence[Point]],
         serial: Callable[[str], str | None],
         registry: Registry,
@@ -211,7 +211,7 @@ class FactorDays:
         self,
         channel: str,
         device: str,
-        of: Sequence[Needed],
+        of: Sequence[FactorToProve],
         points: Mapping[str, Sequence[Point]],
         serial: Callable[[str], str | None],
         registry: Registry,
@@ -244,8 +244,8 @@ class FactorDays:
 
 
 def judged(
-    whole: Decimal, used: Mapping[str, Decimal], of: Sequence[Needed]
-) -> Iterator[tuple[Needed, Decimal, Decimal]]:
+    whole: Decimal, used: Mapping[str, Decimal], of: Sequence[FactorToProve]
+) -> Iterator[tuple[FactorToProve, Decimal, Decimal]]:
     """Meters with their factor, and the smallest error that is excluded.
 
     A sum that agrees says something only of those meters whose error would have shown in it. One
@@ -255,18 +255,20 @@ def judged(
         return
     rest = whole - sum(used.values())
 
-    def differs(one: Needed, error: Decimal) -> Decimal:
-        share = used[one.point.device]
+    def differs(index: FactorToProve, error: Decimal) -> Decimal:
+        share = used[index.point.device]
         return abs(rest + share - EXACT.divide(share, error)) / whole
 
     if abs(rest) <= SUM_WITHIN * whole:
-        for one in of:
+        for index in of:
             for error in SUM_ERRORS:
-                if min(differs(one, error), differs(one, ONE / error)) > SUM_WITHIN:
-                    yield one, ONE, error
+                if min(differs(index, error), differs(index, ONE / error)) > SUM_WITHIN:
+                    yield index, ONE, error
                     break
         return
-    fits = [(one, error) for one in of for error in ERRORS if differs(one, error) <= SUM_AGREES]
+    fits = [
+        (index, error) for index in of for error in ERRORS if differs(index, error) <= SUM_AGREES
+    ]
     if len(fits) == 1 and used[fits[0][0].point.device] > 0:
         yield *fits[0], ENOUGH
 
@@ -301,11 +303,11 @@ def _compare(  # noqa: PLR0913, PLR0917 -- an index and its power
     """What a day has shown; None: nothing, because little flowed or too unevenly."""
     unit = channels()[str(power.channel)].unit if power.channel else power.unit
     index_unit = channels()[str(point.channel)].unit
-    (dimension, size), (of, one) = units()[unit], units()[index_unit]
+    (dimension, size), (of, index_size) = units()[unit], units()[index_unit]
     seconds = at - day.since
     if day.high * float(size) / seconds < LEAST_POWER.get(dimension, 0.0):
         return None
-    scale = PER_SECOND[dimension, of] * float(size) / float(one)
+    scale = PER_SECOND[dimension, of] * float(size) / float(index_size)
     margin = 2 * last_digit
     low = Decimal(day.low * scale * (1 - METERS_DIFFER)) - margin
     high = Decimal(day.high * scale * (1 + METERS_DIFFER)) + margin

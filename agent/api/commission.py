@@ -190,7 +190,7 @@ async def _compare(  # noqa: PLR0913, PLR0917 -- what is compared
         result = _by_display(gateway, meter, device, channel, value, shown, ratio)
     return {
         "result": result,
-        "factor": proofs.said(gateway, meter, device, channel, result),
+        "factor": proofs.factor_answer(gateway, meter, device, channel, result),
         "channel": channel,
         "installation": meter.id,
         "meter": meter.meter,
@@ -374,7 +374,7 @@ async def meter_load(  # noqa: PLR0913 -- as many options
         "moved": None if result.moved is None else _description(gateway, result.moved, channel),
         "more": format(ROUGHLY.plus(result.more[own_device]), "f"),
         "asked": len(readings),
-        "factor": proofs.said(gateway, meter, own_device, channel, factor),
+        "factor": proofs.factor_answer(gateway, meter, own_device, channel, factor),
     }
 
 

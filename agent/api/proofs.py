@@ -129,7 +129,7 @@ def too_much(factor: Decimal) -> Text:
     return Text("the values are {times} times too low", times=f"{float(1 / factor):.4g}")
 
 
-def said(
+def factor_answer(
     gateway: Gateway,
     meter: Installation,
     device: str,
@@ -137,8 +137,8 @@ def said(
     result: FactorResult | None,
 ) -> dict[str, Any] | None:
     """Return what a comparison has shown about a factor; None: it needs no proof."""
-    _, found = gateway.lines.find(device)
-    point = next(p for p in found.points if p.channel == channel and not p.derived)
+    _, target = gateway.lines.find(device)
+    point = next(p for p in target.points if p.channel == channel and not p.derived)
     if not point.to_prove:
         return None
     if result is None:

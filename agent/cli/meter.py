@@ -214,20 +214,20 @@ def proofs(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = Fa
 
 def _summary(listed: Sequence[dict[str, Any]]) -> Iterator[str]:
     """Yield each wrong factor, how many are open with the next step, and what the proofs mean."""
-    for one in listed:
-        if one["proof"] == "wrong":
-            name = f"{one['label']}, {one['device']}"
-            yield _("{name}: {text}", name=name, text=in_language(one["sentence"]))
+    for entry in listed:
+        if entry["proof"] == "wrong":
+            name = f"{entry['label']}, {entry['device']}"
+            yield _("{name}: {text}", name=name, text=in_language(entry["sentence"]))
     unproven = [one for one in listed if one["needed"] and one["proof"] == "none"]
     if unproven:
         many = n_("{number} meter", "{number} meters", len(unproven))
         text = in_language(unproven[0]["sentence"])
         yield _("not proven: {many}", many=many)
         yield _("{name}: {text}", name=unproven[0]["label"], text=text)
-    for one in listed:
-        if one["needed"] and one["proof"] not in {"none", "wrong"}:
-            yield _("{name}: {text}", name=_(PROOF[one["proof"]]),
-                    text=in_language(one["sentence"]))  # fmt: skip
+    for entry in listed:
+        if entry["needed"] and entry["proof"] not in {"none", "wrong"}:
+            yield _("{name}: {text}", name=_(PROOF[entry["proof"]]),
+                    text=in_language(entry["sentence"]))  # fmt: skip
 
 
 def _load_outcome(answer: dict[str, Any]) -> str:

@@ -103,22 +103,22 @@ def point(device_name: str, device: DeviceConfig, name: str, options: PointOptio
     )
 
 
-def to_prove(device: DeviceConfig, driver_name: str, one: Point) -> str:
+def to_prove(device: DeviceConfig, driver_name: str, read: Point) -> str:
     """What identifies the factor of a point, if it needs a proof (rule F18); else empty.
 
     M-Bus and BACnet devices state their unit. A Modbus register is what the file or the profile
     says that it is.
     """
-    index = one.channel is not None and channels()[one.channel].kind is ValueKind.REG
-    if family(driver_name) != "modbus" or not index or one.place is not None:
+    index = read.channel is not None and channels()[read.channel].kind is ValueKind.REG
+    if family(driver_name) != "modbus" or not index or read.place is not None:
         return ""
-    known, written = device.made, device.points.get(one.name, PointOptions())
+    known, written = device.made, device.points.get(read.name, PointOptions())
     own = (written.at, written.unit, written.scale) != (None, None, None)
-    if known is not None and one.name in known.points and not own and confirmed(known):
+    if known is not None and read.name in known.points and not own and confirmed(known):
         return ""
     # without a serial number only its line and address say that it is still the same device
     where = None if known is not None and known.serial else (device.link, device.address)
-    facts = (device.profile, one.at, one.unit, format(one.scale.normalize(), "f"), where)
+    facts = (device.profile, read.at, read.unit, format(read.scale.normalize(), "f"), where)
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
 
@@ -276,9 +276,9 @@ class Config(Section):
         device = self.devices[name]
         made = []
         for point_name, options in wanted(device).items():
-            one = point(name, device, point_name, options)
+            read = point(name, device, point_name, options)
             driver_name = self.links[device.link].driver
-            made.append(replace(one, to_prove=to_prove(device, driver_name, one)))
+            made.append(replace(read, to_prove=to_prove(device, driver_name, read)))
             if options.intervals:
                 made.append(derived(made[-1]))
             if options.mean:

@@ -501,12 +501,12 @@ def admit_factors(
     index: RegistryIndex, results: Sequence[FactorResult], author: Author
 ) -> list[Document]:
     """Record results of comparisons; those that repeat the last one add nothing."""
-    word = author.provenance("")
+    provenance = author.provenance("")
     made: list[Document] = []
     for meter, channel, method, factor, excludes, point, evidence in results:
         new = FactorProof(
             f"{meter.id}/{channel}/{method}", meter.id, meter.place, channel, method, factor,
-            excludes, point, meter.serial, meter.multiplier, evidence, word,
+            excludes, point, meter.serial, meter.multiplier, evidence, provenance,
         )  # fmt: skip
         known = index.factor_proofs.get((meter.id, channel), ())
         last = next((one for one in known if one.method == method), None)

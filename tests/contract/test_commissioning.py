@@ -633,3 +633,40 @@ def test_an_overlap_is_told_in_the_buildings_own_days(config):
     with pytest.raises(Refused, match=r"2026-07-12 → … .*on 2026-07-20") as refused:
         asked(config, new, first, again)
     assert "2026-07-11T22" not in str(refused.value)
+
+
+def first_dwelling(config, building, **meter):
+    """A-1 with the first meter."""
+    fields = {"dwelling": "A-1", "device": "m-1", "serial": str(building["meters"][0]["serial"])}
+    return [*places("A-1"), ("meter.assign", fields | meter)]
+
+
+def proofs_of(config):
+    (answer,) = asked(config, ("meter.proofs", {}))
+    return [
+        (one["label"], one["channel"], one["proof"], one["factor"], one["needed"])
+        for one in answer["proofs"]
+    ]
+
+
+def verify(config, value, **more):
+    words = {"place": "A-1", "shown": {"elec.imp": str(value)}, **more}
+    (answer,) = asked(config, ("meter.verify", words))
+    return answer["results"][0]
+
+
+def scaled(config, scale):
+    """Let somebody write another factor into the file."""
+    text = config.read_text()
+    before, _, after = text.partition("profile: eastron-sdm120")
+    points = f", points: {{energy_import: {{scale: {scale}}}}}"
+    config.write_text(f"{before}profile: eastron-sdm120{points}{after}")
+
+
+def grown(building, config):
+    """The index of the first meter once it is large enough to say something."""
+    told_to(building, "draw 0 1 900000")
+    while (value := Decimal(shown(config, "m-1"))) < 30:
+        time.sleep(0.1)
+    told_to(building, "draw 0 1 0")
+    return value.quantize(Decimal("0.1"))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.acquisition.device import Device
-    from agent.acquisition.factors import Needed
+    from agent.acquisition.factors import FactorToProve
     from agent.config import Config
     from agent.registry.records import Installation
     from agent.registry.registry import Registry
@@ -151,14 +151,14 @@ def _factors(
 ) -> Iterator[Finding]:
     """Meters of dwellings whose factor is wrong, by the error; and those without a proof."""
     serials = {device.name: device.serial for device in devices}
-    wrong: dict[Decimal, list[Needed]] = {}
-    unproven: list[Needed] = []
-    for one in needed(config.points(), serials.get, registry, now):
-        proof = registry.factor_proof(one.meter, str(one.point.channel), one.point.to_prove)
+    wrong: dict[Decimal, list[FactorToProve]] = {}
+    unproven: list[FactorToProve] = []
+    for need in needed(config.points(), serials.get, registry, now):
+        proof = registry.factor_proof(need.meter, str(need.point.channel), need.point.to_prove)
         if proof is None:
-            unproven.append(one)
+            unproven.append(need)
         elif proof.factor != 1:
-            wrong.setdefault(proof.factor, []).append(one)
+            wrong.setdefault(proof.factor, []).append(need)
     refuse = [str(one.settings.recipient) for one in config.uplinks.values()
               if one.unproven == "withhold"]  # fmt: skip
     cost = Text("A wrong factor bills a home wrongly. The values carry the flag UNPR")

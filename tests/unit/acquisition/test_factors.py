@@ -7,7 +7,7 @@ import pytest
 
 from agent.acquisition.factors import (
     FactorDays,
-    Needed,
+    FactorToProve,
     excludes,
     judged,
     likely_error,
@@ -215,8 +215,8 @@ def test_an_error_is_likely_only_if_it_is_the_only_one():
 
 
 def meters(**used):
-    """Needed proofs of these devices, with what they have counted."""
-    of = [Needed(point(device=name, to_prove="f"), SimpleNamespace()) for name in used]
+    """FactorToProve proofs of these devices, with what they have counted."""
+    of = [FactorToProve(point(device=name, to_prove="f"), SimpleNamespace()) for name in used]
     return {name: Decimal(value) for name, value in used.items()}, of
 
 
