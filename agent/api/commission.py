@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 DIGITS = 2
 """units of the last digit that people wrote down, by which the meter may differ"""
+CLEAR = 20
+"""times its tolerance that an index must be before a wrong factor is concluded from it"""
 LOAD_WITHIN = Decimal("0.2")
 """share by which a load may differ from its plate: mains voltage, ageing, a thermostat"""
 LOAD_ENOUGH = Decimal("1.6")
@@ -230,7 +232,9 @@ def _by_display(  # noqa: PLR0913, PLR0917 -- what is compared
         )
     elif not low <= value <= high:
         # a few digits may fit by chance
-        factor = likely_error(value, low, high, meter.multiplier) if within * 50 <= shown else None
+        factor = (
+            likely_error(value, low, high, meter.multiplier) if within * CLEAR <= shown else None
+        )
     elif error is None or error > ENOUGH or (ratio is None and meter.multiplier != 1):
         factor = None
     if factor is None or error is None:
