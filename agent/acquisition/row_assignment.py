@@ -73,7 +73,7 @@ class Assignment(NamedTuple):
     withheld: tuple[tuple[Series, Why], ...] = ()
     """series of which a recipient that asks for it learns that rows are withheld, and why"""
     unproven: bool = False
-    """whether nothing has proven yet that the meter's factor is right (rule F18)"""
+    """whether nothing has proven yet that the meter's factor is right (rule F15)"""
 
     def measured(self, point: Point, shown: Decimal) -> Decimal:
         """What an index of the meter, or a difference of two, means for the place, exact."""

@@ -108,7 +108,7 @@ class SlotLedger:
         self.owed: dict[ExpectedSeries, int] = {}
         """the first slot of each series that was closed since the start"""
         self.refuses_unproven = False
-        """whether the recipient takes no values whose factor is not proven (rule F20)"""
+        """whether the recipient takes no values whose factor is not proven (rule F17)"""
         self.removed: tuple[float, float] | None = None
         """from when until when the recipient had no uplink here, seconds since 1970"""
         self._points = points

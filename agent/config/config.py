@@ -104,7 +104,7 @@ def point(device_name: str, device: DeviceConfig, name: str, options: PointOptio
 
 
 def to_prove(device: DeviceConfig, driver_name: str, read: Point) -> str:
-    """What identifies the factor of a point, if it needs a proof (rule F18); else empty.
+    """What identifies the factor of a point, if it needs a proof (rule F15); else empty.
 
     M-Bus and BACnet devices state their unit. A Modbus register is what the file or the profile
     says that it is.

@@ -72,7 +72,7 @@ class Flag(StrEnum):
     PART = "PART"
     """read so late that it covers another time than its slot"""
     UNPROVEN = "UNPR"
-    """nothing has proven yet that the meter's factor is right (rule F18)"""
+    """nothing has proven yet that the meter's factor is right (rule F15)"""
 
 
 class Why(StrEnum):
@@ -161,7 +161,7 @@ class Point:
     of: str = ""
     """name of the point from which a derived point is calculated"""
     to_prove: str = ""
-    """identifies register, unit, factor and profile; empty: its factor needs no proof (rule F18)"""
+    """identifies register, unit, factor and profile; empty: its factor needs no proof (rule F15)"""
 
 
 @dataclass(frozen=True, slots=True)

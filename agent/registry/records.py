@@ -267,7 +267,7 @@ class Duty:
 
 @dataclass(frozen=True, slots=True)
 class FactorProof:
-    """What shows that the factor of a meter's channel is right, or how wrong it is (rule F19)."""
+    """What shows that the factor of a meter's channel is right, or how wrong it is (rule F16)."""
 
     kind: ClassVar[str] = "factor"
     id: str

@@ -669,7 +669,7 @@ def index(config):
 
 
 def test_one_look_at_the_display_proves_the_factor(config, building):
-    """Rules F18, F19."""
+    """Rules F15, F16."""
     asked(config, *first_dwelling(building))
     assert proofs_of(config) == [("A-1", "elec.imp", "none", None, True)]
     said = gardien("meter", "proofs", "-c", str(config))
@@ -718,7 +718,7 @@ def test_a_value_that_another_meter_shows_is_no_wrong_factor(config, building):
 
 
 def test_a_multiplier_needs_the_plates_of_the_transformers(config, building):
-    """Rule F22."""
+    """Rule F19."""
     asked(config, *first_dwelling(building, channel="elec.imp", multiplier="40"))
     assert "--multiplier" in verify(config, index(config))["factor"]["sentence"]
     assert proofs_of(config)[0][2] == "none"
@@ -732,7 +732,7 @@ def test_a_multiplier_needs_the_plates_of_the_transformers(config, building):
 
 
 def test_a_load_proves_the_factor_only_if_its_power_is_known(config, building):
-    """Rule F19."""
+    """Rule F16."""
     asked(config, *first_dwelling(building))
     made = []
 

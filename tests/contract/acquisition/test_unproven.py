@@ -1,4 +1,4 @@
-"""Values whose factor nothing has proven, from the meter to the platform. Guards rules F18, F23."""
+"""Values whose factor nothing has proven, from the meter to the platform. Guards rules F15, F20."""
 
 import json
 import sqlite3
@@ -206,7 +206,7 @@ def asked(device, link="riser", name=None):
     ],
 )
 def test_what_needs_a_proof(device, needed):
-    """Rule F18."""
+    """Rule F15."""
     assert bool(asked(device)) == needed
 
 
@@ -215,7 +215,7 @@ def test_a_meter_that_states_its_unit_needs_none():
 
 
 def test_another_register_unit_factor_profile_or_address_is_another_factor():
-    """Rule F22. A device without a serial number is known by its address alone."""
+    """Rule F19. A device without a serial number is known by its address alone."""
     texts = [
         HAND,
         HAND.replace("72", "74"),

@@ -1,4 +1,4 @@
-"""What comparisons say about the factor of a meter. Guards rules F18 to F21."""
+"""What comparisons say about the factor of a meter. Guards rules F15 to F18."""
 
 from decimal import Decimal
 from types import SimpleNamespace
@@ -68,7 +68,7 @@ def household(t):
 
 
 def test_a_day_of_power_proves_the_index(days):
-    """Rule F20."""
+    """Rule F17."""
     days.run(24.5, household)
     (result,) = days.results()
     assert (result.method, result.factor, result.point) == ("power", 1, "f1")
@@ -148,7 +148,7 @@ def test_power_that_flows_back_is_not_in_the_index_of_what_is_taken(town):
 
 
 def test_power_does_not_show_the_multiplier(town):
-    """Rule F22: both registers are before it."""
+    """Rule F19: both registers are before it."""
     install(town, "40")
     days = Days(town)
     days.run(24.5)
@@ -195,7 +195,7 @@ def test_a_flow_proves_a_volume(town):
 
 
 def test_how_many_digits_exclude_which_error():
-    """Rule F19: within two units of the last digit."""
+    """Rule F16: within two units of the last digit."""
 
     def of(units):
         return excludes(Decimal(units), Decimal(units - 2), Decimal(units + 2))
@@ -228,7 +228,7 @@ def verdicts(whole, **used):
 
 
 def test_a_sum_proves_only_meters_whose_error_would_show():
-    """Rule F21."""
+    """Rule F18."""
     assert verdicts(100, a=50, b=40, c=9) == [("a", 1, Decimal("1.5")), ("b", 1, Decimal("1.5"))]
     assert verdicts(100, a=12, b=88)[0] == ("a", 1, Decimal(10))
 
@@ -290,7 +290,7 @@ def proven(town, factor=1, method="display", point="f1"):
 
 
 def test_a_proof_is_kept_and_ends_with_the_register_the_multiplier_and_the_meter(town, tmp_path):
-    """Rule F22."""
+    """Rule F19."""
     meter = proven(town)
     again = Registry.open(tmp_path / "registry.json")
     for registry in (town.registry, again):
