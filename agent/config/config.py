@@ -303,6 +303,7 @@ def sums_asked(config: Config, uplink: str) -> ConfiguredSums:
         config.zone,
         1 if demo else None,
         config.uplinks[uplink].withheld,
+        config.uplinks[uplink].unproven == "withhold",
         tuple(point for point in own if point.channel in STEPS),
     )
 
