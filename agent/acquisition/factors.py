@@ -118,7 +118,8 @@ class _Day:
         if self.index is None or before is None:
             return
         seconds = at - before[0]
-        self.missing += seconds if seconds > SLOWEST else 0.0
+        # not exactly SLOWEST: a reading comes some seconds later in its slot than the one before
+        self.missing += seconds if seconds > 1.5 * SLOWEST else 0.0
         if not 0 < seconds <= GAP or self.missing > GAPS:
             self.begin(at, None)
             return

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 DIGITS = 2
 """units of the last digit that people wrote down, by which the meter may differ"""
-CLEAR = 20
-"""times its tolerance that an index must be before a wrong factor is concluded from it"""
+CLEAR = Decimal("1.2")
+"""times by which the limits of what a display means may differ to conclude a wrong factor"""
 LOAD_WITHIN = Decimal("0.2")
 """share by which a load may differ from its plate: mains voltage, ageing, a thermostat"""
 LOAD_ENOUGH = Decimal("1.6")
@@ -217,13 +217,16 @@ def _by_display(  # noqa: PLR0913, PLR0917 -- what is compared
     A display does not show the transformers behind which a meter counts, so their ratio must be
     read on their plates.
     """
-    point, within = _index(gateway.lines, device, channel), _tolerance(gateway.lines, device,
-                                                                       channel, shown)  # fmt: skip
-    if point is None or not point.to_prove or value is None or shown <= 0:
+    point = _index(gateway.lines, device, channel)
+    if point is None or not point.to_prove or value is None:
         return None
+    within, rounded = _tolerance(gateway.lines, device, channel, shown), digit(shown) * DIGITS
+    # the meter counts on after the person has looked, never back
+    low, high = shown - rounded, shown + within
+    if low <= 0:
+        return None
+    error = excludes(value, low, high)
     evidence = f"ratio={value / shown:.4f};digits={len(shown.as_tuple().digits)}"
-    low, high = shown - within, shown + within
-    error = excludes(shown, low, high)
     factor: Decimal | None = Decimal(1)
     if ratio is not None and ratio != meter.multiplier:
         factor, evidence = (

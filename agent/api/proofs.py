@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import ROUND_CEILING, Decimal
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,6 @@ from agent.registry.records import Installation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from decimal import Decimal
 
     from agent.api.registry import Caller
     from agent.core.model import Point
@@ -90,6 +90,7 @@ def _answer(gateway: Gateway, point: Point, meter: Installation) -> dict[str, An
         "factor": format(proof.factor, "f") if proof is not None and named == WRONG else None,
         "at": stamp(proof.word.when) if proof else None,
         "who": proof.word.who if proof else None,
+        "excludes": format(proof.excludes, "f") if proof else None,
         "evidence": proof.evidence if proof else "",
         "needed": bool(point.to_prove),
         "sentence": _sentence(gateway, point, meter, proof),
@@ -113,7 +114,7 @@ def _sentence(
             method=proof.method,
             command=step,
         )
-    return Text(HOW[proof.method], excludes=format(proof.excludes.normalize(), "f"))
+    return Text(HOW[proof.method], excludes=_rounded(proof.excludes))
 
 
 def verify_command(label: str, point: Point, meter: Installation) -> str:
@@ -125,8 +126,14 @@ def verify_command(label: str, point: Point, meter: Installation) -> str:
 def too_much(factor: Decimal) -> Text:
     """Return a wrong factor in words."""
     if factor > 1:
-        return Text("the values are {times} times too high", times=format(factor.normalize(), "f"))
-    return Text("the values are {times} times too low", times=f"{float(1 / factor):.4g}")
+        return Text("the values are {times} times too high", times=_plain(factor))
+    times = _plain(Decimal(f"{1 / factor:.3g}"))
+    return Text("the values are {times} times too low", times=times)
+
+
+def _plain(number: Decimal) -> Decimal:
+    """Return a number without zeros at its end, and without an exponent."""
+    return Decimal(format(number.normalize(), "f"))
 
 
 def factor_answer(
@@ -152,5 +159,9 @@ def factor_answer(
         return {"proof": NONE, "sentence": Text("the factor is not proven: {why}", why=why)}
     if result.factor != 1:
         return {"proof": WRONG, "factor": str(result.factor), "sentence": too_much(result.factor)}
-    excluded = format(result.excludes.normalize(), "f")
-    return {"proof": result.method, "sentence": Text(HOW[result.method], excludes=excluded)}
+    sentence = Text(HOW[result.method], excludes=_rounded(result.excludes))
+    return {"proof": result.method, "sentence": sentence}
+
+
+def _rounded(excludes: Decimal) -> Decimal:
+    return _plain(excludes.quantize(Decimal("0.01"), ROUND_CEILING))

@@ -224,10 +224,12 @@ def _summary(listed: Sequence[dict[str, Any]]) -> Iterator[str]:
         text = in_language(unproven[0]["sentence"])
         yield _("not proven: {many}", many=many)
         yield _("{name}: {text}", name=unproven[0]["label"], text=text)
-    for entry in listed:
-        if entry["needed"] and entry["proof"] not in {"none", "wrong"}:
-            yield _("{name}: {text}", name=_(PROOF[entry["proof"]]),
-                    text=in_language(entry["sentence"]))  # fmt: skip
+    # what each method leaves open, by its weakest proof
+    proven = [one for one in listed if one["needed"] and one["proof"] not in {"none", "wrong"}]
+    proven.sort(key=lambda one: Decimal(one["excludes"]), reverse=True)
+    for method in dict.fromkeys(one["proof"] for one in proven):
+        weakest = next(one for one in proven if one["proof"] == method)
+        yield _("{name}: {text}", name=_(PROOF[method]), text=in_language(weakest["sentence"]))
 
 
 def _load_outcome(answer: dict[str, Any]) -> str:
@@ -268,6 +270,11 @@ def _display_values(arguments: Sequence[str]) -> dict[str, str]:
 
 def _after_a_difference(label: str, result: dict[str, Any]) -> str:
     """What a difference costs, and what to do."""
+    if result["factor"] and result["factor"]["proof"] == "wrong":
+        return _(
+            "This dwelling would be billed wrongly. Correct `scale` or `unit` of the point, or the"
+            " multiplier of the meter; then repeat the command"
+        )
     values = {"label": quote(label), "shown": result["shown"], "meter": result["meter"]}
     if len(result["shown_by"]) == 1:
         return _(

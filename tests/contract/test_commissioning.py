@@ -24,8 +24,9 @@ from agent.app import visited
 from agent.cli.status import _device_row
 from agent.core.clock import stamp
 from agent.core.errors import Refused
-from agent.core.model import Reading, Series
+from agent.core.model import Reading, Sample, Series
 from agent.gateway.recipient import open_recipient
+from agent.gateway.supervisor import record_factors
 from agent.registry import identity, place
 from agent.registry.doubts import NeedsConfirmation
 from agent.registry.index import Unknown
@@ -770,3 +771,32 @@ def test_status_counts_the_factors_that_are_not_proven(config, building, unprove
     assert found["severity"] == ("later" if unproven == "flag" else "lost")
     assert found["text"].startswith("the factor of 1 meter is not proven, since ")
     assert ("UNPR" if unproven == "flag" else "neither sent to centre.example") in found["text"]
+
+
+def test_what_a_day_has_shown_is_recorded_once_and_the_building_has_one_meter(config, building):
+    asked(config, *first_dwelling(building))
+    text = config.read_text().replace("address: 9,", "address: 9, place: B6ASQ-Z1Y2K-SAA3Y,")
+    config.write_text(
+        text.replace("address: 1,", "address: 1, points: {active_power: {every: 1min}},")
+    )
+
+    async def once():
+        async with visited(config) as house:
+            device = next(one for one in house.lines.devices() if one.name == "m-1")
+            device.serial = str(building["meters"][0]["serial"])
+            index, power = device.points
+            begin = int(house.clock.now()) // 900 * 900 - 90_000
+            for t in range(begin, begin + 88_200, 60):
+                read = [Sample(power, float(t), Decimal(500))]
+                house.factor_days.note(device.points, t, read, None)
+                if t % 900 == 0:
+                    read = [Sample(index, float(t), Decimal(t - begin) / 7200)]
+                    house.factor_days.note(device.points, t, read, None)
+            record_factors(house)
+            revision = house.registry.revision
+            record_factors(house)
+            assert house.registry.revision == revision
+            return dict(house.factor_days.whole)
+
+    assert asyncio.run(once()) == {"elec.imp": "m-9"}
+    assert proofs_of(config) == [("A-1", "elec.imp", "power", None, True)]

@@ -163,7 +163,7 @@ def _factors(
               if one.unproven == "withhold"]  # fmt: skip
     cost = Text("A wrong factor bills a home wrongly. The values carry the flag UNPR")
     if refuse:
-        cost = Text("Their values are neither sent to {recipients} nor kept", recipients=refuse)
+        cost = Text("The values are neither sent to {recipients} nor kept", recipients=refuse)
     common: dict[str, Any] = {
         "subject": Text("meters"),
         "actor": Actor.INSTALLER,

@@ -9,6 +9,7 @@ from decimal import Decimal
 import pytest
 
 from agent.acquisition.directory import directory
+from agent.acquisition.factors import FactorDays, needed
 from agent.acquisition.slots import SlotLedger
 from agent.config import parse
 from agent.core.model import Quality, Why
@@ -16,7 +17,7 @@ from agent.drivers.profile import confirmed, profile, profiles
 from agent.registry.inputs import FactorResult
 from hil.platform.plan import judge
 from receiver.batch import of_json
-from tests.contract.acquisition.world import Meter, World, utc
+from tests.contract.acquisition.world import RATE, Meter, World, utc
 from tests.contract.receiver.batches import document, series
 from tests.unit.acquisition.house import NOW, RECIPIENT, Town, point, sample
 from tests.virtual_time import run
@@ -138,6 +139,44 @@ def test_every_slot_that_is_owed_has_one_row_at_the_platform(tmp_path, refuses):
     assert before == ({(True, "factor", "")} if refuses else {(False, None, "UNPR")})
     others = {why for meter, _, _, why, *_ in rows if meter == "1002"}
     assert {"silent"} < others if refuses else others == {None, "silent"}
+
+
+class Powered(World):
+    """Its meter also says the power at which it counts; `factor`: how many times that is wrong."""
+
+    factor = 1
+
+    async def read(self, points):
+        watts = RATE * 3_600_000 * self.factor
+        samples = await super().read(points)
+        return [replace(one, value=watts) if one.point.name == "power" else one for one in samples]
+
+
+@pytest.mark.parametrize(("factor", "error"), [(1, "1"), (10, "0.1")])
+def test_the_readings_of_a_day_prove_a_factor_as_they_come(tmp_path, factor, error):
+    """Rule F17: with the agent's own poller, and a restart that begins the day again."""
+    power = point(name="power", every=300, channel="elec.power", unit="W")
+    world = Powered(tmp_path, {"m1": Meter()}, {"m1": [INDEX, power]}, utc("2026-11-10T00:00:10"))
+    world.factor = Decimal(factor)
+    world.synchronizes()
+
+    def results():
+        of = needed(world.points, lambda _: "1001", world.town.registry, int(world.wall()))
+        days = world.factor_days
+        return days.results(of, world.points, lambda _: "1001", world.town.registry, None)
+
+    async def days():
+        async with world.agent():
+            await world.until("2026-11-10T20:00:00")
+        world.factor_days = FactorDays()
+        async with world.agent():
+            await world.until("2026-11-11T19:59:00")
+            assert results() == []
+            await world.until("2026-11-11T20:20:00")
+            return results()
+
+    (result,) = run(days())
+    assert (result.method, result.factor) == ("power", Decimal(error))
 
 
 def test_the_directory_has_the_proofs_and_keeps_those_of_a_meter_that_is_gone(tmp_path):
