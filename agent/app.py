@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, contextmanager, nullcontext, suppres
 from functools import partial
 from typing import TYPE_CHECKING
 
+from agent.acquisition.factors import FactorDays
 from agent.acquisition.plausibility import FILE as PLAUSIBILITY
 from agent.acquisition.plausibility import Plausibility
 from agent.api import backup, calls, syndic
@@ -211,7 +212,7 @@ def opened(config: Config, clock: Clock | None = None) -> Iterator[Gateway]:
     parts = (access_log, restored, building, exports, audit, cursors, objects)
     gateway = Gateway(
         config, who, clock, disk, registry, moves, traffic, lines, started, recipients, *parts,
-        DwellingSums(registry), FirstSeen(state, clock),
+        DwellingSums(registry), FactorDays(), FirstSeen(state, clock),
         Plausibility(state / PLAUSIBILITY, config.devices),
     )  # fmt: skip
     with objects.open(partial(_open_inbox, gateway)) if who else nullcontext():

@@ -129,7 +129,7 @@ FROM (SELECT s.sender, s.place, s.channel, s.kind, s.step, c.period, c.name, c.s
 
 CREATE VIEW series_consumption AS
 SELECT sender, place, channel, kind, step, period, name, since, until, max(unit) AS unit, sum(amount) AS amount,
-    max(CASE WHEN slot_before IS NULL OR slot_after IS NULL OR flags IS NOT NULL
+    max(CASE WHEN slot_before IS NULL OR slot_after IS NULL OR flags <> 'UNPR'
         THEN CASE q WHEN 'V' THEN 0 WHEN 'R' THEN 1 WHEN 'C' THEN 2 WHEN 'K' THEN 3 WHEN 'S' THEN 4 ELSE 5 END END) AS rank,
     sum(CASE WHEN amount IS NOT NULL THEN slot - slot_before ELSE 0 END) AS covered,
     sum(CASE WHEN amount IS NULL AND before IS NOT NULL THEN 1 ELSE 0 END) AS breaks

@@ -46,6 +46,7 @@ def directory(  # noqa: PLR0913, PLR0917 -- what it is made of
     sums: Iterable[str] = (),
     moduli: Moduli = MappingProxyType({}),
     now: float = 0,
+    factors: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
 ) -> Items:
     """Every item by its key: the building's time zone, places with their aliases, installations,
     occupancies, bases, and the series of which each slot is owed.
@@ -53,7 +54,8 @@ def directory(  # noqa: PLR0913, PLR0917 -- what it is made of
     `owed`: the first slot of each series, seconds since 1970. `announced`: the items that the
     recipient has. `device_serials`: the serial numbers that devices report, in their comparable
     form. `name`: the building's name, where sums over dwellings are sent. `sums`: the channels of
-    these sums. `moduli`: as `SlotLedger.moduli`. `now`: which bases have ended.
+    these sums. `moduli`: as `SlotLedger.moduli`. `now`: which bases have ended. `factors`: by
+    installation and channel, how its factor is proven.
 
     An item whose key begins with ENDS is the end of one that the recipient may have (rule T34).
     """
@@ -90,6 +92,12 @@ def directory(  # noqa: PLR0913, PLR0917 -- what it is made of
     series = dict(_series(owed, announced))
     known = {*sums, *announced.get(f"bases/{ID}", {}).get("channels", ())}
     _add_moduli(registry, items, series, announced, moduli)
+    for key, item in items.items():
+        if list_of(key) == "installations" and (
+            # of a meter that is gone: as the recipient has it
+            proofs := factors.get(item["id"]) or announced.get(key, {}).get("factors")
+        ):
+            item["factors"] = proofs
     items |= dict(_rest(series, policy, name, known)) | series
     return dict(sorted(items.items(), key=lambda item: LISTS.index(list_of(item[0]))))
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
     from agent.acquisition.device import Device, Identified
+    from agent.acquisition.factors import FactorDays
     from agent.acquisition.ingest import SlotAccount
     from agent.acquisition.plausibility import Plausibility
     from agent.acquisition.slots import DownGap
@@ -59,8 +60,11 @@ class Poller:
         faults: Faults | None = None,
         installed: Callable[[str], object] = lambda _device: None,
         plausibility: Plausibility | None = None,
+        factor_days: FactorDays | None = None,
     ) -> None:
         self._plausibility = plausibility
+        self._factor_days = factor_days
+        """the days over which the factors of meters are proven"""
         self._faults = faults or Faults()
         """components that do not work because of unexpected errors"""
         self.unassigned, self.midnight_readings = unassigned, midnight_readings
@@ -301,6 +305,9 @@ class Poller:
 
     def _note(self, slot: int, samples: Sequence[Sample], serial: str | None) -> None:
         """Keep values that no recipient gets now, but may get later or in a sum."""
+        if self._factor_days is not None and samples:
+            points = self.devices[samples[0].point.device].points
+            self._factor_days.note(points, slot, samples, self.zone)
         if self.unassigned is not None:
             self.unassigned.note(slot, samples, serial)
         if self.midnight_readings is not None:

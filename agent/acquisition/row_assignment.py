@@ -72,6 +72,8 @@ class Assignment(NamedTuple):
     """
     withheld: tuple[tuple[Series, Why], ...] = ()
     """series of which a recipient that asks for it learns that rows are withheld, and why"""
+    unproven: bool = False
+    """whether nothing has proven yet that the meter's factor is right (rule F15)"""
 
     def measured(self, point: Point, shown: Decimal) -> Decimal:
         """What an index of the meter, or a difference of two, means for the place, exact."""
@@ -215,6 +217,7 @@ class RowAssignment:
             channel = replace(channel, kind=channel.derived)
         place, number, meter = point.place, serial, None
         meters: Sequence[Installation] = ()
+        unproven = False
         if place is None:
             # a quantity over (t − step, t] belongs to the occupants until t
             at = t - 1 if point.derived else t
@@ -223,16 +226,21 @@ class RowAssignment:
                 return Assignment(Withholding(installation.value))
             place, number, meter = installation.place, installation.serial or serial, installation
             meters = succession(installation, self.registry.meters_of(place)) if index else ()
+            unproven = not self.registry.factor_proven(meter, channel.name, point.to_prove)
         bases = self._bases(point, place, channel, t)
         withheld: tuple[tuple[Series, Why], ...] = ()
         if self.withholds:
             withheld = tuple(self._withheld(point, place, channel, bases, t))
         if isinstance(bases, Why):
             return Assignment(
-                Withholding(_withholding_reasons()[bases], bases), meter, meters, withheld
+                Withholding(_withholding_reasons()[bases], bases),
+                meter,
+                meters,
+                withheld,
+                unproven,
             )
         series = [_series(place, channel, step, number, basis) for step, basis in bases.items()]
-        return Assignment(tuple(series), meter, meters, withheld)
+        return Assignment(tuple(series), meter, meters, withheld, unproven)
 
     def _withheld(
         self, point: Point, place: str, channel: Channel, bases: Mapping[int, Basis] | Why, t: int

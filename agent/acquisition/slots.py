@@ -107,6 +107,8 @@ class SlotLedger:
         """slots that went by while the agent did not run: the meter itself may have their values"""
         self.owed: dict[ExpectedSeries, int] = {}
         """the first slot of each series that was closed since the start"""
+        self.refuses_unproven = False
+        """whether the recipient takes no values whose factor is not proven (rule F17)"""
         self.removed: tuple[float, float] | None = None
         """from when until when the recipient had no uplink here, seconds since 1970"""
         self._points = points
@@ -130,7 +132,7 @@ class SlotLedger:
                     self._moduli.setdefault(whose, {})[str(point.channel)] = point.rolls_at
         return self._moduli
 
-    def renew(
+    def renew(  # noqa: PLR0913 -- the rules of one recipient
         self,
         points: Mapping[MarkKey, Sequence[Point]],
         marks: Mapping[MarkKey, SlotMark],
@@ -138,6 +140,7 @@ class SlotLedger:
         zone: ZoneInfo | None,
         *,
         withholds: bool = False,
+        refuses_unproven: bool = False,
     ) -> None:
         """Continue with other points under other rules. `marks`: how far slots are closed."""
         before = self.assignment
@@ -145,6 +148,7 @@ class SlotLedger:
         self.assignment = RowAssignment(*registry_and_rules, withholds=withholds, held=before.held)
         self.marks = {key: mark for key, mark in marks.items() if key in points}
         self.zone, self._points, self._multipliers = zone, points, _multipliers(points)
+        self.refuses_unproven = refuses_unproven
         self.held.clear()
 
     def taken_back(
@@ -401,14 +405,18 @@ class SlotLedger:
             self.assignment.month_end(point, serial, slot),
         )
         shown = EXACT.multiply(sample.value, self._multipliers[point.device, point.name])
-        value = self.assignment.at(point, serial, slot).measured(point, shown)
+        answer = self.assignment.at(point, serial, slot)
+        if answer.unproven and self.refuses_unproven:
+            return []
+        value = answer.measured(point, shown)
         delay = max(0, int(sample.at) - slot)
         rows = []
         for series in filter(None, owed):
             # Read in a later slot: for this one it would be a wrong value.
             if delay > series.step:
                 continue
-            flags = _flag_text({*sample.flags, Flag.LATE, *self._of_the_slot(series, slot, delay)})
+            of_the_slot = self._of_the_slot(series, slot, delay, answer.unproven)
+            flags = _flag_text({*sample.flags, Flag.LATE, *of_the_slot})
             rows.append(Reading(series, slot, value, sample.quality, delay, flags=flags, ver=made))
         return rows
 
@@ -430,6 +438,11 @@ class SlotLedger:
             return [
                 Reading(of, slot.t, None, Quality.MISSING, why=why, ver=slot.made) for of in series
             ]
+        if answer.unproven and self.refuses_unproven:
+            return [
+                Reading(of, slot.t, None, Quality.WITHHELD, why=Why.FACTOR, ver=slot.made)
+                for of in series
+            ]
         value, quality, flags = meaning
         delay = max(0, int(sample.at) - slot.t)
         return [
@@ -440,7 +453,11 @@ class SlotLedger:
                 quality,
                 delay,
                 ver=slot.made,
-                flags=_flag_text({*flags, *slot.flags, *self._of_the_slot(of, slot.t, delay)}),
+                flags=_flag_text(
+                    {*flags, *slot.flags}.union(
+                        self._of_the_slot(of, slot.t, delay, answer.unproven)
+                    )
+                ),
             )
             if delay <= of.step  # a later value belongs to another slot
             else Reading(of, slot.t, None, Quality.MISSING, why=Why.BUSY, ver=slot.made)
@@ -491,11 +508,13 @@ class SlotLedger:
             return None
         return answer.measured(point, shown), sample.quality, flags
 
-    def _of_the_slot(self, series: Series, slot: int, delay: int) -> list[Flag]:
-        """The flags of the slot itself: a short or long day, an index that was read late (rule
-        M9).
+    def _of_the_slot(
+        self, series: Series, slot: int, delay: int, unproven: bool = False
+    ) -> list[Flag]:
+        """The flags of the slot itself: a factor without proof, a short or long day, an index that
+        was read late (rule M9).
         """
-        flags = []
+        flags = [Flag.UNPROVEN] if unproven else []
         if series.step == DAY and length(slot, self.zone) != DAY:
             flags.append(Flag.DAYLIGHT)
         if series.kind == ValueKind.REG and delay > series.step / 4:

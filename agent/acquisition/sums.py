@@ -77,6 +77,8 @@ class ConfiguredSums:
     """seconds of the finest slot; None: the default of each channel"""
     withholds: bool = False
     """whether a slot of too few dwellings gives a row that says so"""
+    refuses_unproven: bool = False
+    """whether the recipient takes no values whose factor is not proven (rule F20)"""
     whole: Sequence[Point] = ()
     """points of the building's own meters for quantities that can be added"""
 
@@ -291,12 +293,17 @@ class Sums:
         self.last_closed[channel] = (slot, total.n if total else None)
         if total is not None:
             short = step == DAY and length(slot, config.zone) != DAY
+            flags = [Flag.DAYLIGHT] if short else []
+            if flows.keys() & self._reading_cache.unproven(channel, slot):
+                if config.refuses_unproven:
+                    return Reading(series, slot, None, Quality.WITHHELD, why=Why.FACTOR)
+                flags.append(Flag.UNPROVEN)
             return Reading(
                 series,
                 slot,
                 total.value,
                 Quality.CALCULATED,
-                flags=Flag.DAYLIGHT if short else "",
+                flags="+".join(flags),
                 n=total.n,
                 method="SUM",
             )
@@ -439,6 +446,7 @@ class MeterIndex(NamedTuple):
     meter: str
     """id of the installation: a difference needs two indexes of one meter"""
     value: Decimal
+    unproven: bool = False
 
 
 class ReadingCache:
@@ -471,7 +479,9 @@ class ReadingCache:
                 value = whose.measured(EXACT.multiply(sample.value, multiplier(point)))
                 slots = self._kept[str(point.channel)]
                 # The first value of a slot counts, as in the rows that are sent.
-                slots.setdefault(slot, {}).setdefault(whose.place, MeterIndex(whose.id, value))
+                proven = self._registry.factor_proven(whose, str(point.channel), point.to_prove)
+                index = MeterIndex(whose.id, value, not proven)
+                slots.setdefault(slot, {}).setdefault(whose.place, index)
                 # a slot is closed before the next one ends, and a day may have 25 hours
                 for old_slot in [
                     kept_slot for kept_slot in slots if kept_slot < slot - DAY - 2 * step - HOUR
@@ -495,6 +505,11 @@ class ReadingCache:
             if before is not None and before.meter == index.meter and index.value >= before.value:
                 flow_of[place] = EXACT.subtract(index.value, before.value)
         return flow_of
+
+    def unproven(self, channel: str, t: int) -> set[str]:
+        """The dwellings whose index at t had a factor without proof."""
+        indexes = self._kept.get(channel, {}).get(t, {})
+        return {place for place, index in indexes.items() if index.unproven}
 
     def day(self, channel: str, t: int) -> dict[str, Decimal]:
         """The known consumption in the slots of the day until t, by dwelling."""

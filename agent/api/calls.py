@@ -21,6 +21,7 @@ from agent.api import (
     keys,
     line_find,
     privacy,
+    proofs,
     syndic,
     uplinks,
 )
@@ -732,6 +733,7 @@ ALL: Mapping[str, Call] = {
     **syndic.CALLS,
     **clock_api.CALLS,
     "meter.verify": privacy.seen("meter.verify", or_nothing(commission.meter_verify)),
+    "meter.proofs": proofs.meter_proofs,
     "meter.load": privacy.seen("meter.load", or_nothing(commission.meter_load)),
     **privacy.CALLS,
     **keys.CALLS,

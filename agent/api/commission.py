@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from decimal import Context, Decimal
 from typing import TYPE_CHECKING, Any
 
+from agent.acquisition.factors import ENOUGH, PER_SECOND, digit, excludes, likely_error
 from agent.acquisition.slots import multiplier
-from agent.api import facts
+from agent.api import facts, proofs
 from agent.api.registry import author, change, device_of, passing
 from agent.core.clock import monotonic
 from agent.core.errors import LinkLost, Refused
 from agent.core.i18n import Text, text_of
+from agent.core.quantities import channels, units
 from agent.registry import parsers
+from agent.registry.inputs import FactorResult
 from agent.registry.matching import IndexReading, Listed, OnTheLine, join, verdict
 from agent.registry.parsers import checked_channel as channel_name
 from agent.registry.records import EXACT, Installation, covers
@@ -25,10 +29,16 @@ if TYPE_CHECKING:
     from agent.core.model import Point
     from agent.gateway.gateway import Gateway
     from agent.gateway.lines import Lines
-    from agent.registry.matching import Joined
+    from agent.registry.matching import Joined, MoveResult
 
 DIGITS = 2
 """units of the last digit that people wrote down, by which the meter may differ"""
+CLEAR = Decimal("1.2")
+"""times by which the limits of what a display means may differ to conclude a wrong factor"""
+LOAD_WITHIN = Decimal("0.2")
+"""share by which a load may differ from its plate: mains voltage, ageing, a thermostat"""
+LOAD_ENOUGH = Decimal("1.6")
+"""the smallest error that a load of known power must exclude: it proves less than a display"""
 MINUTES = 15
 """minutes for which a meter of known rating may have counted on since people read it"""
 ROUGHLY = Context(prec=3)
@@ -111,19 +121,21 @@ def _answer(joined: Joined) -> dict[str, Any]:
     }
 
 
-async def meter_verify(
+async def meter_verify(  # noqa: PLR0913 -- as many options
     gateway: Gateway,
     caller: Caller,
     *,
     place: str,
     shown: Mapping[str, str],
+    multiplier: str | None = None,
     named: str | None = None,
 ) -> dict[str, Any]:
     """Read the meters of a place now, and compare them with what people read on their displays.
 
-    `shown`: the reading on the display, by channel. A meter that agrees is recorded as proven by
-    `display`. If one differs, the value is searched on all other meters of the same channel. Raises
-    Refused.
+    `shown`: the reading on the display, by channel. `multiplier`: of the current transformers, as
+    their plates say. A meter that agrees is recorded as proven by `display`, and so is its factor
+    if it has counted enough. If one differs, the value is searched on all other meters of the same
+    channel. Raises Refused.
     """
     if not shown:
         raise Refused("the value that the meter shows is missing: give it such as --heat 8412")
@@ -138,17 +150,26 @@ async def meter_verify(
             dwelling.id,
             parsers.checked_channel(parsers.channel(channel)),
             parsers.index(text, channel, parsers.unit_of(channel)),
+            None if multiplier is None else _ratio(multiplier),
         )
         for channel, text in shown.items()
     ]
     proven = sorted({str(one["installation"]) for one in results if one["agrees"]})
     if proven:
         gateway.registry.verify(proven, "display", who, "gardien meter verify", now)
+    factors = [result for one in results if (result := one.pop("result"))]
+    if factors:
+        gateway.registry.prove_factors(factors, who, "gardien meter verify", now)
     return {"label": dwelling.label, "place": dwelling.id, "results": results}
 
 
-async def _compare(
-    gateway: Gateway, caller: Caller, place: str, channel: str, shown: Decimal
+async def _compare(  # noqa: PLR0913, PLR0917 -- what is compared
+    gateway: Gateway,
+    caller: Caller,
+    place: str,
+    channel: str,
+    shown: Decimal,
+    ratio: Decimal | None,
 ) -> dict[str, Any]:
     """Find the meter of a place that shows this value; if none does, find others that do.
 
@@ -165,15 +186,75 @@ async def _compare(
         agrees = value is not None and _fits(gateway.lines, device, channel, value, shown)
         if agrees:
             break
+    others = [] if agrees else await _who_shows(gateway, caller, set(own), channel, shown)
+    result = None
+    if agrees or not (others or own.keys() - {device}):
+        result = _by_display(gateway, meter, device, channel, value, shown, ratio)
     return {
+        "result": result,
+        "factor": proofs.factor_answer(gateway, meter, device, channel, result),
         "channel": channel,
         "installation": meter.id,
         "meter": meter.meter,
         "shown": format(shown, "f"),
         "read": None if value is None else format(value, "f"),
         "agrees": agrees,
-        "shown_by": [] if agrees else await _who_shows(gateway, caller, set(own), channel, shown),
+        "shown_by": others,
     }
+
+
+def _by_display(  # noqa: PLR0913, PLR0917 -- what is compared
+    gateway: Gateway,
+    meter: Installation,
+    device: str,
+    channel: str,
+    value: Decimal | None,
+    shown: Decimal,
+    ratio: Decimal | None,
+) -> FactorResult | None:
+    """What a display shows about the factor of a meter; None: nothing, or no proof is needed.
+
+    A display does not show the transformers behind which a meter counts, so their ratio must be
+    read on their plates.
+    """
+    point = _index(gateway.lines, device, channel)
+    if point is None or not point.to_prove or value is None:
+        return None
+    within, rounded = _tolerance(gateway.lines, device, channel, shown), digit(shown) * DIGITS
+    # the meter counts on after the person has looked, never back
+    low, high = shown - rounded, shown + within
+    if low <= 0:
+        return None
+    error = excludes(value, low, high)
+    evidence = f"ratio={value / shown:.4f};digits={len(shown.as_tuple().digits)}"
+    factor: Decimal | None = Decimal(1)
+    if ratio is not None and ratio != meter.multiplier:
+        factor, evidence = (
+            meter.multiplier / ratio,
+            f"multiplier={meter.multiplier:f};plates={ratio:f}",
+        )
+    elif not low <= value <= high:
+        # a few digits may fit by chance
+        factor = (
+            likely_error(value, low, high, meter.multiplier) if within * CLEAR <= shown else None
+        )
+    elif error is None or error > ENOUGH or (ratio is None and meter.multiplier != 1):
+        factor = None
+    if factor is None or error is None:
+        return None
+    return FactorResult(meter, channel, "display", factor, error, point.to_prove, evidence)
+
+
+def _ratio(text: str) -> Decimal:
+    """A ratio as plates have it: 200/5, or 40. Raises Refused."""
+    first, _, second = text.replace(",", ".").partition("/")
+    try:
+        ratio = Decimal(first) / Decimal(second or 1)
+    except ArithmeticError:
+        ratio = Decimal(0)
+    if not ratio > 0 or not ratio.is_finite():
+        raise Refused('--multiplier: "{text}" is no ratio such as 200/5 or 40', text=text)
+    return ratio
 
 
 def _measuring(gateway: Gateway, place: str, channel: str) -> Iterator[tuple[Installation, str]]:
@@ -231,14 +312,16 @@ async def _read(gateway: Gateway, name: str, channel: str) -> Decimal | None:
 
 
 def _fits(lines: Lines, name: str, channel: str, value: Decimal, shown: Decimal) -> bool:
-    exponent = shown.as_tuple().exponent
-    digit = Decimal(1).scaleb(exponent if isinstance(exponent, int) else 0)
+    return abs(value - shown) <= _tolerance(lines, name, channel, shown)
+
+
+def _tolerance(lines: Lines, name: str, channel: str, shown: Decimal) -> Decimal:
     _, device = lines.find(name)
     rating = next((one.rating for one in device.points if one.channel == channel), None)
     # The meter counts on between the person's look and our read. Without a rating only rounding of
     # the last digit is allowed.
     flowed = (rating or Decimal(0)) * MINUTES / 60
-    return abs(value - shown) <= digit * DIGITS + flowed
+    return digit(shown) * DIGITS + flowed
 
 
 CALLS: Mapping[str, Call] = {"meter.import": meter_import, "meter.verify": meter_verify}
@@ -252,11 +335,13 @@ async def meter_load(  # noqa: PLR0913 -- as many options
     place: str,
     channel: str,
     seconds: float = 60.0,
+    power: str | None = None,
     named: str | None = None,
 ) -> dict[str, Any]:
     """Find the meter that moves when a load is switched on; record it if it is the place's own.
 
-    `seconds`: the length of each span. Progress tells the person what to do. Raises Refused.
+    `seconds`: the length of each span. `power`: of the load (2000W, 2kW, 8l/min); with it the
+    meter's factor is proven, too. Progress tells the person what to do. Raises Refused.
     """
     if not SHORTEST <= seconds <= LONGEST:
         raise Refused(
@@ -271,6 +356,7 @@ async def meter_load(  # noqa: PLR0913 -- as many options
         channel_name(parsers.channel(channel)),
     )
     meter, own_device = _meter_at(gateway, dwelling.id, channel)
+    per_second = None if power is None else _per_second(power, channel)
     readings = await _read_three_times(gateway, caller, dwelling.label, channel, seconds)
     if own_device not in readings:
         raise Refused(
@@ -278,6 +364,12 @@ async def meter_load(  # noqa: PLR0913 -- as many options
             own_device=own_device,
         )
     result = verdict(own_device, readings)
+    factor = None
+    if result.agrees and per_second is not None:
+        factor = _by_load(gateway, meter, own_device, channel, result, readings, per_second)
+    if factor:
+        now = gateway.clock.now()
+        gateway.registry.prove_factors([factor], who, "gardien meter load", now)
     if result.agrees:
         gateway.registry.verify([meter.id], "load", who, "gardien meter load", gateway.clock.now())
         await gateway.objects.registry_changed()
@@ -289,7 +381,54 @@ async def meter_load(  # noqa: PLR0913 -- as many options
         "moved": None if result.moved is None else _description(gateway, result.moved, channel),
         "more": format(ROUGHLY.plus(result.more[own_device]), "f"),
         "asked": len(readings),
+        "factor": proofs.factor_answer(gateway, meter, own_device, channel, factor),
     }
+
+
+def _per_second(text: str, channel: str) -> Decimal:
+    """What a load adds to an index in a second, in the channel's unit. Raises Refused."""
+    known, unit = units(), channels()[channel].unit
+    given = re.fullmatch(r"([0-9]+(?:[.,][0-9]+)?) ?([a-zA-Z3/]*)", text.strip())
+    size = known.get((given[2] or "W") if given else "")
+    scale = PER_SECOND.get((size[0] if size else "", known[unit][0]))
+    if given is None or size is None or scale is None:
+        raise Refused(
+            '--power: "{text}" is no power or flow of {channel}, such as 2000W, 2kW or 8l/min',
+            text=text,
+            channel=channel,
+        )
+    rate = float(given[1].replace(",", ".")) * float(size[1]) * scale / float(known[unit][1])
+    return Decimal(str(rate))
+
+
+def _by_load(  # noqa: PLR0913, PLR0917 -- what is compared
+    gateway: Gateway,
+    meter: Installation,
+    device: str,
+    channel: str,
+    moved: MoveResult,
+    readings: Mapping[str, tuple[IndexReading, IndexReading, IndexReading]],
+    per_second: Decimal,
+) -> FactorResult | None:
+    """What a load of known power shows about the factor of a meter and its transformers."""
+    point, (_, still, loaded) = _index(gateway.lines, device, channel), readings[device]
+    if point is None or not point.to_prove:
+        return None
+    more, margin = moved.more[device] * meter.multiplier, 2 * digit(loaded.value) * meter.multiplier
+    expected = per_second * Decimal(loaded.at - still.at)
+    low, high = expected * (1 - LOAD_WITHIN) - margin, expected * (1 + LOAD_WITHIN) + margin
+    error = excludes(more, low, high)
+    if error is None:
+        return None
+    factor: Decimal | None = Decimal(1)
+    if not low <= more <= high:
+        factor = likely_error(more, low, high, meter.multiplier)
+    elif error > LOAD_ENOUGH:
+        factor = None
+    evidence = f"ratio={more / expected:.4f}"
+    if factor is None:
+        return None
+    return FactorResult(meter, channel, "load", factor, error, point.to_prove, evidence)
 
 
 def _meter_at(gateway: Gateway, place: str, channel: str) -> tuple[Installation, str]:

@@ -153,6 +153,7 @@ NEEDS: Mapping[str, Right] = {
     "alias.list": Right.SEE_PLACES,
     "meter.list": Right.SEE_PLACES,
     "report.commissioning": Right.SEE_PLACES,  # with indexes only for METERS
+    "meter.proofs": Right.SEE_PLACES,
     "occupancy.list": Right.SEE_PEOPLE,
     "consent.list": Right.SEE_PEOPLE,
     "consent.marks": Right.SEE_PEOPLE,

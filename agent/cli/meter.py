@@ -30,7 +30,7 @@ from agent.core.i18n import N_, _, in_language, n_, number
 from agent.registry.facts import meter
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 app = typer.Typer(no_args_is_help=True, help="Record and verify which meter measures which place.")
 
@@ -40,6 +40,9 @@ PROOF = {
     "serial": N_("serial number"),
     "display": N_("display"),
     "load": N_("load"),
+    "power": N_("power of a day"),
+    "sum": N_("sum of a day"),
+    "wrong": N_("wrong"),
 }
 """how it was verified that the meter measures the place"""
 
@@ -116,6 +119,10 @@ def _device(device: dict[str, Any]) -> str:
 def verify(
     context: typer.Context,
     place: Annotated[str, typer.Argument(help="The dwelling's label or id.")],
+    multiplier: Annotated[
+        str | None,
+        typer.Option(help="The ratio on the plates of the current transformers: 200/5, or 40."),
+    ] = None,
     as_: As = None,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
@@ -123,16 +130,19 @@ def verify(
 ) -> None:
     """Read a dwelling's meters and compare with their displays: verify A-3-12 --heat 8412.
 
-    Give an option for each channel, with the index on the display: --heat 8412 --cw 99.9. Exit
-    status 1 if one differs.
+    Give an option for each channel, with the index on the display: --heat 8412 --cw 99.9. A meter
+    that agrees, with at least two digits, has its factor proven, too. Exit status 1 if one
+    differs.
     """
     shown = _display_values(context.args)
-    answer = ask(config, state, "meter.verify", named=as_, place=place, shown=shown)
+    fields = {"place": place, "shown": shown, "multiplier": multiplier}
+    answer = ask(config, state, "meter.verify", named=as_, **fields)
     if json:
         as_json(answer)
     else:
         for result in answer["results"]:
             typer.echo(_comparison(result))
+            _show_factor(result)
             if not result["agrees"]:
                 typer.echo(wrapped(_after_a_difference(answer["label"], result)))
     raise typer.Exit(0 if all(result["agrees"] for result in answer["results"]) else 1)
@@ -147,6 +157,10 @@ def load(
     seconds: Annotated[
         float, typer.Option("--for", help="How many seconds each of the two phases takes.")
     ] = 60.0,
+    power: Annotated[
+        str | None,
+        typer.Option(help="What the load takes, as on its plate: 2000W, 2kW, 8l/min."),
+    ] = None,
     as_: As = None,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
@@ -154,13 +168,68 @@ def load(
 ) -> None:
     """Check which meter belongs to a dwelling: switch a load on there when asked.
 
-    The command shows which meter counts. For meters without a visible display. Exit status 1 if
-    another meter or none counted.
+    The command shows which meter counts. For meters without a visible display. With --power it
+    proves the meter's factor, too. Exit status 1 if another meter or none counted.
     """
-    fields = {"place": place, "channel": channel, "seconds": seconds}
+    fields = {"place": place, "channel": channel, "seconds": seconds, "power": power}
     answer = ask(config, state, "meter.load", named=as_, **fields)
-    as_json(answer) if json else typer.echo(_load_outcome(answer))
+    if json:
+        as_json(answer)
+    else:
+        typer.echo(_load_outcome(answer))
+        if power is not None and answer["agrees"]:
+            _show_factor(answer)
     raise typer.Exit(0 if answer["agrees"] else 1)
+
+
+def _show_factor(result: dict[str, Any]) -> None:
+    """Print what a comparison has shown about the factor of the meter."""
+    if result["factor"]:
+        typer.echo(wrapped(f"  {in_language(result['factor']['sentence'])}"))
+
+
+@app.command()
+def proofs(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = False) -> None:
+    """Show whether the factors of the dwellings' meters are proven, and how.
+
+    A Modbus meter does not say in which unit it counts. Exit status 1 if a factor is wrong or not
+    proven.
+    """
+    listed = ask(config, state, "meter.proofs")["proofs"]
+    unproven = [one for one in listed if one["needed"] and one["proof"] in {"none", "wrong"}]
+    if json:
+        as_json({"proofs": listed})
+        raise typer.Exit(1 if unproven else 0)
+    rows = [
+        (one["label"], one["channel"], one["serial"] or one["device"],
+         _(PROOF[one["proof"]]) if one["needed"] else _("not needed"),
+         day(one["at"]) if one["at"] else "", one["who"] or "")
+        for one in listed
+    ]  # fmt: skip
+    table((_("place"), _("channel"), _("meter"), _("proof"), _("on"), _("by")), rows)
+    for sentence in dict.fromkeys(_summary(listed)):
+        typer.echo(wrapped(sentence))
+    raise typer.Exit(1 if unproven else 0)
+
+
+def _summary(listed: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """Yield each wrong factor, how many are open with the next step, and what the proofs mean."""
+    for entry in listed:
+        if entry["proof"] == "wrong":
+            name = f"{entry['label']}, {entry['device']}"
+            yield _("{name}: {text}", name=name, text=in_language(entry["sentence"]))
+    unproven = [one for one in listed if one["needed"] and one["proof"] == "none"]
+    if unproven:
+        many = n_("{number} meter", "{number} meters", len(unproven))
+        text = in_language(unproven[0]["sentence"])
+        yield _("not proven: {many}", many=many)
+        yield _("{name}: {text}", name=unproven[0]["label"], text=text)
+    # what each method leaves open, by its weakest proof
+    proven = [one for one in listed if one["needed"] and one["proof"] not in {"none", "wrong"}]
+    proven.sort(key=lambda one: Decimal(one["excludes"]), reverse=True)
+    for method in dict.fromkeys(one["proof"] for one in proven):
+        weakest = next(one for one in proven if one["proof"] == method)
+        yield _("{name}: {text}", name=_(PROOF[method]), text=in_language(weakest["sentence"]))
 
 
 def _load_outcome(answer: dict[str, Any]) -> str:
@@ -201,6 +270,11 @@ def _display_values(arguments: Sequence[str]) -> dict[str, str]:
 
 def _after_a_difference(label: str, result: dict[str, Any]) -> str:
     """What a difference costs, and what to do."""
+    if result["factor"] and result["factor"]["proof"] == "wrong":
+        return _(
+            "This dwelling would be billed wrongly. Correct `scale` or `unit` of the point, or the"
+            " multiplier of the meter; then repeat the command"
+        )
     values = {"label": quote(label), "shown": result["shown"], "meter": result["meter"]}
     if len(result["shown_by"]) == 1:
         return _(

@@ -34,7 +34,7 @@ from agent.control import schedule
 from agent.control.model import ConfiguredControl, WatchdogTarget, WriteTarget, split
 from agent.control.settings import Control, modality
 from agent.core.i18n import _
-from agent.core.model import Point
+from agent.core.model import Point, ValueKind
 from agent.core.quantities import channel_of_quantity, channels
 from agent.drivers import driver, family
 from agent.drivers.base import DeviceWatchdog, Stations
@@ -100,6 +100,25 @@ def point(device_name: str, device: DeviceConfig, name: str, options: PointOptio
         rolls_at=options.rolls_at,
         writable=options.writable,
     )
+
+
+def to_prove(device: DeviceConfig, driver_name: str, read: Point) -> str:
+    """What identifies the factor of a point, if it needs a proof (rule F15); else empty.
+
+    M-Bus and BACnet devices state their unit. A Modbus register is what the file or the profile
+    says that it is.
+    """
+    index = read.channel is not None and channels()[read.channel].kind is ValueKind.REG
+    if family(driver_name) != "modbus" or not index or read.place is not None:
+        return ""
+    known, written = device.made, device.points.get(read.name, PointOptions())
+    own = (written.at, written.unit, written.scale) != (None, None, None)
+    if known and read.name in known.points and not own and known.confirms(read.name):
+        return ""
+    # without a serial number only its line and address say that it is still the same device
+    where = None if known is not None and known.serial else (device.link, device.address)
+    facts = (device.profile, read.at, read.unit, format(read.scale.normalize(), "f"), where)
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
 
 def derived(index: Point) -> Point:
@@ -256,7 +275,9 @@ class Config(Section):
         device = self.devices[name]
         made = []
         for point_name, options in wanted(device).items():
-            made.append(point(name, device, point_name, options))
+            read = point(name, device, point_name, options)
+            driver_name = self.links[device.link].driver
+            made.append(replace(read, to_prove=to_prove(device, driver_name, read)))
             if options.intervals:
                 made.append(derived(made[-1]))
             if options.mean:
@@ -281,6 +302,7 @@ def sums_asked(config: Config, uplink: str) -> ConfiguredSums:
         config.zone,
         1 if demo else None,
         config.uplinks[uplink].withheld,
+        config.uplinks[uplink].unproven == "withhold",
         tuple(point for point in own if point.channel in STEPS),
     )
 

@@ -406,6 +406,9 @@ class UplinkOptions(Section):
     withheld: bool = Field(False, examples=[True])
     """whether data of a dwelling that may not be sent are replaced by rows with the reason and
     without a value"""
+    unproven: Literal["flag", "withhold"] = Field("flag", examples=["withhold"])
+    """what is sent of energy or volume of a dwelling while the factor of its meter is not proven:
+    the value with a flag, or the reason without a value; see docs/modbus.md"""
     sums: tuple[Summed, ...] = Field((), examples=[["elec.imp", "heat"]])
     """quantities that are sent as a sum over the dwellings that are not sent one by one; see
     docs/dwellings.md

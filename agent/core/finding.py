@@ -74,6 +74,7 @@ COMPONENTS = {
     "event loop": N_("gardien itself"),
     "journal pruning": N_("tidying of the journal of orders"),
     "journal storage": N_("storage of the journal of orders"),
+    "factors": N_("proof of the factors of meters"),
     "key rotation": N_("change of the keys of the spools"),
     "line": N_("line {name}"),
     "local socket": N_("answers to what people type"),

@@ -71,6 +71,8 @@ class Flag(StrEnum):
     """entered by a person"""
     PART = "PART"
     """read so late that it covers another time than its slot"""
+    UNPROVEN = "UNPR"
+    """nothing has proven yet that the meter's factor is right (rule F15)"""
 
 
 class Why(StrEnum):
@@ -90,6 +92,8 @@ class Why(StrEnum):
     OCCUPANCY = "occupancy"
     VACANT = "vacant"
     FEW = "few"
+    FACTOR = "factor"
+    """the recipient takes no values whose factor is not proven"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +160,8 @@ class Point:
     momentary value over a longer step (kind AVG)"""
     of: str = ""
     """name of the point from which a derived point is calculated"""
+    to_prove: str = ""
+    """identifies register, unit, factor and profile; empty: its factor needs no proof (rule F15)"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,6 +116,10 @@ class Profile:
         """Whether two independent sources, or a display, confirm each point of `defaults`."""
         return bool(self.compared) or not self.unconfirmed(self.defaults)
 
+    def confirms(self, point: str) -> bool:
+        """Whether two independent sources, or a display, confirm one point."""
+        return bool(self.compared) or not self.unconfirmed((point,))
+
     def unconfirmed(self, points: Iterable[str]) -> tuple[str, ...]:
         """Those of these points that fewer than two independent sources confirm."""
         return tuple(name for name in points if self.confirmations(name) < INDEPENDENT)

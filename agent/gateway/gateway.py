@@ -24,6 +24,7 @@ from agent.registry.dates import DAY
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+    from agent.acquisition.factors import FactorDays
     from agent.acquisition.ingest import Ingest
     from agent.acquisition.plausibility import Plausibility
     from agent.acquisition.slots import SlotLedger
@@ -293,6 +294,7 @@ class Gateway:
     objects: SignedObjects
     """the inbox"""
     sums: DwellingSums
+    factor_days: FactorDays
     first_seen: FirstSeen
     """since when each finding of the diagnosis is there"""
     plausibility: Plausibility

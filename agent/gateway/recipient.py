@@ -16,6 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from agent.acquisition.directory import directory
+from agent.acquisition.factors import needed
 from agent.acquisition.ingest import Ingest
 from agent.acquisition.row_assignment import RegistryBases, RowAssignment
 from agent.acquisition.slots import SlotLedger
@@ -27,6 +28,7 @@ from agent.buffer.database import in_own_thread
 from agent.buffer.orphaned_spools import recipients_of, spool_of
 from agent.buffer.spool import CAP, KEPT, Spool
 from agent.buffer.unassigned_store import UnassignedStore
+from agent.core.clock import stamp
 from agent.core.errors import Refused, SpoolFull, StorageFailed
 from agent.core.log_fields import LogEvent, LogNames, fields
 from agent.core.state import on_trial
@@ -307,6 +309,7 @@ def _new_recipient(
     terms = (gateway.registry, policy_of(config), recipient_id)
     assignment = RowAssignment(*terms, withholds=uplink.withheld, held=totals.held)
     ledger = SlotLedger(assignment, points_by_key(config.points()), marks, config.zone)
+    ledger.refuses_unproven = uplink.unproven == "withhold"
     bases = _bases(ledger, gateway.clock)
 
     async def append(rows: Sequence[Reading], marks: Mapping[MarkKey, SlotMark]) -> None:
@@ -440,8 +443,25 @@ def directory_of(gateway: Gateway, recipient: Recipient) -> Mapping[str, Item]:
         gateway.sums.configured(gateway.config)[recipient.name].points.keys(),
         recipient.ledger.moduli(),
         gateway.clock.now(),
+        factors_of(gateway),
     )
     return items | outcomes(gateway, recipient)
+
+
+def factors_of(gateway: Gateway) -> dict[str, dict[str, Item]]:
+    """Return how the factor of each installation and channel is proven that needs a proof."""
+    registry = gateway.registry
+    factors: dict[str, dict[str, Item]] = {}
+    now = int(gateway.clock.now())
+    for point, meter in needed(gateway.config.points(), gateway.lines.serial, registry, now):
+        proof = registry.factor_proof(meter, str(point.channel), point.to_prove)
+        item: Item = {"proof": "none"}
+        if proof is not None:
+            item = {"proof": proof.method, "at": stamp(proof.word.when)}
+            if proof.factor != 1:
+                item |= {"proof": "wrong", "factor": format(proof.factor, "f")}
+        factors.setdefault(meter.id, {})[str(point.channel)] = item
+    return factors
 
 
 def outcomes(gateway: Gateway, recipient: Recipient) -> dict[str, Item]:

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from agent.acquisition.factors import needed
 from agent.acquisition.poller import Poller
 from agent.buffer.disclosures import tokens_of
 from agent.buffer.orphaned_spools import destroy
@@ -57,6 +58,8 @@ WAITING_EVERY = 60.0
 """seconds between two attempts with waiting signed objects"""
 BESIDE_CONTROLS = ("controls left", "journal pruning", "journal storage")
 """components that use the journal, in addition to one for each control"""
+FACTORS_EVERY = 3600.0
+"""seconds between two looks at what readings have shown about factors"""
 ONE_READ = 60.0
 """seconds that a reload waits for the read under way on a line"""
 AT_A_START = ("state", "clock", "spool", "trust")
@@ -113,6 +116,7 @@ class Running(Daemon):
         jobs.start("clock periods", self._timekeeper.serve)
         jobs.start("signed objects", self._take_what_waited)
         jobs.start("search", partial(seek, gateway))
+        jobs.start("factors", partial(prove_factors, gateway))
         jobs.start("certificate", self._renew_certificate)
         jobs.start(key_rotation.COMPONENT, partial(key_rotation.serve, gateway))
 
@@ -502,10 +506,34 @@ def new_poller(gateway: Gateway, line: LinkDevices, before: Poller | None = None
         gateway.jobs.faults,
         gateway.registry.installed_at,
         gateway.plausibility,
+        gateway.factor_days,
     )
     if before is not None:
         poller.go_on_from(before)
     return poller
+
+
+async def prove_factors(gateway: Gateway) -> None:
+    """Record what the readings have shown about the factors of meters, once an hour."""
+    while True:
+        record_factors(gateway)
+        await asyncio.sleep(FACTORS_EVERY)
+
+
+def record_factors(gateway: Gateway) -> None:
+    """Record what the readings have shown about the factors of meters since the last time."""
+    points, serial, zone = gateway.config.points(), gateway.lines.serial, gateway.config.zone
+    days, registry, now = gateway.factor_days, gateway.registry, gateway.clock.now()
+    own: dict[str, list[str]] = {}
+    for name, group in points.items():
+        for point in group:
+            if (point.place or "")[:1] == "B" and not point.derived and point.channel:
+                own.setdefault(point.channel, []).append(name)
+    # of parts of a building nobody has recorded which dwellings are behind each
+    days.whole = {channel: names[0] for channel, names in own.items() if len(names) == 1}
+    of = needed(points, serial, registry, int(now))
+    if results := days.results(of, points, serial, registry, zone):
+        registry.prove_factors(results, "gardien", "readings of a day", now)
 
 
 async def must_be_possible(gateway: Gateway, new: Config) -> None:
@@ -568,7 +596,10 @@ def adopt(
     # Faults of devices that are no longer configured would stay for ever.
     faults.forget(f"rows {recipient.name}")
     points, withholds = points_by_key(new.points()), uplink.withheld
-    recipient.ledger.renew(points, marks, policy_of(new), new.zone, withholds=withholds)
+    refuses = uplink.unproven == "withhold"
+    recipient.ledger.renew(
+        points, marks, policy_of(new), new.zone, withholds=withholds, refuses_unproven=refuses
+    )
     recipient.settings, recipient.transport = uplink.settings, uplink.transport
 
 

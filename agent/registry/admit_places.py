@@ -37,7 +37,15 @@ from agent.registry.facts.meter import MOST
 from agent.registry.facts.place import particulars
 from agent.registry.labels import Cardinality, label_key, scheme, value_of
 from agent.registry.place import OCCUPANCY, agrees, mint, parse, shown, squeeze
-from agent.registry.records import Alias, Installation, Occupancy, Place, covers, serial_key
+from agent.registry.records import (
+    Alias,
+    FactorProof,
+    Installation,
+    Occupancy,
+    Place,
+    covers,
+    serial_key,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, MutableMapping, Sequence
@@ -45,7 +53,13 @@ if TYPE_CHECKING:
     from agent.registry.admission import Author, Conflicts
     from agent.registry.doubts import DoubtfulValue
     from agent.registry.index import RegistryIndex
-    from agent.registry.inputs import NewAlias, NewExchange, NewInstallation, NewPlace
+    from agent.registry.inputs import (
+        FactorResult,
+        NewAlias,
+        NewExchange,
+        NewInstallation,
+        NewPlace,
+    )
     from agent.registry.labels import Scheme
     from agent.registry.records import Document, Indexes, Provenance
 
@@ -481,6 +495,24 @@ def admit_proof(
     known = {doc.id: doc for doc in index.installations}
     provenance = author.provenance("")
     return [replace(known[id_], verified=how, word=provenance) for id_ in meters]
+
+
+def admit_factors(
+    index: RegistryIndex, results: Sequence[FactorResult], author: Author
+) -> list[Document]:
+    """Record results of comparisons; those that repeat the last one add nothing."""
+    provenance = author.provenance("")
+    made: list[Document] = []
+    for meter, channel, method, factor, excludes, point, evidence in results:
+        new = FactorProof(
+            f"{meter.id}/{channel}/{method}", meter.id, meter.place, channel, method, factor,
+            excludes, point, meter.serial, meter.multiplier, evidence, provenance,
+        )  # fmt: skip
+        known = index.factor_proofs.get((meter.id, channel), ())
+        last = next((one for one in known if one.method == method), None)
+        if last is None or not last.of(meter, point) or last.factor != factor:
+            made.append(new)
+    return made
 
 
 def _claimed(index: RegistryIndex, claims: Conflicts, new: Installation) -> Document:

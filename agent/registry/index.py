@@ -18,11 +18,13 @@ from agent.registry.dates import DAY, months_later
 from agent.registry.labels import Cardinality, Labels, grouped, listed, scheme
 from agent.registry.parsers import LONGEST_CONSENT
 from agent.registry.records import (
+    METHODS,
     Alias,
     Consent,
     ConsentMark,
     Document,
     Duty,
+    FactorProof,
     Form,
     Installation,
     Occupancy,
@@ -149,6 +151,8 @@ class RegistryIndex:
         self._ended: Groups[tuple[str, str], Consent] = {}
         """withdrawn consents, and each narrowed one in the versions that narrowed it"""
         self._marks: Groups[str, ConsentMark] = {}
+        self.factor_proofs: Mapping[tuple[str, str], tuple[FactorProof, ...]] = {}
+        """by installation and channel, the latest of each method"""
         self.duties: list[Duty] = []
         self._by_channel: Groups[str, Duty] = {}
         self._dwellings: tuple[str, ...] = ()
@@ -258,6 +262,11 @@ class RegistryIndex:
             self._by_channel = grouped(
                 self._by_channel, *obliged, lambda doc: dict.fromkeys(doc.channels), _duration
             )
+        if proofs := _of(FactorProof, new):
+            self.factor_proofs = grouped(
+                self.factor_proofs, _of(FactorProof, gone), proofs,
+                lambda doc: ((doc.installation, doc.channel),), _strength,
+            )  # fmt: skip
         if forms := _of(Form, new):
             self.forms = {**self.forms, **{form.id: form for form in forms}}
 
@@ -480,6 +489,11 @@ def _serials(meter: Installation) -> tuple[str, ...]:
 def _duration(duty: Duty) -> tuple[int, str]:
     # a duty without an end lasts longest, so it comes first
     return (-duty.until if duty.until else -(2**62), duty.id)
+
+
+def _strength(proof: FactorProof) -> int:
+    """The strongest method first."""
+    return METHODS.index(proof.method)
 
 
 def _firmness(consent: Consent) -> tuple[int, int, str]:

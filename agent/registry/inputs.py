@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from agent.registry.facts.place import Particulars
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from agent.registry.doubts import LastReading
+    from agent.registry.records import Installation
 
 EVERY_CHANNEL = None
 
@@ -214,3 +215,15 @@ class NewDuty(Input):
     """id of the signed object; None: draw one"""
     configured: frozenset[str] = frozenset()
     """recipients in the configuration"""
+
+
+class FactorResult(NamedTuple):
+    """What a comparison has shown about the factor of a meter; see `FactorProof`."""
+
+    meter: Installation
+    channel: str
+    method: str
+    factor: Decimal
+    excludes: Decimal
+    point: str
+    evidence: str

@@ -265,9 +265,48 @@ class Duty:
     """days of the year, as `06-30`"""
 
 
+@dataclass(frozen=True, slots=True)
+class FactorProof:
+    """What shows that the factor of a meter's channel is right, or how wrong it is (rule F16)."""
+
+    kind: ClassVar[str] = "factor"
+    id: str
+    """installation/channel/method: a later proof of the same kind takes its place"""
+    installation: str
+    place: str
+    channel: str
+    method: str
+    """one of METHODS"""
+    factor: Decimal
+    """how many times too high the values are; 1: the factor is right"""
+    excludes: Decimal
+    """the smallest error of the factor that the comparison excludes"""
+    point: str
+    """`Point.to_prove`: another register, unit, factor or profile ends the proof"""
+    serial: str | None
+    """of the meter; another number ends the proof"""
+    multiplier: Decimal
+    """of the installation; another one ends the proof"""
+    evidence: str
+    """what the comparison gave: ratios, and no quantity"""
+    word: Provenance
+
+    def of(self, meter: Installation, point: str) -> bool:
+        """Whether it is still about this meter, as it is read and recorded now."""
+        same = self.serial is None or meter.serial is None or (
+            serial_key(self.serial) == serial_key(meter.serial)
+        )  # fmt: skip
+        return same and (self.point, self.multiplier) == (point, meter.multiplier)
+
+
+METHODS = ("display", "load", "power", "sum")
+"""how a factor is proven, the strongest first: where two differ, the stronger counts"""
+
+
 Document = (
     Place | Alias | Occupancy | Installation | Consent | Withdrawal | ConsentMark | Form | Duty
-)
+    | FactorProof
+)  # fmt: skip
 
 Dated = Alias | Occupancy | Installation | Consent | Duty
 """documents with an interval"""

@@ -33,6 +33,7 @@ from agent.registry.admit_people import admit_occupancies
 from agent.registry.admit_places import (
     admit_aliases,
     admit_exchanges,
+    admit_factors,
     admit_installations,
     admit_pin,
     admit_pins,
@@ -46,6 +47,7 @@ from agent.registry.records import (
     Consent,
     ConsentMark,
     Duty,
+    FactorProof,
     Form,
     Installation,
     Occupancy,
@@ -65,6 +67,7 @@ if TYPE_CHECKING:
     from agent.registry.forms import Box
     from agent.registry.index import Marks
     from agent.registry.inputs import (
+        FactorResult,
         NewAlias,
         NewAnswer,
         NewConsent,
@@ -80,7 +83,9 @@ if TYPE_CHECKING:
 
     Admit = Callable[..., list[Document]]
 
-D = TypeVar("D", Place, Alias, Occupancy, Installation, Consent, ConsentMark, Form, Duty)
+D = TypeVar(
+    "D", Place, Alias, Occupancy, Installation, Consent, ConsentMark, Form, Duty, FactorProof
+)
 
 log = logging.getLogger(__name__)
 
@@ -330,6 +335,29 @@ class Registry:
         return self._change(
             Installation, partial(admit_proof, meters=meters, how=how), (who, source, now)
         )
+
+    def prove_factors(
+        self, results: Sequence[FactorResult], who: str, source: str, now: float
+    ) -> list[FactorProof]:
+        """Record what comparisons have shown about the factors of meters. Nothing is written while
+        an upgrade is on trial, because the previous version cannot read it.
+        """
+        if not self.marked:
+            return []
+        admit = partial(admit_factors, results=results)
+        return self._change(FactorProof, admit, (who, source, now))
+
+    def factor_proof(self, meter: Installation, channel: str, point: str) -> FactorProof | None:
+        """The strongest proof of a meter's factor that still applies, right or wrong; None: there
+        is none. `point`: `Point.to_prove`.
+        """
+        proofs = self._index.factor_proofs.get((meter.id, channel), ())
+        return next((one for one in proofs if one.of(meter, point)), None)
+
+    def factor_proven(self, meter: Installation, channel: str, point: str) -> bool:
+        """Whether a meter's factor is proven, or needs no proof."""
+        proof = self.factor_proof(meter, channel, point) if point else None
+        return not point or (proof is not None and proof.factor == 1)
 
     def consent(  # noqa: PLR0913 -- and the policy
         self,

@@ -37,6 +37,7 @@ from agent.registry.records import (
     ConsentMark,
     Document,
     Duty,
+    FactorProof,
     Form,
     Installation,
     Occupancy,
@@ -51,10 +52,21 @@ if TYPE_CHECKING:
 
 KINDS: dict[str, type[Document]] = {
     cls.kind: cls
-    for cls in (Place, Alias, Occupancy, Installation, Consent, Withdrawal, ConsentMark, Form, Duty)
+    for cls in (
+        Place,
+        Alias,
+        Occupancy,
+        Installation,
+        Consent,
+        Withdrawal,
+        ConsentMark,
+        Form,
+        Duty,
+        FactorProof,
+    )
 }
 NAMES = {kind: tuple(member.name for member in fields(cls)) for kind, cls in KINDS.items()}
-NUMBERS = ("multiplier", "offset")
+NUMBERS = ("multiplier", "offset", "factor", "excludes")
 INDEXES = ("opened", "closed")
 UNKNOWN_BEFORE = {field.name for field in PARTICULARS}
 LISTS = ("channels", "billing", "asked", "after", "answers")
@@ -79,9 +91,10 @@ def to_row(document: Document) -> dict[str, Any]:
     # not `asdict` of all: it copies each member, and a large registry has 100,000 documents
     members = {name: getattr(document, name) for name in NAMES[document.kind]}
     row = {"kind": document.kind, **members, "word": asdict(document.word)}
-    if isinstance(document, Installation):
-        for name in NUMBERS:
+    for name in NUMBERS:
+        if name in row:
             row[name] = _digits(row[name])
+    if isinstance(document, Installation):
         for name in INDEXES:
             row[name] = [[channel, _digits(value)] for channel, value in row[name]]
     # the previous version reads a registry without members that it does not know

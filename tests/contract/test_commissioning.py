@@ -24,8 +24,9 @@ from agent.app import visited
 from agent.cli.status import _device_row
 from agent.core.clock import stamp
 from agent.core.errors import Refused
-from agent.core.model import Reading, Series
+from agent.core.model import Reading, Sample, Series
 from agent.gateway.recipient import open_recipient
+from agent.gateway.supervisor import record_factors
 from agent.registry import identity, place
 from agent.registry.doubts import NeedsConfirmation
 from agent.registry.index import Unknown
@@ -681,3 +682,169 @@ def test_an_overlap_is_told_in_the_buildings_own_days(config):
     with pytest.raises(Refused, match=r"2026-07-12 → … .*on 2026-07-20") as refused:
         asked(config, new, first, again)
     assert "2026-07-11T22" not in str(refused.value)
+
+
+def first_dwelling(building, **meter):
+    """A-1 with the first meter."""
+    fields = {"dwelling": "A-1", "device": "m-1", "serial": str(building["meters"][0]["serial"])}
+    return [*places("A-1"), ("meter.assign", fields | meter)]
+
+
+def proofs_of(config):
+    (answer,) = asked(config, ("meter.proofs", {}))
+    return [
+        (one["label"], one["channel"], one["proof"], one["factor"], one["needed"])
+        for one in answer["proofs"]
+    ]
+
+
+def verify(config, value, **more):
+    words = {"place": "A-1", "shown": {"elec.imp": str(value)}, **more}
+    (answer,) = asked(config, ("meter.verify", words))
+    return answer["results"][0]
+
+
+def scaled(config, scale):
+    """Let somebody write another factor into the file."""
+    text = config.read_text()
+    before, _, after = text.partition("profile: eastron-sdm120")
+    points = f", points: {{energy_import: {{scale: {scale}}}}}"
+    config.write_text(f"{before}profile: eastron-sdm120{points}{after}")
+
+
+def index(config):
+    """What the display of the first meter shows."""
+    return Decimal(shown(config, "m-1")).quantize(Decimal("0.1"))
+
+
+def test_one_look_at_the_display_proves_the_factor(config, building):
+    """Rules F15, F16."""
+    asked(config, *first_dwelling(building))
+    assert proofs_of(config) == [("A-1", "elec.imp", "none", None, True)]
+    said = gardien("meter", "proofs", "-c", str(config))
+    assert said.exit_code == 1
+    assert "Read the display and type: gardien meter verify A-1 --elec.imp" in " ".join(
+        said.output.split()
+    )
+    result = verify(config, index(config))
+    assert result["factor"]["proof"] == "display"
+    assert proofs_of(config) == [("A-1", "elec.imp", "display", None, True)]
+    said = gardien("meter", "proofs", "-c", str(config))
+    assert said.exit_code == 0
+    assert "alice" in said.output
+    # another factor in the file is another matter
+    scaled(config, "0.1")
+    assert proofs_of(config)[0][2] == "none"
+
+
+@pytest.mark.parametrize(("scale", "error"), [("10", "10"), ("0.001", "0.001")])
+def test_a_wrong_factor_is_named_with_its_error(config, building, scale, error):
+    right = index(config)
+    asked(config, *first_dwelling(building))
+    scaled(config, scale)
+    result = verify(config, right)
+    assert not result["agrees"]
+    assert Decimal(result["factor"]["factor"]) == Decimal(error)
+    assert proofs_of(config) == [("A-1", "elec.imp", "wrong", error, True)]
+    (status,) = asked(config, ("status", {}))
+    (found,) = [one for one in status["events"] if one["code"] == "factor-wrong"]
+    times = "10 times too high" if scale == "10" else "1000 times too low"
+    assert times in found["here"]
+    assert "m-1 (A-1)" in found["here"]
+    assert "A-1" not in found["text"]
+    said = gardien("meter", "proofs", "-c", str(config))
+    assert said.exit_code == 1
+    assert times in said.output
+
+
+def test_a_value_that_another_meter_shows_is_no_wrong_factor(config, building):
+    asked(config, *first_dwelling(building))
+    other = Decimal(shown(config, "m-2")).quantize(Decimal("0.1"))
+    result = verify(config, other)
+    assert result["shown_by"]
+    assert result["factor"]["proof"] == "none"
+    assert proofs_of(config)[0][2] == "none"
+
+
+def test_a_multiplier_needs_the_plates_of_the_transformers(config, building):
+    """Rule F19."""
+    asked(config, *first_dwelling(building, channel="elec.imp", multiplier="40"))
+    assert "--multiplier" in verify(config, index(config))["factor"]["sentence"]
+    assert proofs_of(config)[0][2] == "none"
+    result = verify(config, index(config), multiplier="100/5")
+    assert (result["factor"]["proof"], result["factor"]["factor"]) == ("wrong", "2")
+    assert verify(config, index(config), multiplier="200/5")["factor"]["proof"] == "display"
+    assert proofs_of(config) == [("A-1", "elec.imp", "display", None, True)]
+    for text in ("5/0", "x", "-1"):
+        with pytest.raises(Refused, match="is no ratio such as 200/5"):
+            verify(config, "1", multiplier=text)
+
+
+def test_a_load_proves_the_factor_only_if_its_power_is_known(config, building):
+    """Rule F16."""
+    asked(config, *first_dwelling(building))
+    made = []
+
+    async def switched_on(watts, power):
+        async def progress(words):
+            if "now switch" in words["text"]:
+                told_to(building, f"draw 0 1 {watts}")
+
+        async with visited(config) as house:
+            words = {"place": "A-1", "channel": "elec.imp", "seconds": 1.0, "power": power}
+            try:
+                made.append(await CALLS["meter.load"](house, Caller("alice", progress), **words))
+            finally:
+                told_to(building, f"draw 0 1 -{watts}")
+
+    asyncio.run(switched_on(900_000, None))
+    assert (made[-1]["agrees"], made[-1]["factor"]["proof"]) == (True, "none")
+    assert proofs_of(config)[0][2] == "none"
+    asyncio.run(switched_on(900_000, "90kW"))
+    assert proofs_of(config)[0][2:4] == ("wrong", "10")
+    asyncio.run(switched_on(900_000, "900 kW"))
+    assert proofs_of(config)[0][2] == "load"
+    for power in ("much", "8l/min", "-2W"):
+        with pytest.raises(Refused, match=r"is no power or flow of elec\.imp"):
+            asyncio.run(switched_on(0, power))
+
+
+@pytest.mark.parametrize("unproven", ["flag", "withhold"])
+def test_status_counts_the_factors_that_are_not_proven(config, building, unproven):
+    text = config.read_text()
+    config.write_text(text.replace("transport: mqtt,", f"unproven: {unproven}, transport: mqtt,"))
+    asked(config, *first_dwelling(building))
+    (status,) = asked(config, ("status", {}))
+    (found,) = [one for one in status["events"] if one["code"] == "factor-unproven"]
+    assert found["severity"] == ("later" if unproven == "flag" else "lost")
+    assert found["text"].startswith("the factor of 1 meter is not proven, since ")
+    assert ("UNPR" if unproven == "flag" else "neither sent to centre.example") in found["text"]
+
+
+def test_what_a_day_has_shown_is_recorded_once_and_the_building_has_one_meter(config, building):
+    asked(config, *first_dwelling(building))
+    text = config.read_text().replace("address: 9,", "address: 9, place: B6ASQ-Z1Y2K-SAA3Y,")
+    config.write_text(
+        text.replace("address: 1,", "address: 1, points: {active_power: {every: 1min}},")
+    )
+
+    async def once():
+        async with visited(config) as house:
+            device = next(one for one in house.lines.devices() if one.name == "m-1")
+            device.serial = str(building["meters"][0]["serial"])
+            index, power = device.points
+            begin = int(house.clock.now()) // 900 * 900 - 90_000
+            for t in range(begin, begin + 88_200, 60):
+                read = [Sample(power, float(t), Decimal(500))]
+                house.factor_days.note(device.points, t, read, None)
+                if t % 900 == 0:
+                    read = [Sample(index, float(t), Decimal(t - begin) / 7200)]
+                    house.factor_days.note(device.points, t, read, None)
+            record_factors(house)
+            revision = house.registry.revision
+            record_factors(house)
+            assert house.registry.revision == revision
+            return dict(house.factor_days.whole)
+
+    assert asyncio.run(once()) == {"elec.imp": "m-9"}
+    assert proofs_of(config) == [("A-1", "elec.imp", "power", None, True)]

@@ -5,7 +5,9 @@ from __future__ import annotations
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
+from agent.acquisition.factors import needed
 from agent.api.diagnosis.running import names_of
+from agent.api.proofs import too_much
 from agent.core.clock import stamp
 from agent.core.finding import Actor, Finding, Severity
 from agent.core.i18n import Plural, Text
@@ -16,9 +18,11 @@ from agent.registry.records import RECORD_OCCUPANCY, covers, occupancy_unknown, 
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from decimal import Decimal
     from pathlib import Path
 
     from agent.acquisition.device import Device
+    from agent.acquisition.factors import FactorToProve
     from agent.config import Config
     from agent.registry.records import Installation
     from agent.registry.registry import Registry
@@ -48,7 +52,9 @@ def findings(  # noqa: PLR0913, PLR0917 -- everything that readings depend on
             yield _no_uplink(file)
         return
     first = {key: typed(at, config.building.timezone) for key, at in (seen or {}).items()}
-    yield from _meters(registry, [*devices], now, file, first)
+    devices = [*devices]
+    yield from _meters(registry, devices, now, file, first)
+    yield from _factors(config, registry, devices, now, file)
     yield from _duties(config, registry, now, file)
     if unknown:
         yield Finding(
@@ -145,6 +151,64 @@ def _meters(
     if others := [*reasons.get(Unknown.SERIAL_DIFFERS, ()), *reasons.get(Unknown.OTHER_DEVICE, ())]:
         yield _other_meters(registry, devices, others, common, now, file, first)
     yield from _crossed(registry, devices, now)
+
+
+def _factors(
+    config: Config, registry: Registry, devices: Iterable[Device], now: int, file: Path
+) -> Iterator[Finding]:
+    """Meters of dwellings whose factor is wrong, by the error; and those without a proof."""
+    serials = {device.name: device.serial for device in devices}
+    wrong: dict[Decimal, list[FactorToProve]] = {}
+    unproven: list[FactorToProve] = []
+    for need in needed(config.points(), serials.get, registry, now):
+        proof = registry.factor_proof(need.meter, str(need.point.channel), need.point.to_prove)
+        if proof is None:
+            unproven.append(need)
+        elif proof.factor != 1:
+            wrong.setdefault(proof.factor, []).append(need)
+    refuse = [str(one.settings.recipient) for one in config.uplinks.values()
+              if one.unproven == "withhold"]  # fmt: skip
+    cost = Text("A wrong factor bills a home wrongly. The values carry the flag UNPR")
+    if refuse:
+        cost = Text("The values are neither sent to {recipients} nor kept", recipients=refuse)
+    common: dict[str, Any] = {
+        "subject": Text("meters"),
+        "actor": Actor.INSTALLER,
+        "severity": Severity.LOST if refuse else Severity.LATER,
+        "command": "gardien meter proofs",
+    }
+    for factor, those in sorted(wrong.items()):
+        names = sorted({f"{one.point.device} ({registry.label(one.meter.place)})" for one in those})
+        yield Finding(
+            **common,
+            code="factor-wrong",
+            what=Text("{names}: {error}", names=names_of(names), error=too_much(factor)),
+            outside=Plural(
+                "the factor of 1 meter is wrong",
+                "the factors of {number} meters are wrong",
+                len(those),
+            ),
+            about=format(factor, "f"),
+            cost=Text(
+                "{cost}. Correct `scale` or `unit` of the point in {file}, or the multiplier of the"
+                " meter; then verify again",
+                cost=cost,
+                file=file,
+            ),
+            count=len(those),
+        )
+    if unproven:
+        yield Finding(
+            **common,
+            code="factor-unproven",
+            what=Plural(
+                "the factor of 1 meter is not proven",
+                "the factors of {number} meters are not proven",
+                len(unproven),
+            ),
+            cost=cost,
+            count=len(unproven),
+        )
 
 
 def _left_since(registry: Registry, devices: Sequence[Device], now: int) -> str | None:

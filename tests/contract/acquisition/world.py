@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 
 from agent.acquisition.device import Device
 from agent.acquisition.directory import directory
+from agent.acquisition.factors import FactorDays
 from agent.acquisition.ingest import Ingest, SlotAccount
 from agent.acquisition.poller import Poller
 from agent.acquisition.row_assignment import RegistryBases
@@ -97,6 +98,7 @@ class World:
         self.clocks, self.takes = {}, 0.2
         """what meters say of their own clocks; seconds that a read takes"""
         self.decisions = []
+        self.factor_days = FactorDays()
 
     def audit(self, kind, body):
         self.decisions.append((kind, body))
@@ -179,8 +181,9 @@ class World:
             ]
             link = Link("riser", self.bus)
             poller = Poller(
-                link, devices, [SlotAccount(ledger, intake)], clock, lambda *_: None, ZONE
-            )
+                link, devices, [SlotAccount(ledger, intake)], clock, lambda *_: None, ZONE,
+                factor_days=self.factor_days,
+            )  # fmt: skip
             pollers.append(poller)
             jobs = [link.serve(), poller.run(), intake.serve(), clock.serve(), self.keeper.serve()]
             tasks = [asyncio.ensure_future(job) for job in jobs]

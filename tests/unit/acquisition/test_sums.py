@@ -18,6 +18,7 @@ from agent.core.model import Point, Range, Sample, Why
 from agent.registry.aggregate import Group
 from agent.registry.consent_policy import policy
 from agent.registry.inputs import (
+    FactorResult,
     NewConsent,
     NewDuty,
     NewInstallation,
@@ -469,3 +470,22 @@ def test_the_attack_is_one_that_careless_sums_do_not_withstand(tmp_path):
         assert seen
         assert private == {5}
         assert bool(reckoned(reckoner, private)) == found
+
+
+@pytest.mark.parametrize("refuses", [False, True])
+def test_a_sum_with_a_factor_that_nothing_has_proven_says_so(tmp_path, refuses):
+    """Rule F20."""
+    house = Building(tmp_path, 12, 11, refuses_unproven=refuses)
+    house.points[0] = replace(house.points[0], to_prove="f1")
+    house.close(MONTH - 3600)
+    rows = []
+    for k in range(4):
+        if k == 2:
+            (meter,) = [one for one in house.registry.installations() if one.serial == "9000"]
+            proof = (meter, "elec.imp", "display", Decimal(1), Decimal(1), "f1", "")
+            house.registry.prove_factors([FactorResult(*proof)], *ME, float(MONTH))
+        rows += house.read(MONTH + k * HALF)
+        house.flow(Decimal(1))
+    found = [(row.value, row.quality, row.why, row.flags) for row in rows if row.t > MONTH]
+    first = (None, "W", "factor", "") if refuses else (Decimal(12), "K", None, "UNPR")
+    assert found == [first, (Decimal(12), "K", None, ""), (Decimal(12), "K", None, "")]

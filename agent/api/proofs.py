@@ -1,0 +1,167 @@
+"""Whether the factors of the meters of dwellings are proven, how, and what to do next."""
+
+from __future__ import annotations
+
+from decimal import ROUND_CEILING, Decimal
+from shlex import quote
+from typing import TYPE_CHECKING, Any
+
+from agent.core.clock import stamp
+from agent.core.i18n import N_, Text
+from agent.core.model import ValueKind
+from agent.core.quantities import channels
+from agent.drivers import family
+from agent.registry.records import Installation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agent.api.registry import Caller
+    from agent.core.model import Point
+    from agent.gateway.gateway import Gateway
+    from agent.registry.inputs import FactorResult
+    from agent.registry.records import FactorProof
+
+NONE, WRONG = "none", "wrong"
+UNNEEDED = {
+    "mbus": N_("not needed: the meter states its unit"),
+    "bacnet": N_("not needed: the device states its unit, which is compared"),
+    "modbus": N_("not needed: two independent sources confirm the profile"),
+}
+"""why a factor needs no proof, by the family of the driver"""
+HOW = {
+    "display": N_("proven: the display agrees; an error of {excludes} or more is excluded"),
+    "load": N_("proven: a load of known power; an error of {excludes} or more is excluded"),
+    "power": N_(
+        "proven as far as the power of the same meter is right: a day of it agrees; an error of"
+        " {excludes} or more between the two is excluded"
+    ),
+    "sum": N_(
+        "proven as far as the building's meter is right: the dwellings' meters add up to it; an"
+        " error of {excludes} or more of this meter alone is excluded"
+    ),
+}
+
+
+async def meter_proofs(gateway: Gateway, caller: Caller) -> dict[str, Any]:
+    """Return the proofs of all factors, those that are wrong or missing first."""
+    del caller
+    return {"proofs": proofs(gateway)}
+
+
+def proofs(gateway: Gateway) -> list[dict[str, Any]]:
+    """Return each index of energy or volume of a dwelling, with the proof of its factor.
+
+    `proof`: `display`, `load`, `power` or `sum`; `wrong` (then `factor`: how many times too high);
+    `none`. `needed`: whether it must be proven. `sentence`: this for people, with the next step.
+    """
+    made = [_answer(gateway, *one) for one in _indexes(gateway)]
+    rank = {WRONG: 0, NONE: 1}
+    return sorted(
+        made, key=lambda one: (rank.get(one["proof"], 2) if one["needed"] else 3, one["label"])
+    )
+
+
+def _indexes(gateway: Gateway) -> Iterator[tuple[Point, Installation]]:
+    now = int(gateway.clock.now())
+    for device in gateway.lines.devices():
+        for point in device.points:
+            if point.derived or point.place or point.channel is None:
+                continue
+            meter = gateway.registry.whose(device.name, device.serial, point.channel, now)
+            index = channels()[point.channel].kind is ValueKind.REG
+            if index and isinstance(meter, Installation) and meter.place[0] == "D":
+                yield point, meter
+
+
+def _answer(gateway: Gateway, point: Point, meter: Installation) -> dict[str, Any]:
+    channel, label = str(point.channel), gateway.registry.label(meter.place) or meter.place
+    proof = gateway.registry.factor_proof(meter, channel, point.to_prove)
+    named = NONE
+    if proof is not None and point.to_prove:
+        named = proof.method if proof.factor == 1 else WRONG
+    return {
+        "place": meter.place,
+        "label": label,
+        "device": point.device,
+        "serial": meter.serial,
+        "channel": channel,
+        "proof": named,
+        "factor": format(proof.factor, "f") if proof is not None and named == WRONG else None,
+        "at": stamp(proof.word.when) if proof else None,
+        "who": proof.word.who if proof else None,
+        "excludes": format(proof.excludes, "f") if proof else None,
+        "evidence": proof.evidence if proof else "",
+        "needed": bool(point.to_prove),
+        "sentence": _sentence(gateway, point, meter, proof),
+    }
+
+
+def _sentence(
+    gateway: Gateway, point: Point, meter: Installation, proof: FactorProof | None
+) -> Text:
+    if not point.to_prove:
+        link = gateway.config.devices[point.device].link
+        return Text(UNNEEDED[family(gateway.config.links[link].driver)])
+    step = verify_command(gateway.registry.label(meter.place) or meter.place, point, meter)
+    if proof is None:
+        return Text("not proven. Read the display and type: {command}", command=step)
+    if proof.factor != 1:
+        return Text(
+            "{error} by {method}. Correct the point's scale or unit, or the multiplier; then:"
+            " {command}",
+            error=too_much(proof.factor),
+            method=proof.method,
+            command=step,
+        )
+    return Text(HOW[proof.method], excludes=_rounded(proof.excludes))
+
+
+def verify_command(label: str, point: Point, meter: Installation) -> str:
+    """Return the command that compares a meter with its display."""
+    ratio = "" if meter.multiplier == 1 else " --multiplier 200/5"
+    return f"gardien meter verify {quote(label)} --{point.channel} 1234.5{ratio}"
+
+
+def too_much(factor: Decimal) -> Text:
+    """Return a wrong factor in words."""
+    if factor > 1:
+        return Text("the values are {times} times too high", times=_plain(factor))
+    times = _plain(Decimal(f"{1 / factor:.3g}"))
+    return Text("the values are {times} times too low", times=times)
+
+
+def _plain(number: Decimal) -> Decimal:
+    """Return a number without zeros at its end, and without an exponent."""
+    return Decimal(format(number.normalize(), "f"))
+
+
+def factor_answer(
+    gateway: Gateway,
+    meter: Installation,
+    device: str,
+    channel: str,
+    result: FactorResult | None,
+) -> dict[str, Any] | None:
+    """Return what a comparison has shown about a factor; None: it needs no proof."""
+    _, target = gateway.lines.find(device)
+    point = next(p for p in target.points if p.channel == channel and not p.derived)
+    if not point.to_prove:
+        return None
+    if result is None:
+        why = Text("the index is too small, or does not fit")
+        if meter.multiplier != 1:
+            why = Text(
+                "the meter has the multiplier {multiplier}: give the ratio on the plates of the"
+                " current transformers with --multiplier",
+                multiplier=format(meter.multiplier.normalize(), "f"),
+            )
+        return {"proof": NONE, "sentence": Text("the factor is not proven: {why}", why=why)}
+    if result.factor != 1:
+        return {"proof": WRONG, "factor": str(result.factor), "sentence": too_much(result.factor)}
+    sentence = Text(HOW[result.method], excludes=_rounded(result.excludes))
+    return {"proof": result.method, "sentence": sentence}
+
+
+def _rounded(excludes: Decimal) -> Decimal:
+    return _plain(excludes.quantize(Decimal("0.01"), ROUND_CEILING))
