@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.acquisition.device import describe, drift
 from agent.acquisition.slots import multiplier
-from agent.api import backup, commission, control, keys, privacy, syndic, uplinks
+from agent.api import backup, commission, control, keys, privacy, syndic, uplinks, visit
 from agent.api import clock as clock_api
 from agent.api import registry as registry_api
 from agent.api import trust as trust_api
@@ -601,6 +601,7 @@ ALL: Mapping[str, Call] = {
     "scan": scan,
     **registry_api.CALLS,
     **commission.CALLS,
+    **visit.CALLS,
     **trust_api.CALLS,
     **backup.CALLS,
     **syndic.CALLS,

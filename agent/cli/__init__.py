@@ -16,6 +16,7 @@ from agent.cli import (
     building,
     bundle,
     clock,
+    commission,
     configuration,
     consent,
     control,
@@ -63,6 +64,7 @@ COMMANDS: dict[str, dict[str, Any]] = {
         "updates": updates.updates,
     },
     LINES: {
+        "commission": commission.commission,
         "scan": scan.scan,
         "read": scan.read,
         "decode": decode.app,
