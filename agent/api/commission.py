@@ -302,36 +302,41 @@ async def meter_walk(
 
     `ahead`: read them now, so that `meter.verify` answers at once. Raises Refused.
     """
-    del caller
     registry, now = gateway.registry, int(gateway.clock.now())
     chosen = [registry.place(place) for place in places] or [
         one for one in registry.places() if one.type == "dwelling"
     ]
+    meters = [
+        (place, meter)
+        for place in sorted(chosen, key=lambda one: _in_order(one.label))
+        for meter in registry.meters_of(place.id)
+        if covers(meter, now)
+    ]
+    if not ahead and any(device_of(gateway, meter) is None for _, meter in meters):
+        await _serials(gateway, caller)  # such a meter is found by its serial number
     walk = []
-    for place in sorted(chosen, key=lambda one: _in_order(one.label)):
-        for meter in registry.meters_of(place.id):
-            if not covers(meter, now):
-                continue
-            name = device_of(gateway, meter)
-            channels = [meter.channel] if meter.channel else registers(gateway, name)
-            for channel in channels:
-                silent = name is None
-                if name and ahead:
-                    silent = await _read(gateway, name, channel, recent=True) is None
-                elif name:
-                    known = _recent(gateway, name, channel)
-                    silent = known is not None and known.value is None
-                walk.append(
-                    {
-                        "label": place.label,
-                        "installation": meter.id,
-                        "serial": meter.serial,
-                        "device": name,
-                        "channel": channel,
-                        "proof": meter.verified,
-                        "silent": silent,
-                    }
-                )
+    for place, meter in meters:
+        name = device_of(gateway, meter)
+        # what a meter without a device measures may be unknown
+        measured: Sequence[str | None] = registers(gateway, name) or [None]
+        for channel in [meter.channel] if meter.channel else measured:
+            silent = name is None
+            if name and channel and ahead:
+                silent = await _read(gateway, name, channel, recent=True) is None
+            elif name and channel:
+                known = _recent(gateway, name, channel)
+                silent = known is not None and known.value is None
+            walk.append(
+                {
+                    "label": place.label,
+                    "installation": meter.id,
+                    "serial": meter.serial,
+                    "device": name,
+                    "channel": channel,
+                    "proof": meter.verified,
+                    "silent": silent,
+                }
+            )
     return {"meters": walk}
 
 

@@ -37,6 +37,7 @@ from agent.cli import (
     trust,
     updates,
     uplink,
+    watch,
 )
 from agent.core.i18n import N_, _
 
@@ -60,6 +61,7 @@ COMMANDS: dict[str, dict[str, Any]] = {
         "config": configuration.app,
         "reload": run.reload,
         "status": status.status,
+        "watch": watch.watch,
         "clock": clock.app,
         "updates": updates.updates,
     },

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agent.cli.dialogue import Dialogue
+from agent.cli.scan import Ticker
 from agent.cli.session import Session
 from agent.cli.terminal import (
     DEFAULT_CONFIG,
@@ -32,13 +33,15 @@ from agent.cli.terminal import (
     write_file,
 )
 from agent.core.errors import AgentError, Refused
-from agent.core.i18n import N_, _, in_language, n_
+from agent.core.i18n import N_, _, from_wire, in_language, n_
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from concurrent.futures import Future
 
 Answer = dict[str, Any]
+FEW = 3
+"""names, and rows of a list, that are shown"""
 AHEAD = 2
 """dwellings whose meters are read while the person is in the one before"""
 PULSES = {
@@ -52,6 +55,9 @@ OFTEN = {1: "1h", 2: "2h", 3: "3h", 4: "4h", 6: "6h", 8: "8h", 12: "12h"}
 LINE = re.compile(
     r"(?P<driver>[\w-]+)\s+(?P<where>\S+)(\s+(?P<baudrate>\d+))?(\s+(?P<parity>\w+))?"
 )
+
+
+DAY = 86_400
 
 
 class Stop(Exception):
@@ -122,6 +128,7 @@ class Visit:
         self.kept: Answer = session.ask("visit.show")["visit"]
         self._before = {name: self.kept.get(name, 0) for name in ("answers", "person", "machine")}
         self.kept.setdefault("steps", {})
+        self.ticker = Ticker()
 
     def run(self, step: str | None) -> None:
         """Make one step, or all that are not done. Raises Stop."""
@@ -134,7 +141,7 @@ class Visit:
                 return
             self.kept["steps"] = {"building": time.time()}
             steps = [one for one in STEPS if one != "building"]
-        elif step is None and self.kept["steps"]:
+        elif step is None and self.kept["steps"].keys() - {"building"}:
             done = ", ".join(_(STEPS[one][0]) for one in self.kept["steps"] if one in STEPS)
             ask.say(_("The visit continues. Done: {steps}", steps=done))
         for number, name in enumerate(steps, 1):
@@ -173,8 +180,10 @@ class Visit:
         from agent.config.edit import keep_copy
 
         def edited() -> Any:
-            copy = keep_copy(self.config, f"bak-{time.strftime('%Y-%m-%d')}")
-            return copy, edit()
+            day = f"bak-{time.strftime('%Y-%m-%d')}"
+            # a file that this visit began has nothing to go back to
+            new = time.time() - self.kept["steps"].get("building", 0) < DAY
+            return None if new else keep_copy(self.config, day), edit()
 
         copy, result = self.session.outside(edited, edits=True)
         if copy:
@@ -183,11 +192,8 @@ class Visit:
 
     def progress(self, message: Answer) -> None:
         """Show progress."""
-        from agent.cli.scan import Ticker
-
-        if "device" in message or "done" in message:
-            self._ticker = getattr(self, "_ticker", None) or Ticker()
-            self._ticker(message)
+        if "done" in message:
+            self.ticker(message)
 
     def summary(self) -> Answer:
         """Return what the visit has done, what it took, and what is still open."""
@@ -203,7 +209,10 @@ class Visit:
             "answers": self.kept["answers"],
             "person_s": self.kept["person"],
             "machine_s": self.kept["machine"],
-            "warnings": self.kept.get("warnings", []),
+            "warnings": [
+                one | {"text": in_language(from_wire(one["text"]))}
+                for one in self.kept.get("warnings", ())
+            ],
             "findings": findings,
         }
 
@@ -229,12 +238,20 @@ def _show_summary(dialogue: Dialogue, summary: Answer) -> None:
         )
     )
     for warning in summary["warnings"]:
-        say(f"! {in_language(warning)}")
+        say(_("! {names}: {warning}", names=_few(warning["devices"]), warning=warning["text"]))
     for finding in map(Finding.of, summary["findings"]):
         say(f"! {finding.what.in_language()}")
         say(f"    > {to_type(finding.command).in_language()}")
     if not summary["findings"]:
         say(_("Nothing is open: the building is verified."))
+
+
+def _few(names: Sequence[str]) -> str:
+    """Return a few names in one line; the others are counted."""
+    if len(names) <= FEW:
+        return ", ".join(names)
+    more = _("{number} more", number=len(names) - FEW)
+    return ", ".join([*names[:FEW], more])
 
 
 def _minutes(seconds: float) -> float:
@@ -345,7 +362,7 @@ def _line_of(typed: str) -> tuple[str, Answer]:
     else:
         host, _colon, port = where.partition(":")
         settings |= {"host": host} | ({"port": int(port)} if port.isdigit() else {})
-    return f"{driver.partition('-')[0]}-1", settings
+    return driver.partition("-")[0], settings
 
 
 def _scan(visit: Visit) -> None:
@@ -383,6 +400,7 @@ def _scan(visit: Visit) -> None:
             ask.say(error.text.in_language())
             continue
         finally:
+            visit.ticker.end()
             # a slow line takes hours: what was found is kept
             new = {one["name"]: one["entry"] for one in devices if not one["configured"]}
             if new:
@@ -414,12 +432,15 @@ def _remember(visit: Visit, link: str, devices: Sequence[Answer], odd: Sequence[
     from agent.config.edit import readable
     from agent.core.i18n import to_wire
 
-    warnings = [warning for one in devices for warning in one["warnings"]]
-    warnings += [one["sentence"] for one in odd]
-    for warning in warnings:
-        visit.dialogue.say(f"! {in_language(warning)}")
+    warnings = [(one["name"], warning) for one in devices for warning in one["warnings"]]
+    warnings += [(one.get("device") or link, one["sentence"]) for one in odd]
     kept = visit.kept.setdefault("warnings", [])
-    kept += [text for one in warnings if (text := to_wire(one)) not in kept]
+    for name, warning in warnings:
+        text = to_wire(warning)
+        entry = next((one for one in kept if one["text"] == text), None)
+        if entry is None:
+            kept.append(entry := {"text": text, "devices": []})
+        entry["devices"] += [name] * (name not in entry["devices"])
     collectors = visit.kept.setdefault("collectors", {})
     for device in devices:
         if not readable(device["entry"]):
@@ -508,12 +529,12 @@ def _record_list(visit: Visit, call: str, **args: Any) -> None:
             answer = read_here(session.ask(call, **args, preview=True))
             if not answer["places"] and not answer["lots"]:
                 return
-            shown_places = answer["places"]
-            _show_list(answer | {"places": shown_places[:5]}, preview=True)
+            # its columns are ours, and the person has seen them already
+            _show_list(answer | {"not_read": []}, preview=True, most=FEW)
             many = n_(
                 "{number} dwelling or other place",
                 "{number} dwellings and other places",
-                len(shown_places),
+                len(answer["places"]),
             )
             if not ask.agreed("list.places", _("Record {places}?", places=many), default=True):
                 raise Refused("nothing of this list was recorded")
@@ -522,7 +543,7 @@ def _record_list(visit: Visit, call: str, **args: Any) -> None:
         if call == "meter.import":
             many = n_("{number} meter", "{number} meters", len(answer["meters"]))
             typer.echo(_(RECORDED, many=many, unchanged=unchanged(answer)))
-            if 0 < len(answer["meters"]) <= 5:  # noqa: PLR2004 -- a short list is shown
+            if 0 < len(answer["meters"]) <= FEW:
                 show_meters(answer)
             show_left_out(answer["left_out"])
 
@@ -601,10 +622,11 @@ def _add_inputs(visit: Visit, silent: Sequence[Answer]) -> bool:
 def _flats(visit: Visit) -> None:
     """Compare the meters of each flat with their displays."""
     session, ask = visit.session, visit.dialogue
-    meters = session.ask("meter.walk")["meters"]
-    todo = [one for one in meters if one["proof"] == "none"]
+    meters = session.ask("meter.walk", visit.progress)["meters"]
+    visit.ticker.end()
     if not meters:
         raise Refused("no meter of a dwelling is recorded: gardien commission list")
+    todo = [one for one in meters if one["proof"] == "none"]
     flats = list(dict.fromkeys(one["label"] for one in todo))
     ask.say(
         _(
@@ -614,13 +636,22 @@ def _flats(visit: Visit) -> None:
             flats=n_("{number} flat", "{number} flats", len(flats)),
         )
     )
+    for meter in [one for one in todo if one["channel"] is None]:
+        ask.say(
+            _(
+                "! {label}: the meter {number} was not found on the lines, so it is left out",
+                label=meter["label"],
+                number=meter["serial"] or meter["device"],
+            )
+        )
+    todo = [one for one in todo if one["channel"]]
     if not todo:
         return
     ask.say(_("Type the index on the display. Enter: skip, b: back, q: continue another time."))
-    walk, at = _Ahead(session, flats), 0
+    ahead, at, chosen = _Ahead(session, flats), 0, {_key(one) for one in todo}
     while at < len(todo):
         meter = todo[at]
-        walk.enter(meter["label"])
+        ahead.enter(meter["label"])
         typed = ask.ask(f"{meter['label']}/{meter['channel']}", _question(meter))
         if typed.casefold() in {"b", _("b")}:
             at = max(0, at - 1)
@@ -635,7 +666,13 @@ def _flats(visit: Visit) -> None:
                 ask.say(error.text.in_language())
                 continue
             visit.keep()
+            # a swap has changed which meter another flat has
+            todo = [one for one in session.ask("meter.walk")["meters"] if _key(one) in chosen]
         at += 1
+
+
+def _key(meter: Answer) -> tuple[str, str]:
+    return meter["label"], meter["channel"]
 
 
 def _question(meter: Answer) -> str:

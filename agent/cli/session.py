@@ -56,6 +56,7 @@ class Session:
             self._loop = asyncio.new_event_loop()
             thread = Thread(target=self._loop.run_forever, daemon=True)
             thread.start()
+            self._stack.callback(self._loop.close)
             self._stack.callback(thread.join)
             self._stack.callback(self._loop.call_soon_threadsafe, self._loop.stop)
             self._opened = AsyncExitStack()

@@ -6,6 +6,7 @@ import json
 import re
 from copy import deepcopy
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from ruamel.yaml import MappingNode, Node, ScalarNode, SequenceNode
@@ -254,7 +255,7 @@ def migrate(path: Path) -> tuple[int, Path | None]:
 
 
 NEW = """\
-# gardien's configuration. Each option: /usr/share/doc/gardien/configuration.md; to check it: gardien check
+# gardien's configuration (/usr/share/doc/gardien/configuration.md). To check it: gardien check
 building:
   name: {name}
 {place}  timezone: {timezone}
@@ -274,7 +275,9 @@ state: {state}
 """
 
 
-def begin(path: Path, *, name: str, place: str, timezone: str, clock: str, state: Path) -> None:
+def begin(  # noqa: PLR0913 -- as many options
+    path: Path, *, name: str, place: str, timezone: str, clock: str, state: Path
+) -> None:
     """Write a new configuration, without lines. `place`: may be empty. Raises Refused, and then
     nothing was changed.
     """
@@ -296,13 +299,15 @@ def begin(path: Path, *, name: str, place: str, timezone: str, clock: str, state
     Files(path).with_text(path, text).write(path)
 
 
-def add_link(path: Path, name: str, settings: Mapping[str, Any]) -> str:
-    """Add a line to the file; comments are kept. Return the name under which it was added.
+def add_link(path: Path, kind: str, settings: Mapping[str, Any]) -> str:
+    """Add a line to the file; comments are kept. Return its name: the kind and a number.
 
     Raises Refused, and then nothing was changed.
     """
     files = Files(path)
-    name = unlike(name, set(checked(files).links))
+    taken = set(checked(files).links)
+    number = next(number for number in count(1) if f"{kind}-{number}" not in taken)
+    name = f"{kind}-{number}"
     value = shown_value(settings)
     spot = _spot(files, ("links", name))
     if spot.node is not None and spot.key is not None and _empty(spot.node):

@@ -95,7 +95,11 @@ def recognised(text: str, name: str, remembered: Mapping[str, str]) -> list[Colu
         meaning = meaning if meaning in MEANINGS and meaning not in taken else ""
         taken.add(meaning)
         made.append(Column(heading, meaning, example))
-    return made
+    # a door alone is the name of the dwelling
+    alone = taken & {DWELLING, *PLACE} == {"door"}
+    return [
+        one._replace(meaning=DWELLING) if alone and one.meaning == "door" else one for one in made
+    ]
 
 
 def _meaning(heading: str) -> str:
