@@ -72,28 +72,31 @@ def _findings(
         ),
         (
             matching["silent"], "silent", meters,
-            _some("{number} meter of the list was not found: {names}",
-                  "{number} meters of the list were not found: {names}",
-                  [Text("{name} ({label}): {why}", name=one["meter"], **_without_meter(one))
-                   for one in matching["silent"]]),
+            Plural("{number} meter of the list was not found: {names}",
+                   "{number} meters of the list were not found: {names}",
+                   len(matching["silent"]),
+                   names=_few([Text("{name} ({label}): {why}", name=one["meter"],
+                                    label=one["label"], why=one["why"])
+                               for one in matching["silent"]])),
             "gardien commission match",
         ),
         (
             matching["unlisted"], "unlisted", meters,
-            _some("{number} device answers, but is on no list: {names}",
-                  "{number} devices answer, but are on no list: {names}",
-                  [one["serial"] or one["device"] for one in matching["unlisted"]]),
+            Plural("{number} device answers, but is on no list: {names}",
+                   "{number} devices answer, but are on no list: {names}",
+                   len(matching["unlisted"]),
+                   names=_few([one["serial"] or one["device"] for one in matching["unlisted"]])),
             "gardien commission list",
         ),
         (
             matching["doubled"], "doubled", meters,
-            _some("found twice: {names}", "found twice: {names}", matching["doubled"]),
+            Text("found twice: {names}", names=_few(matching["doubled"])),
             "gardien meter list",
         ),
         (
             bare and walk, "unmeasured", Text("dwellings"),
-            _some("{number} dwelling has no meter: {names}",
-                  "{number} dwellings have no meter: {names}", bare),
+            Plural("{number} dwelling has no meter: {names}",
+                   "{number} dwellings have no meter: {names}", len(bare), names=_few(bare)),
             "gardien commission list",
         ),
         (
@@ -125,13 +128,8 @@ def _findings(
     ]
 
 
-def _without_meter(silent: Mapping[str, Any]) -> dict[str, Any]:
-    return {"label": silent["label"], "why": silent["why"]}
-
-
-def _some(singular: str, plural: str, names: Sequence[str]) -> Text:
-    shown = [*names[:FEW], *["…"][: len(names) > FEW]]
-    return Plural(singular, plural, len(names), names=joined(", ", shown))
+def _few(names: Sequence[str]) -> Text:
+    return joined(", ", [*names[:FEW], *["…"][: len(names) > FEW]])
 
 
 CALLS: Mapping[str, Call] = {"visit.show": show, "visit.keep": keep, "visit.open": still_open}

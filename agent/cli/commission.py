@@ -742,11 +742,13 @@ def _compared(visit: Visit, meter: Answer, typed: str) -> bool:
         )
         visit.kept.setdefault("factors", {})[meter["installation"]] = result["factor"]
         return True
-    if len(others) != 1:
+    if not others:
         ask.say(_comparison(result))
         ask.say(_("Read the display again, and type its value; or press Enter to leave it open."))
         return False
-    other = others[0]
+    other = others[0] if len(others) == 1 else _on_the_plate(ask, meter, others)
+    if other is None:
+        return False
     number = other["serial"] or other["device"]
     if other["label"]:
         ask.say(
@@ -781,6 +783,24 @@ def _compared(visit: Visit, meter: Answer, typed: str) -> bool:
     (result,) = verify()["results"]
     ask.say(f"  {_('agrees')}" if result["agrees"] else _comparison(result))
     return True
+
+
+def _on_the_plate(ask: Dialogue, meter: Answer, others: Sequence[Answer]) -> Answer | None:
+    """Ask which of several meters with the value of the display the person stands at."""
+    ask.say(
+        _(
+            "The recorded meter shows another value, but {number} others show it:",
+            number=len(others),
+        )
+    )
+    for number, other in enumerate(others, 1):
+        name = f"{other['serial'] or other['device']} ({other['label'] or _('unassigned')})"
+        ask.say(f"  {number} {name}")
+    typed = ask.ask(
+        f"plate/{meter['label']}",
+        _("Which of these numbers is on the plate of the meter? Enter: none of them."),
+    )
+    return others[int(typed) - 1] if typed.isdigit() and 0 < int(typed) <= len(others) else None
 
 
 def _delivery(visit: Visit) -> None:

@@ -53,7 +53,8 @@ class Dialogue:
         shown = f" [{default}]" if default else ""
         began = time.monotonic()
         try:
-            sys.stderr.write(f"{broken(question, WIDE)}{shown} ")
+            # the answer is typed behind the question
+            sys.stderr.write(f"{broken(f'{question}{shown}', WIDE - 1)} ")
             sys.stderr.flush()
             answer = sys.stdin.readline()
         finally:
