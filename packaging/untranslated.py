@@ -28,7 +28,8 @@ FOR_PEOPLE = (
 NOT_FOR_PEOPLE = (
     "api/forms", "api/protection/", "api/roles", "api/syndic", "registry/explain",
     "registry/facts/", "registry/forms", "registry/letter", "registry/page",
-    "registry/recognition", "registry/records", "registry/storage", "registry/syndic_export", "registry/words",
+    "registry/recognition", "registry/records", "registry/storage", "registry/syndic_export",
+    "registry/words",
 )  # fmt: skip
 """of these: headings of spreadsheets, formats, and pages that have texts in both languages"""
 NO_MESSAGE = {

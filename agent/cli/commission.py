@@ -36,7 +36,7 @@ from agent.core.errors import AgentError, Refused
 from agent.core.i18n import N_, _, from_wire, in_language, n_
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from concurrent.futures import Future
 
 Answer = dict[str, Any]
@@ -212,9 +212,18 @@ class Visit:
             "warnings": [
                 one | {"text": in_language(from_wire(one["text"]))}
                 for one in self.kept.get("warnings", ())
-            ],
+            ]
+            + list(self._wrong_factors(walk)),
             "findings": findings,
         }
+
+    def _wrong_factors(self, walk: Sequence[Answer]) -> Iterator[Answer]:
+        """Yield the meters that read a multiple of their display."""
+        for one in walk:
+            factor = self.kept.get("factors", {}).get(one["installation"])
+            if factor and one["proof"] == "none":
+                text = _("it reads {factor} times what its display shows", factor=factor)
+                yield {"text": text, "devices": [f"{one['label']} {one['device']}"]}
 
 
 def _show_summary(dialogue: Dialogue, summary: Answer) -> None:
@@ -805,7 +814,7 @@ def _on_the_plate(ask: Dialogue, meter: Answer, others: Sequence[Answer]) -> Ans
 
 def _delivery(visit: Visit) -> None:
     """Ask for the uplink, the certificate and the recovery certificate."""
-    from agent.config.edit import put
+    from agent.config.edit import put, shown_value
     from agent.config.files import Files
     from agent.config.load import checked, load
 
@@ -830,7 +839,7 @@ def _delivery(visit: Visit) -> None:
     ):
         url = ask.ask("uplink.url", _("Its address (mqtts://…, https://…)?"))
         transport = "mqtt" if url.startswith("mqtt") else "https"
-        value = f'{{recipient: {recipient}, transport: {transport}, url: "{url}"}}'
+        value = shown_value({"recipient": recipient, "transport": transport, "url": url})
         visit.change(partial(put_checked, ("uplinks", recipient.partition(".")[0]), value))
     certificate = session.ask("key.show")["certificate"]
     if certificate:

@@ -25,7 +25,7 @@ OF = "serial of "
 MEANINGS: Mapping[str, str] = {
     DWELLING: N_("dwelling"),
     "lot": N_("lot number"),
-    "building": N_("building"),
+    "building": N_("block (Bât.)"),
     "staircase": N_("staircase"),
     "floor": N_("floor"),
     "door": N_("door"),
