@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from agent.api import commission
+from agent.api import commission, keys
 from agent.core.atomic_write import StateFile
+from agent.core.errors import Refused
 from agent.core.finding import Actor, Finding, Severity
 from agent.core.i18n import Plural, Text, joined
 
@@ -44,11 +46,19 @@ async def still_open(gateway: Gateway, caller: Caller) -> dict[str, Any]:
     """Return what a visit has left open, as findings with the command that continues."""
     matching = await commission.meter_match(gateway, caller)
     walk = (await commission.meter_walk(gateway, caller))["meters"]
-    return {"findings": [finding.wire() for finding in _findings(gateway, matching, walk)]}
+    certified = False
+    with suppress(Refused):  # it has no keys either
+        certified = (await keys.show(gateway, caller))["certificate"] is not None
+    found_open = _findings(gateway, matching, walk, certified=certified)
+    return {"findings": [finding.wire() for finding in found_open]}
 
 
 def _findings(
-    gateway: Gateway, matching: Mapping[str, Any], walk: Sequence[Mapping[str, Any]]
+    gateway: Gateway,
+    matching: Mapping[str, Any],
+    walk: Sequence[Mapping[str, Any]],
+    *,
+    certified: bool,
 ) -> list[Finding]:
     config, dwellings = gateway.config, gateway.registry.dwellings()
     unproven = [one for one in walk if one["proof"] == "none"]
@@ -108,6 +118,10 @@ def _findings(
         (
             not config.uplinks, "uplink", Text("delivery"),
             Text("no uplink is configured, so nothing is sent"), "gardien commission delivery",
+        ),
+        (
+            not certified, "certificate", Text("delivery"),
+            Text("the gateway has no certificate"), "gardien commission delivery",
         ),
         (
             config.backup is None, "recovery", Text("backup"),

@@ -219,11 +219,11 @@ class Visit:
 
     def _wrong_factors(self, walk: Sequence[Answer]) -> Iterator[Answer]:
         """Yield the meters that read a multiple of their display."""
-        for one in walk:
-            factor = self.kept.get("factors", {}).get(one["installation"])
-            if factor and one["proof"] == "none":
+        for meter in walk:
+            factor = self.kept.get("factors", {}).get(meter["installation"])
+            if factor and meter["proof"] == "none":
                 text = _("it reads {factor} times what its display shows", factor=factor)
-                yield {"text": text, "devices": [f"{one['label']} {one['device']}"]}
+                yield {"text": text, "devices": [f"{meter['label']} {meter['device']}"]}
 
 
 def _show_summary(dialogue: Dialogue, summary: Answer) -> None:

@@ -179,7 +179,7 @@ def test_an_installer_is_led_from_an_empty_gateway_to_a_verified_building(
     assert f"sdm120-{one}:" in text
     meters = json.loads(gardien("meter", "list", "--json", "-c", config).output)["meters"]
     current = {one["label"]: (one["serial"], one["proof"]) for one in meters if one["in_force"]}
-    assert current == {"A-1": (one, "display"), "A-2": (two, "display"), "A-3": (three, "serial")}
+    assert current == {"A-1": (one, "display"), "A-2": (two, "display"), "A-3": (three, "none")}
 
 
 def walk(config, building, labels=("A-1", "A-2", "A-3")):
@@ -237,24 +237,101 @@ def test_a_file_answers_and_the_summary_is_json(config, building):
     summary = json.loads(done.stdout)
     assert (summary["meters"], summary["proven"]) == (3, 1)
     codes = {finding["code"] for finding in summary["findings"]}
-    assert codes == {"visit.unproven", "visit.uplink", "visit.recovery", "visit.daemon"}
+    assert codes == {
+        "visit.unproven", "visit.uplink", "visit.certificate", "visit.recovery", "visit.daemon",
+    }  # fmt: skip
+    (wrong,) = summary["warnings"]
+    assert wrong == {"text": "it reads 10 times what its display shows", "devices": ["A-3 m-3"]}
     assert done.returncode == 1
     assert serials[0] not in (config.with_name("state") / "visit.json").read_text()
+
+
+def test_meters_that_are_missing_swapped_or_on_no_list_are_named(config, building):
+    serials = walk(config, building, ("A-1", "A-2"))
+    path = config.with_name("more.csv")
+    path.write_text("serial;dwelling\n777777;A-2\n")
+    assert not gardien("meter", "import", path, "--offline", "--as", "a", "-c", config).exit_code
+    done = gardien("meter", "match", "-c", config)
+    assert done.exit_code == 1
+    assert "777777 (A-2): no device reports this number" in done.output
+    assert f"m-3 says {serials[2]}" in done.output
+    wrong = ("A-2", "elec.imp", "m-2")
+    refused = gardien("meter", "swap", *wrong, "--as", "a", "-c", config)
+    assert refused.exit_code == 1
+    assert "no meter of this place is both recorded and on a line" in str(refused.exception)
+    # the serial numbers are known once the meters were asked
+    walked = gardien(
+        "commission", "match", "--answers", answered(config), "--as", "a", "-c", config
+    )
+    assert "gardien commission match" in walked.output
+
+
+def answered(config, **values):
+    path = config.with_name("answers.json")
+    path.write_text(json.dumps(values))
+    return path
 
 
 def test_a_scan_keeps_the_comments_and_a_copy_of_the_configuration(config, building):
     before = config.read_text()
     lines = before.splitlines(keepends=True)
     config.write_text("".join(line for line in lines if "m-3" not in line))
-    answers = config.with_name("answers.json")
-    answers.write_text("{}")
-    gardien("commission", "scan", "--answers", answers, "--as", "alice", "-c", config)
+    gardien("commission", "scan", "--answers", answered(config), "--as", "alice", "-c", config)
     text = config.read_text()
     assert "# written by hand" in text
     assert "# to the 4th floor" in text
     assert f"sdm120-{building['meters'][2]['serial']}: {{link: riser, address: 3" in text
     (copy,) = config.parent.glob("config.yaml.bak-*")
     assert copy.read_text() == "".join(line for line in lines if "m-3" not in line)
+
+
+DAEMON = """\
+building: {{name: Les Alpins}}
+links:
+  riser: {{driver: modbus-tcp, host: 127.0.0.1, port: {port}, timeout: 2s}}
+devices:
+  m-1: {{link: riser, address: 1, profile: eastron-sdm120, every: 1s}}
+  m-9: {{link: riser, address: 9, profile: eastron-sdm120, every: 1s}}
+clock: {{source: system}}
+state: {state}
+"""
+
+
+def test_live_values_are_drawn_in_place_and_printed_as_lines_in_a_pipe(config, building, terminal):
+    config.write_text(DAEMON.format(port=building["port"], state=config.with_name("state")))
+    daemon = subprocess.Popen([GARDIEN, "run", "-c", config], stderr=subprocess.PIPE, text=True)
+    try:
+        while "ready" not in daemon.stderr.readline() and daemon.poll() is None:
+            if (config.with_name("state") / "gardien.sock").exists():
+                break
+        screen = terminal("watch", "--every", "0.2", "-c", config)
+        screen.until(r"! m-9 +.*silent")
+        screen.until(r"  m-1 +elec.imp +[0-9.,]+ kWh")
+        screen.interrupt()
+        assert screen.ended() == 0
+        assert screen.shown.count("\x1b[2J") == 1  # cleared once, and then drawn over
+        assert screen.shown.rstrip().endswith("\x1b[?25h")  # the cursor is back
+        words = (GARDIEN, "watch", "--json", "--every", "0.2", "-c", config)
+        piped = subprocess.Popen(words, stdout=subprocess.PIPE, text=True,
+                                 env=os.environ | {"GARDIEN_AS": "alice"})  # fmt: skip
+        rows = [json.loads(piped.stdout.readline()) for _ in range(8)]
+        piped.terminate()
+        piped.wait()
+        piped.stdout.close()
+        values = [row for row in rows if row.get("device") == "m-1" and row["value"]]
+        assert values
+        named = {"SUDO_USER", "GARDIEN_AS"}
+        nameless = {key: value for key, value in os.environ.items() if key not in named}
+        piped = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=nameless)
+        rows = [json.loads(piped.stdout.readline()) for _ in range(8)]
+        piped.terminate()
+        piped.wait()
+        piped.stdout.close()
+        assert not any(row.get("value") for row in rows)  # nobody has said who looks
+    finally:
+        daemon.terminate()
+        daemon.wait()
+        daemon.stderr.close()
 
 
 LOTS = """\
