@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agent.cli.dialogue import Dialogue
+from agent.cli.dialogue import WIDE, Dialogue
 from agent.cli.scan import Ticker
 from agent.cli.session import Session
 from agent.cli.terminal import (
@@ -191,9 +192,11 @@ class Visit:
         return result
 
     def progress(self, message: Answer) -> None:
-        """Show progress."""
-        if "done" in message:
-            self.ticker(message)
+        """Show a sentence about progress in place of the last one; none without a terminal."""
+        if "text" in message and sys.stderr.isatty():
+            text = in_language(message["text"])[: WIDE - 1]
+            sys.stderr.write(f"\r{text}\x1b[K")
+            sys.stderr.flush()
 
     def summary(self) -> Answer:
         """Return what the visit has done, what it took, and what is still open."""
@@ -231,13 +234,14 @@ def _show_summary(dialogue: Dialogue, summary: Answer) -> None:
 
     say = dialogue.say
     say("")
-    say(
-        _(
-            "{proven} of {meters} meters were compared with their display",
-            proven=summary["proven"],
-            meters=summary["meters"],
+    if summary["meters"]:
+        say(
+            _(
+                "{proven} of {meters} meters were compared with their display",
+                proven=summary["proven"],
+                meters=summary["meters"],
+            )
         )
-    )
     say(
         _(
             "{answers}; {person} min of the person, {machine} min of the machine",
@@ -399,7 +403,7 @@ def _scan(visit: Visit) -> None:
         def show(message: Answer, devices: list[Answer] = devices) -> None:
             if "device" in message:
                 devices.append(message["device"])
-            visit.progress(message)
+            visit.ticker(message)
 
         interrupted = True
         try:
@@ -567,8 +571,10 @@ def _match(visit: Visit) -> None:
     ask, session = visit.dialogue, visit.session
     ask.say(_("reading the serial numbers of the meters …"))
     answer = session.ask("meter.match", visit.progress)
+    visit.ticker.end()
     if _add_inputs(visit, answer["silent"]):
         answer = session.ask("meter.match", visit.progress)
+        visit.ticker.end()
     with redirect_stdout(stderr):
         _show_matching(answer)
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from agent.core.errors import Refused
 from agent.core.state import connect, owned
 from agent.core.storage import volatile
 
@@ -48,7 +49,6 @@ class Session:
         """Open the gateway, unless a daemon runs. Raises Refused."""
         self._stack = ExitStack()
         if self.daemon:
-            self._pool = self._stack.enter_context(ThreadPoolExecutor(1))
             return self
         try:
             # the lock keeps a daemon from starting while this process writes to the state
@@ -75,8 +75,13 @@ class Session:
             self._stack.close()
 
     def ask(self, call: str, progress: Callable[[Answer], None] = _silent, **args: Any) -> Answer:
-        """Make a call and return its answer. Raises Refused."""
-        return self.begin(call, progress, **args).result()
+        """Make a call and return its answer. An interruption ends the call. Raises Refused."""
+        future = self.begin(call, progress, **args)
+        try:
+            return future.result()
+        except KeyboardInterrupt:
+            future.cancel()
+            raise
 
     def record(self, call: str, **args: Any) -> Answer:
         """As `ask`, for a call that needs the name of a person."""
@@ -89,14 +94,22 @@ class Session:
         if not self.daemon:
             return asyncio.run_coroutine_threadsafe(self._made(call, progress, args), self._loop)
 
-        def asked() -> Answer:
+        future: Future[Answer] = Future()
+
+        def asked() -> None:
             from agent.local import ask_daemon
 
-            answer = ask_daemon(self._state, call, args, progress, typed=self._command)
-            assert answer is not None
-            return answer
+            try:
+                answer = ask_daemon(self._state, call, args, progress, typed=self._command)
+                if answer is None:
+                    raise Refused("gardien was stopped meanwhile. To continue: gardien commission")
+                future.set_result(answer)
+            except BaseException as error:  # noqa: BLE001 -- handed to the caller
+                future.set_exception(error)
 
-        return self._pool.submit(asked)
+        # no pool: at its end it would wait for a search that a person has interrupted
+        Thread(target=asked, daemon=True).start()
+        return future
 
     def outside(self, work: Callable[[], T], *, edits: bool = False) -> T:
         """Do work with the rights of the person: root acts as the agent's account otherwise.

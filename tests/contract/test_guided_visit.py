@@ -266,6 +266,20 @@ def test_meters_that_are_missing_swapped_or_on_no_list_are_named(config, buildin
     assert "gardien commission match" in walked.output
 
 
+def test_what_a_search_found_is_kept_if_it_is_interrupted(tmp_path, building, terminal):
+    config = tmp_path / "config.yaml"
+    text = CONFIG.format(port=building["port"], state=tmp_path / "state")
+    config.write_text(re.sub("  m-.*\n", "", text))
+    visit = terminal("commission", "scan", "-c", config)
+    visit.answers("Search these lines")
+    visit.until("found unit 2")
+    visit.interrupt()
+    visit.until("added to")
+    assert visit.ended() == 1
+    assert "The visit is interrupted" in visit.shown
+    assert f"sdm120-{building['meters'][1]['serial']}" in config.read_text()
+
+
 def answered(config, **values):
     path = config.with_name("answers.json")
     path.write_text(json.dumps(values))
