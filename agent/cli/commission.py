@@ -394,7 +394,7 @@ def _scan(visit: Visit) -> None:
         _("Search these lines now: {lines}? On M-Bus this takes minutes.", lines=", ".join(chosen)),
         default=True,
     ):
-        return
+        raise Refused("the lines were not searched")
     expected = [one["serial"] for one in session.ask("meter.list")["meters"] if one["serial"]]
     for link in chosen:
         ask.say(_("searching {link} …", link=link))
@@ -834,19 +834,19 @@ def _delivery(visit: Visit) -> None:
     options = session.outside(lambda: load(visit.config))
     for name, uplink in options.uplinks.items():
         ask.say(_("{name} delivers to {recipient}", name=name, recipient=uplink.settings.recipient))
-    if not options.uplinks and (
-        recipient := ask.ask(
-            "uplink.recipient",
-            _(
-                "Who receives readings (a DNS name, such as"
-                " energie.metropole.example)? Enter: not yet."
-            ),
-        )
-    ):
+    question = _(
+        "Who receives readings (a DNS name, such as energie.metropole.example)? Enter: not yet."
+    )
+    while not options.uplinks and (recipient := ask.ask("uplink.recipient", question)):
         url = ask.ask("uplink.url", _("Its address (mqtts://…, https://…)?"))
         transport = "mqtt" if url.startswith("mqtt") else "https"
         value = shown_value({"recipient": recipient, "transport": transport, "url": url})
-        visit.change(partial(put_checked, ("uplinks", recipient.partition(".")[0]), value))
+        try:
+            visit.change(partial(put_checked, ("uplinks", recipient.partition(".")[0]), value))
+        except AgentError as error:
+            ask.say(error.text.in_language())
+        else:
+            break
     certificate = session.ask("key.show")["certificate"]
     if certificate:
         ask.say(_("certificate {validity}", validity=in_language(certificate["validity"])))

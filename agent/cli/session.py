@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from agent.core.errors import Refused
 from agent.core.state import connect, owned
 from agent.core.storage import volatile
+from agent.core.tasks import end
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -39,6 +40,7 @@ class Session:
         """
         self._config, self._state, self._command, self._named = config, state, command, named
         self._gateway: Gateway | None = None
+        self._begun: set[asyncio.Task[Any]] = set()
         door = connect(state) or connect(volatile(state))
         self.daemon = door is not None
         """whether a running agent makes the calls"""
@@ -70,7 +72,7 @@ class Session:
         """Close the gateway."""
         try:
             if not self.daemon:
-                self._run(self._opened.aclose())
+                self._run(self._close())
         finally:
             self._stack.close()
 
@@ -130,6 +132,11 @@ class Session:
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
+    async def _close(self) -> None:
+        """End calls that nobody waits for, such as one that reads ahead, and close the gateway."""
+        await end(asyncio.all_tasks() & self._begun)
+        await self._opened.aclose()
+
     async def _open(self) -> None:
         from agent.app import visited
 
@@ -148,5 +155,9 @@ class Session:
         async def say(message: Answer) -> None:
             progress(message)
 
+        task = asyncio.current_task()
         assert self._gateway is not None
+        assert task is not None
+        self._begun.add(task)
+        task.add_done_callback(self._begun.discard)
         return await CALLS[call](self._gateway, Caller(account(os.getuid()), say), **args)

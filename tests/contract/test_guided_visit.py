@@ -280,6 +280,36 @@ def test_what_a_search_found_is_kept_if_it_is_interrupted(tmp_path, building, te
     assert f"sdm120-{building['meters'][1]['serial']}" in config.read_text()
 
 
+def test_the_inputs_of_a_pulse_collector_are_added_and_matched(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "hil.mbus", "--meters", "1"], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        line = json.loads(process.stdout.readline())
+        config = tmp_path / "config.yaml"
+        text = CONFIG.format(port=line["port"], state=tmp_path / "state")
+        text = re.sub("  m-.*\n", "", text).replace("modbus-tcp", "mbus-tcp")
+        config.write_text(text.replace(", timeout: 2s", ""))
+        (tmp_path / "state").mkdir()
+        # as a search leaves it: the collector answers, and its inputs are on the list only
+        collectors = {line["inputs"][0].partition("/")[0]: "riser"}
+        (tmp_path / "state" / "visit.json").write_text(json.dumps({"collectors": collectors}))
+        path = tmp_path / "list.csv"
+        path.write_text("Appt;N° compteur;Voie;Grandeur\n"
+                        + "".join(f"A-{n};{one.replace('/', ';')};eau froide\n"
+                                  for n, one in enumerate(line["inputs"])))  # fmt: skip
+        file = answered(config, **{"list.file": str(path)})
+        for step in ("list", "match"):
+            done = gardien("commission", step, "--answers", file, "--as", "alice", "-c", config)
+        assert "2 inputs of pulse collectors were added" in done.output
+        assert "matched: 2" in done.output
+        assert '"99000001/2", profile: mbus-pulse-cold-water, every: 2h' in config.read_text()
+    finally:
+        process.terminate()
+        process.wait()
+        process.stdout.close()
+
+
 def answered(config, **values):
     path = config.with_name("answers.json")
     path.write_text(json.dumps(values))
