@@ -27,8 +27,9 @@ FOR_PEOPLE = (
 """where every sentence is for people"""
 NOT_FOR_PEOPLE = (
     "api/forms", "api/protection/", "api/roles", "api/syndic", "registry/explain",
-    "registry/facts/", "registry/forms", "registry/letter", "registry/page", "registry/records",
-    "registry/storage", "registry/syndic_export", "registry/words",
+    "registry/facts/", "registry/forms", "registry/letter", "registry/page",
+    "registry/recognition", "registry/records", "registry/storage", "registry/syndic_export",
+    "registry/words",
 )  # fmt: skip
 """of these: headings of spreadsheets, formats, and pages that have texts in both languages"""
 NO_MESSAGE = {
@@ -47,6 +48,7 @@ NO_WORDS = re.compile(
 FOR_PROGRAMS = {"cause", "code", "command"}
 """arguments that nobody reads as a sentence"""
 EXEMPT = {
+    '{recipient: {}, transport: {}, url: "{}"}', ", transport: ", ', url: "',
     "sudo adduser {} {}", "{} && sudo systemctl restart gardien", "kid {}", "<taken out>",
     "with dwellings", "Lines and devices", "Places, meters and consents", "draft{}",
     "Control and signed objects", "Delivery and keys", "lot {}", "place de parking",

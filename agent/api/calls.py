@@ -24,6 +24,7 @@ from agent.api import (
     proofs,
     syndic,
     uplinks,
+    visit,
 )
 from agent.api import clock as clock_api
 from agent.api import registry as registry_api
@@ -728,6 +729,7 @@ ALL: Mapping[str, Call] = {
     "report.commissioning": report,
     **registry_api.CALLS,
     **commission.CALLS,
+    **visit.CALLS,
     **trust_api.CALLS,
     **backup.CALLS,
     **syndic.CALLS,

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 from decimal import Context, Decimal
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from agent.acquisition.factors import ENOUGH, PER_SECOND, digit, excludes, likely_error
 from agent.acquisition.slots import multiplier
 from agent.api import facts, proofs
-from agent.api.registry import author, change, device_of, passing
+from agent.api.registry import author, change, device_of, or_nothing, passing, registers
 from agent.core.clock import monotonic
 from agent.core.errors import LinkLost, Refused
 from agent.core.i18n import Text, text_of
 from agent.core.quantities import channels, units
 from agent.registry import parsers
-from agent.registry.inputs import FactorResult
+from agent.registry.background_change import change_in_background
+from agent.registry.doubts import confirmations
+from agent.registry.inputs import FactorResult, NewExchange, NewInstallation
 from agent.registry.matching import IndexReading, Listed, OnTheLine, join, verdict
 from agent.registry.parsers import checked_channel as channel_name
 from agent.registry.records import EXACT, Installation, covers
@@ -26,10 +30,11 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
     from agent.api.registry import Call, Caller
-    from agent.core.model import Point
+    from agent.core.model import Point, Sample
     from agent.gateway.gateway import Gateway
     from agent.gateway.lines import Lines
     from agent.registry.matching import Joined, MoveResult
+    from agent.registry.registry import Registry
 
 DIGITS = 2
 """units of the last digit that people wrote down, by which the meter may differ"""
@@ -42,8 +47,13 @@ LOAD_ENOUGH = Decimal("1.6")
 MINUTES = 15
 """minutes for which a meter of known rating may have counted on since people read it"""
 ROUGHLY = Context(prec=3)
+ALIKE = Decimal("0.02")
+"""relative difference by which a value times a power of ten is still the one on the display"""
+SWAP = "gardien meter swap"
 SHORTEST, LONGEST = 1.0, 900.0
 """limits of each of the two spans, in seconds"""
+FASTEST = Decimal(100)
+"""kWh or m³ in an hour: no meter of a dwelling counts more"""
 
 
 @passing(change(facts.meter_import))
@@ -181,8 +191,9 @@ async def _compare(  # noqa: PLR0913, PLR0917 -- what is compared
         raise Refused(
             "{channel}: no meter of this place is both recorded and on a line", channel=channel
         )
-    for device, meter in own.items():  # noqa: B007 -- the last one is shown if all differ
-        value = await _read(gateway, device, channel)
+    # a value that was read a moment ago is enough to agree, so the person does not wait
+    for recent, (device, meter) in product((True, False), own.items()):  # noqa: B007 -- the last one is shown if all differ
+        value = await _read(gateway, device, channel, recent=recent)
         agrees = value is not None and _fits(gateway.lines, device, channel, value, shown)
         if agrees:
             break
@@ -199,6 +210,7 @@ async def _compare(  # noqa: PLR0913, PLR0917 -- what is compared
         "shown": format(shown, "f"),
         "read": None if value is None else format(value, "f"),
         "agrees": agrees,
+        "times": None if agrees or value is None else _factor(value, shown),
         "shown_by": others,
     }
 
@@ -280,8 +292,11 @@ async def _who_shows(
     for name in sorted(gateway.config.devices):
         if name in but or not _index(gateway.lines, name, channel):
             continue
-        await caller.progress({"text": Text("reading {name}", name=name)})
-        value = await _read(gateway, name, channel)
+        if _recent(gateway, name, channel) is None:
+            await caller.progress({"text": Text("reading {name}", name=name)})
+        value = await _read(gateway, name, channel, recent=True)
+        if value is not None and _may_show(value, shown):
+            value = await _read(gateway, name, channel)
         if value is not None and _fits(gateway.lines, name, channel, value, shown):
             _, device = gateway.lines.find(name)
             owner = gateway.registry.whose(name, device.serial, channel, int(gateway.clock.now()))
@@ -293,12 +308,42 @@ async def _who_shows(
     return others
 
 
-async def _read(gateway: Gateway, name: str, channel: str) -> Decimal | None:
-    """Read a device's index now, in the unit of its channel; None if it gives no value."""
+def _recent(gateway: Gateway, name: str, channel: str) -> Sample | None:
+    """Return the last sample of a device's index, if it was read within MINUTES."""
+    point = _index(gateway.lines, name, channel)
+    sample = gateway.lines.latest(name, point.name) if point else None
+    age = gateway.clock.now() - sample.at if sample else math.inf
+    return sample if 0 <= age < MINUTES * 60 else None
+
+
+def _may_show(value: Decimal, shown: Decimal) -> bool:
+    """Whether a meter that showed `value` within MINUTES may show the other value now."""
+    return abs(value - shown) <= FASTEST * MINUTES / 60
+
+
+def _factor(value: Decimal, shown: Decimal) -> str | None:
+    """Return the power of ten by which a meter reads more than its display; None: by no such."""
+    if not value or not shown:
+        return None
+    exponent = round(math.log10(abs(value / shown)))
+    factor = Decimal(1).scaleb(exponent)
+    return format(factor, "f") if exponent and abs(value / factor / shown - 1) < ALIKE else None
+
+
+async def _read(
+    gateway: Gateway, name: str, channel: str, *, recent: bool = False
+) -> Decimal | None:
+    """Read a device's index now, in the unit of its channel; None if it gives no value.
+
+    `recent`: a value that was read within MINUTES is good enough.
+    """
     line, device = gateway.lines.find(name)
     point = _index(gateway.lines, name, channel)
     if point is None:
         return None
+    if recent and (known := _recent(gateway, name, channel)):
+        value = known.value
+        return EXACT.multiply(value, multiplier(point)) if isinstance(value, Decimal) else None
     await line.link.tried()
     try:
         asked = [device.serial_point] if device.serial_point and device.serial is None else []
@@ -307,6 +352,7 @@ async def _read(gateway: Gateway, name: str, channel: str) -> Decimal | None:
         return None
     if asked and samples[0].value is not None:
         device.serial = str(samples[0].value)
+    device.latest[point.name] = samples[-1]
     value = samples[-1].value
     return EXACT.multiply(value, multiplier(point)) if isinstance(value, Decimal) else None
 
@@ -324,7 +370,118 @@ def _tolerance(lines: Lines, name: str, channel: str, shown: Decimal) -> Decimal
     return digit(shown) * DIGITS + flowed
 
 
-CALLS: Mapping[str, Call] = {"meter.import": meter_import, "meter.verify": meter_verify}
+async def meter_match(gateway: Gateway, caller: Caller) -> dict[str, Any]:
+    """Match all recorded meters with the devices on the lines. Raises Refused."""
+    on_the_line = await _serials(gateway, caller)
+    return await asyncio.to_thread(_match, gateway, (), on_the_line)
+
+
+async def meter_walk(
+    gateway: Gateway, caller: Caller, *, places: Sequence[str] = (), ahead: bool = False
+) -> dict[str, Any]:
+    """List the meters that people can compare with a display, by place; default: of all dwellings.
+
+    `ahead`: read them now, so that `meter.verify` answers at once. Raises Refused.
+    """
+    registry, now = gateway.registry, int(gateway.clock.now())
+    chosen = [registry.place(place) for place in places] or [
+        one for one in registry.places() if one.type == "dwelling"
+    ]
+    meters = [
+        (place, meter)
+        for place in sorted(chosen, key=lambda one: _in_order(one.label))
+        for meter in registry.meters_of(place.id)
+        if covers(meter, now)
+    ]
+    if not ahead and any(device_of(gateway, meter) is None for _, meter in meters):
+        await _serials(gateway, caller)  # such a meter is found by its serial number
+    walk = []
+    for place, meter in meters:
+        name = device_of(gateway, meter)
+        # what a meter without a device measures may be unknown
+        measured: Sequence[str | None] = registers(gateway, name) or [None]
+        for channel in [meter.channel] if meter.channel else measured:
+            silent = name is None
+            if name and channel and ahead:
+                silent = await _read(gateway, name, channel, recent=True) is None
+            elif name and channel:
+                known = _recent(gateway, name, channel)
+                silent = known is not None and known.value is None
+            walk.append(
+                {
+                    "label": place.label,
+                    "installation": meter.id,
+                    "serial": meter.serial,
+                    "device": name,
+                    "channel": channel,
+                    "proof": meter.verified,
+                    "silent": silent,
+                }
+            )
+    return {"meters": walk}
+
+
+def _in_order(label: str) -> list[tuple[int, str]]:
+    """Sort A-2 before A-10, as people walk."""
+    return [(int(part or 0) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", label)]
+
+
+async def meter_swap(  # noqa: PLR0913 -- as many options
+    gateway: Gateway,
+    caller: Caller,
+    *,
+    place: str,
+    channel: str,
+    device: str,
+    named: str | None = None,
+) -> dict[str, Any]:
+    """Record that a device measures a place, and that the place's meter measures the other place.
+
+    The assignments were wrong from their beginning, so the readings made under them are retracted.
+    If the device measured no place, the place's former meter measures none either. Raises Refused.
+    """
+    who, now = author(gateway, caller, named), gateway.clock.now()
+    channel = channel_name(parsers.channel(channel))
+    registry, dwelling = gateway.registry, gateway.registry.place(place)
+    mine, own_device = _meter_at(gateway, dwelling.id, channel)
+    serial = gateway.lines.find(device)[1].serial
+    other = registry.whose(device, serial, channel, int(now))
+    if device == own_device:
+        raise Refused("{device} is the meter of {place} already", device=device, place=place)
+    assigned = [(mine, dwelling.id, device, serial)]
+    if isinstance(other, Installation):
+        assigned.append((other, other.place, own_device, mine.serial))
+    wrong = [
+        NewExchange(one.place, one.serial or one.device, one.channel, followed=False, never=True)
+        for one, *_ in assigned
+    ]
+    since = max(one.since for one, *_ in assigned)
+    right = [
+        NewInstallation(
+            where, name, number, one.channel, since, one.multiplier, one.offset or None,
+            confirmed=confirmations([number or ""], None),
+        )
+        for one, where, name, number in assigned
+    ]  # fmt: skip
+
+    def swap(draft: Registry) -> None:
+        draft.exchange(wrong, who, SWAP, now)
+        draft.install(right, who, SWAP, now)
+
+    await gateway.disk.ask()
+    await change_in_background(registry, swap)
+    await gateway.objects.registry_changed()
+    labels = [registry.label(one.place) for one, *_ in assigned]
+    return {"labels": labels, "devices": [name for _, _, name, _ in assigned]}
+
+
+CALLS: Mapping[str, Call] = {
+    "meter.import": meter_import,
+    "meter.verify": meter_verify,
+    "meter.match": meter_match,
+    "meter.walk": meter_walk,
+    "meter.swap": or_nothing(meter_swap),
+}
 """calls by name"""
 
 

@@ -16,6 +16,7 @@ from agent.cli import (
     building,
     bundle,
     clock,
+    commission,
     configuration,
     consent,
     control,
@@ -37,6 +38,7 @@ from agent.cli import (
     trust,
     updates,
     uplink,
+    watch,
 )
 from agent.core.i18n import N_, _
 
@@ -60,10 +62,12 @@ COMMANDS: dict[str, dict[str, Any]] = {
         "config": configuration.app,
         "reload": run.reload,
         "status": status.status,
+        "watch": watch.watch,
         "clock": clock.app,
         "updates": updates.updates,
     },
     LINES: {
+        "commission": commission.commission,
         "scan": scan.scan,
         "read": scan.read,
         "decode": decode.app,

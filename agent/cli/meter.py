@@ -232,6 +232,39 @@ def _summary(listed: Sequence[dict[str, Any]]) -> Iterator[str]:
         yield _("{name}: {text}", name=_(PROOF[method]), text=in_language(weakest["sentence"]))
 
 
+@app.command()
+def match(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = False) -> None:
+    """Compare the recorded meters with the devices that answer on the lines.
+
+    Exit status 1 if a meter was not found, is not on the list, or was found twice.
+    """
+    answer = ask(config, state, "meter.match")
+    as_json(answer) if json else _show_matching(answer)
+    raise typer.Exit(1 if answer["silent"] or answer["unlisted"] or answer["doubled"] else 0)
+
+
+@app.command()
+def swap(
+    place: Annotated[str, typer.Argument(help="The dwelling's label or id.")],
+    channel: Annotated[str, typer.Argument(help="The channel: elec.imp, cw, heat …")],
+    device: Annotated[str, typer.Argument(help="The device that measures this dwelling.")],
+    as_: As = None,
+    config: Config = DEFAULT_CONFIG,
+    state: State = None,
+    json: Json = False,
+) -> None:
+    """Record that the meters of two dwellings were swapped from the beginning.
+
+    The readings that were made under the wrong assignments are retracted.
+    """
+    fields = {"place": place, "channel": channel, "device": device}
+    answer = ask(config, state, "meter.swap", named=as_, **fields)
+    if json:
+        as_json(answer)
+    else:
+        typer.echo(_("recorded: {labels}", labels=", ".join(answer["labels"])))
+
+
 def _load_outcome(answer: dict[str, Any]) -> str:
     """Return the outcome of a load test in one line."""
     subject, moved = (

@@ -143,9 +143,10 @@ def _show_import(answer: Answer, args: Answer) -> None:
     _show_list(answer, preview=args["preview"])
 
 
-def _show_list(answer: Answer, *, preview: bool) -> None:
+def _show_list(answer: Answer, *, preview: bool, most: int | None = None) -> None:
+    """Print what becomes of a list; `most`: how many of its places are shown."""
     if answer["places"]:
-        _show(answer)
+        _show(answer | {"places": answer["places"][:most]})
     done = N_("{many} would be recorded{unchanged}; the import creates their ids")
     lots = (
         _(" and {lots}", lots=n_("{number} lot", "{number} lots", answer["lots"]))

@@ -7,6 +7,7 @@ import json
 import re
 from copy import deepcopy
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from ruamel.yaml import MappingNode, Node, ScalarNode, SequenceNode
@@ -252,6 +253,87 @@ def migrate(path: Path) -> tuple[int, Path | None]:
     files.keep(path, kept)
     files.write(path)
     return had, kept
+
+
+NEW = """\
+# gardien's configuration (/usr/share/doc/gardien/configuration.md). To check it: gardien check
+building:
+  name: {name}
+{place}  timezone: {timezone}
+
+# The lines, and the devices on them: gardien scan LINE --add
+links:
+
+devices:
+
+# Who receives readings. Those of a dwelling are sent only with a consent for the recipient.
+uplinks: {{}}
+
+privacy: {{policy: FR-1}}         # no step of a dwelling below 10 min is sent, even with a consent
+clock: {{source: {clock}}}
+format: {format}
+state: {state}
+"""
+
+
+def begin(  # noqa: PLR0913 -- as many options
+    path: Path, *, name: str, place: str, timezone: str, clock: str, state: Path
+) -> None:
+    """Write a new configuration, without lines. `place`: may be empty. Raises Refused, and then
+    nothing was changed.
+    """
+    text = NEW.format(
+        name=json.dumps(name, ensure_ascii=False),
+        place=f"  place: {place}\n" if place else "",
+        timezone=timezone,
+        clock=clock,
+        format=FORMAT,
+        state=state,
+    )
+    checked(Files(path).with_text(path, text))
+    if not path.exists():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch(0o640)
+        except OSError as error:
+            raise Refused("{path}: {reason}", path=path, reason=error) from error
+    Files(path).with_text(path, text).write(path)
+
+
+def add_link(path: Path, kind: str, settings: Mapping[str, Any]) -> str:
+    """Add a line to the file; comments are kept. Return its name: the kind and a number.
+
+    Raises Refused, and then nothing was changed.
+    """
+    files = Files(path)
+    taken = set(checked(files).links)
+    number = next(number for number in count(1) if f"{kind}-{number}" not in taken)
+    name = f"{kind}-{number}"
+    value = shown_value(settings)
+    spot = _spot(files, ("links", name))
+    if spot.node is not None and spot.key is not None and _empty(spot.node):
+        # each further line is put below it; a flow mapping would become one long line
+        text = files.text(spot.home)
+        end = text.find(":", spot.key.end_mark.index) + 1
+        longer = files.with_text(spot.home, f"{text[:end]}\n  {name}: {value}{text[end:]}")
+        home = spot.home
+    else:
+        longer, home = put(files, ("links", name), value)
+    checked(longer)
+    longer.write(home)
+    return name
+
+
+def keep_copy(path: Path, suffix: str) -> Path | None:
+    """Copy the file and return the copy, beside it; None: there is a copy with this name already.
+
+    Raises Refused.
+    """
+    copy = path.with_name(f"{path.name}.{suffix}")
+    if copy.exists():
+        return None
+    Files(path).keep(path, copy)
+    return copy
 
 
 def _form(files: Files) -> int:

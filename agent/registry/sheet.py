@@ -165,6 +165,16 @@ def headings(text: str, name: str, columns: Mapping[str, str]) -> tuple[int, lis
     return line, first
 
 
+def rows(
+    text: str, name: str, columns: Mapping[str, str]
+) -> tuple[int, list[str], Iterator[tuple[int, list[str]]]]:
+    """The line number of the headings, the headings, and the rows below with their line numbers.
+
+    Raises Refused.
+    """
+    return _find_headings(text, name, columns)
+
+
 def unread(text: str, name: str, columns: Mapping[str, str]) -> list[str]:
     """Headings whose columns are not read."""
     _, first, _ = _find_headings(text, name, columns)

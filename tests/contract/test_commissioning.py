@@ -347,7 +347,8 @@ def test_who_sees_data_of_a_dwelling_is_noted_and_of_nothing_else(config):
 
 NO_RECORD = {
     "status", "scan", "configuration", "trust.look", "object.preview", "object.list",
-    "control.dry_run", "control.vote",
+    "control.dry_run", "control.vote", "meter.match", "meter.walk", "visit.show", "visit.keep",
+    "visit.open",
     "control.witness", "control.confirm",  # from a person's own account only
 }  # fmt: skip
 """calls that change nothing, beside those of the rights to see, or record otherwise who it was"""

@@ -1,0 +1,150 @@
+"""The calls of the guided visit (`gardien commission`): how far it is, and what is still open."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from agent.api import commission, keys
+from agent.core.atomic_write import StateFile
+from agent.core.errors import Refused
+from agent.core.finding import Actor, Finding, Severity
+from agent.core.i18n import Plural, Text, joined
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from agent.api.registry import Call, Caller
+    from agent.gateway.gateway import Gateway
+
+FILE = "visit.json"
+"""in the state directory: steps that are done, columns of lists, time and answers; no names"""
+FEW = 8
+"""names in one finding"""
+
+
+def _file(gateway: Gateway) -> StateFile[dict[str, Any]]:
+    return StateFile(gateway.config.state / FILE, dict, dict)
+
+
+async def show(gateway: Gateway, caller: Caller) -> dict[str, Any]:
+    """Return how far the visit is; empty: none has begun."""
+    del caller
+    return {"visit": await asyncio.to_thread(_file(gateway).load)}
+
+
+async def keep(gateway: Gateway, caller: Caller, *, visit: dict[str, Any]) -> dict[str, Any]:
+    """Record how far the visit is. It is on the disk when this returns. Raises NotRecorded."""
+    del caller
+    await asyncio.to_thread(_file(gateway).save, visit)
+    return {}
+
+
+async def still_open(gateway: Gateway, caller: Caller) -> dict[str, Any]:
+    """Return what a visit has left open, as findings with the command that continues."""
+    matching = await commission.meter_match(gateway, caller)
+    walk = (await commission.meter_walk(gateway, caller))["meters"]
+    certified = False
+    with suppress(Refused):  # it has no keys either
+        certified = (await keys.show(gateway, caller))["certificate"] is not None
+    found_open = _findings(gateway, matching, walk, certified=certified)
+    return {"findings": [finding.wire() for finding in found_open]}
+
+
+def _findings(
+    gateway: Gateway,
+    matching: Mapping[str, Any],
+    walk: Sequence[Mapping[str, Any]],
+    *,
+    certified: bool,
+) -> list[Finding]:
+    config, dwellings = gateway.config, gateway.registry.dwellings()
+    unproven = [one for one in walk if one["proof"] == "none"]
+    measured = {one["label"] for one in walk}
+    labels = [gateway.registry.label(place) or place for place in dwellings]
+    bare = [label for label in labels if label not in measured]
+    lines = Text("lines")
+    meters = Text("meters")
+    made = [
+        (
+            not config.links, "lines", lines, Text("no line is configured"),
+            "gardien commission lines",
+        ),
+        (
+            config.links and not config.devices, "devices", lines,
+            Text("no device is configured on the lines"), "gardien commission scan",
+        ),
+        (
+            not dwellings, "places", Text("dwellings"), Text("no dwelling is recorded"),
+            "gardien commission list",
+        ),
+        (
+            matching["silent"], "silent", meters,
+            Plural("{number} meter of the list was not found: {names}",
+                   "{number} meters of the list were not found: {names}",
+                   len(matching["silent"]),
+                   names=_few([Text("{name} ({label}): {why}", name=one["meter"],
+                                    label=one["label"], why=one["why"])
+                               for one in matching["silent"]])),
+            "gardien commission match",
+        ),
+        (
+            matching["unlisted"], "unlisted", meters,
+            Plural("{number} device answers, but is on no list: {names}",
+                   "{number} devices answer, but are on no list: {names}",
+                   len(matching["unlisted"]),
+                   names=_few([one["serial"] or one["device"] for one in matching["unlisted"]])),
+            "gardien commission list",
+        ),
+        (
+            matching["doubled"], "doubled", meters,
+            Text("found twice: {names}", names=_few(matching["doubled"])),
+            "gardien meter list",
+        ),
+        (
+            bare and walk, "unmeasured", Text("dwellings"),
+            Plural("{number} dwelling has no meter: {names}",
+                   "{number} dwellings have no meter: {names}", len(bare), names=_few(bare)),
+            "gardien commission list",
+        ),
+        (
+            unproven, "unproven", meters,
+            Text("{number} of {all} meters were not compared with their display",
+                 number=len(unproven), all=len(walk)),
+            "gardien commission flats",
+        ),
+        (
+            not config.uplinks, "uplink", Text("delivery"),
+            Text("no uplink is configured, so nothing is sent"), "gardien commission delivery",
+        ),
+        (
+            not certified, "certificate", Text("delivery"),
+            Text("the gateway has no certificate"), "gardien commission delivery",
+        ),
+        (
+            config.backup is None, "recovery", Text("backup"),
+            Text("no recovery certificate: nobody could replace this gateway"),
+            "gardien commission delivery",
+        ),
+        (
+            not gateway.daemon, "daemon", Text("agent"),
+            Text("gardien is not running, so no meter is read"),
+            "sudo systemctl enable --now gardien",
+        ),
+    ]  # fmt: skip
+    finding = partial(Finding, severity=Severity.LATER, actor=Actor.INSTALLER)
+    return [
+        finding(code=f"visit.{code}", subject=subject, what=what, command=command)
+        for wrong, code, subject, what, command in made
+        if wrong
+    ]
+
+
+def _few(names: Sequence[str]) -> Text:
+    return joined(", ", [*names[:FEW], *["…"][: len(names) > FEW]])
+
+
+CALLS: Mapping[str, Call] = {"visit.show": show, "visit.keep": keep, "visit.open": still_open}
+"""calls by name"""

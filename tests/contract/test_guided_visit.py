@@ -1,0 +1,414 @@
+"""The guided visit, typed by a person at a terminal, with meters that answer on real sockets."""
+
+import json
+import os
+import pty
+import re
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+
+import pytest
+
+from agent.registry.recognition import lists, recognised
+from tests.command import gardien
+
+GARDIEN = Path(sys.executable).with_name("gardien")
+PATIENCE = 60.0
+CONFIG = """\
+# written by hand
+building: {{name: Les Alpins}}
+links:
+  riser: {{driver: modbus-tcp, host: 127.0.0.1, port: {port}, timeout: 2s}}  # to the 4th floor
+devices:
+  m-1: {{link: riser, address: 1, profile: eastron-sdm120, every: 15min}}
+  m-2: {{link: riser, address: 2, profile: eastron-sdm120, every: 15min}}
+  m-3: {{link: riser, address: 3, profile: eastron-sdm120, every: 15min}}
+clock: {{source: system}}
+state: {state}
+"""
+
+
+class Terminal:
+    """A program at a terminal of 80 columns, and a person who waits for its questions."""
+
+    def __init__(self, *arguments, **environment):
+        self.master, slave = pty.openpty()
+        termios.tcsetwinsize(slave, (24, 80))
+        self.process = subprocess.Popen(
+            [GARDIEN, *map(str, arguments)], stdin=slave, stdout=slave, stderr=slave,
+            start_new_session=True, env=os.environ | {"GARDIEN_AS": "alice"} | environment,
+        )  # fmt: skip
+        os.close(slave)
+        self.shown, self._read = "", 0
+
+    def until(self, pattern):
+        """Wait until the terminal shows it, after what was waited for before."""
+        deadline = time.monotonic() + PATIENCE
+        while not (match := re.compile(pattern).search(self.shown, self._read)):
+            ready, _, _ = select.select([self.master], [], [], deadline - time.monotonic())
+            assert ready, f"{pattern} was never shown:\n{self.shown[-3000:]}"
+            try:
+                self.shown += (
+                    os.read(self.master, 65536).decode().replace("\r\n", "\n").replace("\r", "\n")
+                )
+            except OSError:  # the program has ended
+                raise AssertionError(f"{pattern} was never shown:\n{self.shown[-3000:]}") from None
+        self._read = match.end()
+        return match
+
+    def types(self, text=""):
+        os.write(self.master, f"{text}\n".encode())
+
+    def answers(self, question, text=""):
+        self.until(question)
+        self.types(text)
+
+    def interrupt(self):
+        os.killpg(self.process.pid, signal.SIGINT)
+
+    def ended(self):
+        """The exit status, once everything was shown."""
+        while True:
+            try:
+                self.shown += (
+                    os.read(self.master, 65536).decode().replace("\r\n", "\n").replace("\r", "\n")
+                )
+            except OSError:
+                break
+        os.close(self.master)
+        return self.process.wait(PATIENCE)
+
+
+@pytest.fixture
+def terminal():
+    opened = []
+
+    def opens(*arguments, **environment):
+        opened.append(Terminal(*arguments, **environment))
+        return opened[-1]
+
+    yield opens
+    for one in opened:
+        one.process.kill()
+        one.process.wait()
+
+
+@pytest.fixture
+def building():
+    process = subprocess.Popen(
+        [sys.executable, "-m", "hil.building", "--lines", "1", "--meters", "3"],
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    described = json.loads(process.stdout.readline())
+    yield described["lines"][0] | {"control": described["control"]}
+    process.terminate()
+    process.wait()
+    process.stdout.close()
+
+
+@pytest.fixture
+def config(tmp_path, building):
+    path = tmp_path / "config.yaml"
+    path.write_text(CONFIG.format(port=building["port"], state=tmp_path / "state"))
+    (tmp_path / "state").mkdir()
+    return path
+
+
+def display(building, unit):
+    """What the display of a meter shows: kWh with one decimal."""
+    with socket.create_connection(("127.0.0.1", building["port"])) as line:
+        line.sendall(struct.pack(">HHHBBHH", 1, 0, 6, unit, 4, 72, 2))
+        return f"{struct.unpack('>f', line.recv(260)[9:13])[0]:.1f}"
+
+
+def syndic_list(folder, serials):
+    path = folder / "compteurs.csv"
+    rows = [f"A-{number};{serial};Durand" for number, serial in enumerate(serials, 1)]
+    head = "Résidence Les Alpins;;\nN° appartement;Cpt élec.;Nom du locataire"
+    path.write_text("\n".join([head, *rows]) + "\n")
+    return path
+
+
+def test_an_installer_is_led_from_an_empty_gateway_to_a_verified_building(
+    tmp_path, building, terminal
+):
+    one, two, three = (meter["serial"] for meter in building["meters"])
+    config, path = tmp_path / "config.yaml", syndic_list(tmp_path, [two, one, three])
+    visit = terminal("commission", "-c", config)
+    visit.answers("Name of the building", "Les Alpins")
+    visit.answers("place id")
+    visit.answers("Time zone")
+    visit.answers("Add a line", f"modbus-tcp 127.0.0.1:{building['port']}")
+    visit.answers("Add a line")
+    visit.answers("Search these lines now: modbus-1")
+    visit.answers("list of dwellings or meters", path)
+    visit.until("A-1 +dwelling")
+    visit.until("serial number of the electricity")
+    visit.answers("Is this right")
+    visit.until("A-1 +new +dwelling")
+    visit.answers("Record 3 dwellings")
+    visit.answers("list of dwellings or meters")
+    visit.until("matched: 3")
+    visit.answers(f"A-1: display of the electricity meter {two}", display(building, 1))
+    visit.until(f"This is what {one} \\(A-2\\) shows")
+    visit.answers("Record that", "y")
+    visit.until("agrees")
+    visit.answers(f"A-2: display of the electricity meter {two}", display(building, 2))
+    visit.until("agrees")
+    visit.answers("A-3: display")
+    visit.answers("Who receives")
+    visit.answers("no certificate")
+    visit.answers("certificate that the CA issued")
+    visit.answers("recovery certificate")
+    visit.until("2 of 3 meters were compared")
+    visit.until("18 answers")
+    visit.until("1 of 3 meters were not compared.*\n.*gardien commission flats")
+    assert visit.ended() == 1
+    plain = re.sub("\x1b\\[[0-9;?]*[A-Za-z]", "", visit.shown)
+    # what the person types, a path, may be longer
+    wide = [line for line in plain.splitlines() if len(line) > 80 and str(tmp_path) not in line]
+    assert wide == []
+    text = config.read_text()
+    assert f"sdm120-{one}:" in text
+    meters = json.loads(gardien("meter", "list", "--json", "-c", config).output)["meters"]
+    current = {one["label"]: (one["serial"], one["proof"]) for one in meters if one["in_force"]}
+    assert current == {"A-1": (one, "display"), "A-2": (two, "display"), "A-3": (three, "none")}
+
+
+def walk(config, building, labels=("A-1", "A-2", "A-3")):
+    """A building whose list is recorded."""
+    serials = [meter["serial"] for meter in building["meters"]]
+    path = config.with_name("list.csv")
+    pairs = zip(serials, labels, strict=False)
+    path.write_text("serial;dwelling\n" + "".join(f"{a};{b}\n" for a, b in pairs))
+    for label in labels:
+        assert not gardien("place", "new", label, "--as", "alice", "-c", config).exit_code
+    words = ("meter", "import", path, "--offline", "--as", "alice", "-c", config)
+    assert not gardien(*words).exit_code
+    return serials
+
+
+def test_a_visit_that_is_interrupted_goes_on_where_it_was(config, building, terminal):
+    walk(config, building)
+    steps = dict.fromkeys(("building", "lines", "scan", "list", "match"), 1)
+    file = config.with_name("state") / "visit.json"
+    file.write_text(json.dumps({"steps": steps, "answers": 5, "person": 60, "machine": 90}))
+    visit = terminal("commission", "-c", config)
+    visit.answers("A-1: display", display(building, 1))
+    visit.until("agrees")
+    visit.until("A-2: display")
+    visit.interrupt()
+    assert visit.ended() == 1
+    assert "To continue: gardien\n    commission" in visit.shown
+    killed = terminal("commission", "-c", config)
+    killed.answers("A-2: display", display(building, 2))
+    killed.until("agrees")
+    killed.until("A-3: display")
+    killed.process.kill()  # the power fails
+    killed.ended()
+    last = terminal("commission", "-c", config)
+    last.answers("A-3: display", "b")
+    last.answers("A-3: display", "q")
+    assert last.ended() == 1
+    kept = json.loads(file.read_text())
+    assert kept["answers"] == 5 + 1 + 1 + 2
+    assert kept["person"] >= 60
+
+
+def test_a_file_answers_and_the_summary_is_json(config, building):
+    serials = walk(config, building)
+    answers = config.with_name("answers.json")
+    values = {"A-1/elec.imp": display(building, 1), "A-2/elec.imp": "7", "A-3/elec.imp": "q"}
+    answers.write_text(json.dumps(values))
+    words = ("commission", "flats", "--answers", answers, "--as", "alice", "-c", config)
+    stopped = gardien(*words, "--json")
+    assert "no other meter reads this value" in " ".join(stopped.output.split())
+    ten_times = f"{float(display(building, 3)) / 10:.2f}"
+    answers.write_text(json.dumps({"A-3/elec.imp": ten_times}))
+    done = subprocess.run([GARDIEN, *words, "--json"], capture_output=True, text=True, check=False)
+    assert "reads 10 times what the display shows" in done.stderr
+    summary = json.loads(done.stdout)
+    assert (summary["meters"], summary["proven"]) == (3, 1)
+    codes = {finding["code"] for finding in summary["findings"]}
+    assert codes == {
+        "visit.unproven", "visit.uplink", "visit.certificate", "visit.recovery", "visit.daemon",
+    }  # fmt: skip
+    (wrong,) = summary["warnings"]
+    assert wrong == {"text": "it reads 10 times what its display shows", "devices": ["A-3 m-3"]}
+    assert done.returncode == 1
+    assert serials[0] not in (config.with_name("state") / "visit.json").read_text()
+
+
+def test_meters_that_are_missing_swapped_or_on_no_list_are_named(config, building):
+    serials = walk(config, building, ("A-1", "A-2"))
+    path = config.with_name("more.csv")
+    path.write_text("serial;dwelling\n777777;A-2\n")
+    assert not gardien("meter", "import", path, "--offline", "--as", "a", "-c", config).exit_code
+    done = gardien("meter", "match", "-c", config)
+    assert done.exit_code == 1
+    assert "777777 (A-2): no device reports this number" in done.output
+    assert f"m-3 says {serials[2]}" in done.output
+    wrong = ("A-2", "elec.imp", "m-2")
+    refused = gardien("meter", "swap", *wrong, "--as", "a", "-c", config)
+    assert refused.exit_code == 1
+    assert "no meter of this place is both recorded and on a line" in str(refused.exception)
+    # the serial numbers are known once the meters were asked
+    walked = gardien(
+        "commission", "match", "--answers", answered(config), "--as", "a", "-c", config
+    )
+    assert "gardien commission match" in walked.output
+
+
+def test_what_a_search_found_is_kept_if_it_is_interrupted(tmp_path, building, terminal):
+    config = tmp_path / "config.yaml"
+    text = CONFIG.format(port=building["port"], state=tmp_path / "state")
+    config.write_text(re.sub("  m-.*\n", "", text))
+    visit = terminal("commission", "scan", "-c", config)
+    visit.answers("Search these lines")
+    visit.until("found unit 2")
+    visit.interrupt()
+    visit.until("added to")
+    assert visit.ended() == 1
+    assert "The visit is interrupted" in visit.shown
+    assert f"sdm120-{building['meters'][1]['serial']}" in config.read_text()
+
+
+def test_the_inputs_of_a_pulse_collector_are_added_and_matched(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "hil.mbus", "--meters", "1"], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        line = json.loads(process.stdout.readline())
+        config = tmp_path / "config.yaml"
+        text = CONFIG.format(port=line["port"], state=tmp_path / "state")
+        text = re.sub("  m-.*\n", "", text).replace("modbus-tcp", "mbus-tcp")
+        config.write_text(text.replace(", timeout: 2s", ""))
+        (tmp_path / "state").mkdir()
+        # as a search leaves it: the collector answers, and its inputs are on the list only
+        collectors = {line["inputs"][0].partition("/")[0]: "riser"}
+        (tmp_path / "state" / "visit.json").write_text(json.dumps({"collectors": collectors}))
+        path = tmp_path / "list.csv"
+        path.write_text("Appt;N° compteur;Voie;Grandeur\n"
+                        + "".join(f"A-{n};{one.replace('/', ';')};eau froide\n"
+                                  for n, one in enumerate(line["inputs"])))  # fmt: skip
+        file = answered(config, **{"list.file": str(path)})
+        for step in ("list", "match"):
+            done = gardien("commission", step, "--answers", file, "--as", "alice", "-c", config)
+        assert "2 inputs of pulse collectors were added" in done.output
+        assert "matched: 2" in done.output
+        assert '"99000001/2", profile: mbus-pulse-cold-water, every: 2h' in config.read_text()
+    finally:
+        process.terminate()
+        process.wait()
+        process.stdout.close()
+
+
+def answered(config, **values):
+    path = config.with_name("answers.json")
+    path.write_text(json.dumps(values))
+    return path
+
+
+def test_a_scan_keeps_the_comments_and_a_copy_of_the_configuration(config, building):
+    before = config.read_text()
+    lines = before.splitlines(keepends=True)
+    config.write_text("".join(line for line in lines if "m-3" not in line))
+    gardien("commission", "scan", "--answers", answered(config), "--as", "alice", "-c", config)
+    text = config.read_text()
+    assert "# written by hand" in text
+    assert "# to the 4th floor" in text
+    assert f"sdm120-{building['meters'][2]['serial']}: {{link: riser, address: 3" in text
+    (copy,) = config.parent.glob("config.yaml.bak-*")
+    assert copy.read_text() == "".join(line for line in lines if "m-3" not in line)
+
+
+DAEMON = """\
+building: {{name: Les Alpins}}
+links:
+  riser: {{driver: modbus-tcp, host: 127.0.0.1, port: {port}, timeout: 2s}}
+devices:
+  m-1: {{link: riser, address: 1, profile: eastron-sdm120, every: 1s}}
+  m-9: {{link: riser, address: 9, profile: eastron-sdm120, every: 1s}}
+clock: {{source: system}}
+state: {state}
+"""
+
+
+def test_live_values_are_drawn_in_place_and_printed_as_lines_in_a_pipe(config, building, terminal):
+    config.write_text(DAEMON.format(port=building["port"], state=config.with_name("state")))
+    daemon = subprocess.Popen([GARDIEN, "run", "-c", config], stderr=subprocess.PIPE, text=True)
+    try:
+        while "ready" not in daemon.stderr.readline() and daemon.poll() is None:
+            if (config.with_name("state") / "gardien.sock").exists():
+                break
+        screen = terminal("watch", "--every", "0.2", "-c", config)
+        screen.until(r"! m-9 +.*silent")
+        screen.until(r"  m-1 +elec.imp +[0-9.,]+ kWh")
+        screen.interrupt()
+        assert screen.ended() == 0
+        assert screen.shown.count("\x1b[2J") == 1  # cleared once, and then drawn over
+        assert screen.shown.rstrip().endswith("\x1b[?25h")  # the cursor is back
+        words = (GARDIEN, "watch", "--json", "--every", "0.2", "-c", config)
+        piped = subprocess.Popen(words, stdout=subprocess.PIPE, text=True,
+                                 env=os.environ | {"GARDIEN_AS": "alice"})  # fmt: skip
+        rows = [json.loads(piped.stdout.readline()) for _ in range(8)]
+        piped.terminate()
+        piped.wait()
+        piped.stdout.close()
+        values = [row for row in rows if row.get("device") == "m-1" and row["value"]]
+        assert values
+        named = {"SUDO_USER", "GARDIEN_AS"}
+        nameless = {key: value for key, value in os.environ.items() if key not in named}
+        piped = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=nameless)
+        rows = [json.loads(piped.stdout.readline()) for _ in range(8)]
+        piped.terminate()
+        piped.wait()
+        piped.stdout.close()
+        assert not any(row.get("value") for row in rows)  # nobody has said who looks
+    finally:
+        daemon.terminate()
+        daemon.wait()
+        daemon.stderr.close()
+
+
+LOTS = """\
+Copropriété Les Alpins;;;;
+Lot;Étage;Porte;Compteur chauffage (calories);Compteur EF n°;Module;Voie impulsion
+12;3;A;45120001;45120002;;
+13;3;B;45120003;;;
+Total;;;2;1;;
+"""
+
+
+def test_the_columns_of_a_syndics_own_sheet_are_recognised_and_each_row_keeps_its_line():
+    columns = recognised(LOTS, "lots.csv", {})
+    assert [column.meaning for column in columns] == [
+        "lot", "floor", "door", "serial of heat", "serial of cw", "", "input",
+    ]  # fmt: skip
+    made = lists(LOTS, "lots.csv", [column.meaning for column in columns])
+    assert made.places.splitlines()[1:4] == [
+        "lot;floor;door;type", "12;3;A;dwelling", "13;3;B;dwelling",
+    ]  # fmt: skip
+    heat, cold = made.meters
+    assert heat.splitlines()[1:4] == [
+        "serial;lot;floor;door;channel", "45120001;12;3;A;heat", "45120003;13;3;B;heat",
+    ]  # fmt: skip
+    assert cold.splitlines()[2] == "45120002;12;3;A;cw"
+
+
+def test_a_meaning_that_a_person_confirmed_is_remembered():
+    columns = recognised("Appt;Réf. X\nA-1;45\n", "x.csv", {"ref x": "serial"})
+    assert [column.meaning for column in columns] == ["dwelling", "serial"]
+
+
+def test_an_input_of_a_pulse_collector_is_a_meter_of_its_own():
+    text = "Appt;N° module;Voie\nA-1;99000001;1\nA-2;99000001;2\n"
+    made = lists(text, "x.csv", ["dwelling", "serial", "input"])
+    assert made.meters == ("serial;dwelling\n99000001/1;A-1\n99000001/2;A-2\n",)
