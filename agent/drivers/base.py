@@ -74,7 +74,7 @@ class Rehearses(Protocol):
 
 
 @runtime_checkable
-class Records(Protocol):
+class Recordable(Protocol):
     """A driver that can record a device as the test of its profile."""
 
     async def record(

@@ -178,7 +178,8 @@ def test_a_meter_whose_first_slot_is_still_to_come_is_read_for_the_report(tmp_pa
         async with Building.open(lines=1, meters=1) as building:
             path.write_text(
                 "building: {name: A, timezone: Europe/Paris}\n"
-                f"links: {{a: {{driver: modbus-tcp, host: 127.0.0.1, port: {building.ports[0]}}}}}\n"
+                "links:\n"
+                f"  a: {{driver: modbus-tcp, host: 127.0.0.1, port: {building.ports[0]}}}\n"
                 "devices: {m: {link: a, address: 1, profile: eastron-sdm120, every: 1h}}\n"
                 f"uplinks: {{}}\nclock: {{source: system}}\nstate: {tmp_path / 'state'}\n"
             )
