@@ -468,7 +468,10 @@ def read(
             for name, one in answer["points"].items()
         ]  # fmt: skip
         table((_("point"), _("value"), _("unit"), _("channel"), _("read at")), rows)
-        show_odd(answer["odd"], everything=True)
+        # a device with gaps between its registers refuses blocks of them, and gives all values
+        gaps = answer["ok"] and not everything
+        odd = [kind for kind in answer["odd"] if not (gaps and kind["expected"])]
+        show_odd(odd, everything=True)
         if everything:
             show_objects(answer["device"], answer["objects"])
         if all(one["why"] == "silent" for one in answer["points"].values()):
