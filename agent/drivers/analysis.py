@@ -98,12 +98,13 @@ class Observations:
                     places[value["at"]] = value
 
     def _count(self, frame: Frame) -> None:
-        key = (frame.device, frame.odd, frame.code)
+        device = frame.asked or frame.device
+        key = (device, frame.odd, frame.code)
         if key not in self.odd:
             if len(self.odd) >= MOST:
                 return
             self.odd[key] = {
-                "device": frame.device,
+                "device": device,
                 "kind": frame.odd,
                 "code": frame.code or None,
                 "sentence": frame.sentence,

@@ -187,7 +187,7 @@ CHANGED = telegram()[:-3] + b"\x99" + telegram()[-2:]
 MBUS = {
     "right": ([*ASKED, came(0.2, telegram())], []),
     "in pieces": ([*ASKED, came(0.2, telegram()[:9]), came(0.3, telegram()[9:])], []),
-    "another number": ([*ASKED, came(0.2, telegram(SECOND))], [("45123457", "number")]),
+    "another number": ([*ASKED, came(0.2, telegram(SECOND))], [("45123456", "number")]),
     "short": ([*ASKED, came(0.2, telegram()[:20])], [("45123456", "short")]),
     "checksum": ([*ASKED, came(0.2, CHANGED)], [("45123456", "checksum")]),
     "noise": ([*ASKED, came(0.2, b"\x01\x02\x03")], [("45123456", "noise")]),
@@ -205,7 +205,7 @@ MBUS = {
         [*ASKED, sent(1.0, short(0x7B, 7)), came(1.1, telegram())], [("45123456", "late")],
     ),
     "another address": (
-        [sent(0.0, short(0x7B, 7)), came(0.1, telegram(address=8))], [("45123456", "address")],
+        [sent(0.0, short(0x7B, 7)), came(0.1, telegram(address=8))], [("7", "address")],
     ),
     "another meter than before": (
         [sent(0.0, short(0x7B, 7)), came(0.1, telegram(address=7)),
