@@ -46,6 +46,10 @@ ADVICE = {
         "Answers of others: no value is taken from them. Set the device, or the gateway before it,"
         " to answer with the address that is asked."
     ),
+    "number": N_(
+        "A meter that sends another number or address than it answers to: compare its plate, and"
+        " write what it sends as its `address`."
+    ),
     "any": N_(
         "A meter that answers to any number or address hides the others: disconnect it, and scan"
         " again."
@@ -56,7 +60,7 @@ ADVICE = {
 }
 """what to do, by the kind of what was odd"""
 ALIKE = {"short": "noise", "checksum": "noise", "unreadable": "noise", "function": "length",
-         "number": "unit", "address": "unit"}  # fmt: skip
+         "address": "number"}  # fmt: skip
 """kinds with the advice of another one"""
 TENTHS = 10
 """how many lines of progress are printed without a terminal"""
@@ -616,7 +620,10 @@ def read(
             for name, one in answer["points"].items()
         ]  # fmt: skip
         table((_("point"), _("value"), _("unit"), _("channel"), _("read at")), rows)
-        show_odd(answer["odd"], everything=True)
+        # a device with gaps between its registers refuses blocks of them, and gives all values
+        gaps = answer["ok"] and not everything
+        odd = [kind for kind in answer["odd"] if not (gaps and kind["expected"])]
+        show_odd(odd, everything=True)
         if everything:
             show_objects(answer["device"], answer["objects"])
         if all(one["why"] == "silent" for one in answer["points"].values()):

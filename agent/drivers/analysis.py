@@ -10,12 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from agent.core.errors import Refused
+from agent.core.i18n import Text
+from agent.drivers import family
+from agent.drivers.trace import Frame
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from agent.drivers.trace import Event, Frame
+    from agent.drivers.trace import Event
 
 MOST = 2000
 """odd answers that are kept, counted by device and kind"""
@@ -38,9 +40,9 @@ class Analyser(Protocol):
 
 
 def analyser(driver: str, settings: Mapping[str, Any]) -> Analyser:
-    """Return the analyser of a driver, by its name in the configuration. Raises Refused."""
+    """Return the analyser of a driver, by its name in the configuration."""
     timeout = float(settings.get("timeout") or TIMEOUT)
-    if driver in {"modbus-rtu", "modbus-rtu-tcp", "modbus-tcp"}:
+    if family(driver) == "modbus":
         from agent.drivers.modbus.analysis import RtuAnalyser, TcpAnalyser  # noqa: PLC0415
         from agent.drivers.modbus.rtu import Speed  # noqa: PLC0415
 
@@ -52,7 +54,7 @@ def analyser(driver: str, settings: Mapping[str, Any]) -> Analyser:
             int(settings.get("stopbits") or 1),
         )
         return RtuAnalyser(timeout, speed)
-    if driver in {"mbus-serial", "mbus-tcp"}:
+    if family(driver) == "mbus":
         from agent.drivers.mbus.analysis import MbusAnalyser  # noqa: PLC0415
 
         return MbusAnalyser()
@@ -60,7 +62,19 @@ def analyser(driver: str, settings: Mapping[str, Any]) -> Analyser:
         from agent.drivers.bacnet.analysis import BacnetAnalyser  # noqa: PLC0415
 
         return BacnetAnalyser(timeout)
-    raise Refused('a trace of the driver "{driver}" cannot be explained', driver=driver)
+    return _Bytes()
+
+
+class _Bytes:
+    """Explains nothing: the driver is another one."""
+
+    def feed(self, event: Event) -> Iterator[Frame]:
+        if event.data:
+            text = Text("{number} bytes", number=len(event.data))
+            yield Frame(event.at, event.direction, "", event.data, text)
+
+    def end(self) -> Iterator[Frame]:
+        yield from ()
 
 
 @dataclass
@@ -84,12 +98,13 @@ class Observations:
                     places[value["at"]] = value
 
     def _count(self, frame: Frame) -> None:
-        key = (frame.device, frame.odd, frame.code)
+        device = frame.asked or frame.device
+        key = (device, frame.odd, frame.code)
         if key not in self.odd:
             if len(self.odd) >= MOST:
                 return
             self.odd[key] = {
-                "device": frame.device,
+                "device": device,
                 "kind": frame.odd,
                 "code": frame.code or None,
                 "sentence": frame.sentence,

@@ -70,6 +70,8 @@ class Frame:
     sentence: Text
     values: tuple[Mapping[str, Any], ...] = ()
     """what the frame says: `at` and `value`, with `unit` and more where the protocol gives them"""
+    asked: str = ""
+    """the device that was asked, if this frame is odd because another one answered"""
     odd: str = ""
     """the kind of oddness; empty: as it should be"""
     code: int = 0
@@ -121,7 +123,7 @@ def heading(line: str, driver: str, began: str, settings: object) -> list[str]:
     facts |= {name: getattr(settings, name) for name in SETTINGS if hasattr(settings, name)}
     return [
         TITLE,
-        "# It contains readings of a building: keep it as carefully, and delete it after use.",
+        "# It contains readings of a building. Keep it as carefully, and delete it after use.",
         *(f"# {name}: {value}" for name, value in facts.items()),
     ]
 

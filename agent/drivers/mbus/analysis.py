@@ -225,7 +225,8 @@ class MbusAnalyser:
                 meter=name, maker=telegram.manufacturer or "?", medium=medium(telegram.medium),
                 status=status(telegram.status), ms=took,
             )  # fmt: skip
-        return Frame(at, CAME, name, data, text, values, odd=kind)
+        other = asked if kind in {"number", "address"} and WILD not in asked else ""
+        return Frame(at, CAME, name, data, text, values, other, odd=kind)
 
     def _oddness(  # noqa: PLR0911 -- one return for each kind
         self, request: _Request | None, telegram: Telegram, name: str, before: int

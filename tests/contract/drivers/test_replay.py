@@ -85,7 +85,7 @@ async def again(kind, trace):
             async with Bacnet.open(settings) as driver:
                 return await scanned(driver, kind, settings, Wish())
     more = {"baudrate": 38_400, "listen": 0, "latency": 0.01}
-    if kind == "mbus-serial":
+    if kind == "mbus":
         async with pty(replay) as path:
             serial = SerialSettings(port=path, **more)
             async with MbusSerial.open(serial) as driver:
@@ -100,7 +100,7 @@ LINES = {
     "modbus-tcp": modbus_tcp,
     "modbus-rtu": modbus_rtu,
     "mbus-tcp": lambda: mbus(on_tcp),
-    "mbus-serial": lambda: mbus(on_serial),
+    "mbus": lambda: mbus(on_serial),
     "bacnet": bacnet,
 }
 

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from agent.core.errors import Refused
+from agent.drivers import DRIVERS
 from agent.drivers.analysis import Observations, analyser
 from agent.drivers.modbus.rtu import framed
 from agent.drivers.trace import CAME, NOTE, SENT, Event, Recorder, heading, parsed
@@ -186,7 +187,7 @@ CHANGED = telegram()[:-3] + b"\x99" + telegram()[-2:]
 MBUS = {
     "right": ([*ASKED, came(0.2, telegram())], []),
     "in pieces": ([*ASKED, came(0.2, telegram()[:9]), came(0.3, telegram()[9:])], []),
-    "another number": ([*ASKED, came(0.2, telegram(SECOND))], [("45123457", "number")]),
+    "another number": ([*ASKED, came(0.2, telegram(SECOND))], [("45123456", "number")]),
     "short": ([*ASKED, came(0.2, telegram()[:20])], [("45123456", "short")]),
     "checksum": ([*ASKED, came(0.2, CHANGED)], [("45123456", "checksum")]),
     "noise": ([*ASKED, came(0.2, b"\x01\x02\x03")], [("45123456", "noise")]),
@@ -204,7 +205,7 @@ MBUS = {
         [*ASKED, sent(1.0, short(0x7B, 7)), came(1.1, telegram())], [("45123456", "late")],
     ),
     "another address": (
-        [sent(0.0, short(0x7B, 7)), came(0.1, telegram(address=8))], [("45123456", "address")],
+        [sent(0.0, short(0x7B, 7)), came(0.1, telegram(address=8))], [("7", "address")],
     ),
     "another meter than before": (
         [sent(0.0, short(0x7B, 7)), came(0.1, telegram(address=7)),
@@ -225,7 +226,7 @@ def test_what_is_odd_on_mbus_is_named_by_meter(events, expected):
 def test_every_record_of_a_meter_is_given_also_what_is_not_understood():
     unknown = b"\x04\xef\x01\x02\x03\x04\x05"  # a reserved VIF
     events = [*ASKED, came(0.2, telegram(records=energy_kwh(8412) + unknown))]
-    values = explained("mbus-serial", *events)[0][-1].values
+    values = explained("mbus", *events)[0][-1].values
     assert next((one["value"], one["understood"]) for one in values) == ("8412000", True)
     assert not values[1]["understood"]
     assert values[1]["hex"] == "02 03 04 05"
@@ -267,6 +268,18 @@ def test_bacnet_values_are_given_with_object_and_property():
     )
     assert frames[1].sentence == "1201 is asked: analog-input,1 present-value"
     assert frames[2].values == ({"at": "analog-input,1 present-value", "value": "53"},)
+
+
+def test_a_driver_without_an_analyser_is_traced_all_the_same():
+    frames, odd = explained("another", sent(0.0, b"\x01\x02"), came(0.1, b"\x03"))
+    assert [str(frame.sentence) for frame in frames] == ["2 bytes", "1 bytes"]
+    assert not odd
+
+
+def test_every_driver_of_gardien_has_its_analyser():
+    assert {type(analyser(name, {})).__name__ for name in DRIVERS} == {
+        "RtuAnalyser", "TcpAnalyser", "MbusAnalyser", "BacnetAnalyser",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("driver", ["modbus-rtu", "modbus-tcp", "mbus-tcp", "bacnet"])

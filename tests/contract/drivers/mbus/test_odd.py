@@ -29,8 +29,9 @@ def test_a_meter_that_answers_with_another_number_than_it_is_selected_by_is_name
     wrong = heat(NUMBER)
     wrong.header = replace(wrong.plate, id=OTHER)
     found, hearing = found_on(wrong, wish=Wish(first=NUMBER[:6] + "FF", expected=(NUMBER,)))
-    odd = hearing.odd[OTHER, "number"]
+    odd = hearing.odd[NUMBER, "number"]
     assert odd["sentence"] == f"meter {OTHER} answers when {NUMBER} was selected"
+    assert NUMBER not in hearing.heard.values  # they are those of another meter
     assert any(OTHER in warning for one in found for warning in one.warnings)
 
 
