@@ -125,7 +125,7 @@ async def commissioning(  # noqa: PLR0913 -- as many options
 
 
 async def _read_unread(gateway: Gateway, caller: Caller) -> None:
-    """Read the devices whose first slot is still to come, perhaps in an hour."""
+    """Wait until each device was read once: right after the start they have no index yet."""
     unread = [
         (line, device)
         for line in gateway.lines.values()
