@@ -163,11 +163,11 @@ class Poller:
                 self._keep_undated(device, (step,), samples)
 
     async def read_unread(self, name: str) -> None:
-        """Read a device that was not read since the start, and is not being read: a report needs
-        its index before its first slot. Nothing of it is sent.
-        """
+        """Read a device that was not read since the start, before its turn."""
         device = self.devices[name]
-        if name not in self._busy and device.answered is None and not device.failures:
+        while name in self._busy:
+            await asyncio.sleep(LOOK)
+        if device.answered is None and not device.failures:
             with self._reserve(name), self._noting_errors(name):
                 await self._reader.read(device, [p for p in device.points if not p.derived])
 

@@ -168,23 +168,22 @@ def test_a_report_with_one_other_byte_proves_nothing(visits):
     assert verified(json.dumps(json.loads(text), indent=4), "r") == good
 
 
-def test_a_meter_whose_first_slot_is_still_to_come_is_read_for_the_report(tmp_path):
-    """As at a visit before there is an uplink."""
+def test_right_after_the_start_the_report_waits_for_the_first_reading_of_a_slow_meter(tmp_path):
     (tmp_path / "state").mkdir(mode=0o700)
     identity.mint(tmp_path / "state")
     path = tmp_path / "config.yaml"
 
     async def report():
         async with Building.open(lines=1, meters=1) as building:
+            building.slow(0, 1, 1.0)
             path.write_text(
-                "building: {name: A, timezone: Europe/Paris}\n"
-                "links:\n"
-                f"  a: {{driver: modbus-tcp, host: 127.0.0.1, port: {building.ports[0]}}}\n"
+                "building: {name: A}\nlinks:\n"
+                f"  a: {{driver: modbus-tcp, host: 127.0.0.1, port: {building.ports[0]},"
+                " timeout: 4s}\n"
                 "devices: {m: {link: a, address: 1, profile: eastron-sdm120, every: 1h}}\n"
                 f"uplinks: {{}}\nclock: {{source: system}}\nstate: {tmp_path / 'state'}\n"
             )
             async with at_work(path) as house:
-                assert not house.lines.find("m")[1].answered
                 return (await CALLS["report.commissioning"](house, ALICE))["report"]
 
     (device,) = asyncio.run(report())["devices"]

@@ -95,7 +95,7 @@ async def commissioning(  # noqa: PLR0913 -- as many options
             "nothing was written: the report states what the running gateway reads, and gardien is"
             " not running. Start it: sudo systemctl start gardien"
         )
-    given = verified(since, "--since") if since else None
+    given = await asyncio.to_thread(verified, since, "--since") if since else None
     recovery = await asyncio.to_thread(_recovery, gateway.config.backup, gateway.clock.now())
     kept = await asyncio.to_thread(Kept, gateway.config.state)
     readings = readings and caller.may(Right.METERS)
@@ -104,7 +104,7 @@ async def commissioning(  # noqa: PLR0913 -- as many options
     report = _report(gateway, who, await status(), recovery)
     if readings:
         privacy.note(gateway, who, "report")
-    last = kept.before(gateway.config.zone, report.made)
+    last = await asyncio.to_thread(kept.before, gateway.config.zone, report.made)
     before = given or last
     if before is not None:
         earlier, its_hash = before
@@ -125,7 +125,7 @@ async def commissioning(  # noqa: PLR0913 -- as many options
 
 
 async def _read_unread(gateway: Gateway, caller: Caller) -> None:
-    """Read the devices whose first slot is still to come, perhaps in an hour."""
+    """Wait until each device was read once: right after the start they have no index yet."""
     unread = [
         (line, device)
         for line in gateway.lines.values()
