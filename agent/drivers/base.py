@@ -73,7 +73,7 @@ class Rehearses(Protocol):
 
 
 @runtime_checkable
-class Records(Protocol):
+class RecordsDevices(Protocol):
     """A driver that can record a device as the test of its profile."""
 
     async def record(
