@@ -208,14 +208,14 @@ class Profiles:
         """Who compared a device of this profile with its display, and when."""
         for path in (path for one in self._folders for path in one.glob(f"{name}-*")):
             if path.name.endswith(recording.SUFFIX):
-                loaded = examined_recording(path, made)
+                result = examined_recording(path, made)
                 # one with mistakes must not stop a gateway: `gardien profile check` names them
                 if (
-                    isinstance(loaded, Recording)
-                    and loaded.profile == name
-                    and loaded.confirms(made)
+                    isinstance(result, Recording)
+                    and result.profile == name
+                    and result.confirms(made)
                 ):
-                    yield recording.sentence(loaded)
+                    yield recording.sentence(result)
 
     def path(self, name: str) -> Path | None:
         """The file of the manager's profile of a name; None: the manager has none of this name."""
@@ -261,36 +261,36 @@ def examined_recording(path: Path, made: Profile | None = None) -> Recording | t
     report = ProblemReport(name, tree)
     try:
         report.tree()
-        loaded = report.build(Recording, tree.data, ())
-        if loaded is not None:
-            _rehearse_recording(report, loaded, made or _profile_of(report, path, loaded))
+        result = report.build(Recording, tree.data, ())
+        if result is not None:
+            _rehearse_recording(report, result, made or _profile_of(report, path, result))
     except Enough:
-        loaded = None
-    return report.problems() or (loaded if loaded is not None else ())
+        result = None
+    return report.problems() or (result if result is not None else ())
 
 
-def _profile_of(report: ProblemReport, path: Path, loaded: Recording) -> Profile | None:
+def _profile_of(report: ProblemReport, path: Path, result: Recording) -> Profile | None:
     shelf = Profiles(path.parent)
-    if loaded.profile not in shelf.names():
-        report.value(("profile",), _("no profile {profile}", profile=shown(loaded.profile)))
+    if result.profile not in shelf.names():
+        report.value(("profile",), _("no profile {profile}", profile=shown(result.profile)))
         return None
-    made = shelf.take(loaded.profile)
+    made = shelf.take(result.profile)
     if not isinstance(made, Profile):
         report.value(("profile",), _("has mistakes: gardien profile check"))
         return None
     return made
 
 
-def _rehearse_recording(report: ProblemReport, loaded: Recording, made: Profile | None) -> None:
+def _rehearse_recording(report: ProblemReport, result: Recording, made: Profile | None) -> None:
     """Read the recorded cells with a profile, and compare them with the display."""
     if made is None:
         return
     (speaks, *_others) = [driver(name) for name in DRIVERS if family(name) == family(made.driver)]
     offers = {**made.points, **({"serial": made.serial} if made.serial else {})}
     # `at` has the manners of the profile already
-    _Check(report, replace(made, manners="", test=loaded.test), speaks).rehearse(offers)
-    reads = loaded.test.get("reads", {})
-    for name, display in loaded.display.items():
+    _Check(report, replace(made, manners="", test=result.test), speaks).rehearse(offers)
+    reads = result.test.get("reads", {})
+    for name, display in result.display.items():
         offer, value = made.points.get(name), _exact(reads.get(name))
         if offer is None:
             report.key(("display", name), _no_point(name, made.points))

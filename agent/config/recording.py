@@ -165,9 +165,9 @@ def _bytes(test: Mapping[str, Any]) -> Iterator[bytes]:
         for run in entry.values() if isinstance(entry, dict) else ():
             if isinstance(run, list):
                 for order in ("big", "little"):
-                    registers = [int(str(cell), 0).to_bytes(2, order) for cell in run]
-                    yield b"".join(registers)
-                    yield b"".join(reversed(registers))
+                    pairs = [int(str(cell), 0).to_bytes(2, order) for cell in run]
+                    yield b"".join(pairs)
+                    yield b"".join(reversed(pairs))
     if isinstance(records := test.get("records"), str):
         yield bytes.fromhex(records)
         yield bytes.fromhex(records)[::-1]

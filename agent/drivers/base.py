@@ -74,7 +74,7 @@ class Rehearses(Protocol):
 
 
 @runtime_checkable
-class Recordable(Protocol):
+class RecordsDevices(Protocol):
     """A driver that can record a device as the test of its profile."""
 
     async def record(

@@ -18,7 +18,7 @@ from agent.drivers.base import (
     Discovers,
     ObservableBus,
     Recalls,
-    Recordable,
+    RecordsDevices,
     Seeks,
     Traceable,
     Writes,
@@ -144,12 +144,12 @@ class Link:
     async def record(
         self, points: Sequence[Point], serial: Point | None
     ) -> tuple[list[Sample], dict[str, Any]]:
-        """Read a device once, and record it as a test; see `agent.drivers.base.Recordable`.
+        """Read a device once, and record it as a test; see `agent.drivers.base.RecordsDevices`.
 
         Raises LinkLost; Refused if this kind of line cannot record.
         """
         async with self._in_turn() as driver:
-            if not isinstance(driver, Recordable):
+            if not isinstance(driver, RecordsDevices):
                 raise Refused("devices on the line {name} cannot be recorded", name=self.name)
             recorded = await driver.record(points, serial)
             if isinstance(driver, Attributes):

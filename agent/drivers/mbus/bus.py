@@ -103,7 +103,7 @@ class Mbus:
     async def record(
         self, points: Sequence[Point], serial: Point | None
     ) -> tuple[list[Sample], dict[str, Any]]:
-        """Read and record a meter; see `agent.drivers.base.Recordable`."""
+        """Read and record a meter; see `agent.drivers.base.RecordsDevices`."""
         every = [serial, *points] if serial else [*points]
         address = frame.parse(every[0].address)
         wanted = [registers.at(point.at, address.input) for point in every]

@@ -81,7 +81,7 @@ class Bus:
     async def record(
         self, points: Sequence[Point], serial: Point | None
     ) -> tuple[list[Sample], dict[str, Any]]:
-        """Read and record a device; see `agent.drivers.base.Recordable`."""
+        """Read and record a device; see `agent.drivers.base.RecordsDevices`."""
         return await self.master.record(points, serial)
 
     async def write(self, point: Point, value: Value | None, slot: int | None) -> None:

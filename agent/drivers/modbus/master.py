@@ -180,7 +180,7 @@ class ModbusMaster:
     async def record(
         self, points: Sequence[Point], serial: Point | None
     ) -> tuple[list[Sample], dict[str, Any]]:
-        """Read points of one device, and record its cells; see `agent.drivers.base.Recordable`."""
+        """Read and record points of one device; see `agent.drivers.base.RecordsDevices`."""
         wire = _RecordingWire(self.wire)
         every = [serial, *points] if serial else [*points]
         unit, places = int(every[0].address), [place(point.at) for point in every]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from agent.drivers.modbus.codec import FORMATS, RegisterRange, decode, parse, shortest32
+from agent.drivers.modbus.codec import FORMATS, RegisterRange, decode, parse, place, shortest32
 
 FLOAT32 = st.floats(width=32, allow_nan=False, allow_infinity=False)
 SIZES = {"16": 16, "32": 32, "64": 64}
@@ -142,3 +142,28 @@ def test_the_notation_says_table_address_and_type(at: str, spot: RegisterRange) 
 def test_bad_notation_is_refused_in_words(at: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         parse(at)
+
+
+@pytest.mark.parametrize(
+    ("at", "cells", "expected"),
+    [
+        ("holding/0/string14", [0x4B58, 0x3132, 0x3334, 0, 0, 0, 0], "KX1234"),
+        ("holding/0/string14", [0x32, 0x33, 0x35, 0x34, 0x31, 0x31, 0x57], "235411W"),
+        ("holding/0/bcd8", [0x1296, 0x0042], "12960042"),
+        ("holding/0/bcd6", [0x0012, 0x9600], "00129600"),
+    ],
+)
+def test_a_number_that_is_text_is_read_in_each_form_in_which_meters_send_it(at, cells, expected):
+    assert decode(parse(at), cells) == expected
+
+
+def test_digits_that_are_no_decimal_digits_are_refused():
+    with pytest.raises(ValueError, match="not decimal digits"):
+        decode(parse("holding/0/bcd8"), [0x129A, 0x0042])
+
+
+@pytest.mark.parametrize("block", ["20-30", "5-11", "10", "10-70000", "a-b"])
+def test_a_block_has_the_value_in_it(block):
+    with pytest.raises(ValueError, match="is not an address option"):
+        place(f"holding/10/uint64 block={block}")
+    assert place("holding/10/uint64 block=8-13").spots[0].width == 6
