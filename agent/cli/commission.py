@@ -34,7 +34,7 @@ from agent.cli.terminal import (
     write_file,
 )
 from agent.core.errors import AgentError, Refused
-from agent.core.i18n import N_, _, from_wire, in_language, n_
+from agent.core.i18n import N_, Text, _, in_language, n_
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -51,8 +51,6 @@ PULSES = {
     "elec.imp": "mbus-pulse-electricity",
 }
 """profiles of an input of a pulse collector, by channel"""
-OFTEN = {1: "1h", 2: "2h", 3: "3h", 4: "4h", 6: "6h", 8: "8h", 12: "12h"}
-"""how often each of so many inputs may be read: their battery bears 24 readings a day"""
 LINE = re.compile(
     r"(?P<driver>[\w-]+)\s+(?P<where>\S+)(\s+(?P<baudrate>\d+))?(\s+(?P<parity>\w+))?"
 )
@@ -213,7 +211,7 @@ class Visit:
             "person_s": self.kept["person"],
             "machine_s": self.kept["machine"],
             "warnings": [
-                one | {"text": in_language(from_wire(one["text"]))}
+                one | {"text": Text.of(one["text"]).in_language()}
                 for one in self.kept.get("warnings", ())
             ]
             + list(self._wrong_factors(walk)),
@@ -443,13 +441,13 @@ def _scan(visit: Visit) -> None:
 def _remember(visit: Visit, link: str, devices: Sequence[Answer], odd: Sequence[Answer]) -> None:
     """Keep what a later step needs of a search: warnings, and devices without known values."""
     from agent.config.edit import readable
-    from agent.core.i18n import to_wire
+    from agent.core.finding import as_text
 
     warnings = [(one["name"], warning) for one in devices for warning in one["warnings"]]
     warnings += [(one.get("device") or link, one["sentence"]) for one in odd]
     kept = visit.kept.setdefault("warnings", [])
     for name, warning in warnings:
-        text = to_wire(warning)
+        text = as_text(warning).wire()
         entry = next((one for one in kept if one["text"] == text), None)
         if entry is None:
             kept.append(entry := {"text": text, "devices": []})
@@ -615,7 +613,8 @@ def _add_inputs(visit: Visit, silent: Sequence[Answer]) -> bool:
             )
             continue
         together = sum(one[0] == address for one in inputs)
-        every = next((step for most, step in OFTEN.items() if together <= most), "1d")
+        # the battery of a collector bears 24 readings a day, of all its inputs together
+        every = "1h" if together == 1 else "1d"
         entries[name] = {
             "link": link,
             "address": f"{address}/{number}",

@@ -303,7 +303,7 @@ def test_the_inputs_of_a_pulse_collector_are_added_and_matched(tmp_path):
             done = gardien("commission", step, "--answers", file, "--as", "alice", "-c", config)
         assert "2 inputs of pulse collectors were added" in done.output
         assert "matched: 2" in done.output
-        assert '"99000001/2", profile: mbus-pulse-cold-water, every: 2h' in config.read_text()
+        assert re.search('"99000001/2"\n    profile: mbus-pulse-cold-water', config.read_text())
     finally:
         process.terminate()
         process.wait()
@@ -341,41 +341,56 @@ state: {state}
 """
 
 
-def test_live_values_are_drawn_in_place_and_printed_as_lines_in_a_pipe(config, building, terminal):
+@pytest.fixture
+def running(config, building):
     config.write_text(DAEMON.format(port=building["port"], state=config.with_name("state")))
+    walk(config, building, ("A-1",))
     daemon = subprocess.Popen([GARDIEN, "run", "-c", config], stderr=subprocess.PIPE, text=True)
-    try:
-        while "ready" not in daemon.stderr.readline() and daemon.poll() is None:
-            if (config.with_name("state") / "gardien.sock").exists():
-                break
-        screen = terminal("watch", "--every", "0.2", "-c", config)
-        screen.until(r"! m-9 +.*silent")
-        screen.until(r"  m-1 +elec.imp +[0-9.,]+ kWh")
-        screen.interrupt()
-        assert screen.ended() == 0
-        assert screen.shown.count("\x1b[2J") == 1  # cleared once, and then drawn over
-        assert screen.shown.rstrip().endswith("\x1b[?25h")  # the cursor is back
-        words = (GARDIEN, "watch", "--json", "--every", "0.2", "-c", config)
-        piped = subprocess.Popen(words, stdout=subprocess.PIPE, text=True,
-                                 env=os.environ | {"GARDIEN_AS": "alice"})  # fmt: skip
-        rows = [json.loads(piped.stdout.readline()) for _ in range(8)]
-        piped.terminate()
-        piped.wait()
-        piped.stdout.close()
-        values = [row for row in rows if row.get("device") == "m-1" and row["value"]]
-        assert values
-        named = {"SUDO_USER", "GARDIEN_AS"}
-        nameless = {key: value for key, value in os.environ.items() if key not in named}
-        piped = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=nameless)
-        rows = [json.loads(piped.stdout.readline()) for _ in range(8)]
-        piped.terminate()
-        piped.wait()
-        piped.stdout.close()
-        assert not any(row.get("value") for row in rows)  # nobody has said who looks
-    finally:
-        daemon.terminate()
-        daemon.wait()
-        daemon.stderr.close()
+    while gardien("status", "-c", config, "--json").exit_code and not daemon.poll():
+        if (config.with_name("state") / "gardien.sock").exists():
+            break
+    yield config
+    daemon.terminate()
+    daemon.communicate()
+
+
+def lines_of(words, number, **environment):
+    """The first lines that a program prints."""
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment)
+    lines = [json.loads(process.stdout.readline()) for _ in range(number)]
+    process.terminate()
+    process.wait()
+    process.stdout.close()
+    return lines
+
+
+def test_live_values_are_drawn_in_place_and_printed_as_lines_in_a_pipe(running, terminal):
+    screen = terminal("watch", "--every", "0.2", "-c", running)
+    screen.until(r"! m-9 +.*silent")
+    screen.until(r"  A-1 m-1 +elec.imp +[0-9.,]+ kWh")
+    screen.interrupt()
+    assert screen.ended() == 0
+    assert screen.shown.count("\x1b[2J") == 1  # cleared once, and then drawn over
+    assert screen.shown.rstrip().endswith("\x1b[?25h")  # the cursor is back
+    words = (GARDIEN, "watch", "--json", "--every", "0.2", "-c", running)
+    rows = lines_of(words, 8, **os.environ)
+    assert [row for row in rows if row.get("device") == "m-1" and row["value"]]
+    unnamed = {one: os.environ[one] for one in os.environ.keys() - {"SUDO_USER", "GARDIEN_AS"}}
+    # nobody has said who looks
+    assert not any(row.get("value") for row in lines_of(words, 8, **unnamed))
+
+
+def test_a_visit_beside_a_running_agent_makes_its_calls_there(running, building):
+    warning = {"text": "two", "message": "two", "values": {}}
+    kept = {"steps": {"scan": 1}, "warnings": [{"text": warning, "devices": ["m-1"]}]}
+    (running.with_name("state") / "visit.json").write_text(json.dumps(kept))
+    file = answered(running, **{"A-1/elec.imp": display(building, 1)})
+    words = ("commission", "flats", "--answers", file, "-c", running)
+    done = subprocess.run([GARDIEN, *words, "--json"], capture_output=True, text=True, check=False)
+    summary = json.loads(done.stdout)
+    assert summary["proven"] == 1, done.stderr
+    assert summary["warnings"] == [{"text": "two", "devices": ["m-1"]}]
+    assert "visit.daemon" not in {finding["code"] for finding in summary["findings"]}
 
 
 LOTS = """\
