@@ -98,7 +98,8 @@ def commission(
     with Session(config, folder, "gardien commission", named) as session:
         visit = Visit(dialogue, session, config)
         if made:
-            visit.done("building")
+            visit.kept["begun"] = time.time()
+        visit.done("building")
         try:
             visit.run(step)
         except (Stop, typer.Abort, KeyboardInterrupt):
@@ -132,8 +133,9 @@ class Visit:
     def run(self, step: str | None) -> None:
         """Make one step, or all that are not done. Raises Stop."""
         ask = self.dialogue
-        steps = [step] if step else [one for one in STEPS if one not in self.kept["steps"]]
-        if not steps:
+        undone = [one for one in STEPS if one not in self.kept["steps"]]
+        steps = undone if step is None else [step] if step != "building" else []
+        if not steps and step is None:
             if not ask.agreed(
                 "again", _("All steps of the visit are done. Repeat them?"), default=False
             ):
@@ -144,8 +146,6 @@ class Visit:
             done = ", ".join(_(STEPS[one][0]) for one in self.kept["steps"] if one in STEPS)
             ask.say(_("The visit continues. Done: {steps}", steps=done))
         for number, name in enumerate(steps, 1):
-            if name == "building":
-                continue
             title, make = STEPS[name]
             ask.say("")
             ask.say(f"── {_(title)} ({number}/{len(steps)})")
@@ -181,7 +181,7 @@ class Visit:
         def edited() -> Any:
             day = f"bak-{time.strftime('%Y-%m-%d')}"
             # a file that this visit began has nothing to go back to
-            new = time.time() - self.kept["steps"].get("building", 0) < DAY
+            new = time.time() - self.kept.get("begun", 0) < DAY
             return None if new else keep_copy(self.config, day), edit()
 
         copy, result = self.session.outside(edited, edits=True)
@@ -746,7 +746,7 @@ def _compared(visit: Visit, meter: Answer, typed: str) -> bool:
         ask.say(f"  {_('agrees')}")
         return True
     others = result["shown_by"]
-    if result.get("factor"):
+    if result.get("factor") and not others:
         ask.say(
             _(
                 "The meter reads {factor} times what the display shows: its unit or factor in the"
@@ -757,7 +757,11 @@ def _compared(visit: Visit, meter: Answer, typed: str) -> bool:
         visit.kept.setdefault("factors", {})[meter["installation"]] = result["factor"]
         return True
     if not others:
-        ask.say(_comparison(result))
+        ask.say(
+            _("The meter does not answer, and no other one shows this value.")
+            if result["read"] is None
+            else _comparison(result)
+        )
         ask.say(_("Read the display again, and type its value; or press Enter to leave it open."))
         return False
     other = others[0] if len(others) == 1 else _on_the_plate(ask, meter, others)

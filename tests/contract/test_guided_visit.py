@@ -18,6 +18,7 @@ import pytest
 
 from agent.registry.recognition import lists, recognised
 from tests.command import gardien
+from tests.waiting import wait_until
 
 GARDIEN = Path(sys.executable).with_name("gardien")
 PATIENCE = 60.0
@@ -266,6 +267,33 @@ def test_meters_that_are_missing_swapped_or_on_no_list_are_named(config, buildin
     assert "gardien commission match" in walked.output
 
 
+def test_a_visit_that_is_done_is_repeated_only_if_it_is_wanted(config, building, terminal):
+    walk(config, building)
+    steps = ("building", "lines", "scan", "list", "match", "flats", "delivery")
+    file = config.with_name("state") / "visit.json"
+    file.write_text(json.dumps({"steps": dict.fromkeys(steps, 1)}))
+    visit = terminal("commission", "-c", config, LANG="fr_FR.UTF-8")
+    visit.answers("Les refaire ?")
+    visit.until("0 compteurs sur 3 ont été comparés")
+    assert visit.ended() == 1
+    visit = terminal("commission", "-c", config)
+    visit.answers("Repeat them", "y")
+    visit.until("The lines \\(1/6\\)")
+
+
+def test_a_dead_meter_is_named_and_does_not_stop_the_walk(config, building):
+    walk(config, building)
+    with socket.create_connection(("127.0.0.1", building["control"])) as line:
+        line.sendall(b"silence 0 2\n")
+        line.recv(200)
+    file = answered(config, **{"A-1/elec.imp": display(building, 1)})
+    done = gardien("commission", "flats", "--answers", file, "--as", "alice", "-c", config)
+    output = " ".join(done.output.split())
+    assert f"A-2: the meter {building['meters'][1]['serial']} was not found on the lines" in output
+    assert "1 of 3 meters were compared" in output
+    assert "1 meter of the list was not found" in output
+
+
 def test_what_a_search_found_is_kept_if_it_is_interrupted(tmp_path, building, terminal):
     config = tmp_path / "config.yaml"
     text = CONFIG.format(port=building["port"], state=tmp_path / "state")
@@ -346,9 +374,7 @@ def running(config, building):
     config.write_text(DAEMON.format(port=building["port"], state=config.with_name("state")))
     walk(config, building, ("A-1",))
     daemon = subprocess.Popen([GARDIEN, "run", "-c", config], stderr=subprocess.PIPE, text=True)
-    while gardien("status", "-c", config, "--json").exit_code and not daemon.poll():
-        if (config.with_name("state") / "gardien.sock").exists():
-            break
+    wait_until((config.with_name("state") / "gardien.sock").exists)
     yield config
     daemon.terminate()
     daemon.communicate()
