@@ -200,8 +200,8 @@ class Visit:
         """Return what the visit has done, what it took, and what is still open."""
         self.dialogue.say("")
         self.dialogue.say(_("checking what is still open …"))
-        findings = self.session.ask("visit.open")["findings"]
-        walk = self.session.ask("meter.walk")["meters"]
+        still_open = self.session.ask("visit.open")
+        findings, walk = still_open["findings"], still_open["meters"]
         self.keep()
         return {
             "steps": {name: name in self.kept["steps"] for name in STEPS},

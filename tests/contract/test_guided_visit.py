@@ -26,7 +26,7 @@ CONFIG = """\
 # written by hand
 building: {{name: Les Alpins}}
 links:
-  riser: {{driver: modbus-tcp, host: 127.0.0.1, port: {port}, timeout: 2s}}  # to the 4th floor
+  riser: {{driver: modbus-tcp, host: 127.0.0.1, port: {port}, timeout: 1s}}  # to the 4th floor
 devices:
   m-1: {{link: riser, address: 1, profile: eastron-sdm120, every: 15min}}
   m-2: {{link: riser, address: 2, profile: eastron-sdm120, every: 15min}}
@@ -189,8 +189,9 @@ def walk(config, building, labels=("A-1", "A-2", "A-3")):
     path = config.with_name("list.csv")
     pairs = zip(serials, labels, strict=False)
     path.write_text("serial;dwelling\n" + "".join(f"{a};{b}\n" for a, b in pairs))
-    for label in labels:
-        assert not gardien("place", "new", label, "--as", "alice", "-c", config).exit_code
+    homes = config.with_name("homes.csv")
+    homes.write_text("label;type\n" + "".join(f"{label};dwelling\n" for label in labels))
+    assert not gardien("place", "import", homes, "--as", "alice", "-c", config).exit_code
     words = ("meter", "import", path, "--offline", "--as", "alice", "-c", config)
     assert not gardien(*words).exit_code
     return serials
@@ -317,7 +318,7 @@ def test_the_inputs_of_a_pulse_collector_are_added_and_matched(tmp_path):
         config = tmp_path / "config.yaml"
         text = CONFIG.format(port=line["port"], state=tmp_path / "state")
         text = re.sub("  m-.*\n", "", text).replace("modbus-tcp", "mbus-tcp")
-        config.write_text(text.replace(", timeout: 2s", ""))
+        config.write_text(text.replace(", timeout: 1s", ""))
         (tmp_path / "state").mkdir()
         # as a search leaves it: the collector answers, and its inputs are on the list only
         collectors = {line["inputs"][0].partition("/")[0]: "riser"}
@@ -360,7 +361,7 @@ def test_a_scan_keeps_the_comments_and_a_copy_of_the_configuration(config, build
 DAEMON = """\
 building: {{name: Les Alpins}}
 links:
-  riser: {{driver: modbus-tcp, host: 127.0.0.1, port: {port}, timeout: 2s}}
+  riser: {{driver: modbus-tcp, host: 127.0.0.1, port: {port}, timeout: 500ms}}
 devices:
   m-1: {{link: riser, address: 1, profile: eastron-sdm120, every: 1s}}
   m-9: {{link: riser, address: 9, profile: eastron-sdm120, every: 1s}}
