@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from agent.gateway.gateway import Gateway
     from agent.gateway.lines import Lines
     from agent.registry.matching import Joined, MoveResult
+    from agent.registry.records import Place
     from agent.registry.registry import Registry
 
 DIGITS = 2
@@ -383,20 +384,31 @@ async def meter_walk(
 
     `ahead`: read them now, so that `meter.verify` answers at once. Raises Refused.
     """
+    meters = _meters_of(gateway, places)
+    if not ahead and any(device_of(gateway, meter) is None for _, meter in meters):
+        await _serials(gateway, caller)  # such a meter is found by its serial number
+    return {"meters": await walk(gateway, places, ahead=ahead)}
+
+
+def _meters_of(gateway: Gateway, places: Sequence[str]) -> list[tuple[Place, Installation]]:
     registry, now = gateway.registry, int(gateway.clock.now())
     chosen = [registry.place(place) for place in places] or [
         one for one in registry.places() if one.type == "dwelling"
     ]
-    meters = [
+    return [
         (place, meter)
         for place in sorted(chosen, key=lambda one: _in_order(one.label))
         for meter in registry.meters_of(place.id)
         if covers(meter, now)
     ]
-    if not ahead and any(device_of(gateway, meter) is None for _, meter in meters):
-        await _serials(gateway, caller)  # such a meter is found by its serial number
-    walk = []
-    for place, meter in meters:
+
+
+async def walk(
+    gateway: Gateway, places: Sequence[str] = (), *, ahead: bool = False
+) -> list[dict[str, Any]]:
+    """As `meter_walk`, with the serial numbers that are known already."""
+    made = []
+    for place, meter in _meters_of(gateway, places):
         name = device_of(gateway, meter)
         # what a meter without a device measures may be unknown
         measured: Sequence[str | None] = registers(gateway, name) or [None]
@@ -407,7 +419,7 @@ async def meter_walk(
             elif name and channel:
                 known = _recent(gateway, name, channel)
                 silent = known is not None and known.value is None
-            walk.append(
+            made.append(
                 {
                     "label": place.label,
                     "installation": meter.id,
@@ -418,7 +430,7 @@ async def meter_walk(
                     "silent": silent,
                 }
             )
-    return {"meters": walk}
+    return made
 
 
 def _in_order(label: str) -> list[tuple[int, str]]:

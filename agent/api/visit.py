@@ -43,14 +43,17 @@ async def keep(gateway: Gateway, caller: Caller, *, visit: dict[str, Any]) -> di
 
 
 async def still_open(gateway: Gateway, caller: Caller) -> dict[str, Any]:
-    """Return what a visit has left open, as findings with the command that continues."""
+    """Return what a visit has left open, as findings with the command that continues.
+
+    `meters`: as `meter.walk` lists them.
+    """
     matching = await commission.meter_match(gateway, caller)
-    walk = (await commission.meter_walk(gateway, caller))["meters"]
+    walk = await commission.walk(gateway)
     certified = False
     with suppress(Refused):  # it has no keys either
         certified = (await keys.show(gateway, caller))["certificate"] is not None
     found_open = _findings(gateway, matching, walk, certified=certified)
-    return {"findings": [finding.wire() for finding in found_open]}
+    return {"findings": [finding.wire() for finding in found_open], "meters": walk}
 
 
 def _findings(

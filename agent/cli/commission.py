@@ -34,7 +34,7 @@ from agent.cli.terminal import (
     write_file,
 )
 from agent.core.errors import AgentError, Refused
-from agent.core.i18n import N_, _, from_wire, in_language, n_
+from agent.core.i18n import N_, Text, _, in_language, n_
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -51,8 +51,6 @@ PULSES = {
     "elec.imp": "mbus-pulse-electricity",
 }
 """profiles of an input of a pulse collector, by channel"""
-OFTEN = {1: "1h", 2: "2h", 3: "3h", 4: "4h", 6: "6h", 8: "8h", 12: "12h"}
-"""how often each of so many inputs may be read: their battery bears 24 readings a day"""
 LINE = re.compile(
     r"(?P<driver>[\w-]+)\s+(?P<where>\S+)(\s+(?P<baudrate>\d+))?(\s+(?P<parity>\w+))?"
 )
@@ -100,7 +98,8 @@ def commission(
     with Session(config, folder, "gardien commission", named) as session:
         visit = Visit(dialogue, session, config)
         if made:
-            visit.done("building")
+            visit.kept["begun"] = time.time()
+        visit.done("building")
         try:
             visit.run(step)
         except (Stop, typer.Abort, KeyboardInterrupt):
@@ -134,8 +133,9 @@ class Visit:
     def run(self, step: str | None) -> None:
         """Make one step, or all that are not done. Raises Stop."""
         ask = self.dialogue
-        steps = [step] if step else [one for one in STEPS if one not in self.kept["steps"]]
-        if not steps:
+        undone = [one for one in STEPS if one not in self.kept["steps"]]
+        steps = undone if step is None else [step] if step != "building" else []
+        if not steps and step is None:
             if not ask.agreed(
                 "again", _("All steps of the visit are done. Repeat them?"), default=False
             ):
@@ -146,8 +146,6 @@ class Visit:
             done = ", ".join(_(STEPS[one][0]) for one in self.kept["steps"] if one in STEPS)
             ask.say(_("The visit continues. Done: {steps}", steps=done))
         for number, name in enumerate(steps, 1):
-            if name == "building":
-                continue
             title, make = STEPS[name]
             ask.say("")
             ask.say(f"── {_(title)} ({number}/{len(steps)})")
@@ -183,7 +181,7 @@ class Visit:
         def edited() -> Any:
             day = f"bak-{time.strftime('%Y-%m-%d')}"
             # a file that this visit began has nothing to go back to
-            new = time.time() - self.kept["steps"].get("building", 0) < DAY
+            new = time.time() - self.kept.get("begun", 0) < DAY
             return None if new else keep_copy(self.config, day), edit()
 
         copy, result = self.session.outside(edited, edits=True)
@@ -202,8 +200,8 @@ class Visit:
         """Return what the visit has done, what it took, and what is still open."""
         self.dialogue.say("")
         self.dialogue.say(_("checking what is still open …"))
-        findings = self.session.ask("visit.open")["findings"]
-        walk = self.session.ask("meter.walk")["meters"]
+        still_open = self.session.ask("visit.open")
+        findings, walk = still_open["findings"], still_open["meters"]
         self.keep()
         return {
             "steps": {name: name in self.kept["steps"] for name in STEPS},
@@ -213,7 +211,7 @@ class Visit:
             "person_s": self.kept["person"],
             "machine_s": self.kept["machine"],
             "warnings": [
-                one | {"text": in_language(from_wire(one["text"]))}
+                one | {"text": Text.of(one["text"]).in_language()}
                 for one in self.kept.get("warnings", ())
             ]
             + list(self._wrong_factors(walk)),
@@ -447,13 +445,13 @@ def _scan(visit: Visit) -> None:
 def _remember(visit: Visit, link: str, devices: Sequence[Answer], odd: Sequence[Answer]) -> None:
     """Keep what a later step needs of a search: warnings, and devices without known values."""
     from agent.config.edit import readable
-    from agent.core.i18n import to_wire
+    from agent.core.finding import as_text
 
     warnings = [(one["name"], warning) for one in devices for warning in one["warnings"]]
     warnings += [(one.get("device") or link, one["sentence"]) for one in odd]
     kept = visit.kept.setdefault("warnings", [])
     for name, warning in warnings:
-        text = to_wire(warning)
+        text = as_text(warning).wire()
         entry = next((one for one in kept if one["text"] == text), None)
         if entry is None:
             kept.append(entry := {"text": text, "devices": []})
@@ -619,7 +617,8 @@ def _add_inputs(visit: Visit, silent: Sequence[Answer]) -> bool:
             )
             continue
         together = sum(one[0] == address for one in inputs)
-        every = next((step for most, step in OFTEN.items() if together <= most), "1d")
+        # the battery of a collector bears 24 readings a day, of all its inputs together
+        every = "1h" if together == 1 else "1d"
         entries[name] = {
             "link": link,
             "address": f"{address}/{number}",
@@ -764,13 +763,17 @@ def _compared(visit: Visit, meter: Answer, typed: str) -> bool:
         ask.say(f"  {_('agrees')}")
         return True
     others = result["shown_by"]
-    if wrong := _wrong_factor(result):
+    if not others and (wrong := _wrong_factor(result)):
         ask.say(wrong)
         if result["times"]:
             visit.kept.setdefault("factors", {})[meter["installation"]] = result["times"]
         return True
     if not others:
-        ask.say(_comparison(result))
+        ask.say(
+            _("The meter does not answer, and no other one shows this value.")
+            if result["read"] is None
+            else _comparison(result)
+        )
         ask.say(_("Read the display again, and type its value; or press Enter to leave it open."))
         return False
     other = others[0] if len(others) == 1 else _on_the_plate(ask, meter, others)

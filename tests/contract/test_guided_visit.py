@@ -18,6 +18,7 @@ import pytest
 
 from agent.registry.recognition import lists, recognised
 from tests.command import gardien
+from tests.waiting import wait_until
 
 GARDIEN = Path(sys.executable).with_name("gardien")
 PATIENCE = 60.0
@@ -25,7 +26,7 @@ CONFIG = """\
 # written by hand
 building: {{name: Les Alpins}}
 links:
-  riser: {{driver: modbus-tcp, host: 127.0.0.1, port: {port}, timeout: 2s}}  # to the 4th floor
+  riser: {{driver: modbus-tcp, host: 127.0.0.1, port: {port}, timeout: 1s}}  # to the 4th floor
 devices:
   m-1: {{link: riser, address: 1, profile: eastron-sdm120, every: 15min}}
   m-2: {{link: riser, address: 2, profile: eastron-sdm120, every: 15min}}
@@ -188,8 +189,9 @@ def walk(config, building, labels=("A-1", "A-2", "A-3")):
     path = config.with_name("list.csv")
     pairs = zip(serials, labels, strict=False)
     path.write_text("serial;dwelling\n" + "".join(f"{a};{b}\n" for a, b in pairs))
-    for label in labels:
-        assert not gardien("place", "new", label, "--as", "alice", "-c", config).exit_code
+    homes = config.with_name("homes.csv")
+    homes.write_text("label;type\n" + "".join(f"{label};dwelling\n" for label in labels))
+    assert not gardien("place", "import", homes, "--as", "alice", "-c", config).exit_code
     words = ("meter", "import", path, "--offline", "--as", "alice", "-c", config)
     assert not gardien(*words).exit_code
     return serials
@@ -266,6 +268,33 @@ def test_meters_that_are_missing_swapped_or_on_no_list_are_named(config, buildin
     assert "gardien commission match" in walked.output
 
 
+def test_a_visit_that_is_done_is_repeated_only_if_it_is_wanted(config, building, terminal):
+    walk(config, building)
+    steps = ("building", "lines", "scan", "list", "match", "flats", "delivery")
+    file = config.with_name("state") / "visit.json"
+    file.write_text(json.dumps({"steps": dict.fromkeys(steps, 1)}))
+    visit = terminal("commission", "-c", config, LANG="fr_FR.UTF-8")
+    visit.answers("Les refaire ?")
+    visit.until("0 compteurs sur 3 ont été comparés")
+    assert visit.ended() == 1
+    visit = terminal("commission", "-c", config)
+    visit.answers("Repeat them", "y")
+    visit.until("The lines \\(1/6\\)")
+
+
+def test_a_dead_meter_is_named_and_does_not_stop_the_walk(config, building):
+    walk(config, building)
+    with socket.create_connection(("127.0.0.1", building["control"])) as line:
+        line.sendall(b"silence 0 2\n")
+        line.recv(200)
+    file = answered(config, **{"A-1/elec.imp": display(building, 1)})
+    done = gardien("commission", "flats", "--answers", file, "--as", "alice", "-c", config)
+    output = " ".join(done.output.split())
+    assert f"A-2: the meter {building['meters'][1]['serial']} was not found on the lines" in output
+    assert "1 of 3 meters were compared" in output
+    assert "1 meter of the list was not found" in output
+
+
 def test_what_a_search_found_is_kept_if_it_is_interrupted(tmp_path, building, terminal):
     config = tmp_path / "config.yaml"
     text = CONFIG.format(port=building["port"], state=tmp_path / "state")
@@ -289,7 +318,7 @@ def test_the_inputs_of_a_pulse_collector_are_added_and_matched(tmp_path):
         config = tmp_path / "config.yaml"
         text = CONFIG.format(port=line["port"], state=tmp_path / "state")
         text = re.sub("  m-.*\n", "", text).replace("modbus-tcp", "mbus-tcp")
-        config.write_text(text.replace(", timeout: 2s", ""))
+        config.write_text(text.replace(", timeout: 1s", ""))
         (tmp_path / "state").mkdir()
         # as a search leaves it: the collector answers, and its inputs are on the list only
         collectors = {line["inputs"][0].partition("/")[0]: "riser"}
@@ -303,7 +332,7 @@ def test_the_inputs_of_a_pulse_collector_are_added_and_matched(tmp_path):
             done = gardien("commission", step, "--answers", file, "--as", "alice", "-c", config)
         assert "2 inputs of pulse collectors were added" in done.output
         assert "matched: 2" in done.output
-        assert '"99000001/2", profile: mbus-pulse-cold-water, every: 2h' in config.read_text()
+        assert re.search('"99000001/2"\n    profile: mbus-pulse-cold-water', config.read_text())
     finally:
         process.terminate()
         process.wait()
@@ -332,7 +361,7 @@ def test_a_scan_keeps_the_comments_and_a_copy_of_the_configuration(config, build
 DAEMON = """\
 building: {{name: Les Alpins}}
 links:
-  riser: {{driver: modbus-tcp, host: 127.0.0.1, port: {port}, timeout: 2s}}
+  riser: {{driver: modbus-tcp, host: 127.0.0.1, port: {port}, timeout: 500ms}}
 devices:
   m-1: {{link: riser, address: 1, profile: eastron-sdm120, every: 1s}}
   m-9: {{link: riser, address: 9, profile: eastron-sdm120, every: 1s}}
@@ -341,41 +370,54 @@ state: {state}
 """
 
 
-def test_live_values_are_drawn_in_place_and_printed_as_lines_in_a_pipe(config, building, terminal):
+@pytest.fixture
+def running(config, building):
     config.write_text(DAEMON.format(port=building["port"], state=config.with_name("state")))
+    walk(config, building, ("A-1",))
     daemon = subprocess.Popen([GARDIEN, "run", "-c", config], stderr=subprocess.PIPE, text=True)
-    try:
-        while "ready" not in daemon.stderr.readline() and daemon.poll() is None:
-            if (config.with_name("state") / "gardien.sock").exists():
-                break
-        screen = terminal("watch", "--every", "0.2", "-c", config)
-        screen.until(r"! m-9 +.*silent")
-        screen.until(r"  m-1 +elec.imp +[0-9.,]+ kWh")
-        screen.interrupt()
-        assert screen.ended() == 0
-        assert screen.shown.count("\x1b[2J") == 1  # cleared once, and then drawn over
-        assert screen.shown.rstrip().endswith("\x1b[?25h")  # the cursor is back
-        words = (GARDIEN, "watch", "--json", "--every", "0.2", "-c", config)
-        piped = subprocess.Popen(words, stdout=subprocess.PIPE, text=True,
-                                 env=os.environ | {"GARDIEN_AS": "alice"})  # fmt: skip
-        rows = [json.loads(piped.stdout.readline()) for _ in range(8)]
-        piped.terminate()
-        piped.wait()
-        piped.stdout.close()
-        values = [row for row in rows if row.get("device") == "m-1" and row["value"]]
-        assert values
-        named = {"SUDO_USER", "GARDIEN_AS"}
-        nameless = {key: value for key, value in os.environ.items() if key not in named}
-        piped = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=nameless)
-        rows = [json.loads(piped.stdout.readline()) for _ in range(8)]
-        piped.terminate()
-        piped.wait()
-        piped.stdout.close()
-        assert not any(row.get("value") for row in rows)  # nobody has said who looks
-    finally:
-        daemon.terminate()
-        daemon.wait()
-        daemon.stderr.close()
+    wait_until((config.with_name("state") / "gardien.sock").exists)
+    yield config
+    daemon.terminate()
+    daemon.communicate()
+
+
+def lines_of(words, number, **environment):
+    """The first lines that a program prints."""
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment)
+    lines = [json.loads(process.stdout.readline()) for _ in range(number)]
+    process.terminate()
+    process.wait()
+    process.stdout.close()
+    return lines
+
+
+def test_live_values_are_drawn_in_place_and_printed_as_lines_in_a_pipe(running, terminal):
+    screen = terminal("watch", "--every", "0.2", "-c", running)
+    screen.until(r"! m-9 +.*silent")
+    screen.until(r"  A-1 m-1 +elec.imp +[0-9.,]+ kWh")
+    screen.interrupt()
+    assert screen.ended() == 0
+    assert screen.shown.count("\x1b[2J") == 1  # cleared once, and then drawn over
+    assert screen.shown.rstrip().endswith("\x1b[?25h")  # the cursor is back
+    words = (GARDIEN, "watch", "--json", "--every", "0.2", "-c", running)
+    rows = lines_of(words, 8, **os.environ)
+    assert [row for row in rows if row.get("device") == "m-1" and row["value"]]
+    unnamed = {one: os.environ[one] for one in os.environ.keys() - {"SUDO_USER", "GARDIEN_AS"}}
+    # nobody has said who looks
+    assert not any(row.get("value") for row in lines_of(words, 8, **unnamed))
+
+
+def test_a_visit_beside_a_running_agent_makes_its_calls_there(running, building):
+    warning = {"text": "two", "message": "two", "values": {}}
+    kept = {"steps": {"scan": 1}, "warnings": [{"text": warning, "devices": ["m-1"]}]}
+    (running.with_name("state") / "visit.json").write_text(json.dumps(kept))
+    file = answered(running, **{"A-1/elec.imp": display(building, 1)})
+    words = ("commission", "flats", "--answers", file, "-c", running)
+    done = subprocess.run([GARDIEN, *words, "--json"], capture_output=True, text=True, check=False)
+    summary = json.loads(done.stdout)
+    assert summary["proven"] == 1, done.stderr
+    assert summary["warnings"] == [{"text": "two", "devices": ["m-1"]}]
+    assert "visit.daemon" not in {finding["code"] for finding in summary["findings"]}
 
 
 LOTS = """\
