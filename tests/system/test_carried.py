@@ -16,7 +16,7 @@ from hil.proof import prove
 from hil.stage import RECIPIENT, stage
 from tests import disks
 from tests.depth import depth
-from tests.system.test_receiver import Receiver
+from tests.system.test_receiver import Receiver, gateway_of
 
 CERT = ("--cert", "{}/platform.pem", "--ca", "{}/fleet-ca.pem", "--workers", "1")
 ENDINGS = {"https": ".json.zst.carried.p7m", "sftp": ".gz.p7m"}
@@ -89,6 +89,7 @@ def test_every_slot_is_stored_once_whatever_becomes_of_the_sticks(tmp_path, tran
                 await on.broker.stop()
             await on.start_agent()
             await more(on)
+            await refuses_a_link(on, tmp_path / "linked")
             first = await carry(on, lost)
             assert first["rows"] >= 4
             assert all(path.name.endswith(ENDINGS[transport]) for path in whole(lost))
@@ -134,6 +135,14 @@ def test_every_slot_is_stored_once_whatever_becomes_of_the_sticks(tmp_path, tran
     verdict = asyncio.run(scenario())
     print(verdict.line())
     assert verdict.proved, verdict.line() + "\n" + "\n".join(verdict.findings)
+
+
+async def refuses_a_link(on, stick):
+    """Root would follow it, off the stick."""
+    stick.mkdir()
+    (stick / gateway_of(on)).symlink_to(on.state)
+    assert "is a link: remove it" in await carry(on, stick)
+    assert not (on.state / "in").exists()
 
 
 def judged(on, platform, last, gone):
