@@ -99,14 +99,20 @@ def test_the_command_prints_a_line_for_the_configuration_and_adds_it(config):
     wanted = {"driver": "modbus-tcp", "host": "127.0.0.1", "port": port}
     assert printed == {"modbus-127-0-0-1": wanted}
     assert "# Modbus TCP at 127.0.0.1: unit 0, 1, 2, 247, 255 answers" in shown.output
-    assert json.loads(as_json.output[as_json.output.index("{") :])["found"][0]["settings"] == {"host": "127.0.0.1", "port": port}
+    assert json.loads(as_json.output[as_json.output.index("{") :])["found"][0]["settings"] == {
+        "host": "127.0.0.1",
+        "port": port,
+    }
     assert "1 line added to " in added.output
     assert "gardien scan modbus-127-0-0-1 --add" in added.output.replace("\n", " ")
     text = path.read_text()
     assert text.startswith("# our house\n")
     assert "# in the cellar" in text
     assert load(path).links["modbus-127-0-0-1"].settings.port == port
-    assert json.loads(again.output[again.output.index("{") :])["found"][0]["name"] == "modbus-127-0-0-1-2"
+    assert (
+        json.loads(again.output[again.output.index("{") :])["found"][0]["name"]
+        == "modbus-127-0-0-1-2"
+    )
 
 
 @pytest.mark.parametrize(
