@@ -1,4 +1,6 @@
-"""Readings that contradict each other for days are told, also after a restart."""
+"""Readings that contradict each other for days are told, also after a restart.
+Rule M23.
+"""
 
 from decimal import Decimal
 
