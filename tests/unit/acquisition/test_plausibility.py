@@ -106,7 +106,8 @@ def test_power_beyond_the_fuse_is_told_after_three_reads_and_for_a_day_after_the
     assert days.read(1, 10.8, hours=50, every=60) == []  # 1.2 times 9 kW
     assert days.read(1, 11, hours=2, every=60) == []
     assert days.read(1, 5, every=60) == []  # not in a row
-    assert days.read(1, -11, hours=3, every=60) == ["beyond-fuse"]
+    assert days.read(1, -11, hours=2, every=60) == []
+    assert days.read(1, -11, every=60) == ["beyond-fuse"]
     assert days.read(1, 5, hours=23) == ["beyond-fuse"]
     assert days.read(1, 5, hours=2) == []
 
