@@ -346,7 +346,7 @@ def test_who_sees_data_of_a_dwelling_is_noted_and_of_nothing_else(config):
 
 
 NO_RECORD = {
-    "status", "scan", "configuration", "trust.look", "object.preview", "object.list",
+    "status", "scan", "line.find", "configuration", "trust.look", "object.preview", "object.list",
     "control.dry_run", "control.vote", "meter.match", "meter.walk", "visit.show", "visit.keep",
     "visit.open",
     "control.witness", "control.confirm",  # from a person's own account only
