@@ -227,6 +227,8 @@ class Poller:
     def _forget_meter(self, device: str) -> None:
         """Another meter is installed: its values must not be compared with earlier ones."""
         self._validation.forget(device)
+        if self._factor_days is not None:
+            self._factor_days.forget(device)
 
     def _validated(self, sample: Sample) -> Sample:
         """The sample with its quality and flags. Called when the slot is known: a value that is
