@@ -54,7 +54,7 @@ OTHER_KEY = N_(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeterProof:
-    """How it is known that a meter measures a place, and with which factor."""
+    """How it is known that a meter measures a place."""
 
     method: str
     """`display`, `load`, `power`, `sum`, `serial` (the recorded number is the reported one), or
@@ -65,6 +65,24 @@ class MeterProof:
     """who proved it"""
     value: str | None = None
     """what the display showed, with its unit"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FactorReport:
+    """Whether the factor of an index is proven, or wrong."""
+
+    channel: str
+    proof: str
+    """`display`, `load`, `power` or `sum`: proven; `wrong`; `none`"""
+    needed: bool
+    """whether it must be proven; else the meter states its unit, or two sources its profile"""
+    at: str | None
+    who: str | None
+    """`gardien` for `power` and `sum`"""
+    excludes: str | None
+    """an error of this size and more is excluded"""
+    factor: str | None
+    """if it is wrong: how many times too high the values are"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +103,8 @@ class MeasuredPlace:
     opened: dict[str, str] = field(default_factory=dict)
     """the recorded index at the start, by channel"""
     proof: MeterProof
+    factors: list[FactorReport] = field(default_factory=list)
+    """of the indexes of energy and volume of a dwelling"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,8 +267,9 @@ class Report:
     settings: dict[str, str]
     """options of lines, devices and uplinks as they are written, without secrets"""
     clock: str
-    """`trusted`, `holdover` or `untrusted`"""
+    """`trusted`, `holdover`, `untrusted`, or `person`: a person has given the time"""
     clock_source: str
+    """of the configuration"""
     clock_problem: Sentence | None
     certificate: CertificateReport | None
     backup: BackupReport
@@ -262,6 +283,8 @@ class Report:
     """whether indexes are in it: only installers may see those of dwellings"""
     findings: list[dict[str, Any]]
     """what is open: what, its cost, who must act, and the next step"""
+    clock_person_until: str | None = None
+    """until when the time that a person has given counts"""
     since: Earlier | None = None
     """null: there was no earlier report"""
     changes: list[Sentence] = field(default_factory=list)
