@@ -282,11 +282,57 @@ def test_another_key_is_told_from_the_gateways(visits, tmp_path):
         {"devices": "many"},
         {"schema": "gardien/report/9"},
         {"key": {"kty": "RSA"}},
+        {"changes": [{"text": "", "message": "{x:d}", "values": {"x": "1"}}]},
+        {"changes": [{"text": "", "message": "{x}", "values": {"x": {"decimal": "1e9999"}}}]},
+        {"changes": [{"text": "", "message": "{x}", "values": {"x": {"decimal": "many"}}}]},
+        {"changes": [{"text": "", "message": "{x}", "values": {"x": {"seconds": 10**15}}}]},
+        {"changes": [{"text": "", "message": "{x}", "values": {"x": "2026-13-01T00:00:00Z"}}]},
     ],
 )
 def test_a_document_that_anybody_signed_is_no_report_unless_it_is_whole(visits, changed):
     with pytest.raises(Refused, match="no commissioning report of this version"):
         verified(stranger(visits, **changed), "r")
+
+
+def nested(part, names):
+    """The part of a document that these names lead to."""
+    for name in names:
+        part = part[name]
+    return part
+
+
+@pytest.mark.parametrize("value", ["yesterday", "2026-11-31T10:00:00Z", "0001-01-01T00:00:00Z"])
+@pytest.mark.parametrize(
+    "member",
+    [
+        "made", "started", "clock_person_until", "since.made", "uplinks.0.last_receipt",
+        "devices.0.answered", "devices.0.indexes.0.at", "devices.0.measures.0.since",
+        "devices.0.measures.0.proof.at", "devices.0.measures.0.factors.0.at",
+        "findings.0.since", "findings.0.until",
+    ],
+)  # fmt: skip
+def test_a_malformed_time_is_named_and_not_shown(visits, tmp_path, member, value):
+    *names, last = (int(one) if one.isdecimal() else one for one in member.split("."))
+    report = json.loads(json.dumps(visits["second"]["report"]))
+    del report["key"], report["kid"]
+    nested(report, names)[last] = value
+    path = tmp_path / "r.json"
+    path.write_text(stranger(visits, **report))
+    told = gardien("report", "verify", path, "--out", tmp_path / "r.html")
+    assert isinstance(told.exception, Refused)
+    where = "" if member.startswith("findings") else f"{member}: "
+    assert f": {where}{value} is no time" in str(told.exception)
+    assert not (tmp_path / "r.html").exists()
+
+
+@pytest.mark.parametrize("value", ["", "1e9", "NaN", "0", "-1", "1" * 70])
+@pytest.mark.parametrize("member", ["factor", "excludes"])
+def test_a_malformed_factor_is_named(visits, member, value):
+    report = json.loads(json.dumps(visits["second"]["report"]))
+    del report["key"], report["kid"]
+    report["devices"][0]["measures"][0]["factors"][0][member] = value
+    with pytest.raises(Refused, match=rf"factors\.0\.{member}: .*is no number"):
+        verified(stranger(visits, **report), "r")
 
 
 def test_a_signature_for_another_purpose_is_none(visits):

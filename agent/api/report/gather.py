@@ -267,8 +267,8 @@ def _settings(config: Config) -> dict[str, str]:
 def _devices(gateway: Gateway, status: Mapping[str, Any]) -> Iterator[DeviceReport]:
     """Yield each device, in the order of its place."""
     proofs, factors = proofs_by_installation(gateway), dict[tuple[str, str], list[Plain]]()
-    for one in factor_proofs(gateway):
-        factors.setdefault((one["device"], one["place"]), []).append(one)
+    for proof in factor_proofs(gateway):
+        factors.setdefault((proof["device"], proof["place"]), []).append(proof)
     made = [
         _device(gateway, name, device, status, proofs, factors)
         for name, line in gateway.lines.items()
