@@ -597,6 +597,9 @@ async def scan(  # noqa: PLR0913 -- as many wishes
 ) -> dict[str, Any]:
     """Search a line for devices and report progress. Raises Refused.
 
+    The odd answers so far are progress too (`odd`), as the devices are: a caller that interrupts
+    the search has no answer.
+
     `first`, `last`: the range of addresses. `expected`: serial numbers that should answer.
     `everything`: also all that the devices list or send. `trace`: also send the line's bytes.
     """
@@ -605,12 +608,18 @@ async def scan(  # noqa: PLR0913 -- as many wishes
         raise Refused(
             'no line "{link}" is configured. Configured lines: {known}', link=link, known=known
         )
-    line, devices, remarks = gateway.lines[link], [], []
+    line, remarks = gateway.lines[link], []
+    devices: list[dict[str, Any]] = []
     listed: list[Found] = []
+    reported = 0
     known_names, used_names = _configured(gateway.config, link), set(gateway.config.devices)
     await line.link.tried()
     if trace:
         privacy.note(gateway, caller.who, "trace")
+
+    def odd_answers() -> list[dict[str, Any]]:
+        return heard.odd({str(one["entry"].get("address")): one["name"] for one in devices})
+
     try:
         async with (
             listening(gateway, caller, link, trace=trace) as heard,
@@ -640,15 +649,18 @@ async def scan(  # noqa: PLR0913 -- as many wishes
                     await caller.progress({"text": step.words})
                 else:
                     await caller.progress(asdict(step))
+                if len(odd := odd_answers()) > reported:
+                    reported = len(odd)
+                    await caller.progress({"odd": odd})
     except LinkLost as error:
+        await caller.progress({"odd": odd_answers()})
         raise Refused(
             "{error}. To check ports, hosts and rights: gardien doctor", error=error
         ) from error
     for device, step in zip(devices if everything else (), listed, strict=False):
         address = str(step.entry.get("address"))
         device["objects"] = list(step.objects) or heard.values(step.number, address)
-    odd = heard.odd({str(one["entry"].get("address")): one["name"] for one in devices})
-    return {"link": link, "devices": devices, "remarks": remarks, "odd": odd}
+    return {"link": link, "devices": devices, "remarks": remarks, "odd": odd_answers()}
 
 
 def _configured(config: Config, link: str) -> dict[str, str]:

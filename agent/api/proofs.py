@@ -114,7 +114,7 @@ def _sentence(
             method=proof.method,
             command=step,
         )
-    return Text(HOW[proof.method], excludes=_rounded(proof.excludes))
+    return Text(HOW[proof.method], excludes=rounded(proof.excludes))
 
 
 def verify_command(label: str, point: Point, meter: Installation) -> str:
@@ -161,9 +161,10 @@ def factor_answer(
         return {"proof": NONE, "sentence": Text("the factor is not proven: {why}", why=why)}
     if result.factor != 1:
         return {"proof": WRONG, "factor": str(result.factor), "sentence": too_much(result.factor)}
-    sentence = Text(HOW[result.method], excludes=_rounded(result.excludes))
+    sentence = Text(HOW[result.method], excludes=rounded(result.excludes))
     return {"proof": result.method, "sentence": sentence}
 
 
-def _rounded(excludes: Decimal) -> Decimal:
+def rounded(excludes: Decimal) -> Decimal:
+    """Return the error that a proof excludes, as people read it."""
     return _plain(excludes.quantize(Decimal("0.01"), ROUND_CEILING))

@@ -159,10 +159,12 @@ class Ticker:
         """the total, and the tenth of it, of the last line"""
 
     def __call__(self, progress: dict[str, Any]) -> None:
-        """Show a message of a call: `text` stays, any other message is progress."""
+        """Show a message of a call: `text` stays, `done` is progress."""
         if "text" in progress:
             self.end()
             typer.echo(in_language(progress["text"]), err=True)
+            return
+        if "done" not in progress:  # what only some commands show
             return
         line = f"{progress['done']}/{progress['total']} {in_language(progress['words'])}"
         if sys.stderr.isatty():
@@ -440,12 +442,15 @@ def _scan_line(
     from agent.local import ask
 
     ticker, devices_so_far = Ticker(), []
+    odd_so_far: list[dict[str, Any]] = []
 
     trace_file = TraceFile(trace)
 
     def on_progress(progress: dict[str, Any]) -> None:
         if trace_file.takes(progress):
             return
+        if "odd" in progress:
+            odd_so_far[:] = progress["odd"]
         if "device" in progress:
             devices_so_far.append(progress["device"])
         ticker(progress)
@@ -456,10 +461,9 @@ def _scan_line(
             answer = ask(config, state, "scan", args, on_progress)
     except (KeyboardInterrupt, Refused):  # a slow line takes hours: show what was found so far
         ticker.end()
-        if devices_so_far and not json:
-            _show(
-                devices_so_far, [_("the search was interrupted; these devices were found so far")]
-            )
+        if (devices_so_far or odd_so_far) and not json:
+            remark = _("the search was interrupted; these devices were found so far")
+            _show(devices_so_far, [remark], odd_so_far, everything=everything)
         raise
     finally:
         ticker.end()
