@@ -448,7 +448,8 @@ def _remember(visit: Visit, link: str, devices: Sequence[Answer], odd: Sequence[
     from agent.core.finding import as_text
 
     warnings = [(one["name"], warning) for one in devices for warning in one["warnings"]]
-    warnings += [(one.get("device") or link, one["sentence"]) for one in odd]
+    # a gateway refuses for each address without a device, and that is as it should be
+    warnings += [(one.get("device") or link, one["sentence"]) for one in odd if not one["expected"]]
     kept = visit.kept.setdefault("warnings", [])
     for name, warning in warnings:
         text = as_text(warning).wire()
