@@ -76,11 +76,16 @@ def report(
     if context.invoked_subcommand is not None:
         return
     language = _language(lang)
-    whole = out.is_dir()
+    whole = out.is_dir() or not out.suffix
     if not whole:
         suffix_of(out, *FORMS, option="--out")
         if out.suffix.lower() == ".pdf":
             _needs_weasyprint()
+    else:
+        try:
+            out.mkdir(exist_ok=True)
+        except OSError as error:
+            raise Refused("{path}: {reason}", path=out, reason=error) from error
     answer = ask(
         config, state, "report.commissioning", named=as_, readings=readings,
         since=_text(since) if since else "",
