@@ -593,14 +593,16 @@ async def scan(  # noqa: PLR0913 -- as many wishes
     last: str = "",
     expected: Sequence[str] = (),
     expected_only: bool = False,
+    listen: bool = True,
     everything: bool = False,
     trace: bool = False,
 ) -> dict[str, Any]:
     """Search a line for devices and report progress. Raises Refused.
 
     `first`, `last`: the range of addresses. `expected`: serial numbers that should answer.
-    `expected_only`: on a bus that is searched by number, search for no others. `everything`: also
-    all that the devices list or send. `trace`: also send the line's bytes.
+    `expected_only`: on a bus that is searched by number, search for no others. `listen`: first
+    for another master. `everything`: also all that the devices list or send. `trace`: also send the
+    line's bytes.
     """
     if link not in gateway.lines:
         known = ", ".join(sorted(gateway.lines)) or Text("none")
@@ -610,7 +612,7 @@ async def scan(  # noqa: PLR0913 -- as many wishes
     line, devices, remarks = gateway.lines[link], [], []
     listed: list[Found] = []
     known_names, used_names = _configured(gateway.config, link), set(gateway.config.devices)
-    wish = Wish(first, last, tuple(expected), expected_only)
+    wish = Wish(first, last, tuple(expected), expected_only, listen)
     await line.link.tried()
     if trace:
         privacy.note(gateway, caller.who, "trace")

@@ -27,6 +27,7 @@ from agent.cli.terminal import (
     Json,
     State,
     as_json,
+    moment,
     read_here,
     state_of,
     table,
@@ -320,7 +321,7 @@ def _lines(visit: Visit) -> None:
         " n: none."
     )
     typed = ask.ask("lines.find", question)
-    if typed.casefold() not in {"n", "no", _("n"), _("no")}:
+    if typed.casefold() not in {"n", "no", _("no")}:
         try:
             _find(visit, typed.replace(",", " ").split())
         except AgentError as error:
@@ -409,7 +410,7 @@ def _scan(visit: Visit) -> None:
     if not ask.agreed(
         "scan",
         _(
-            "Search these lines now: {lines}? A Modbus line takes 2 minutes at most; on M-Bus the"
+            "Search these lines now: {lines}? A Modbus line takes up to 8 minutes; on M-Bus the"
             " meters of the list are asked first, 1 second each.",
             lines=", ".join(chosen),
         ),
@@ -434,7 +435,9 @@ def _scan(visit: Visit) -> None:
                     default=bool(numbers),
                 )
             ):
-                _searched(visit, link, {} if slow else numbers, expected_only=False)
+                _searched(
+                    visit, link, {} if slow else numbers, expected_only=False, listen=not slow
+                )
         except Refused as error:
             ask.say(error.text.in_language())
             continue
@@ -443,7 +446,7 @@ def _scan(visit: Visit) -> None:
 
 
 def _searched(
-    visit: Visit, link: str, numbers: dict[str, str], *, expected_only: bool
+    visit: Visit, link: str, numbers: dict[str, str], *, expected_only: bool, listen: bool = True
 ) -> Sequence[Answer]:
     """Search one line, add what it has, and remove from `numbers` those that were found.
 
@@ -474,7 +477,7 @@ def _searched(
     try:
         answer = visit.session.ask(
             "scan", show, link=link, expected=list(numbers.values()), expected_only=expected_only,
-            last=str(last or ""), trace=visit.trace is not None,
+            listen=listen, last=str(last or ""), trace=visit.trace is not None,
         )  # fmt: skip
         devices, odd = answer["devices"], answer["odd"]
     finally:
@@ -983,6 +986,37 @@ def _certificate(visit: Visit) -> None:
         session.record("key.install", text=text)
 
 
+def _clock(visit: Visit) -> None:
+    """Ask for the time if no time service confirms it. Raises Refused."""
+    ask = visit.dialogue
+    clock = visit.session.ask("clock.show")
+    if clock["trust"] == "trusted" or clock["person"]:
+        return
+    question = _(
+        "The clock shows {now}, and no time service confirms it, so readings get no date. What time"
+        " is it on your telephone (2026-07-12T09:30)? Enter: later.",
+        now=moment(clock["now"]),
+    )
+    while typed := ask.ask("clock", question):
+        try:
+            taken = visit.session.record("clock.set", at=typed)
+        except Refused as error:
+            ask.say(error.text.in_language())
+            continue
+        if taken["taken"]:
+            ask.say(_("recorded: a person states that it is {now}", now=moment(taken["now"])))
+        else:
+            ask.say(
+                _(
+                    "the clock is off by {off:+,d} s, and must be set: sudo gardien clock set"
+                    " {time}",
+                    off=taken["off"],
+                    time=typed,
+                )
+            )
+        return
+
+
 def _report(visit: Visit) -> None:
     """Write the commissioning report. Raises Refused if the agent does not run."""
     from agent.cli.report import written
@@ -993,6 +1027,7 @@ def _report(visit: Visit) -> None:
             "the report states what the running agent reads, and it does not run yet. Start it:"
             " sudo systemctl enable --now gardien"
         )
+    _clock(visit)
     question = _("Write the commissioning report into which folder? It contains indexes.")
     folder = Path(ask.ask("report.folder", question, ".")).expanduser()
     ask.say(_("reading all meters …"))

@@ -158,6 +158,8 @@ class Wish:
     """serial numbers that are asked for first"""
     expected_only: bool = False
     """on a bus that is searched by number: end once these were asked for"""
+    listen: bool = True
+    """listen for another master first; not right after a search that did"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -286,8 +286,8 @@ async def _by_number(search: Search, prefix: str, wish: Wish) -> AsyncIterator[F
         return
     if wish.expected_only:
         text = Text(
-            "the listed meters were asked for. To search for others takes about {time}, at most"
-            " twice that",
+            "the listed meters were asked for. Searching for others takes about {time}, and longer"
+            " if there are any",
             time=took(round(search.left())),
         )
         yield Progress(search.done, search.total, text, stays=True)
