@@ -148,9 +148,11 @@ def factor_answer(
     point = next(p for p in target.points if p.channel == channel and not p.derived)
     if not point.to_prove:
         return None
-    if result is None:
+    if result is None or not gateway.registry.marked:
         why = Text("the index is too small, or does not fit")
-        if meter.multiplier != 1:
+        if result is not None:
+            why = Text("an upgrade is on trial; verify again once it is confirmed")
+        elif meter.multiplier != 1:
             why = Text(
                 "the meter has the multiplier {multiplier}: give the ratio on the plates of the"
                 " current transformers with --multiplier",

@@ -418,9 +418,10 @@ def _show_lines(answer: dict[str, Any]) -> None:
             ),
             err=True,
         )
-    typer.echo(
-        _("{lines} found", lines=n_("{number} line", "{number} lines", len(usable))), err=True
-    )
+    if len(usable) == len(answer["found"]):
+        typer.echo(
+            _("{lines} found", lines=n_("{number} line", "{number} lines", len(usable))), err=True
+        )
     if usable:
         typer.echo(yaml_of_lines(usable), nl=False)
 

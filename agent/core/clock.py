@@ -409,6 +409,8 @@ class Clock:
         # Reading an RTC is slow, so it is read only if there is no other evidence.
         rtc = self._rtc() if self._memory.proved is None else None
         trust = judge(self._memory, wall, steady, rtc)
+        if trust is ClockTrust.TRUSTED and self.by_person:
+            trust = ClockTrust.HOLDOVER
         if trust is not self._trust:
             # a command that works without the daemon prints warnings: good news is for the journal
             level = logging.WARNING if trust is ClockTrust.UNTRUSTED else logging.INFO

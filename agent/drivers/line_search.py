@@ -111,7 +111,10 @@ class PortSearch:
     def tune(self, speed: Speed) -> bool:
         """Set the port. Returns whether it supports that."""
         self.speed = speed
-        return self.stream.tune(speed)
+        # A port that keeps no parity, such as a pseudo terminal, refuses a change of parity alone,
+        # and accepts it together with another rate.
+        other = Speed(RATES[0] if speed.baudrate != RATES[0] else RATES[1])
+        return self.stream.tune(speed) or (self.stream.tune(other) and self.stream.tune(speed))
 
     def left(self) -> float:
         """Seconds that are left."""

@@ -193,7 +193,7 @@ def test_a_closing_index_is_compared_with_the_last_reading_of_that_meter(config)
 def test_an_exchange_without_its_time_is_questioned_if_the_new_meter_was_read_before(
     config, confirmed
 ):
-    """Rule M22: what it counted until the recording would be nobody's."""
+    """Rule M24: what it counted until the recording would be nobody's."""
 
     async def asked():
         async with visited(config) as gateway:

@@ -103,6 +103,20 @@ def test_an_mbus_line_is_found_by_meters_that_answer_alone_or_all_at_once(baudra
     in_its_time(story())
 
 
+def test_meters_whose_telegrams_look_like_one_when_they_collide_are_not_taken_for_one():
+    async def story():
+        meters = [
+            Slave(Plate(f"4512000{number}", medium=HEAT), lambda: [energy_wh(1_000_000)])
+            for number in range(4)
+        ]
+        async with serve.pty(Bus(meters, 2400, paced=True), strict=True) as port:
+            found = await outcome(search_port(port, seconds=3600))
+            assert (found.driver, found.devices) == ("mbus", ())
+            assert "one or several meters answer" in str(found.sentence)
+
+    in_its_time(story())
+
+
 def test_a_port_where_nobody_answers_says_what_to_check_and_that_it_gave_up():
     async def story():
         async with SerialLine.open(9600, framing=Framing(9600)) as line:

@@ -1,4 +1,7 @@
-"""A recorded device confirms its profile, fails if it does not fit, and never has its number."""
+"""A recorded device confirms its profile, fails if it does not fit, and never has its number.
+
+Guards rules F8, F21.
+"""
 
 from __future__ import annotations
 
