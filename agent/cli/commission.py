@@ -426,23 +426,27 @@ def _scan(visit: Visit) -> None:
         slow = configured[link].driver.startswith("mbus") and numbers
         ask.say(_("searching {link} …", link=link))
         try:
-            if (
-                not slow
-                or not _searched(visit, link, numbers, expected_only=True)
-                or ask.agreed(
-                    f"scan.others/{link}",
-                    _("Search for meters that are on no list, too?"),
-                    default=bool(numbers),
-                )
-            ):
-                _searched(
-                    visit, link, {} if slow else numbers, expected_only=False, listen=not slow
-                )
+            listed = bool(slow and _searched(visit, link, numbers, expected_only=True))
+            question = _("{missing} Search for meters that are on no list, too?",
+                         missing=_missing(list(numbers.values())))  # fmt: skip
+            if not listed or ask.agreed(f"scan.others/{link}", question, default=bool(numbers)):
+                _searched(visit, link, {} if slow else numbers,
+                          expected_only=False, listen=not slow)  # fmt: skip
         except Refused as error:
             ask.say(error.text.in_language())
             continue
         searched[link] = time.time()
         visit.keep()
+
+
+def _missing(numbers: Sequence[str]) -> str:
+    """A sentence about the meters of the list that no line has so far."""
+    if not numbers:
+        return _("All meters of the list were found.")
+    names = ", ".join([*numbers[:FEW], *["…"][: len(numbers) > FEW]])
+    return n_("{number} meter of the list was not found yet ({names}).",
+              "{number} meters of the list were not found yet ({names}).",
+              len(numbers), names=names)  # fmt: skip
 
 
 def _searched(

@@ -70,7 +70,9 @@ class Installer:
                 shows = self.building.asked(f"display {asked['label']} {channel}")["shows"]
                 answer = f"{shows:.{digits}f}"
             else:
-                answer = next(a for question, a in answers.items() if re.fullmatch(question, asked[0]))
+                answer = next(
+                    a for question, a in answers.items() if re.fullmatch(question, asked[0])
+                )
                 answer = answer() if callable(answer) else answer
             self.typed.append((asked[0], answer))
             self.terminal.types(answer)
@@ -99,7 +101,7 @@ def first_visit(building, config, *, quick):
         r"Add this line\?": "",
         r"Add a line": no_more_lines,
         r"Search these lines now": "",
-        r"Search for meters that": "",
+        r"Search for meters that": "n",
         r"Record that": "y",
         r"; or press\s+Enter": "",
         r"Who receives": "",
