@@ -592,6 +592,8 @@ async def scan(  # noqa: PLR0913 -- as many wishes
     first: str = "",
     last: str = "",
     expected: Sequence[str] = (),
+    expected_only: bool = False,
+    listen: bool = True,
     everything: bool = False,
     trace: bool = False,
 ) -> dict[str, Any]:
@@ -601,7 +603,9 @@ async def scan(  # noqa: PLR0913 -- as many wishes
     the search has no answer.
 
     `first`, `last`: the range of addresses. `expected`: serial numbers that should answer.
-    `everything`: also all that the devices list or send. `trace`: also send the line's bytes.
+    `expected_only`: on a bus that is searched by number, search for no others. `listen`: first
+    for another master. `everything`: also all that the devices list or send. `trace`: also send the
+    line's bytes.
     """
     if link not in gateway.lines:
         known = ", ".join(sorted(gateway.lines)) or Text("none")
@@ -613,6 +617,7 @@ async def scan(  # noqa: PLR0913 -- as many wishes
     listed: list[Found] = []
     reported = 0
     known_names, used_names = _configured(gateway.config, link), set(gateway.config.devices)
+    wish = Wish(first, last, tuple(expected), expected_only, listen)
     await line.link.tried()
     if trace:
         privacy.note(gateway, caller.who, "trace")
@@ -623,7 +628,7 @@ async def scan(  # noqa: PLR0913 -- as many wishes
     try:
         async with (
             listening(gateway, caller, link, trace=trace) as heard,
-            aclosing(line.link.discover(Wish(first, last, tuple(expected)))) as search,
+            aclosing(line.link.discover(wish)) as search,
         ):
             async for step in search:
                 await heard.take()
