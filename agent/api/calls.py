@@ -584,6 +584,27 @@ async def configuration(gateway: Gateway, caller: Caller) -> dict[str, Any]:
     return {"written": json.loads(json.dumps(gateway.config.written, default=str))}
 
 
+def _line(gateway: Gateway, link: str) -> LinkDevices:
+    if link not in gateway.lines:
+        known = ", ".join(sorted(gateway.lines)) or Text("none")
+        raise Refused(
+            'no line "{link}" is configured. Configured lines: {known}', link=link, known=known
+        )
+    return gateway.lines[link]
+
+
+def _listed(step: Found, link: str, name: str | None, used_names: set[str]) -> dict[str, Any]:
+    """A found device as it is listed. `name`: in the configuration; None: it gets a new one."""
+    device = asdict(step) | {
+        "objects": [],
+        "entry": {"link": link, **step.entry},
+        "configured": name is not None,
+        "name": name or unlike(step.name, used_names),
+    }
+    used_names.add(device["name"])
+    return device
+
+
 async def scan(  # noqa: PLR0913 -- as many wishes
     gateway: Gateway,
     caller: Caller,
@@ -607,12 +628,7 @@ async def scan(  # noqa: PLR0913 -- as many wishes
     for another master. `everything`: also all that the devices list or send. `trace`: also send the
     line's bytes.
     """
-    if link not in gateway.lines:
-        known = ", ".join(sorted(gateway.lines)) or Text("none")
-        raise Refused(
-            'no line "{link}" is configured. Configured lines: {known}', link=link, known=known
-        )
-    line, remarks = gateway.lines[link], []
+    line, remarks = _line(gateway, link), []
     devices: list[dict[str, Any]] = []
     listed: list[Found] = []
     reported = 0
@@ -633,17 +649,10 @@ async def scan(  # noqa: PLR0913 -- as many wishes
             async for step in search:
                 await heard.take()
                 if isinstance(step, Found):
-                    address = str(step.entry.get("address"))
-                    name = known_names.get(address)
+                    name = known_names.get(address := str(step.entry.get("address")))
                     if name is not None:
                         heard.serial(gateway, name, address, step.number)
-                    device = asdict(step) | {
-                        "objects": [],
-                        "entry": {"link": link, **step.entry},
-                        "configured": name is not None,
-                        "name": name or unlike(step.name, used_names),
-                    }
-                    used_names.add(device["name"])
+                    device = _listed(step, link, name, used_names)
                     devices.append(device)
                     listed.append(step)
                     await caller.progress(

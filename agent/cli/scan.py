@@ -479,25 +479,30 @@ def _scan_line(
     else:
         _show(devices, answer["remarks"], answer["odd"], everything=everything)
     if add:
-        from agent.config.edit import add_devices
-
-        entries = {one["name"]: one["entry"] for one in devices if not one["configured"]}
-        added, home = add_devices(config, entries)
-        typer.echo(
-            _(
-                "{devices} added to {home}",
-                devices=n_("{number} device", "{number} devices", len(added)),
-                home=home,
-            ),
-            err=True,
-        )
-        if left := len(entries) - len(added):
-            typer.echo(
-                _("{left} not added, since what to read there is not known", left=left), err=True
-            )
-        if added:
-            typer.echo(_("If the agent runs, make it read them: gardien reload"), err=True)
+        _add_devices(config, devices)
     raise typer.Exit(0 if devices else 1)
+
+
+def _add_devices(config: Path, devices: Sequence[dict[str, Any]]) -> None:
+    """Write the new devices into the configuration."""
+    from agent.config.edit import add_devices
+
+    entries = {one["name"]: one["entry"] for one in devices if not one["configured"]}
+    added, home = add_devices(config, entries)
+    typer.echo(
+        _(
+            "{devices} added to {home}",
+            devices=n_("{number} device", "{number} devices", len(added)),
+            home=home,
+        ),
+        err=True,
+    )
+    if left := len(entries) - len(added):
+        typer.echo(
+            _("{left} not added, since what to read there is not known", left=left), err=True
+        )
+    if added:
+        typer.echo(_("If the agent runs, make it read them: gardien reload"), err=True)
 
 
 def _show(
