@@ -81,11 +81,6 @@ def report(
         suffix_of(out, *FORMS, option="--out")
         if out.suffix.lower() == ".pdf":
             _needs_weasyprint()
-    else:
-        try:
-            out.mkdir(exist_ok=True)
-        except OSError as error:
-            raise Refused("{path}: {reason}", path=out, reason=error) from error
     answer = ask(
         config, state, "report.commissioning", named=as_, readings=readings,
         since=_text(since) if since else "",
@@ -97,6 +92,10 @@ def report(
     if not whole:
         _write(out, made, sha256, answer["file"], language)
         return
+    try:
+        out.mkdir(exist_ok=True)
+    except OSError as error:
+        raise Refused("{path}: {reason}", path=out, reason=error) from error
     name = f"gardien-report-{made.made[:10]}"
     for form in FORMS:
         if form == ".pdf" and not _weasyprint():
