@@ -64,6 +64,8 @@ ALIKE = {"short": "noise", "checksum": "noise", "unreadable": "noise", "function
 """kinds with the advice of another one"""
 TENTHS = 10
 """how many lines of progress are printed without a terminal"""
+FEW = 4
+"""how many devices a warning names; the others are counted"""
 
 
 # ids and commands stay in one piece, so that people can copy them
@@ -190,6 +192,8 @@ def warn(devices: Sequence[dict[str, Any]]) -> None:
         for warning in device["warnings"]:
             devices_by_warning[warning].append(device["name"])
     for warning, names in devices_by_warning.items():
+        if (more := len(names) - FEW) > 1:  # the YAML below and --json name all
+            names[FEW:] = [_("{number} more", number=more)]
         line = _("! {names}: {warning}", names=names, warning=warning)
         typer.echo(textwrap.fill(line, _width(), **WHOLE, subsequent_indent="  "), err=True)
 
@@ -338,7 +342,9 @@ def scan(
     if host or listen or link.startswith("/") or not link:
         if link and not link.startswith("/"):
             raise Refused(
-                "{link} is not a serial port: name it by its path, such as /dev/ttyUSB0", link=link
+                "{link} is not a serial port: --listen and --host need its path, such as"
+                " /dev/ttyUSB0",
+                link=link,
             )
         ports = [str(Path(link))] if link else []
         args = {"ports": ports, "hosts": host or [], "listen": listen, "seconds": seconds}
@@ -471,25 +477,30 @@ def _scan_line(
     else:
         _show(devices, answer["remarks"], answer["odd"], everything=everything)
     if add:
-        from agent.config.edit import add_devices
-
-        entries = {one["name"]: one["entry"] for one in devices if not one["configured"]}
-        added, home = add_devices(config, entries)
-        typer.echo(
-            _(
-                "{devices} added to {home}",
-                devices=n_("{number} device", "{number} devices", len(added)),
-                home=home,
-            ),
-            err=True,
-        )
-        if left := len(entries) - len(added):
-            typer.echo(
-                _("{left} not added: write what to read from them by hand", left=left), err=True
-            )
-        if added:
-            typer.echo(_("The running agent does not read them yet: gardien reload"), err=True)
+        _add_devices(config, devices)
     raise typer.Exit(0 if devices else 1)
+
+
+def _add_devices(config: Path, devices: Sequence[dict[str, Any]]) -> None:
+    """Write the new devices into the configuration."""
+    from agent.config.edit import add_devices
+
+    entries = {one["name"]: one["entry"] for one in devices if not one["configured"]}
+    added, home = add_devices(config, entries)
+    typer.echo(
+        _(
+            "{devices} added to {home}",
+            devices=n_("{number} device", "{number} devices", len(added)),
+            home=home,
+        ),
+        err=True,
+    )
+    if left := len(entries) - len(added):
+        typer.echo(
+            _("{left} not added, since what to read there is not known", left=left), err=True
+        )
+    if added:
+        typer.echo(_("If the agent runs, make it read them: gardien reload"), err=True)
 
 
 def _show(
@@ -557,7 +568,7 @@ def show_odd(odd: Sequence[dict[str, Any]], *, everything: bool) -> None:
             "{number} kinds of answers are left out that are usual in a search: --all shows them",
             usual,
         )
-        typer.echo(text, err=True)
+        typer.echo(textwrap.fill(text, _width(), **WHOLE), err=True)
 
 
 def show_objects(name: str, objects: Sequence[dict[str, Any]]) -> None:

@@ -285,10 +285,16 @@ def plural(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def text_of(path: Path, columns: Sequence[str] = (), sheet: str = "") -> str:
+def text_of(
+    path: Path,
+    columns: Sequence[str] = (),
+    sheet: str = "",
+    tell: Callable[[str, Sequence[str]], None] | None = None,
+) -> str:
     """Return the text of a CSV or .xlsx file. Raises Refused if it cannot be read.
 
     `columns`: the headings by which a sheet of a workbook is chosen; `sheet`: the name of one.
+    `tell`: gets the sheet that was chosen, and the others; default: they are printed.
     """
     from agent.registry.sheet import unrecorded
     from agent.registry.workbook import LARGEST
@@ -298,7 +304,7 @@ def text_of(path: Path, columns: Sequence[str] = (), sheet: str = "") -> str:
         with path.open("rb") as file:
             # one byte more than allowed, so that `text_in` refuses a file that is larger
             content = file.read(LARGEST + 1)
-        return text_in(content, str(path), columns, sheet, _tell_sheet)
+        return text_in(content, str(path), columns, sheet, tell or _tell_sheet)
     except OSError as error:
         text = Text("{path}: {reason}", path=path, reason=error)
         raise Refused(unrecorded(text)) from error

@@ -195,11 +195,14 @@ def evidence(timesyncd: Path = TIMESYNCD) -> ClockEvidence:
 
 
 def boot_id(path: Path = BOOT) -> str:
-    """Return the id of this boot: monotonic times compare only within one boot."""
+    """Return the id of this boot: monotonic times compare only within one boot.
+
+    The unit's sandbox hides /proc/sys, so the unit states it (`GARDIEN_BOOT`).
+    """
     try:
-        return path.read_text(encoding="ascii").strip()
+        return path.read_text(encoding="ascii").strip().replace("-", "")
     except OSError:
-        return f"unknown-{os.getppid()}"
+        return os.environ.get("GARDIEN_BOOT") or f"unknown-{os.getppid()}"
 
 
 def rtc(path: Path = RTC) -> float | None:

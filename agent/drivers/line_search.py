@@ -81,7 +81,7 @@ class FoundLine:
     settings: Mapping[str, Any]
     """as in `links:`, without the driver"""
     devices: tuple[str, ...]
-    """addresses that answered"""
+    """addresses that answered, also with garbage"""
     sentence: Text
     """the evidence"""
     master: bool = False
@@ -317,7 +317,8 @@ async def _answered(search: PortSearch, unit: int, *, clear: bool) -> AsyncItera
     settings["parity"] = speed.parity
     if speed.stopbits != 1:
         settings["stopbits"] = speed.stopbits
-    yield FoundLine("modbus", MODBUS, settings, tuple(map(str, devices)), sentence)
+    answered = tuple(map(str, sorted(devices + doubtful)))
+    yield FoundLine("modbus", MODBUS, settings, answered, sentence)
 
 
 async def _again(search: PortSearch, unit: int, strange: int) -> bool:

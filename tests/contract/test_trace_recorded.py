@@ -156,9 +156,9 @@ def test_registers_of_a_trace_are_read_by_a_profile(tmp_path):
 def test_in_french(config, tmp_path):
     trace = tmp_path / "hall.trace"
     answer = ran("read", "double", "--trace", trace, "-c", config, LANG="fr_FR.UTF-8")
-    assert "l'unité 2 envoie deux fois sa réponse" in " ".join(answer.stderr.split())
+    assert "l'adresse 2 envoie deux fois sa réponse" in " ".join(answer.stderr.split())
     explained = gardien("decode", "trace", trace, env={"LANG": "fr_FR.UTF-8"}).stdout
-    assert "demande à l'unité 2 : holding 0 à 0" in explained
+    assert "demande à l'adresse 2 : holding 0 à 0" in explained
 
 
 def test_where_the_file_cannot_be_written_nothing_is_asked(config, host, tmp_path):

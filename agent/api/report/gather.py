@@ -16,7 +16,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from agent.acquisition.slots import multiplier
-from agent.api import privacy
+from agent.api import privacy, visit
 from agent.api.proofs import proofs as factor_proofs
 from agent.api.registry import author, device_of
 from agent.api.report.changes import changes
@@ -59,7 +59,7 @@ from agent.registry.records import EXACT, Installation, covers, serial_key
 from agent.trust.jws import Key
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import tzinfo
     from pathlib import Path
 
@@ -104,7 +104,10 @@ async def commissioning(  # noqa: PLR0913 -- as many options
     readings = readings and caller.may(Right.METERS)
     if readings:
         await _read_unread(gateway, caller)
-    report = _report(gateway, who, await status(), recovery)
+    left_open = (
+        (await visit.still_open(gateway, caller))["findings"] if visit.begun(gateway) else []
+    )
+    report = _report(gateway, who, await status(), recovery, left_open)
     if readings:
         privacy.note(gateway, who, "report")
     last = await asyncio.to_thread(kept.before, gateway.config.zone, report.made)
@@ -181,14 +184,19 @@ class Kept:
 
 
 def _report(
-    gateway: Gateway, who: str, status: Mapping[str, Any], recovery: CertificateReport | None
+    gateway: Gateway,
+    who: str,
+    status: Mapping[str, Any],
+    recovery: CertificateReport | None,
+    left_open: Sequence[Plain],
 ) -> Report:
+    """`left_open`: findings of the guided visit."""
     config, registry, now = gateway.config, gateway.registry, int(gateway.clock.now())
     key = Key.of(gateway.identity.signing_key.public_key())
     devices = list(_devices(gateway, status))
     read = {one.place for device in devices for one in device.measures}
     metered = {one.place for one in registry.installations() if covers(one, now)} | read
-    findings = worst_first(map(Finding.of, status["events"]))
+    findings = worst_first(map(Finding.of, [*status["events"], *left_open]))
     person_until = None if status["clock_said"] else status["clock_person_until"]
     return Report(
         made=status["now"],
