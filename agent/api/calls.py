@@ -631,15 +631,14 @@ async def scan(  # noqa: PLR0913 -- as many wishes
     line, remarks = _line(gateway, link), []
     devices: list[dict[str, Any]] = []
     listed: list[Found] = []
-    reported = 0
     known_names, used_names = _configured(gateway.config, link), set(gateway.config.devices)
     wish = Wish(first, last, tuple(expected), expected_only, listen)
     await line.link.tried()
     if trace:
         privacy.note(gateway, caller.who, "trace")
 
-    def odd_answers() -> list[dict[str, Any]]:
-        return heard.odd({str(one["entry"].get("address")): one["name"] for one in devices})
+    def names() -> dict[str, str]:
+        return {str(one["entry"].get("address")): one["name"] for one in devices}
 
     try:
         async with (
@@ -663,18 +662,16 @@ async def scan(  # noqa: PLR0913 -- as many wishes
                     await caller.progress({"text": step.words})
                 else:
                     await caller.progress(asdict(step))
-                if len(odd := odd_answers()) > reported:
-                    reported = len(odd)
-                    await caller.progress({"odd": odd})
+                await heard.report(names())
     except LinkLost as error:
-        await caller.progress({"odd": odd_answers()})
+        await caller.progress({"odd": heard.odd(names())})
         raise Refused(
             "{error}. To check ports, hosts and rights: gardien doctor", error=error
         ) from error
     for device, step in zip(devices if everything else (), listed, strict=False):
         address = str(step.entry.get("address"))
         device["objects"] = list(step.objects) or heard.values(step.number, address)
-    return {"link": link, "devices": devices, "remarks": remarks, "odd": odd_answers()}
+    return {"link": link, "devices": devices, "remarks": remarks, "odd": heard.odd(names())}
 
 
 def _configured(config: Config, link: str) -> dict[str, str]:

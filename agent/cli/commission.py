@@ -638,7 +638,7 @@ def _record_list(visit: Visit, call: str, **args: Any) -> None:
     ask, session = visit.dialogue, visit.session
     with redirect_stdout(stderr):
         if call == "place.import":
-            answer = read_here(session.ask(call, **args, preview=True))
+            answer = _meant(visit, args, lambda: session.ask(call, **args, preview=True))
             if not answer["places"] and not answer["lots"]:
                 return
             # its columns are ours, and the person has seen them already
@@ -651,13 +651,35 @@ def _record_list(visit: Visit, call: str, **args: Any) -> None:
             if not ask.agreed("list.places", _("Record {places}?", places=many), default=True):
                 raise Refused("nothing of this list was recorded")
             args["reviewed"] = True
-        answer = read_here(session.record(call, **args))
+        answer = _meant(visit, args, lambda: session.record(call, **args))
         if call == "meter.import":
             many = n_("{number} meter", "{number} meters", len(answer["meters"]))
             typer.echo(_(RECORDED, many=many, unchanged=unchanged(answer)))
             if 0 < len(answer["meters"]) <= FEW:
                 show_meters(answer)
             show_left_out(answer["left_out"])
+
+
+def _meant(visit: Visit, args: Answer, made: Callable[[], Answer]) -> Answer:
+    """Make a call; have the person type each doubtful value again, and confirm it in `args`.
+
+    Raises Refused if something else is typed.
+    """
+    from agent.registry.doubts import NeedsConfirmation
+
+    while True:
+        try:
+            return read_here(made())
+        except NeedsConfirmation as doubtful:
+            # a value that is in several rows is asked for once
+            meant = {doubt.value: doubt for doubt in reversed(doubtful.doubts)}
+            if meant.keys() <= set(args.get("confirm", ())):
+                raise
+            for value, doubt in reversed(meant.items()):
+                question = f"{doubt.sentence().in_language()} {_('Type the value that is meant:')}"
+                if not doubt.is_meant(visit.dialogue.ask(f"list.doubt/{value}", question)):
+                    raise Refused("nothing of this list was recorded") from None
+            args["confirm"] = [*args.get("confirm", ()), *meant]
 
 
 def _match(visit: Visit) -> None:

@@ -455,8 +455,7 @@ def _scan_line(
     def on_progress(progress: dict[str, Any]) -> None:
         if trace_file.takes(progress):
             return
-        if "odd" in progress:
-            odd_so_far[:] = progress["odd"]
+        odd_so_far[:] = progress.get("odd", odd_so_far)
         if "device" in progress:
             devices_so_far.append(progress["device"])
         ticker(progress)
@@ -467,9 +466,8 @@ def _scan_line(
             answer = ask(config, state, "scan", args, on_progress)
     except (KeyboardInterrupt, Refused):  # a slow line takes hours: show what was found so far
         ticker.end()
-        if (devices_so_far or odd_so_far) and not json:
-            remark = _("the search was interrupted; these devices were found so far")
-            _show(devices_so_far, [remark], odd_so_far, everything=everything)
+        if not json:
+            _show_so_far(devices_so_far, odd_so_far, everything=everything)
         raise
     finally:
         ticker.end()
@@ -537,6 +535,14 @@ def _show(
     )
     if new:
         typer.echo(yaml_of(new), nl=False)
+
+
+def _show_so_far(
+    devices: Sequence[dict[str, Any]], odd: Sequence[dict[str, Any]], *, everything: bool
+) -> None:
+    if devices or odd:
+        remark = _("the search was interrupted; these devices were found so far")
+        _show(devices, [remark], odd, everything=everything)
 
 
 def show_odd(odd: Sequence[dict[str, Any]], *, everything: bool) -> None:

@@ -115,8 +115,6 @@ def _ask_which_is_meant(doubtful: NeedsConfirmation) -> list[str]:
 
     Raises Refused if a person types anything else.
     """
-    from agent.registry.doubts import confirmations
-
     if not sys.stdin.isatty() or doubtful.more or any(doubt.where for doubt in doubtful.doubts):
         return []
     for doubt in doubtful.doubts:
@@ -126,8 +124,7 @@ def _ask_which_is_meant(doubtful: NeedsConfirmation) -> list[str]:
         typed: str = typer.prompt(
             prompt, default="", show_default=False, prompt_suffix=" ", err=True
         )
-        # a date or a number may be typed in another form
-        if confirmations([typed], "UTC").isdisjoint(confirmations([doubt.value], "UTC")):
+        if not doubt.is_meant(typed):
             raise Refused(
                 _(
                     "nothing was recorded. Repeat the command with the value that is meant, such"
