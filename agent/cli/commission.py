@@ -425,9 +425,11 @@ def _scan(visit: Visit) -> None:
     for link in chosen:
         slow = configured[link].driver.startswith("mbus") and numbers
         ask.say(_("searching {link} …", link=link))
+        listed = False
         try:
             listed = bool(slow and _searched(visit, link, numbers, expected_only=True))
-            question = _("{missing} Search for meters that are on no list, too?",
+            question = _("{missing} Search for meters that are on no list, too"
+                         " (Ctrl-C stops it)?",
                          missing=_missing(list(numbers.values())))  # fmt: skip
             if not listed or ask.agreed(f"scan.others/{link}", question, default=bool(numbers)):
                 _searched(visit, link, {} if slow else numbers,
@@ -435,6 +437,10 @@ def _scan(visit: Visit) -> None:
         except Refused as error:
             ask.say(error.text.in_language())
             continue
+        except KeyboardInterrupt:
+            if not listed:
+                raise
+            ask.say(_("The search for others was stopped. The visit goes on."))
         searched[link] = time.time()
         visit.keep()
 
@@ -742,7 +748,7 @@ def _flats(visit: Visit) -> None:
             flats=n_("{number} flat", "{number} flats", len(flats)),
         )
     )
-    for meter in [one for one in todo if one["channel"] is None]:
+    for meter in [one for one in todo if one["device"] is None or one["channel"] is None]:
         ask.say(
             _(
                 "! {label}: the meter {number} was not found on the lines, so it is left out",
@@ -750,7 +756,7 @@ def _flats(visit: Visit) -> None:
                 number=meter["serial"] or meter["device"],
             )
         )
-    todo = [one for one in todo if one["channel"]]
+    todo = [one for one in todo if one["device"] and one["channel"]]
     if not todo:
         return
     ask.say(_("Type the index on the display. Enter: skip, b: back, q: continue another time."))

@@ -71,7 +71,9 @@ class Installer:
             if asked["label"]:
                 channel, digits = CHANNELS[asked["what"]]
                 shows = self.building.asked(f"display {asked['label']} {channel}")["shows"]
-                answer = f"{shows:.{digits}f}"
+                again = bool(self.typed) and self.typed[-1][0] == asked[0]
+                # read twice already: leave it open
+                answer = "" if again else f"{shows:.{digits}f}"
             else:
                 answer = next(
                     a for question, a in answers.items() if re.fullmatch(question, asked[0])
@@ -106,7 +108,6 @@ def first_visit(building, config, *, quick):
         r"Search these lines now": "",
         r"Search for meters that": "n",
         r"Record that": "y",
-        r"; or press Enter": "",
         r"Who receives": "",
         r"Write a request for the CA": "",
         r"certificate that the CA issued": "",
