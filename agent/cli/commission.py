@@ -844,6 +844,16 @@ def _wrong_factor(result: Answer) -> str:
     )
 
 
+def _has_wrong_factor(visit: Visit, meter: Answer, result: Answer) -> bool:
+    """Whether the display shows that the meter's own factor is wrong; says and keeps it."""
+    if not (wrong := _wrong_factor(result)):
+        return False
+    visit.dialogue.say(wrong)
+    if result["times"]:
+        visit.kept.setdefault("factors", {})[meter["installation"]] = result["times"]
+    return True
+
+
 def _compared(visit: Visit, meter: Answer, typed: str) -> bool:
     """Compare a display with its meter; whether the walk goes on to the next meter."""
     from agent.cli.meter import _comparison
@@ -859,10 +869,7 @@ def _compared(visit: Visit, meter: Answer, typed: str) -> bool:
         ask.say(f"  {_('agrees')}{proof}")
         return True
     others = result["shown_by"]
-    if not others and (wrong := _wrong_factor(result)):
-        ask.say(wrong)
-        if result["times"]:
-            visit.kept.setdefault("factors", {})[meter["installation"]] = result["times"]
+    if not others and _has_wrong_factor(visit, meter, result):
         return True
     if not others:
         ask.say(
@@ -874,7 +881,8 @@ def _compared(visit: Visit, meter: Answer, typed: str) -> bool:
         return False
     other = others[0] if len(others) == 1 else _on_the_plate(ask, meter, others)
     if other is None:
-        return False
+        # others show this value by chance, as new meters do
+        return _has_wrong_factor(visit, meter, result)
     number = other["serial"] or other["device"]
     if other["label"]:
         ask.say(
@@ -899,9 +907,12 @@ def _compared(visit: Visit, meter: Answer, typed: str) -> bool:
             here=meter["label"],
             mine=result["meter"],
         )
+    ask.say(_("Compare the number on the plate of the meter."))
     if not ask.agreed(f"swap/{meter['label']}", question, default=False):
-        ask.say(_("Not recorded. Read the display again, or press Enter to leave it open."))
-        return False
+        wrong = _has_wrong_factor(visit, meter, result)
+        if not wrong:
+            ask.say(_("Not recorded. Read the display again, or press Enter to leave it open."))
+        return wrong
     swapped = session.record(
         "meter.swap", place=meter["label"], channel=meter["channel"], device=other["device"]
     )
