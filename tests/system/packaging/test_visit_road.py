@@ -79,13 +79,15 @@ class Installer:
 @contextmanager
 def gateway(built):
     """A clean machine that runs, in a building whose meters answer."""
-    with tempfile.TemporaryDirectory(prefix="gardien-machine-", dir="/var/tmp") as folder:
-        with machine.layered(machine.root(needed()), Path(folder)) as root:
-            shutil.copy(built, root / "root")
-            shutil.copytree(machine.TOP / "hil", root / "opt/hil/hil")
-            with road.booted({GATEWAY: root}) as machines:
-                road.serve_meters(machines, len(FLATS))
-                yield machines
+    with (
+        tempfile.TemporaryDirectory(prefix="gardien-machine-", dir="/var/tmp") as folder,
+        machine.layered(machine.root(needed()), Path(folder)) as root,
+    ):
+        shutil.copy(built, root / "root")
+        shutil.copytree(machine.TOP / "hil", root / "opt/hil/hil")
+        with road.booted({GATEWAY: root}) as machines:
+            road.serve_meters(machines, len(FLATS))
+            yield machines
 
 
 def unlike(displays):
