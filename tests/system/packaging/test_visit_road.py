@@ -200,5 +200,5 @@ def test_the_report_is_a_page_and_a_signed_file_that_name_the_dead_meter(visit):
     assert len(document["devices"]) == len(FLATS) - 1
     assert document["building"] == "Les Alpins"
     (unread,) = document["unread_meters"]
-    assert DEAD in json.dumps(unread)
-    assert json.dumps(unread["serial"]).strip('"') in visit["page"]
+    assert unread["label"] == DEAD
+    assert f"{unread['meter']} ({DEAD})" in visit["page"]
