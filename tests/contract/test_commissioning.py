@@ -351,6 +351,7 @@ NO_RECORD = {
     "status", "scan", "line.find", "configuration", "trust.look", "object.preview", "object.list",
     "control.dry_run", "control.vote", "meter.match", "meter.walk", "visit.show", "visit.keep",
     "visit.open",
+    "uplink.file",  # what is carried, is recorded by uplink.carry
     "control.witness", "control.confirm",  # from a person's own account only
 }  # fmt: skip
 """calls that change nothing, beside those of the rights to see, or record otherwise who it was"""
