@@ -86,14 +86,14 @@ def _faults(
                         " {names}", what=what, names=lost)  # fmt: skip
         yield _finding("device", Text("lines"), what, "gardien commission scan")
     owners = {one.id: one for one in gateway.registry.installations()}
-    words = gateway.registry.first_provenance(owners)
+    origins = gateway.registry.first_provenance(owners)
     since = gateway.clock.now() - SWAP_SHOWN
     swapped = [
         one
         for one in owners.values()
         if covers(one, int(gateway.clock.now()))
-        and words[one.id].source == SWAP
-        and words[one.id].when > since
+        and origins[one.id].source == SWAP
+        and origins[one.id].when > since
     ]
     if swapped:
         names = [Text("{name} measures {label}", name=one.meter,
@@ -175,7 +175,7 @@ def _findings(
                    names=_few([Text("{name} ({label}): {why}", name=one["meter"],
                                     label=one["label"], why=one["why"])
                                for one in matching["silent"]])),
-            "gardien commission match",
+            "gardien commission scan",
         ),
         (
             matching["unlisted"], "unlisted", meters,

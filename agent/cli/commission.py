@@ -95,7 +95,12 @@ def commission(
         raise typer.BadParameter(
             _("there is no step {step}: {steps}", step=step, steps=", ".join(STEPS))
         )
+    from agent.api.registry import SHARED
+    from agent.local import account
+
     dialogue = Dialogue(answers)
+    if not named and account(os.getuid()) in SHARED:  # else the first change is refused
+        named = dialogue.ask("as", _("Your name? It is recorded with every change."))
     folder = state or (DEFAULT_STATE if config == DEFAULT_CONFIG else config.parent / "state")
     made = _building(dialogue, config, folder) if step in {None, "building"} else False
     folder = state_of(config, state)
@@ -275,7 +280,9 @@ def _building(ask: Dialogue, config: Path, state: Path) -> bool:
         if not os.isatty(0):
             raise Refused("the name of the building is missing")
     while True:
-        place = ask.ask("building.place", _("Its place id (B…), if it has one?"))
+        place = ask.ask(
+            "building.place", _("Its place id (15 characters, B…), if it has one? Enter: none.")
+        )
         zone = ask.ask("building.timezone", _("Time zone?"), _zone())
         try:
             if sample:
@@ -327,8 +334,8 @@ def _lines(visit: Visit) -> None:
         except AgentError as error:
             ask.say(error.text.in_language())
     hint = _(
-        "Add a line, such as: modbus-tcp 192.168.10.20 or mbus /dev/ttyUSB0 2400. Enter: no"
-        " more lines."
+        "Add a line, such as: modbus-tcp 192.168.10.20, modbus-rtu /dev/ttyUSB0 9600 or mbus"
+        " /dev/ttyUSB1 2400. Enter: no more lines."
     )
     while typed := ask.ask("lines.line", hint):
         try:
@@ -381,6 +388,8 @@ def _line_of(typed: str) -> tuple[str, Answer]:
     if match is None:
         raise Refused("a line needs a driver and an address, such as modbus-tcp 192.168.10.20")
     driver, where = match["driver"], match["where"]
+    if driver == "modbus":
+        driver = "modbus-rtu" if where.startswith("/dev/") else "modbus-tcp"
     settings: Answer = {"driver": driver}
     if where.startswith("/dev/"):
         settings["port"] = where
@@ -585,7 +594,7 @@ def _import(visit: Visit, path: Path, sheet: str) -> Sequence[str]:
         ]
         _table((_("no."), _("column"), _("example"), _("is read as")), rows)
         typed = ask.ask("list.column", _("Is this right? Enter: yes. Else the number of a column."))
-        if not typed:
+        if typed.casefold() in {"", "y", "yes", _("y"), _("yes")}:
             break
         if not typed.isdigit() or not 0 < int(typed) <= len(columns):
             continue
@@ -765,7 +774,7 @@ def _flats(visit: Visit) -> None:
             flats=n_("{number} flat", "{number} flats", len(flats)),
         )
     )
-    for meter in [one for one in todo if one["channel"] is None]:
+    for meter in [one for one in todo if one["channel"] is None or one["device"] is None]:
         ask.say(
             _(
                 "! {label}: the meter {number} was not found on the lines, so it is left out",
@@ -773,7 +782,7 @@ def _flats(visit: Visit) -> None:
                 number=meter["serial"] or meter["device"],
             )
         )
-    todo = [one for one in todo if one["channel"]]
+    todo = [one for one in todo if one["channel"] and one["device"]]
     if not todo:
         return
     ask.say(_("Type the index on the display. Enter: skip, b: back, q: continue another time."))
@@ -876,11 +885,12 @@ def _compared(visit: Visit, meter: Answer, typed: str) -> bool:
         ask.say(f"  {_('agrees')}{proof}")
         return True
     others = result["shown_by"]
-    if not others and (wrong := _wrong_factor(result)):
+    if wrong := _wrong_factor(result):
         ask.say(wrong)
         if result["times"]:
             visit.kept.setdefault("factors", {})[meter["installation"]] = result["times"]
-        return True
+        if len(others) != 1:  # several young meters show about the same by chance
+            return True
     if not others:
         ask.say(
             _("The meter does not answer, and no other one shows this value.")

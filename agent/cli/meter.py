@@ -308,6 +308,12 @@ def _after_a_difference(label: str, result: dict[str, Any]) -> str:
             "This dwelling would be billed wrongly. Correct `scale` or `unit` of the point, or the"
             " multiplier of the meter; then repeat the command"
         )
+    if result["times"] and len(result["shown_by"]) != 1:
+        return _(
+            "The meter reads {factor} times what the display shows: its unit or factor in the"
+            " configuration is wrong. Not recorded as proven.",
+            factor=result["times"],
+        )
     values = {"label": quote(label), "shown": result["shown"], "meter": result["meter"]}
     if len(result["shown_by"]) == 1:
         return _(
@@ -327,13 +333,14 @@ def _after_a_difference(label: str, result: dict[str, Any]) -> str:
 
 def _comparison(result: dict[str, Any]) -> str:
     """Return one result of `verify` in one line."""
-    subject = f"{result['channel']} {result['shown']}: "
+    shown = number(Decimal(result["shown"]))
+    subject = _("{channel} {value}: ", channel=result["channel"], value=shown)
     if result["agrees"]:
         return _(
             "{subject}agrees: meter {meter} reads {read}",
             subject=subject,
             meter=result["meter"],
-            read=result["read"],
+            read=number(Decimal(result["read"])),
         )
     read = _(
         "meter {meter} reads {value}",

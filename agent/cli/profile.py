@@ -297,9 +297,13 @@ def record(
         typer.echo(_("The display agrees: the profile is confirmed on this gateway."))
     else:
         left = ", ".join(name for name in profile.defaults if name not in shown)
-        typer.echo(
-            _("The profile is not confirmed: the display was not compared for {names}.", names=left)
-        )
+        if left:  # else the serial number is the reason, and was told
+            typer.echo(
+                _(
+                    "The profile is not confirmed: the display was not compared for {names}.",
+                    names=left,
+                )
+            )
     raise typer.Exit(1 if agrees is False else 0)
 
 

@@ -81,11 +81,6 @@ def report(
         suffix_of(out, *FORMS, option="--out")
         if out.suffix.lower() == ".pdf":
             _needs_weasyprint()
-    else:
-        try:
-            out.mkdir(exist_ok=True)
-        except OSError as error:
-            raise Refused("{path}: {reason}", path=out, reason=error) from error
     answer = ask(
         config, state, "report.commissioning", named=as_, readings=readings,
         since=_text(since) if since else "",
@@ -108,6 +103,10 @@ def written(file: str, folder: Path, language: str = "") -> list[Path]:
     """Write a report into a folder as .html, .json and, if that is possible, .pdf."""
     from agent.api.report.document import verified
 
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise Refused("{path}: {reason}", path=folder, reason=error) from error
     made, sha256 = verified(file, "report")
     forms = [form for form in FORMS if form != ".pdf" or _weasyprint()]
     paths = [folder / f"gardien-report-{made.made[:10]}{form}" for form in forms]

@@ -215,7 +215,7 @@ def test_meters_that_are_missing_swapped_or_on_no_list_are_named(config, buildin
     walked = gardien(
         "commission", "match", "--answers", answered(config), "--as", "a", "-c", config
     )
-    assert "gardien commission match" in walked.output
+    assert "gardien commission scan" in walked.output
 
 
 def test_a_visit_that_is_done_is_repeated_only_if_it_is_wanted(config, building, terminal):

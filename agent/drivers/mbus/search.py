@@ -177,13 +177,13 @@ def _about(telegram: Telegram) -> Text:
     return joined(", ", about)
 
 
-def _index(telegram: Telegram) -> list[str]:
+def _index(telegram: Telegram) -> list[Text]:
     for record in telegram.records:
         if record.quantity in SHOWN and not record.storage and isinstance(record.value, Decimal):
             value, unit = record.value, record.unit
             if unit == "Wh":
                 value, unit = value / 1000, "kWh"
-            return [f"{value.normalize():f} {unit}"]
+            return [Text("{value:f} {unit}", value=value.normalize(), unit=unit)]
     return []
 
 
