@@ -488,6 +488,7 @@ def _searched(
     odd: list[Answer] = []
 
     def show(message: Answer) -> None:
+        odd[:] = message.get("odd", odd)
         if "device" in message:
             devices.append(message["device"])
         if visit.trace is None or not visit.trace.takes(message):
