@@ -297,7 +297,9 @@ def _building(ask: Dialogue, config: Path, state: Path) -> bool:
         if not os.isatty(0):
             raise Refused("the name of the building is missing")
     while True:
-        place = ask.ask("building.place", _("Its place id (15 characters, B…), if it has one? Enter: none."))
+        place = ask.ask(
+            "building.place", _("Its place id (15 characters, B…), if it has one? Enter: none.")
+        )
         zone = ask.ask("building.timezone", _("Time zone?"), _zone())
         try:
             if sample:
@@ -364,6 +366,8 @@ def _lines(visit: Visit) -> None:
             ask.say(error.text.in_language())
         else:
             ask.say(f"  {name}: {typed}")
+    if not visit.session.outside(lambda: load(visit.config)).links:
+        raise Refused("no line was added")
 
 
 def _line_of(typed: str) -> tuple[str, Answer]:
