@@ -37,6 +37,7 @@ from hil.mbus.serve import pty
 from hil.mbus.slave import Slave
 from hil.meter import Meter
 from hil.serial_line import SerialLine
+from hil.uart import Framing
 from hil.visits import visits
 
 if TYPE_CHECKING:
@@ -98,8 +99,8 @@ class FirstVisit:
         building.workbook = building.write_workbook(folder / "Liste des lots.xlsx")
         bus = Bus(building.heat_meters(), baudrate=MBUS_BAUDRATE, paced=paced)
         async with (
-            SerialLine.open(RTU_BAUDRATE if paced else 0) as line,
-            pty(bus) as heat,
+            SerialLine.open(RTU_BAUDRATE if paced else 0, framing=Framing(RTU_BAUDRATE)) as line,
+            pty(bus, strict=True) as heat,
         ):
             for flat in building.flats.values():
                 if flat.label != DEAD:

@@ -183,12 +183,16 @@ def _why_wrong(
 
 
 def _downs(evidence: Evidence, _: str, answers: Sequence[Answer]) -> Iterator[tuple[float, float]]:
-    """From one poll and one flush before each kill to the first read after the start.
+    """From one poll and one flush before each kill to the first read after the start. A slot that
+    is passed over closes with the next read, so all since the last read on the disk may be lost.
 
     On a busy machine a meter may answer who is dead already, on a connection of before.
     """
     for dead, back in evidence.downs:
-        yield dead - evidence.step - evidence.flush, _first_after(answers, back, back)
+        begin = dead - evidence.step - evidence.flush
+        stored = _index(answers, begin)
+        begin = answers[stored - 1].t if stored else begin
+        yield begin, _first_after(answers, back, back)
 
 
 def _silences(

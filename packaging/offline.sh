@@ -21,8 +21,9 @@ out=${2:-$top/dist}
 [ -n "$deb" ] || deb=$("$top/packaging/build-deb.sh" "$out")
 deb=$(readlink -f "$deb")
 version=$(dpkg-deb -f "$deb" Version)
-# with these the commands of `gardien check` for what is only suggested work there, too
-suggested=$(dpkg-deb -f "$deb" Suggests | sed 's/([^)]*)//g; s/,/ /g')
+# with these the commands of `gardien check` for what is only suggested work there, too. Not weasyprint: it
+# would make the file three times as large, and an office computer makes the PDF as well
+suggested=$(dpkg-deb -f "$deb" Suggests | sed 's/([^)]*)//g; s/,/ /g; s/\bweasyprint\b//')
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

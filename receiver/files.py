@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import tempfile
 import time
 import zlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -95,6 +96,9 @@ class Pickup:
             return
         gateway = self._gateway or known.gateway
         if path.name.endswith(CARRIED):
+            if self._settings.cert is None:
+                _say_once(f"{path} is encrypted: it waits for a start with --cert and --ca")
+                return
             try:
                 body = self._decrypted(path, body, known.gateway, known)
             except Rejected as error:
@@ -136,8 +140,7 @@ class Pickup:
 
     def _decrypted(self, path: Path, body: bytes, gateway: str, known: Id | None) -> bytes:
         settings = self._settings
-        if settings.cert is None:
-            raise Rejected("it is encrypted, and the option --cert says no key", known)
+        assert settings.cert is not None
         if path.suffix != ".p7m":
             raise Rejected("it is neither encrypted nor signed", known)
         return _unsealed(body, gateway, settings.cert, settings.ca, known)
@@ -191,6 +194,11 @@ class Pickup:
     def _count(self, what: str, words: str) -> None:
         with self._store.transaction():
             self._store.count(self._gateway or "", what, words)
+
+
+@cache
+def _say_once(words: str) -> None:
+    print(words, file=sys.stderr, flush=True)
 
 
 def named(file: str) -> Id | None:

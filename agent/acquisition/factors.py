@@ -133,6 +133,8 @@ class DayResult(NamedTuple):
     factor: Decimal
     excludes: Decimal
     evidence: str
+    since: float
+    """when the day began"""
 
 
 class FactorDays:
@@ -148,6 +150,12 @@ class FactorDays:
         self._midnights: dict[tuple[str, str], tuple[tuple[int, Decimal], ...]] = {}
         self.whole: Mapping[str, str] = {}
         """by channel, the device that measures it for the building"""
+
+    def forget(self, device: str) -> None:
+        """Forget a device: another meter may be installed."""
+        for memory in (self._days, self._results, self._midnights):
+            for key in [key for key in memory if key[0] == device]:
+                del memory[key]
 
     def note(
         self, points: Sequence[Point], slot: int, samples: Iterable[Sample], zone: ZoneInfo | None
@@ -196,7 +204,9 @@ class FactorDays:
         for point, meter in every:
             result = self._results.pop((point.device, point.name), None)
             # power and energy have the same multiplier, so their ratio does not show it
-            if result is not None and (meter.multiplier == 1 or result.factor != 1):
+            if result is None or meter.since > result.since:
+                continue  # the day was that of two meters
+            if meter.multiplier == 1 or result.factor != 1:
                 made.append(
                     FactorResult(
                         meter, str(point.channel), "power", result.factor, result.excludes,
@@ -229,6 +239,8 @@ class FactorDays:
             meter = registry.whose(name, serial(name), channel, t - 1)
             if not isinstance(meter, Installation) or meter.place[0] != "D":
                 continue
+            if meter.since > ends[0][0]:
+                return
             both = self._midnights.get((name, channel), ())
             if [one[0] for one in both] != [one[0] for one in ends]:
                 return
@@ -317,13 +329,13 @@ def _compare(  # noqa: PLR0913, PLR0917 -- an index and its power
     excluded = excludes(delta, low, high)
     if low <= delta <= high:
         fine = excluded is not None and excluded <= ENOUGH
-        return DayResult(ONE, excluded or ONE, evidence) if fine else None
+        return DayResult(ONE, excluded or ONE, evidence, day.since) if fine else None
     # the same test as for agreement: a spread that excludes nothing accuses nobody either
     if low <= 0 or high > ENOUGH * ENOUGH * low:
         return None
     if error := likely_error(delta, low, high):
-        return DayResult(error, ENOUGH, evidence)
+        return DayResult(error, ENOUGH, evidence, day.since)
     ratio = EXACT.divide(delta, (low + high) / 2)
     if ENOUGH >= ratio >= ONE / ENOUGH:
         return None
-    return DayResult(Decimal(f"{ratio:.2g}"), ENOUGH, evidence)
+    return DayResult(Decimal(f"{ratio:.2g}"), ENOUGH, evidence, day.since)

@@ -1,6 +1,6 @@
 """Readings that contradict each other over days: a heat meter whose return is hotter than its
 supply, power beyond the fuse, a month-end index above today's. Nothing is changed or dropped; each
-is a finding.
+is a finding. Rule M23.
 
 - Return: every read with flow, for 3 days and at least 12 reads, has the return at least 1 K above
   the supply (3 K if neither flow nor power is read). It ends with one read with flow whose return

@@ -247,6 +247,8 @@ class Poller:
         self._validation.forget(device)
         if self._plausibility:
             self._plausibility.forget(device)
+        if self._factor_days is not None:
+            self._factor_days.forget(device)
 
     def _validated(self, sample: Sample) -> Sample:
         """The sample with its quality and flags. Called when the slot is known: a value that is

@@ -330,7 +330,7 @@ class SlotLedger:
         self, point: Point, serial: str | None, slot: int, mark: SlotMark | None
     ) -> tuple[str | None, Withholding | None]:
         """The serial number of the meter whose slot it is. While nobody has recorded the number
-        that the device reports, it is still the meter before (rule M22); then also why the value is
+        that the device reports, it is still the meter before (rule M24); then also why the value is
         nobody's.
         """
         expected = self.assignment.serial_at(point, serial, slot)

@@ -584,6 +584,27 @@ async def configuration(gateway: Gateway, caller: Caller) -> dict[str, Any]:
     return {"written": json.loads(json.dumps(gateway.config.written, default=str))}
 
 
+def _line(gateway: Gateway, link: str) -> LinkDevices:
+    if link not in gateway.lines:
+        known = ", ".join(sorted(gateway.lines)) or Text("none")
+        raise Refused(
+            'no line "{link}" is configured. Configured lines: {known}', link=link, known=known
+        )
+    return gateway.lines[link]
+
+
+def _listed(step: Found, link: str, name: str | None, used_names: set[str]) -> dict[str, Any]:
+    """A found device as it is listed. `name`: in the configuration; None: it gets a new one."""
+    device = asdict(step) | {
+        "objects": [],
+        "entry": {"link": link, **step.entry},
+        "configured": name is not None,
+        "name": name or unlike(step.name, used_names),
+    }
+    used_names.add(device["name"])
+    return device
+
+
 async def scan(  # noqa: PLR0913 -- as many wishes
     gateway: Gateway,
     caller: Caller,
@@ -592,44 +613,45 @@ async def scan(  # noqa: PLR0913 -- as many wishes
     first: str = "",
     last: str = "",
     expected: Sequence[str] = (),
+    expected_only: bool = False,
+    listen: bool = True,
     everything: bool = False,
     trace: bool = False,
 ) -> dict[str, Any]:
     """Search a line for devices and report progress. Raises Refused.
 
+    The odd answers so far are progress too (`odd`), as the devices are: a caller that interrupts
+    the search has no answer.
+
     `first`, `last`: the range of addresses. `expected`: serial numbers that should answer.
-    `everything`: also all that the devices list or send. `trace`: also send the line's bytes.
+    `expected_only`: on a bus that is searched by number, search for no others. `listen`: first
+    for another master. `everything`: also all that the devices list or send. `trace`: also send the
+    line's bytes.
     """
-    if link not in gateway.lines:
-        known = ", ".join(sorted(gateway.lines)) or Text("none")
-        raise Refused(
-            'no line "{link}" is configured. Configured lines: {known}', link=link, known=known
-        )
-    line, devices, remarks = gateway.lines[link], [], []
+    line, remarks = _line(gateway, link), []
+    devices: list[dict[str, Any]] = []
     listed: list[Found] = []
     known_names, used_names = _configured(gateway.config, link), set(gateway.config.devices)
+    wish = Wish(first, last, tuple(expected), expected_only, listen)
     await line.link.tried()
     if trace:
         privacy.note(gateway, caller.who, "trace")
+
+    def names() -> dict[str, str]:
+        return {str(one["entry"].get("address")): one["name"] for one in devices}
+
     try:
         async with (
             listening(gateway, caller, link, trace=trace) as heard,
-            aclosing(line.link.discover(Wish(first, last, tuple(expected)))) as search,
+            aclosing(line.link.discover(wish)) as search,
         ):
             async for step in search:
                 await heard.take()
                 if isinstance(step, Found):
-                    address = str(step.entry.get("address"))
-                    name = known_names.get(address)
+                    name = known_names.get(address := str(step.entry.get("address")))
                     if name is not None:
                         heard.serial(gateway, name, address, step.number)
-                    device = asdict(step) | {
-                        "objects": [],
-                        "entry": {"link": link, **step.entry},
-                        "configured": name is not None,
-                        "name": name or unlike(step.name, used_names),
-                    }
-                    used_names.add(device["name"])
+                    device = _listed(step, link, name, used_names)
                     devices.append(device)
                     listed.append(step)
                     await caller.progress(
@@ -640,15 +662,16 @@ async def scan(  # noqa: PLR0913 -- as many wishes
                     await caller.progress({"text": step.words})
                 else:
                     await caller.progress(asdict(step))
+                await heard.report(names())
     except LinkLost as error:
+        await caller.progress({"odd": heard.odd(names())})
         raise Refused(
             "{error}. To check ports, hosts and rights: gardien doctor", error=error
         ) from error
     for device, step in zip(devices if everything else (), listed, strict=False):
         address = str(step.entry.get("address"))
         device["objects"] = list(step.objects) or heard.values(step.number, address)
-    odd = heard.odd({str(one["entry"].get("address")): one["name"] for one in devices})
-    return {"link": link, "devices": devices, "remarks": remarks, "odd": odd}
+    return {"link": link, "devices": devices, "remarks": remarks, "odd": heard.odd(names())}
 
 
 def _configured(config: Config, link: str) -> dict[str, str]:

@@ -22,7 +22,6 @@ from agent.gateway.delivery import receipt_of
 from agent.uplink.base import GatewayFacts
 from agent.uplink.files.container import Envelope
 from agent.uplink.files.folder import CARRIED, name, stem
-from agent.uplink.files.transport import may_sign
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -134,6 +133,8 @@ def _envelope(gateway: Gateway, uplink: str) -> Envelope:
         )
     signer = credential.path(gateway.config.state)
     try:
+        from agent.uplink.files.transport import may_sign  # noqa: PLC0415 -- rare, and large
+
         may_sign(GatewayFacts(gateway.identity.gateway, signer))
         envelope = Envelope(signer, readers)
         envelope.encrypt(b"test")

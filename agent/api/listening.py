@@ -31,6 +31,7 @@ class Listening:
         self._head = head
         """what is sent before the first bytes; None: no trace is wanted"""
         self._serials: list[dict[str, Any]] = []
+        self._reported = (0, 0)
 
     async def take(self) -> None:
         """Explain what came since the last call, and send it if a trace is wanted."""
@@ -76,6 +77,13 @@ class Listening:
             one | {"name": names.get(one["device"], "")}
             for one in (*self._serials, *self._heard.odd_by_device())
         ]
+
+    async def report(self, names: Mapping[str, str]) -> None:
+        """Send the odd answers as progress if there are more of them, or of devices."""
+        odd = self.odd(names)
+        if (state := (len(odd), len(names))) != self._reported and odd:
+            self._reported = state
+            await self._caller.progress({"odd": odd})
 
     def values(self, *devices: str | None) -> list[Mapping[str, Any]]:
         """Return all values that were heard from a device, by the first of its names that fits."""

@@ -114,7 +114,7 @@ def _sentence(
             method=proof.method,
             command=step,
         )
-    return Text(HOW[proof.method], excludes=_rounded(proof.excludes))
+    return Text(HOW[proof.method], excludes=rounded(proof.excludes))
 
 
 def verify_command(label: str, point: Point, meter: Installation) -> str:
@@ -148,9 +148,11 @@ def factor_answer(
     point = next(p for p in target.points if p.channel == channel and not p.derived)
     if not point.to_prove:
         return None
-    if result is None:
+    if result is None or not gateway.registry.marked:
         why = Text("the index is too small, or does not fit")
-        if meter.multiplier != 1:
+        if result is not None:
+            why = Text("an upgrade is on trial; verify again once it is confirmed")
+        elif meter.multiplier != 1:
             why = Text(
                 "the meter has the multiplier {multiplier}: give the ratio on the plates of the"
                 " current transformers with --multiplier",
@@ -159,9 +161,10 @@ def factor_answer(
         return {"proof": NONE, "sentence": Text("the factor is not proven: {why}", why=why)}
     if result.factor != 1:
         return {"proof": WRONG, "factor": str(result.factor), "sentence": too_much(result.factor)}
-    sentence = Text(HOW[result.method], excludes=_rounded(result.excludes))
+    sentence = Text(HOW[result.method], excludes=rounded(result.excludes))
     return {"proof": result.method, "sentence": sentence}
 
 
-def _rounded(excludes: Decimal) -> Decimal:
+def rounded(excludes: Decimal) -> Decimal:
+    """Return the error that a proof excludes, as people read it."""
     return _plain(excludes.quantize(Decimal("0.01"), ROUND_CEILING))

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from functools import partial
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from agent.api import commission, keys
+from agent.api.commission import SWAP
+from agent.api.proofs import WRONG, proofs
 from agent.core.atomic_write import StateFile
 from agent.core.errors import Refused
 from agent.core.finding import Actor, Finding, Severity
 from agent.core.i18n import Plural, Text, joined
+from agent.registry.records import covers
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from agent.api.registry import Call, Caller
     from agent.gateway.gateway import Gateway
@@ -23,6 +26,8 @@ FILE = "visit.json"
 """in the state directory: steps that are done, columns of lists, time and answers; no names"""
 FEW = 8
 """names in one finding"""
+SWAP_SHOWN = 30 * 86_400
+"""seconds for which the correction of a list is shown, so that somebody tells the syndic"""
 
 
 def _file(gateway: Gateway) -> StateFile[dict[str, Any]]:
@@ -49,11 +54,90 @@ async def still_open(gateway: Gateway, caller: Caller) -> dict[str, Any]:
     """
     matching = await commission.meter_match(gateway, caller)
     walk = await commission.walk(gateway)
+    kept = (await show(gateway, caller))["visit"]
     certified = False
     with suppress(Refused):  # it has no keys either
         certified = (await keys.show(gateway, caller))["certificate"] is not None
-    found_open = _findings(gateway, matching, walk, certified=certified)
+    found_open = [
+        *_faults(gateway, kept, matching, walk),
+        *_findings(gateway, matching, walk, certified=certified),
+    ]
     return {"findings": [finding.wire() for finding in found_open], "meters": walk}
+
+
+def begun(gateway: Gateway) -> bool:
+    """Whether a guided visit was ever made here."""
+    return (gateway.config.state / FILE).exists()
+
+
+def _faults(
+    gateway: Gateway,
+    kept: Mapping[str, Any],
+    matching: Mapping[str, Any],
+    walk: Sequence[Mapping[str, Any]],
+) -> Iterator[Finding]:
+    """What the visit has found wrong with meters and their list."""
+    lost = _few([f"{one['meter']} ({one['label']})" for one in matching["silent"]])
+    for warning in kept.get("warnings", ()):
+        what = Text("{names}: {warning}", names=_few(warning["devices"]),
+                    warning=Text.of(warning["text"]))  # fmt: skip
+        if warning.get("unknown") and matching["silent"]:
+            what = Text("{what}. These may be among the meters of the list that were not found:"
+                        " {names}", what=what, names=lost)  # fmt: skip
+        yield _finding("device", Text("lines"), what, "gardien commission scan")
+    owners = {one.id: one for one in gateway.registry.installations()}
+    origins = gateway.registry.first_provenance(owners)
+    since = gateway.clock.now() - SWAP_SHOWN
+    swapped = [
+        one
+        for one in owners.values()
+        if covers(one, int(gateway.clock.now()))
+        and origins[one.id].source == SWAP
+        and origins[one.id].when > since
+    ]
+    if swapped:
+        names = [Text("{name} measures {label}", name=one.meter,
+                      label=gateway.registry.label(one.place) or one.place)
+                 for one in swapped]  # fmt: skip
+        what = Text("the list had the wrong dwellings for meters, which is corrected here: {names}."
+                    " Bills made by the list were wrong: tell the syndic, and have the list"
+                    " corrected", names=_few(names))  # fmt: skip
+        finding = _finding("swapped", Text("meters"), what, "gardien meter list")
+        yield replace(finding, actor=Actor.MANAGER)
+    wrong = [
+        Text("{name}: {text}", name=f"{one['label']} {one['serial'] or one['device']}",
+             text=one["sentence"])
+        for one in proofs(gateway)
+        if one["proof"] == WRONG
+    ] or [
+        Text("{name}: it reads {factor} times what its display shows",
+             name=f"{one['label']} {one['serial'] or one['device']}", factor=factor)
+        for one in walk
+        if (factor := kept.get("factors", {}).get(one["installation"])) and one["proof"] == "none"
+    ]  # fmt: skip
+    if wrong:
+        what = Text("unit or factor is wrong, and the dwelling would be billed wrongly: {names}",
+                    names=_few(wrong))  # fmt: skip
+        yield _finding("factor", Text("meters"), what, "gardien commission flats")
+    missing = [
+        f"{one['label']} {one['serial'] or one['device']}"
+        for one in proofs(gateway)
+        if one["needed"] and one["proof"] == "none"
+    ]
+    if missing:
+        what = Plural("the factor of {number} meter is not proven: {names}",
+                      "the factors of {number} meters are not proven: {names}",
+                      len(missing), names=_few(missing))  # fmt: skip
+        yield _finding("proof", Text("meters"), what, "gardien meter proofs")
+    clock = gateway.clock.standing()
+    if clock["trust"] != "trusted" and not clock["person"] and gateway.daemon:
+        what = Text("no time service confirms the clock: readings wait for a date")
+        yield _finding("clock", Text("clock"), what, "sudo gardien clock set 2026-07-12T09:30")
+
+
+def _finding(code: str, subject: Text, what: Text, command: str) -> Finding:
+    return Finding(code=f"visit.{code}", subject=subject, what=what, command=command,
+                   severity=Severity.LATER, actor=Actor.INSTALLER)  # fmt: skip
 
 
 def _findings(
@@ -114,8 +198,10 @@ def _findings(
         ),
         (
             unproven, "unproven", meters,
-            Text("{number} of {all} meters were not compared with their display",
-                 number=len(unproven), all=len(walk)),
+            Text("{number} of {all} meters were not compared with their display: {names}",
+                 number=len(unproven), all=len(walk),
+                 names=_few([f"{one['label']} {one['serial'] or one['device']}"
+                             for one in unproven])),
             "gardien commission flats",
         ),
         (
@@ -137,9 +223,8 @@ def _findings(
             "sudo systemctl enable --now gardien",
         ),
     ]  # fmt: skip
-    finding = partial(Finding, severity=Severity.LATER, actor=Actor.INSTALLER)
     return [
-        finding(code=f"visit.{code}", subject=subject, what=what, command=command)
+        _finding(code, subject, what, command)
         for wrong, code, subject, what, command in made
         if wrong
     ]

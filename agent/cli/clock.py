@@ -19,6 +19,7 @@ from agent.cli.terminal import (
     moment,
     table,
     when,
+    wrapped,
 )
 from agent.core.errors import Refused
 from agent.core.i18n import N_, _
@@ -107,13 +108,12 @@ def set_(
         return
     if before is not None:
         typer.echo(_("the clock was off by {off:+,d} s and is set", off=before))
-    typer.echo(
-        _(
-            "recorded: a person states that it is {now}. Readings are dated for seven days; orders"
-            " and signed permissions wait for a time service",
-            now=moment(answer["now"]),
-        )
+    recorded = _(
+        "recorded: a person states that it is {now}. Readings are dated for seven days; orders"
+        " and signed permissions wait for a time service",
+        now=moment(answer["now"]),
     )
+    typer.echo(wrapped(recorded))
 
 
 @app.command()
@@ -167,7 +167,7 @@ def reset(
 
 def _show(answer: dict[str, Any]) -> None:
     source, steps = answer["vouched"], answer["steps"]
-    by = f"{source['by']}, {when(source['at'])}" if source else _("nothing yet")
+    by = f"{_(source['by'])}, {when(source['at'])}" if source else _("nothing yet")
     typer.echo(
         _(
             "clock {now}, {trust}; confirmed by {by}",

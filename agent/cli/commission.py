@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agent.cli.dialogue import WIDE, Dialogue
-from agent.cli.scan import Ticker
+from agent.cli.scan import Ticker, Trace, TraceFile
 from agent.cli.session import Session
 from agent.cli.terminal import (
     DEFAULT_CONFIG,
@@ -27,6 +27,7 @@ from agent.cli.terminal import (
     Json,
     State,
     as_json,
+    moment,
     read_here,
     state_of,
     table,
@@ -34,15 +35,17 @@ from agent.cli.terminal import (
     write_file,
 )
 from agent.core.errors import AgentError, Refused
-from agent.core.i18n import N_, Text, _, in_language, n_
+from agent.core.i18n import N_, _, in_language, n_
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from concurrent.futures import Future
 
 Answer = dict[str, Any]
 FEW = 3
 """names, and rows of a list, that are shown"""
+LAST, MARGIN = 247, 5
+"""the last unit id of Modbus, and how many are asked behind the last one that has answered"""
 AHEAD = 2
 """dwellings whose meters are read while the person is in the one before"""
 PULSES = {
@@ -67,8 +70,8 @@ def commission(
     step: Annotated[
         str | None,
         typer.Argument(
-            help="Only this step: building, lines, scan, list, match, flats or delivery. Default:"
-            " all that is not done yet.",
+            help="Only this step: building, list, lines, scan, match, flats, delivery or report."
+            " Default: all that is not done yet.",
             show_default=False,
         ),
     ] = None,
@@ -76,6 +79,7 @@ def commission(
         Path | None,
         typer.Option(help="A file with the answers (JSON), for a visit without a person."),
     ] = None,
+    trace: Trace = None,
     named: As = None,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
@@ -83,9 +87,9 @@ def commission(
 ) -> None:
     """Set up and verify a building in one guided visit.
 
-    The visit finds lines and meters, reads the syndic's list, and compares the meters of each flat
-    with their displays. Interrupt it at any moment (Ctrl-C); the same command continues it.
-    Exit status 1 if something is still open.
+    The visit reads the syndic's list, finds lines and meters, compares the meters of each flat with
+    their displays, and writes the report. Interrupt it at any moment (Ctrl-C); the same command
+    continues it. Exit status 1 if something is still open.
     """
     if step is not None and step not in STEPS:
         raise typer.BadParameter(
@@ -100,8 +104,11 @@ def commission(
     folder = state or (DEFAULT_STATE if config == DEFAULT_CONFIG else config.parent / "state")
     made = _building(dialogue, config, folder) if step in {None, "building"} else False
     folder = state_of(config, state)
-    with Session(config, folder, "gardien commission", named) as session:
-        visit = Visit(dialogue, session, config)
+    with (
+        TraceFile(trace) as traced,
+        Session(config, folder, "gardien commission", named) as session,
+    ):
+        visit = Visit(dialogue, session, config, traced if trace else None)
         if made:
             visit.kept["begun"] = time.time()
         visit.done("building")
@@ -128,8 +135,11 @@ def commission(
 class Visit:
     """One visit: what is done, and the steps."""
 
-    def __init__(self, dialogue: Dialogue, session: Session, config: Path) -> None:
+    def __init__(
+        self, dialogue: Dialogue, session: Session, config: Path, trace: TraceFile | None
+    ) -> None:
         self.dialogue, self.session, self.config = dialogue, session, config
+        self.trace = trace
         self.kept: Answer = session.ask("visit.show")["visit"]
         self._before = {name: self.kept.get(name, 0) for name in ("answers", "person", "machine")}
         self.kept.setdefault("steps", {})
@@ -215,25 +225,8 @@ class Visit:
             "answers": self.kept["answers"],
             "person_s": self.kept["person"],
             "machine_s": self.kept["machine"],
-            "warnings": [
-                one | {"text": Text.of(one["text"]).in_language()}
-                for one in self.kept.get("warnings", ())
-            ]
-            + list(self._wrong_factors(walk)),
             "findings": findings,
         }
-
-    def _wrong_factors(self, walk: Sequence[Answer]) -> Iterator[Answer]:
-        """Yield the meters that read a multiple of their display."""
-        for proof in self.session.ask("meter.proofs")["proofs"]:
-            if proof["proof"] == "wrong":
-                name = f"{proof['label']} {proof['device']}"
-                yield {"text": in_language(proof["sentence"]), "devices": [name]}
-        for meter in walk:
-            factor = self.kept.get("factors", {}).get(meter["installation"])
-            if factor and meter["proof"] == "none":
-                text = _("it reads {factor} times what its display shows", factor=factor)
-                yield {"text": text, "devices": [f"{meter['label']} {meter['device']}"]}
 
 
 def _show_summary(dialogue: Dialogue, summary: Answer) -> None:
@@ -257,21 +250,11 @@ def _show_summary(dialogue: Dialogue, summary: Answer) -> None:
             machine=_minutes(summary["machine_s"]),
         )
     )
-    for warning in summary["warnings"]:
-        say(_("! {names}: {warning}", names=_few(warning["devices"]), warning=warning["text"]))
     for finding in map(Finding.of, summary["findings"]):
         say(f"! {finding.what.in_language()}")
         say(f"    > {to_type(finding.command).in_language()}")
     if not summary["findings"]:
         say(_("Nothing is open: the building is verified."))
-
-
-def _few(names: Sequence[str]) -> str:
-    """Return a few names in one line; the others are counted."""
-    if len(names) <= FEW:
-        return ", ".join(names)
-    more = _("{number} more", number=len(names) - FEW)
-    return ", ".join([*names[:FEW], more])
 
 
 def _minutes(seconds: float) -> float:
@@ -310,7 +293,7 @@ def _building(ask: Dialogue, config: Path, state: Path) -> bool:
                 place=place,
                 timezone=zone,
                 state=state,
-                clock="ntp" if config == DEFAULT_CONFIG else "system",
+                clock="ntp",
             )
         except AgentError as error:
             ask.say(error.text.in_language())
@@ -332,7 +315,6 @@ def _zone() -> str:
 
 def _lines(visit: Visit) -> None:
     """Find lines, and add those that people name."""
-    from agent.api.calls import CALLS
     from agent.config.edit import add_link
     from agent.config.load import load
 
@@ -340,20 +322,17 @@ def _lines(visit: Visit) -> None:
     links = visit.session.outside(lambda: load(visit.config)).links
     for name, link in links.items():
         ask.say(f"  {name}: {link.driver}")
-    if "line.find" in CALLS and ask.agreed("lines.find", _("Search for lines now?"), default=True):
-        answer = visit.session.ask(
-            "line.find", visit.progress, ports=None, hosts=None, listen=False, seconds=30.0
-        )
-        for found_line in answer["found"]:
-            ask.say(f"  {in_language(found_line['sentence'])}")
-            settings = {
-                key: value
-                for key, value in found_line.items()
-                if key not in {"name", "devices", "sentence"}
-            }
-            add = partial(add_link, visit.config, found_line["name"], settings)
-            if ask.agreed(f"lines.add.{found_line['name']}", _("Add this line?"), default=True):
-                visit.change(add)
+    question = _(
+        "Search for lines now? A serial port takes up to 5 minutes; nothing is written to a device."
+        " Enter: all serial ports. Or name ports, hosts and networks (/dev/ttyUSB0 192.168.1.0/24)."
+        " n: none."
+    )
+    typed = ask.ask("lines.find", question)
+    if typed.casefold() not in {"n", "no", _("no")}:
+        try:
+            _find(visit, typed.replace(",", " ").split())
+        except AgentError as error:
+            ask.say(error.text.in_language())
     hint = _(
         "Add a line, such as: modbus-tcp 192.168.10.20, modbus-rtu /dev/ttyUSB0 9600 or mbus"
         " /dev/ttyUSB1 2400. Enter: no more lines."
@@ -368,6 +347,41 @@ def _lines(visit: Visit) -> None:
             ask.say(f"  {name}: {typed}")
     if not visit.session.outside(lambda: load(visit.config)).links:
         raise Refused("no line was added")
+
+
+def _find(visit: Visit, wanted: Sequence[str]) -> None:
+    """Search serial ports and hosts for lines, and add those that the person agrees to."""
+    from agent.config.edit import add_lines
+
+    ask = visit.dialogue
+
+    def show(message: Answer) -> None:
+        if "text" not in message:
+            visit.ticker(message)
+
+    ports = [one for one in wanted if one.startswith("/")]
+    hosts = [one for one in wanted if not one.startswith("/")]
+    try:
+        answer = visit.session.ask("line.find", show, ports=ports, hosts=hosts)
+    finally:
+        visit.ticker.end()
+    for place in (*answer["silent"], *answer["busy"]):
+        ask.say(_("! {names}: {warning}", names=place["where"],
+                  warning=in_language(place["sentence"])))  # fmt: skip
+    for line in answer["found"]:
+        name = line["name"]
+        ask.say(f"  {name}: {in_language(line['sentence'])}")
+        entry = {"driver": line["driver"], **line["settings"]}
+        # a second master would disturb the first
+        if not line["master"] and ask.agreed(
+            f"lines.add.{name}", _("Add this line?"), default=True
+        ):
+            visit.change(partial(add_lines, visit.config, {name: entry}))
+            units = [int(one) for one in line["devices"] if one.isdigit()]
+            if line["driver"] == "modbus-rtu" and units:
+                visit.kept.setdefault("last", {})[name] = min(LAST, max(units) + MARGIN)
+    if not (answer["found"] or answer["silent"] or answer["busy"]):
+        ask.say(_("this machine has no serial port"))
 
 
 def _line_of(typed: str) -> tuple[str, Answer]:
@@ -393,64 +407,120 @@ def _line_of(typed: str) -> tuple[str, Answer]:
 
 def _scan(visit: Visit) -> None:
     """Search the lines for devices, and add them to the configuration."""
-    from agent.config.edit import add_devices, readable
     from agent.config.load import load
+    from agent.registry.records import serial_key
 
     ask, session = visit.dialogue, visit.session
-    links = list(session.outside(lambda: load(visit.config)).links)
+    configured = session.outside(lambda: load(visit.config)).links
+    # M-Bus last: it is asked for the listed meters that no other line has
+    links = sorted(configured, key=lambda name: configured[name].driver.startswith("mbus"))
     if not links:
         raise Refused("no line is configured, so none can be searched: gardien commission lines")
     searched = visit.kept.setdefault("scanned", {})
     chosen = [one for one in links if one not in searched] or links
     if not ask.agreed(
         "scan",
-        _("Search these lines now: {lines}? On M-Bus this takes minutes.", lines=", ".join(chosen)),
+        _(
+            "Search these lines now: {lines}? A Modbus line takes up to 8 minutes; on M-Bus the"
+            " meters of the list are asked first, 1 second each.",
+            lines=", ".join(chosen),
+        ),
         default=True,
     ):
         raise Refused("the lines were not searched")
-    expected = [one["serial"] for one in session.ask("meter.list")["meters"] if one["serial"]]
+    numbers = {
+        serial_key(one["serial"]): one["serial"]
+        for one in session.ask("meter.list")["meters"]
+        if one["serial"]
+    }
     for link in chosen:
+        slow = configured[link].driver.startswith("mbus") and numbers
         ask.say(_("searching {link} …", link=link))
-        devices: list[Answer] = []
-
-        def show(message: Answer, devices: list[Answer] = devices) -> None:
-            if "device" in message:
-                devices.append(message["device"])
-            visit.ticker(message)
-
-        interrupted = True
         try:
-            answer = session.ask("scan", show, link=link, expected=expected)
-            devices, interrupted = answer["devices"], False
+            listed = bool(slow and _searched(visit, link, numbers, expected_only=True))
+            question = _("{missing} Search for meters that are on no list, too?",
+                         missing=_missing(list(numbers.values())))  # fmt: skip
+            if not listed or ask.agreed(f"scan.others/{link}", question, default=bool(numbers)):
+                _searched(visit, link, {} if slow else numbers,
+                          expected_only=False, listen=not slow)  # fmt: skip
         except Refused as error:
             ask.say(error.text.in_language())
             continue
-        finally:
-            visit.ticker.end()
-            # a slow line takes hours: what was found is kept
-            new = {one["name"]: one["entry"] for one in devices if not one["configured"]}
-            if new:
-                added, home = visit.change(partial(add_devices, visit.config, new))
-                ask.say(
-                    _(
-                        "{devices} added to {home}",
-                        devices=n_("{number} device", "{number} devices", len(added)),
-                        home=home,
-                    )
-                )
-            _remember(visit, link, devices, [] if interrupted else answer.get("odd", []))
-        many = n_("{number} device", "{number} devices", len(devices))
-        ask.say(_("{link}: {devices} found", link=link, devices=many))
-        for device in devices:
-            if not readable(device["entry"]):
-                ask.say(
-                    _(
-                        "  {about}: not added, its values are not known yet",
-                        about=in_language(device["about"]),
-                    )
-                )
         searched[link] = time.time()
         visit.keep()
+
+
+def _missing(numbers: Sequence[str]) -> str:
+    """A sentence about the meters of the list that no line has so far."""
+    if not numbers:
+        return _("All meters of the list were found.")
+    names = ", ".join([*numbers[:FEW], *["…"][: len(numbers) > FEW]])
+    return n_("{number} meter of the list was not found yet ({names}).",
+              "{number} meters of the list were not found yet ({names}).",
+              len(numbers), names=names)  # fmt: skip
+
+
+def _searched(
+    visit: Visit, link: str, numbers: dict[str, str], *, expected_only: bool, listen: bool = True
+) -> Sequence[Answer]:
+    """Search one line, add what it has, and remove from `numbers` those that were found.
+
+    Returns the devices. Raises Refused.
+    """
+    from agent.config.edit import add_devices, readable
+    from agent.registry.records import serial_key
+
+    ask, last = visit.dialogue, visit.kept.get("last", {}).get(link)
+    if last:
+        ask.say(
+            _(
+                "  addresses 1 to {last}, because none above answered. To search all: gardien scan"
+                " {link} --add",
+                last=last,
+                link=link,
+            )
+        )
+    devices: list[Answer] = []
+    odd: list[Answer] = []
+
+    def show(message: Answer) -> None:
+        if "device" in message:
+            devices.append(message["device"])
+        if visit.trace is None or not visit.trace.takes(message):
+            visit.ticker(message)
+
+    try:
+        answer = visit.session.ask(
+            "scan", show, link=link, expected=list(numbers.values()), expected_only=expected_only,
+            listen=listen, last=str(last or ""), trace=visit.trace is not None,
+        )  # fmt: skip
+        devices, odd = answer["devices"], answer["odd"]
+    finally:
+        visit.ticker.end()
+        # a slow line takes hours: what was found is kept
+        new = {one["name"]: one["entry"] for one in devices if not one["configured"]}
+        if new:
+            added, home = visit.change(partial(add_devices, visit.config, new))
+            ask.say(
+                _(
+                    "{devices} added to {home}",
+                    devices=n_("{number} device", "{number} devices", len(added)),
+                    home=home,
+                )
+            )
+        _remember(visit, link, devices, odd)
+    for device in devices:
+        numbers.pop(serial_key(device["number"] or ""), None)
+        if not readable(device["entry"]):
+            ask.say(
+                _(
+                    "  {about}: not added, its values are not known yet",
+                    about=in_language(device["about"]),
+                )
+            )
+    many = n_("{number} device", "{number} devices", len(devices))
+    ask.say(_("{link}: {devices} found", link=link, devices=many))
+    return devices
 
 
 def _remember(visit: Visit, link: str, devices: Sequence[Answer], odd: Sequence[Answer]) -> None:
@@ -458,14 +528,18 @@ def _remember(visit: Visit, link: str, devices: Sequence[Answer], odd: Sequence[
     from agent.config.edit import readable
     from agent.core.finding import as_text
 
-    warnings = [(one["name"], warning) for one in devices for warning in one["warnings"]]
-    warnings += [(one.get("device") or link, one["sentence"]) for one in odd]
+    # what is usual in a search, or named with its device, is no finding of its own
+    warnings = [(one["name"], warning, not one["number"] and not readable(one["entry"]))
+                for one in devices for warning in one["warnings"]]  # fmt: skip
+    named = {str(one["entry"].get("address")) for one in devices if one["warnings"]}
+    warnings += [(one["name"] or f"{link} {one['device']}", one["sentence"], False)
+                 for one in odd if not one["expected"] and one["device"] not in named]  # fmt: skip
     kept = visit.kept.setdefault("warnings", [])
-    for name, warning in warnings:
+    for name, warning, unknown in warnings:
         text = as_text(warning).wire()
         entry = next((one for one in kept if one["text"] == text), None)
         if entry is None:
-            kept.append(entry := {"text": text, "devices": []})
+            kept.append(entry := {"text": text, "devices": [], "unknown": unknown})
         entry["devices"] += [name] * (name not in entry["devices"])
     collectors = visit.kept.setdefault("collectors", {})
     for device in devices:
@@ -479,19 +553,32 @@ def _list(visit: Visit) -> None:
     question = _("The syndic's list of dwellings or meters (.xlsx or CSV)? Enter: no more lists.")
     while typed := ask.ask("list.file", question):
         path = Path(typed.strip("'\"")).expanduser()
-        try:
-            _import(visit, path)
-        except AgentError as error:
-            ask.say(error.text.in_language())
-            ask.say(_("Correct the list, and name it again."))
+        sheets = [""]
+        while sheets:
+            try:
+                sheets += _import(visit, path, sheets.pop(0))
+            except AgentError as error:
+                ask.say(error.text.in_language())
+                ask.say(_("Correct the list, and name it again."))
 
 
-def _import(visit: Visit, path: Path) -> None:
+def _import(visit: Visit, path: Path, sheet: str) -> Sequence[str]:
+    """Import one sheet; empty: the one that fits best. Returns the others then."""
     from agent.registry.recognition import MEANINGS, known_headings, lists, recognised
     from agent.registry.sheet import plain
 
     ask, session = visit.dialogue, visit.session
-    text = session.outside(lambda: text_of(path, tuple(known_headings())))
+    others: list[str] = []
+
+    def tell(chosen: str, rest: Sequence[str]) -> None:
+        ask.say(_("sheet {name}:", name=chosen))
+        others.extend(() if sheet else rest)
+
+    if sheet and not ask.agreed(
+        "list.sheet", _("Read the sheet {name} too?", name=sheet), default=True
+    ):
+        return []
+    text = session.outside(lambda: text_of(path, tuple(known_headings()), sheet, tell))
     columns = recognised(text, path.name, visit.kept.get("columns", {}))
     meanings = [column.meaning for column in columns]
     names = list(MEANINGS)
@@ -529,6 +616,7 @@ def _import(visit: Visit, path: Path) -> None:
     for meters in made.meters:
         _record_list(visit, "meter.import", text=meters, name=path.name, join_lines=False)
     visit.keep()
+    return others
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -552,7 +640,7 @@ def _record_list(visit: Visit, call: str, **args: Any) -> None:
     ask, session = visit.dialogue, visit.session
     with redirect_stdout(stderr):
         if call == "place.import":
-            answer = read_here(session.ask(call, **args, preview=True))
+            answer = _meant(visit, args, lambda: session.ask(call, **args, preview=True))
             if not answer["places"] and not answer["lots"]:
                 return
             # its columns are ours, and the person has seen them already
@@ -565,13 +653,35 @@ def _record_list(visit: Visit, call: str, **args: Any) -> None:
             if not ask.agreed("list.places", _("Record {places}?", places=many), default=True):
                 raise Refused("nothing of this list was recorded")
             args["reviewed"] = True
-        answer = read_here(session.record(call, **args))
+        answer = _meant(visit, args, lambda: session.record(call, **args))
         if call == "meter.import":
             many = n_("{number} meter", "{number} meters", len(answer["meters"]))
             typer.echo(_(RECORDED, many=many, unchanged=unchanged(answer)))
             if 0 < len(answer["meters"]) <= FEW:
                 show_meters(answer)
             show_left_out(answer["left_out"])
+
+
+def _meant(visit: Visit, args: Answer, made: Callable[[], Answer]) -> Answer:
+    """Make a call; have the person type each doubtful value again, and confirm it in `args`.
+
+    Raises Refused if something else is typed.
+    """
+    from agent.registry.doubts import NeedsConfirmation
+
+    while True:
+        try:
+            return read_here(made())
+        except NeedsConfirmation as doubtful:
+            # a value that is in several rows is asked for once
+            meant = {doubt.value: doubt for doubt in reversed(doubtful.doubts)}
+            if meant.keys() <= set(args.get("confirm", ())):
+                raise
+            for value, doubt in reversed(meant.items()):
+                question = f"{doubt.sentence().in_language()} {_('Type the value that is meant:')}"
+                if not doubt.is_meant(visit.dialogue.ask(f"list.doubt/{value}", question)):
+                    raise Refused("nothing of this list was recorded") from None
+            args["confirm"] = [*args.get("confirm", ()), *meant]
 
 
 def _match(visit: Visit) -> None:
@@ -771,7 +881,9 @@ def _compared(visit: Visit, meter: Answer, typed: str) -> bool:
     )
     (result,) = verify()["results"]
     if result["agrees"]:
-        ask.say(f"  {_('agrees')}")
+        factor = result["factor"]
+        proof = f"; {in_language(factor['sentence'])}" if factor else ""
+        ask.say(f"  {_('agrees')}{proof}")
         return True
     others = result["shown_by"]
     if wrong := _wrong_factor(result):
@@ -912,13 +1024,65 @@ def _certificate(visit: Visit) -> None:
         session.record("key.install", text=text)
 
 
+def _clock(visit: Visit) -> None:
+    """Ask for the time if no time service confirms it. Raises Refused."""
+    ask = visit.dialogue
+    clock = visit.session.ask("clock.show")
+    if clock["trust"] == "trusted" or clock["person"]:
+        return
+    question = _(
+        "The clock shows {now}, and no time service confirms it, so readings get no date. What time"
+        " is it on your telephone (2026-07-12T09:30)? Enter: later.",
+        now=moment(clock["now"]),
+    )
+    while typed := ask.ask("clock", question):
+        try:
+            taken = visit.session.record("clock.set", at=typed)
+        except Refused as error:
+            ask.say(error.text.in_language())
+            continue
+        if taken["taken"]:
+            ask.say(_("recorded: a person states that it is {now}", now=moment(taken["now"])))
+        else:
+            ask.say(
+                _(
+                    "the clock is off by {off:+,d} s, and must be set: sudo gardien clock set"
+                    " {time}",
+                    off=taken["off"],
+                    time=typed,
+                )
+            )
+        return
+
+
+def _report(visit: Visit) -> None:
+    """Write the commissioning report. Raises Refused if the agent does not run."""
+    from agent.cli.report import written
+
+    ask = visit.dialogue
+    if not visit.session.daemon:
+        raise Refused(
+            "the report states what the running agent reads, and it does not run yet. Start it:"
+            " sudo systemctl enable --now gardien"
+        )
+    _clock(visit)
+    question = _("Write the commissioning report into which folder? It contains indexes.")
+    folder = Path(ask.ask("report.folder", question, ".")).expanduser()
+    ask.say(_("reading all meters …"))
+    answer = visit.session.record("report.commissioning", since="", readings=True)
+    for path in written(answer["file"], folder):
+        ask.say(_("written: {file}", file=path))
+
+
 STEPS: dict[str, tuple[str, Callable[[Visit], None]]] = {
     "building": (N_("The building"), lambda _: None),
+    # before the search, which asks the listed meters first
+    "list": (N_("The syndic's list"), _list),
     "lines": (N_("The lines"), _lines),
     "scan": (N_("The devices on the lines"), _scan),
-    "list": (N_("The syndic's list"), _list),
     "match": (N_("List and devices compared"), _match),
     "flats": (N_("From flat to flat"), _flats),
     "delivery": (N_("Delivery, certificate, backup"), _delivery),
+    "report": (N_("The commissioning report"), _report),
 }
 """the steps of a visit in order, each with its title"""

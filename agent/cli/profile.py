@@ -201,10 +201,11 @@ def check(
     there is one.
     """
     from agent.config.profiles import whole, whole_recording
-    from agent.config.recording import SUFFIX, sentence
+    from agent.config.recording import sentence
+    from agent.drivers.profile import RECORDED
 
     try:
-        if file.name.endswith(SUFFIX):
+        if file.name.endswith(RECORDED):
             recording = whole_recording(file)
             typer.echo(
                 _(
@@ -401,8 +402,8 @@ def _free(folder: Path, name: str) -> Path:
     """A file in the folder of the profiles that does not exist yet."""
     from agent.cli.terminal import make_folder
     from agent.config.profiles import FOLDER
-    from agent.config.recording import SUFFIX
+    from agent.drivers.profile import RECORDED
 
     make_folder(folder / FOLDER)
-    names = (f"{name}{'' if n == 1 else f'-{n}'}{SUFFIX}" for n in range(1, 1000))
+    names = (f"{name}{'' if n == 1 else f'-{n}'}{RECORDED}" for n in range(1, 1000))
     return next(path for path in (folder / FOLDER / one for one in names) if not path.exists())

@@ -91,17 +91,28 @@ def report(
     _show(made)
     if not whole:
         _write(out, made, sha256, answer["file"], language)
+        typer.echo(_("written: {file}", file=out))
         return
+    for path in written(answer["file"], out, language):
+        typer.echo(_("written: {file}", file=path))
+    if not _weasyprint():
+        typer.echo(wrapped(_(NO_PDF)))
+
+
+def written(file: str, folder: Path, language: str = "") -> list[Path]:
+    """Write a report into a folder as .html, .json and, if that is possible, .pdf."""
+    from agent.api.report.document import verified
+
     try:
-        out.mkdir(exist_ok=True)
+        folder.mkdir(exist_ok=True)
     except OSError as error:
-        raise Refused("{path}: {reason}", path=out, reason=error) from error
-    name = f"gardien-report-{made.made[:10]}"
-    for form in FORMS:
-        if form == ".pdf" and not _weasyprint():
-            typer.echo(wrapped(_(NO_PDF)))
-            continue
-        _write(out / f"{name}{form}", made, sha256, answer["file"], language)
+        raise Refused("{path}: {reason}", path=folder, reason=error) from error
+    made, sha256 = verified(file, "report")
+    forms = [form for form in FORMS if form != ".pdf" or _weasyprint()]
+    paths = [folder / f"gardien-report-{made.made[:10]}{form}" for form in forms]
+    for path in paths:
+        _write(path, made, sha256, file, language or _language(""))
+    return paths
 
 
 @app.command()
@@ -141,6 +152,7 @@ def verify(
         )))  # fmt: skip
     if out is not None:
         _write(out, made, sha256, text, language)
+        typer.echo(_("written: {file}", file=out))
 
 
 def _show(made: Report) -> None:
@@ -170,7 +182,6 @@ def _write(path: Path, made: Report, sha256: str, file: str, language: str) -> N
             write_page(path, page(made, sha256, language))
         case _:
             write_file(path, _pdf(page(made, sha256, language)), 0o600)
-    typer.echo(_("written: {file}", file=path))
 
 
 def _weasyprint() -> str | None:

@@ -161,10 +161,12 @@ class Ticker:
         """the total, and the tenth of it, of the last line"""
 
     def __call__(self, progress: dict[str, Any]) -> None:
-        """Show a message of a call: `text` stays, any other message is progress."""
+        """Show a message of a call: `text` stays, `done` is progress."""
         if "text" in progress:
             self.end()
             typer.echo(in_language(progress["text"]), err=True)
+            return
+        if "done" not in progress:  # what only some commands show
             return
         line = f"{progress['done']}/{progress['total']} {in_language(progress['words'])}"
         if sys.stderr.isatty():
@@ -424,9 +426,10 @@ def _show_lines(answer: dict[str, Any]) -> None:
             ),
             err=True,
         )
-    typer.echo(
-        _("{lines} found", lines=n_("{number} line", "{number} lines", len(usable))), err=True
-    )
+    if len(usable) == len(answer["found"]):
+        typer.echo(
+            _("{lines} found", lines=n_("{number} line", "{number} lines", len(usable))), err=True
+        )
     if usable:
         typer.echo(yaml_of_lines(usable), nl=False)
 
@@ -445,12 +448,14 @@ def _scan_line(
     from agent.local import ask
 
     ticker, devices_so_far = Ticker(), []
+    odd_so_far: list[dict[str, Any]] = []
 
     trace_file = TraceFile(trace)
 
     def on_progress(progress: dict[str, Any]) -> None:
         if trace_file.takes(progress):
             return
+        odd_so_far[:] = progress.get("odd", odd_so_far)
         if "device" in progress:
             devices_so_far.append(progress["device"])
         ticker(progress)
@@ -461,10 +466,8 @@ def _scan_line(
             answer = ask(config, state, "scan", args, on_progress)
     except (KeyboardInterrupt, Refused):  # a slow line takes hours: show what was found so far
         ticker.end()
-        if devices_so_far and not json:
-            _show(
-                devices_so_far, [_("the search was interrupted; these devices were found so far")]
-            )
+        if not json:
+            _show_so_far(devices_so_far, odd_so_far, everything=everything)
         raise
     finally:
         ticker.end()
@@ -474,25 +477,30 @@ def _scan_line(
     else:
         _show(devices, answer["remarks"], answer["odd"], everything=everything)
     if add:
-        from agent.config.edit import add_devices
-
-        entries = {one["name"]: one["entry"] for one in devices if not one["configured"]}
-        added, home = add_devices(config, entries)
-        typer.echo(
-            _(
-                "{devices} added to {home}",
-                devices=n_("{number} device", "{number} devices", len(added)),
-                home=home,
-            ),
-            err=True,
-        )
-        if left := len(entries) - len(added):
-            typer.echo(
-                _("{left} not added, since what to read there is not known", left=left), err=True
-            )
-        if added:
-            typer.echo(_("If the agent runs, make it read them: gardien reload"), err=True)
+        _add_devices(config, devices)
     raise typer.Exit(0 if devices else 1)
+
+
+def _add_devices(config: Path, devices: Sequence[dict[str, Any]]) -> None:
+    """Write the new devices into the configuration."""
+    from agent.config.edit import add_devices
+
+    entries = {one["name"]: one["entry"] for one in devices if not one["configured"]}
+    added, home = add_devices(config, entries)
+    typer.echo(
+        _(
+            "{devices} added to {home}",
+            devices=n_("{number} device", "{number} devices", len(added)),
+            home=home,
+        ),
+        err=True,
+    )
+    if left := len(entries) - len(added):
+        typer.echo(
+            _("{left} not added, since what to read there is not known", left=left), err=True
+        )
+    if added:
+        typer.echo(_("If the agent runs, make it read them: gardien reload"), err=True)
 
 
 def _show(
@@ -527,6 +535,14 @@ def _show(
     )
     if new:
         typer.echo(yaml_of(new), nl=False)
+
+
+def _show_so_far(
+    devices: Sequence[dict[str, Any]], odd: Sequence[dict[str, Any]], *, everything: bool
+) -> None:
+    if devices or odd:
+        remark = _("the search was interrupted; these devices were found so far")
+        _show(devices, [remark], odd, everything=everything)
 
 
 def show_odd(odd: Sequence[dict[str, Any]], *, everything: bool) -> None:

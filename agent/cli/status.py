@@ -44,6 +44,7 @@ TRUST = {
     "trusted": N_("trusted"),
     "holdover": N_("trusted, not synchronized now"),
     "untrusted": N_("NOT TRUSTED"),
+    "person": N_("by a person's word"),
 }
 CONNECTION = {
     "yes": N_("{uplink} connected, {receipt}"),
@@ -274,7 +275,8 @@ def _summary(answer: dict[str, Any], *, every: bool) -> Iterator[str]:
         )
         for name, uplink in answer["uplinks"].items()
     ]
-    gateway = [_("clock {trust}", trust=_(TRUST.get(answer["clock"], answer["clock"])))]
+    clock = "person" if answer.get("clock_person_until") else answer["clock"]
+    gateway = [_("clock {trust}", trust=_(TRUST.get(clock, clock)))]
     if certificate := answer["certificate"]:
         gateway.append(_("certificate {validity}", validity=certificate["validity"]))
     gateway.append(_("{number:,} MB free on the disk", number=answer["disk"]["free"] // 10**6))

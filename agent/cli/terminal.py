@@ -115,8 +115,6 @@ def _ask_which_is_meant(doubtful: NeedsConfirmation) -> list[str]:
 
     Raises Refused if a person types anything else.
     """
-    from agent.registry.doubts import confirmations
-
     if not sys.stdin.isatty() or doubtful.more or any(doubt.where for doubt in doubtful.doubts):
         return []
     for doubt in doubtful.doubts:
@@ -126,8 +124,7 @@ def _ask_which_is_meant(doubtful: NeedsConfirmation) -> list[str]:
         typed: str = typer.prompt(
             prompt, default="", show_default=False, prompt_suffix=" ", err=True
         )
-        # a date or a number may be typed in another form
-        if confirmations([typed], "UTC").isdisjoint(confirmations([doubt.value], "UTC")):
+        if not doubt.is_meant(typed):
             raise Refused(
                 _(
                     "nothing was recorded. Repeat the command with the value that is meant, such"
@@ -288,10 +285,16 @@ def plural(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def text_of(path: Path, columns: Sequence[str] = (), sheet: str = "") -> str:
+def text_of(
+    path: Path,
+    columns: Sequence[str] = (),
+    sheet: str = "",
+    tell: Callable[[str, Sequence[str]], None] | None = None,
+) -> str:
     """Return the text of a CSV or .xlsx file. Raises Refused if it cannot be read.
 
     `columns`: the headings by which a sheet of a workbook is chosen; `sheet`: the name of one.
+    `tell`: gets the sheet that was chosen, and the others; default: they are printed.
     """
     from agent.registry.sheet import unrecorded
     from agent.registry.workbook import LARGEST
@@ -301,7 +304,7 @@ def text_of(path: Path, columns: Sequence[str] = (), sheet: str = "") -> str:
         with path.open("rb") as file:
             # one byte more than allowed, so that `text_in` refuses a file that is larger
             content = file.read(LARGEST + 1)
-        return text_in(content, str(path), columns, sheet, _tell_sheet)
+        return text_in(content, str(path), columns, sheet, tell or _tell_sheet)
     except OSError as error:
         text = Text("{path}: {reason}", path=path, reason=error)
         raise Refused(unrecorded(text)) from error

@@ -19,6 +19,7 @@ from agent.cli.terminal import (
     confirmed,
     table,
     when,
+    wrapped,
 )
 from agent.core.errors import Refused
 from agent.core.i18n import _, n_
@@ -218,14 +219,14 @@ def _carried(answer: dict[str, Any], folder: Path) -> None:
     if answer["written"]:
         values = n_("{number} value", "{number} values", answer["rows"])
         batches_ = n_("{number} batch", "{number} batches", answer["written"])
-        typer.echo(
+        typer.echo(wrapped(
             _(
                 "{batches} with {values} for {recipient} are on the stick. Carry it to the"
                 " platform, and bring it back: the same command then settles them. Before you pull"
                 " it out: umount {folder}",
                 batches=batches_, values=values, recipient=answer["recipient"], folder=folder,
             )
-        )  # fmt: skip
+        ))  # fmt: skip
     elif not answer["problem"]:
         typer.echo(_("nothing waits for {recipient}", recipient=answer["recipient"]))
     if answer["left"]:
@@ -238,7 +239,7 @@ def _carried(answer: dict[str, Any], folder: Path) -> None:
                 " the platform on the stick (docs/clock.md)"
             )
         )
-        typer.echo(_("! {values} stay here: {why}", values=values, why=why))
+        typer.echo(wrapped(_("! {values} stay here: {why}", values=values, why=why)))
 
 
 def _migration(name: str, moved: dict[str, Any]) -> str:

@@ -9,18 +9,16 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from agent.config import recording
 from agent.config.files import Enough, ProblemReport, Tree, YamlUnreadable, read, read_text
 from agent.config.models import ILL_NAMED, NAME, no_unit
 from agent.config.problem import at, did_you_mean, or_list, refusal
-from agent.config.recording import Recording
 from agent.core.i18n import N_, _, in_language
 from agent.core.model import Point
 from agent.core.quantities import channel_of_quantity, channels, factor, units
 from agent.core.settings import harmless, shown
 from agent.drivers import DRIVERS, driver, family
 from agent.drivers.base import Rehearses
-from agent.drivers.profile import ALL, SUFFIX, Profile, profile, profiles, with_manners
+from agent.drivers.profile import ALL, RECORDED, SUFFIX, Profile, profile, profiles, with_manners
 from agent.drivers.profile import FOLDER as PACKAGED
 
 if TYPE_CHECKING:
@@ -28,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.config.problem import Problem
+    from agent.config.recording import Recording
     from agent.core.model import Sample
     from agent.drivers.base import Reads
     from agent.drivers.profile import Offer
@@ -180,7 +179,7 @@ class Profiles:
         self._made: dict[str, Profile | tuple[Problem, ...]] = {}
         if folder is not None and folder.is_dir():
             files = sorted(folder.glob(f"*{SUFFIX}"))[:MOST]
-            made = (path for path in files if not path.name.endswith(recording.SUFFIX))
+            made = (path for path in files if not path.name.endswith(RECORDED))
             self._own = {path.name.removesuffix(SUFFIX): path for path in made}
         self._folders = [one for one in (folder, PACKAGED) if one is not None]
 
@@ -207,15 +206,17 @@ class Profiles:
     def _compared(self, name: str, made: Profile) -> Iterator[str]:
         """Who compared a device of this profile with its display, and when."""
         for path in (path for one in self._folders for path in one.glob(f"{name}-*")):
-            if path.name.endswith(recording.SUFFIX):
+            if path.name.endswith(RECORDED):
+                from agent.config.recording import sentence  # noqa: PLC0415 -- see examined_recording
+
                 result = examined_recording(path, made)
                 # one with mistakes must not stop a gateway: `gardien profile check` names them
                 if (
-                    isinstance(result, Recording)
+                    not isinstance(result, tuple)
                     and result.profile == name
                     and result.confirms(made)
                 ):
-                    yield recording.sentence(result)
+                    yield sentence(result)
 
     def path(self, name: str) -> Path | None:
         """The file of the manager's profile of a name; None: the manager has none of this name."""
@@ -253,6 +254,9 @@ def examined_recording(path: Path, made: Profile | None = None) -> Recording | t
 
     `made`: its profile; None: the one that it names. Raises ConfigError if it cannot be read.
     """
+    # a daemon has a recording rarely, and the model takes memory
+    from agent.config.recording import Recording  # noqa: PLC0415
+
     name = str(path)
     try:
         tree = read(read_text(path))
@@ -283,6 +287,8 @@ def _profile_of(report: ProblemReport, path: Path, result: Recording) -> Profile
 
 def _rehearse_recording(report: ProblemReport, result: Recording, made: Profile | None) -> None:
     """Read the recorded cells with a profile, and compare them with the display."""
+    from agent.config.recording import agrees, differs  # noqa: PLC0415 -- see examined_recording
+
     if made is None:
         return
     (speaks, *_others) = [driver(name) for name in DRIVERS if family(name) == family(made.driver)]
@@ -296,8 +302,8 @@ def _rehearse_recording(report: ProblemReport, result: Recording, made: Profile 
             report.key(("display", name), _no_point(name, made.points))
         elif not isinstance(value, Decimal):
             report.key(("display", name), _("the recording has no value of {name}", name=name))
-        elif not recording.agrees(name, offer, value, display):
-            why = recording.differs(reads[name], display, offer.unit)
+        elif not agrees(name, offer, value, display):
+            why = differs(reads[name], display, offer.unit)
             report.value(("display", name), in_language(why))
 
 
@@ -317,9 +323,9 @@ def rehearsed(made: Profile, test: Mapping[str, Any]) -> list[Sample]:
 def whole_recording(path: Path) -> Recording:
     """The recording in a file. Raises ConfigError with all its problems."""
     result = examined_recording(path)
-    if isinstance(result, Recording):
-        return result
-    raise refusal(result)
+    if isinstance(result, tuple):
+        raise refusal(result)
+    return result
 
 
 def whole(path: Path) -> Profile:

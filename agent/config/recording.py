@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from agent.drivers.profile import Offer, Profile
 
-SUFFIX = ".recorded.yaml"
 VERSION = 12
 """characters of the SHA-256 of a profile's text that name its version"""
 MINUTES = 10

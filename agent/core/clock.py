@@ -195,11 +195,14 @@ def evidence(timesyncd: Path = TIMESYNCD) -> ClockEvidence:
 
 
 def boot_id(path: Path = BOOT) -> str:
-    """Return the id of this boot: monotonic times compare only within one boot."""
+    """Return the id of this boot: monotonic times compare only within one boot.
+
+    The unit's sandbox hides /proc/sys, so the unit states it (`GARDIEN_BOOT`).
+    """
     try:
-        return path.read_text(encoding="ascii").strip()
+        return path.read_text(encoding="ascii").strip().replace("-", "")
     except OSError:
-        return f"unknown-{os.getppid()}"
+        return os.environ.get("GARDIEN_BOOT") or f"unknown-{os.getppid()}"
 
 
 def rtc(path: Path = RTC) -> float | None:
@@ -409,6 +412,8 @@ class Clock:
         # Reading an RTC is slow, so it is read only if there is no other evidence.
         rtc = self._rtc() if self._memory.proved is None else None
         trust = judge(self._memory, wall, steady, rtc)
+        if trust is ClockTrust.TRUSTED and self.by_person:
+            trust = ClockTrust.HOLDOVER
         if trust is not self._trust:
             # a command that works without the daemon prints warnings: good news is for the journal
             level = logging.WARNING if trust is ClockTrust.UNTRUSTED else logging.INFO

@@ -156,6 +156,10 @@ class Wish:
     """last address; empty: the highest one of the bus"""
     expected: tuple[str, ...] = ()
     """serial numbers that are asked for first"""
+    expected_only: bool = False
+    """on a bus that is searched by number: end once these were asked for"""
+    listen: bool = True
+    """listen for another master first; not right after a search that did"""
 
 
 @dataclass(frozen=True, slots=True)

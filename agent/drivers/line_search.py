@@ -81,7 +81,7 @@ class FoundLine:
     settings: Mapping[str, Any]
     """as in `links:`, without the driver"""
     devices: tuple[str, ...]
-    """addresses that answered"""
+    """addresses that answered, also with garbage"""
     sentence: Text
     """the evidence"""
     master: bool = False
@@ -111,7 +111,10 @@ class PortSearch:
     def tune(self, speed: Speed) -> bool:
         """Set the port. Returns whether it supports that."""
         self.speed = speed
-        return self.stream.tune(speed)
+        # A port that keeps no parity, such as a pseudo terminal, refuses a change of parity alone,
+        # and accepts it together with another rate.
+        other = Speed(RATES[0] if speed.baudrate != RATES[0] else RATES[1])
+        return self.stream.tune(speed) or (self.stream.tune(other) and self.stream.tune(speed))
 
     def left(self) -> float:
         """Seconds that are left."""
@@ -314,7 +317,8 @@ async def _answered(search: PortSearch, unit: int, *, clear: bool) -> AsyncItera
     settings["parity"] = speed.parity
     if speed.stopbits != 1:
         settings["stopbits"] = speed.stopbits
-    yield FoundLine("modbus", MODBUS, settings, tuple(map(str, devices)), sentence)
+    answered = tuple(map(str, sorted(devices + doubtful)))
+    yield FoundLine("modbus", MODBUS, settings, answered, sentence)
 
 
 async def _again(search: PortSearch, unit: int, strange: int) -> bool:

@@ -26,6 +26,8 @@ Identity = Literal["number", "plate"]
 on it (rule I18)
 """
 FOLDER, SUFFIX = Path(__file__).parent / "profiles", ".yaml"
+RECORDED = ".recorded.yaml"
+"""ends the name of a recording (agent/config/recording.py)"""
 STRICT = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
 
@@ -140,7 +142,7 @@ class Profile:
 def profiles() -> tuple[str, ...]:
     """The names of all profiles, sorted; no file is read."""
     names = (entry.name for entry in FOLDER.iterdir())
-    made = (name for name in names if name.endswith(SUFFIX) and ".recorded." not in name)
+    made = (name for name in names if name.endswith(SUFFIX) and not name.endswith(RECORDED))
     return tuple(sorted(name.removesuffix(SUFFIX) for name in made))
 
 

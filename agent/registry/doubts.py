@@ -114,6 +114,10 @@ class DoubtfulValue:
             question=text_in_local_time(self.question, zone),
         )
 
+    def is_meant(self, typed: str) -> bool:
+        """Whether a person has typed the value again; a date or a number in any form."""
+        return not confirmations([typed], "UTC").isdisjoint(confirmations([self.value], "UTC"))
+
     def sentence(self) -> Text:
         """The question with its line."""
         return joined(": ", [self.where, self.question] if self.where else [self.question])

@@ -109,6 +109,40 @@ def test_at_a_terminal_the_value_that_is_meant_is_typed(config, terminal):
     assert not refused
 
 
+IN_A_VISIT = {
+    "en": ('Is "B-l" right, or is "B-1" meant? Type the value that is meant:',
+           "Correct the list, and name it again."),
+    "fr": ("Est-ce bien « B-l », ou plutôt « B-1 » ? Tapez la bonne valeur :",
+           "Corrigez le fichier, puis indiquez-le de nouveau."),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("language", IN_A_VISIT)
+def test_in_a_visit_each_doubtful_value_of_a_list_is_typed_again(config, monkeypatch, language):
+    """Rule I30. Two rows have the same doubtful value, which is asked for once."""
+    monkeypatch.setenv("LANGUAGE", language)
+    question, end = IN_A_VISIT[language]
+    sheet, file = config.with_name("p.csv"), config.with_name("answers.json")
+    sheet.write_text("label;type;since\nB-1;D;01/09/2036\nB-l;D;01/09/2036\n")
+
+    def visit(label, day):
+        typed = {"list.doubt/B-l": label, "list.doubt/2036-09-01": day}
+        file.write_text(json.dumps({"list.file": str(sheet), **typed}))
+        words = ("commission", "list", "--answers", file, "--as", "anne", "-c", config)
+        return " ".join(gardien(*words).output.replace("\xa0", " ").split())
+
+    for wrong in (("B-1", "01/09/2036"), ("B-l", "2026-09-01"), ("B-l", "")):
+        said = visit(*wrong)
+        assert end in said
+        assert not places(config)
+    said = visit("B-l", "01/09/2036")
+    assert f"{question} B-l" in said
+    assert said.count(question[-20:]) == 2  # one for each value
+    assert end not in said
+    assert places(config).keys() == {"B-1", "B-l"}
+    assert "B-l" in places(config)["B-l"].partition("confirmed: ")[2]
+
+
 def test_a_list_is_reported_at_a_terminal_too(config, terminal, tmp_path):
     (tmp_path / "p.csv").write_text("label;type\nB-1;D\nB-l;D\n")
     refused, shown = terminal("B-l", "place", "import", str(tmp_path / "p.csv"))
@@ -193,7 +227,7 @@ def test_a_closing_index_is_compared_with_the_last_reading_of_that_meter(config)
 def test_an_exchange_without_its_time_is_questioned_if_the_new_meter_was_read_before(
     config, confirmed
 ):
-    """Rule M22: what it counted until the recording would be nobody's."""
+    """Rule M24: what it counted until the recording would be nobody's."""
 
     async def asked():
         async with visited(config) as gateway:

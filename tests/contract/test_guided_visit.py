@@ -2,26 +2,21 @@
 
 import json
 import os
-import pty
 import re
-import select
-import signal
 import socket
 import struct
 import subprocess
 import sys
-import termios
-import time
 from pathlib import Path
 
 import pytest
 
 from agent.registry.recognition import lists, recognised
 from tests.command import gardien
+from tests.terminal import Terminal
 from tests.waiting import wait_until
 
 GARDIEN = Path(sys.executable).with_name("gardien")
-PATIENCE = 60.0
 CONFIG = """\
 # written by hand
 building: {{name: Les Alpins}}
@@ -36,63 +31,12 @@ state: {state}
 """
 
 
-class Terminal:
-    """A program at a terminal of 80 columns, and a person who waits for its questions."""
-
-    def __init__(self, *arguments, **environment):
-        self.master, slave = pty.openpty()
-        termios.tcsetwinsize(slave, (24, 80))
-        self.process = subprocess.Popen(
-            [GARDIEN, *map(str, arguments)], stdin=slave, stdout=slave, stderr=slave,
-            start_new_session=True, env=os.environ | {"GARDIEN_AS": "alice"} | environment,
-        )  # fmt: skip
-        os.close(slave)
-        self.shown, self._read = "", 0
-
-    def until(self, pattern):
-        """Wait until the terminal shows it, after what was waited for before."""
-        deadline = time.monotonic() + PATIENCE
-        while not (match := re.compile(pattern).search(self.shown, self._read)):
-            ready, _, _ = select.select([self.master], [], [], deadline - time.monotonic())
-            assert ready, f"{pattern} was never shown:\n{self.shown[-3000:]}"
-            try:
-                self.shown += (
-                    os.read(self.master, 65536).decode().replace("\r\n", "\n").replace("\r", "\n")
-                )
-            except OSError:  # the program has ended
-                raise AssertionError(f"{pattern} was never shown:\n{self.shown[-3000:]}") from None
-        self._read = match.end()
-        return match
-
-    def types(self, text=""):
-        os.write(self.master, f"{text}\n".encode())
-
-    def answers(self, question, text=""):
-        self.until(question)
-        self.types(text)
-
-    def interrupt(self):
-        os.killpg(self.process.pid, signal.SIGINT)
-
-    def ended(self):
-        """The exit status, once everything was shown."""
-        while True:
-            try:
-                self.shown += (
-                    os.read(self.master, 65536).decode().replace("\r\n", "\n").replace("\r", "\n")
-                )
-            except OSError:
-                break
-        os.close(self.master)
-        return self.process.wait(PATIENCE)
-
-
 @pytest.fixture
 def terminal():
     opened = []
 
     def opens(*arguments, **environment):
-        opened.append(Terminal(*arguments, **environment))
+        opened.append(Terminal(GARDIEN, *arguments, **environment))
         return opened[-1]
 
     yield opens
@@ -146,9 +90,6 @@ def test_an_installer_is_led_from_an_empty_gateway_to_a_verified_building(
     visit.answers("Name of the building", "Les Alpins")
     visit.answers("place id")
     visit.answers("Time zone")
-    visit.answers("Add a line", f"modbus-tcp 127.0.0.1:{building['port']}")
-    visit.answers("Add a line")
-    visit.answers("Search these lines now: modbus-1")
     visit.answers("list of dwellings or meters", path)
     visit.until("A-1 +dwelling")
     visit.until("serial number of the electricity")
@@ -156,6 +97,12 @@ def test_an_installer_is_led_from_an_empty_gateway_to_a_verified_building(
     visit.until("A-1 +new +dwelling")
     visit.answers("Record 3 dwellings")
     visit.answers("list of dwellings or meters")
+    visit.answers("Search for lines now", f"127.0.0.1:{building['port']}")
+    visit.until("Modbus TCP")
+    visit.answers("Add this line")
+    visit.answers("Add a line", "mbus-tcp 127.0.0.1:70000")
+    visit.answers("Add a line")
+    visit.answers("Search these lines now: modbus")
     visit.until("matched: 3")
     visit.answers(f"A-1: display of the electricity meter {two}", display(building, 1))
     visit.until(f"This is what {one} \\(A-2\\) shows")
@@ -169,7 +116,7 @@ def test_an_installer_is_led_from_an_empty_gateway_to_a_verified_building(
     visit.answers("certificate that the CA issued")
     visit.answers("recovery certificate")
     visit.until("2 of 3 meters were compared")
-    visit.until("18 answers")
+    visit.until("20 answers")
     visit.until("1 of 3 meters were not compared.*\n.*gardien commission flats")
     assert visit.ended() == 1
     plain = re.sub("\x1b\\[[0-9;?]*[A-Za-z]", "", visit.shown)
@@ -241,9 +188,12 @@ def test_a_file_answers_and_the_summary_is_json(config, building):
     codes = {finding["code"] for finding in summary["findings"]}
     assert codes == {
         "visit.unproven", "visit.uplink", "visit.certificate", "visit.recovery", "visit.daemon",
+        "visit.factor",
     }  # fmt: skip
-    (wrong,) = summary["warnings"]
-    assert wrong == {"text": "it reads 10 times what its display shows", "devices": ["A-3 m-3"]}
+    (wrong,) = [one for one in summary["findings"] if one["code"] == "visit.factor"]
+    assert wrong["what"]["text"].endswith(
+        f"A-3 {serials[2]}: it reads 10 times what its display shows"
+    )
     assert done.returncode == 1
     assert serials[0] not in (config.with_name("state") / "visit.json").read_text()
 
@@ -270,7 +220,7 @@ def test_meters_that_are_missing_swapped_or_on_no_list_are_named(config, buildin
 
 def test_a_visit_that_is_done_is_repeated_only_if_it_is_wanted(config, building, terminal):
     walk(config, building)
-    steps = ("building", "lines", "scan", "list", "match", "flats", "delivery")
+    steps = ("building", "lines", "scan", "list", "match", "flats", "delivery", "report")
     file = config.with_name("state") / "visit.json"
     file.write_text(json.dumps({"steps": dict.fromkeys(steps, 1)}))
     visit = terminal("commission", "-c", config, LANG="fr_FR.UTF-8")
@@ -279,7 +229,7 @@ def test_a_visit_that_is_done_is_repeated_only_if_it_is_wanted(config, building,
     assert visit.ended() == 1
     visit = terminal("commission", "-c", config)
     visit.answers("Repeat them", "y")
-    visit.until("The lines \\(1/6\\)")
+    visit.until("The syndic's list \\(1/7\\)")
 
 
 def test_a_dead_meter_is_named_and_does_not_stop_the_walk(config, building):
@@ -416,7 +366,7 @@ def test_a_visit_beside_a_running_agent_makes_its_calls_there(running, building)
     done = subprocess.run([GARDIEN, *words, "--json"], capture_output=True, text=True, check=False)
     summary = json.loads(done.stdout)
     assert summary["proven"] == 1, done.stderr
-    assert summary["warnings"] == [{"text": "two", "devices": ["m-1"]}]
+    assert "m-1: two" in {finding["what"]["text"] for finding in summary["findings"]}
     assert "visit.daemon" not in {finding["code"] for finding in summary["findings"]}
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import zlib
 from contextlib import suppress
+from decimal import Decimal
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from agent.api.report.report_page import css_text, page
 from agent.api.roles import Role
 from agent.core.errors import Refused
 from agent.registry import identity
+from agent.registry.inputs import FactorResult
 from agent.trust.audit import canonical
 from agent.trust.sign import Signer
 from agent.trust.strict import encoded
@@ -35,6 +37,8 @@ LONG = "Entrée-" + "W" * 50
 NAME = 'Les "Alpins" </style><b>\\'
 LABELS = [SCRIPT, LONG, *(f"A-{n:02}" for n in range(3, 41))]
 LINES, METERS = 4, 10
+OWN_FACTOR = ", points: {energy_import: {scale: 1}}"
+"""of the meters of the first line: their factor must be proven, because a person has written it"""
 
 
 def configuration(folder, building, more=""):
@@ -44,7 +48,7 @@ def configuration(folder, building, more=""):
     )
     devices = "".join(
         f"  m-{n:02}: {{link: riser-{n // METERS}, address: {n % METERS + 1},"
-        " profile: eastron-sdm120, every: 1s}\n"
+        f" profile: eastron-sdm120, every: 1s{OWN_FACTOR if n < METERS else ''}}}\n"
         for n in range(LINES * METERS)
     )
     return (
@@ -54,6 +58,18 @@ def configuration(folder, building, more=""):
         ' url: "mqtt://127.0.0.1:9"}\n'
         f"privacy: {{policy: DEMO-1}}\nclock: {{source: system}}\nstate: {folder / 'state'}\n{more}"
     )
+
+
+def by_calculation(house, label, method):
+    """Record what readings have shown, as the gateway does after a day."""
+    (meter,) = (
+        one for one in house.registry.installations() if house.registry.label(one.place) == label
+    )
+    point = next(one for one in house.config.points()[meter.device] if one.channel == "elec.imp")
+    result = FactorResult(
+        meter, "elec.imp", method, Decimal(1), Decimal("1.306"), point.to_prove, ""
+    )
+    house.registry.prove_factors([result], "gardien", "readings of a day", house.clock.now())
 
 
 async def nothing(_):
@@ -89,10 +105,20 @@ async def two_visits(folder):
             with pytest.raises(Refused, match="give your name with --as"):
                 await ask("report.commissioning", by=Caller("root", nothing))
             named = await ask("report.commissioning", by=Caller("root", nothing), named="Jean")
-            shown = (await ask("read", device="m-02"))["points"]
-            index = next(one["value"] for one in shown.values() if one["channel"] == "elec.imp")
-            proof = await ask("meter.verify", place="A-03", shown={"elec.imp": index})
+
+            async def verify(device, place, times=1):
+                """Compare with what the display shows, which has one decimal."""
+                points = (await ask("read", device=device))["points"].values()
+                index = next(one["value"] for one in points if one["channel"] == "elec.imp")
+                value = str((times * Decimal(index)).quantize(Decimal("0.1")))
+                return await ask("meter.verify", place=place, shown={"elec.imp": value})
+
+            proof = await verify("m-02", "A-03")
             assert proof["results"][0]["agrees"]
+            wrong = await verify("m-06", "A-07", times=10)
+            assert wrong["results"][0]["factor"]["proof"] == "wrong"
+            by_calculation(house, "A-08", "power")
+            by_calculation(house, "A-09", "sum")
             building.silence(0, 5)
             await until(lambda: house.lines.find("m-04")[1].failures)
             await ask("meter.assign", device="m-39", dwelling=LABELS[-1])
@@ -138,6 +164,35 @@ def test_the_next_report_states_what_has_changed(visits):
     assert [(one["label"], one["proof"]["method"], one["proof"]["who"]) for one in proofs] == [
         ("A-03", "display", "alice")
     ]
+
+
+def test_factors_are_stated_by_method_and_wrong_ones_by_their_error(visits):
+    report = visits["second"]["report"]
+    factors = {
+        one["label"]: each
+        for device in report["devices"]
+        for one in device["measures"]
+        for each in one["factors"]
+    }
+    assert len(factors) == 40
+    proofs = {label: one["proof"] for label, one in factors.items() if one["proof"] != "none"}
+    assert proofs == {"A-03": "display", "A-07": "wrong", "A-08": "power", "A-09": "sum"}
+    assert {label: factors[label]["who"] for label in proofs} == {
+        "A-03": "alice", "A-07": "alice", "A-08": "gardien", "A-09": "gardien",
+    }  # fmt: skip
+    assert all(factors[label]["at"] for label in proofs)
+    assert Decimal(factors["A-03"]["excludes"]) < 2
+    assert factors["A-07"]["factor"] == "0.1"
+    assert [one["needed"] for one in factors.values()].count(True) == METERS
+    sentences = [one["text"] for one in report["changes"]]
+    assert "the factor of 1 meter was proven by its display: A-03" in sentences
+    assert "the factor of 1 meter is wrong, the values are 10 times too low: A-07" in sentences
+    whole = verified(visits["second"]["file"], "r")
+    html = {language: page(*whole, language).replace("\xa0", " ") for language in ("en", "fr")}
+    assert "✗ factor WRONG: the values are 10 times too low" in html["en"]
+    assert "✗ facteur FAUX : les valeurs sont 10 fois trop basses" in html["fr"]
+    assert "proven, or with nothing to prove: 33 of 40" in html["en"]
+    assert "1,31 ou plus entre les deux" in html["fr"]
 
 
 def test_only_installers_get_indexes_and_the_access_log_notes_it(visits):
@@ -227,11 +282,57 @@ def test_another_key_is_told_from_the_gateways(visits, tmp_path):
         {"devices": "many"},
         {"schema": "gardien/report/9"},
         {"key": {"kty": "RSA"}},
+        {"changes": [{"text": "", "message": "{x:d}", "values": {"x": "1"}}]},
+        {"changes": [{"text": "", "message": "{x}", "values": {"x": {"decimal": "1e9999"}}}]},
+        {"changes": [{"text": "", "message": "{x}", "values": {"x": {"decimal": "many"}}}]},
+        {"changes": [{"text": "", "message": "{x}", "values": {"x": {"seconds": 10**15}}}]},
+        {"changes": [{"text": "", "message": "{x}", "values": {"x": "2026-13-01T00:00:00Z"}}]},
     ],
 )
 def test_a_document_that_anybody_signed_is_no_report_unless_it_is_whole(visits, changed):
     with pytest.raises(Refused, match="no commissioning report of this version"):
         verified(stranger(visits, **changed), "r")
+
+
+def nested(part, names):
+    """The part of a document that these names lead to."""
+    for name in names:
+        part = part[name]
+    return part
+
+
+@pytest.mark.parametrize("value", ["yesterday", "2026-11-31T10:00:00Z", "0001-01-01T00:00:00Z"])
+@pytest.mark.parametrize(
+    "member",
+    [
+        "made", "started", "clock_person_until", "since.made", "uplinks.0.last_receipt",
+        "devices.0.answered", "devices.0.indexes.0.at", "devices.0.measures.0.since",
+        "devices.0.measures.0.proof.at", "devices.0.measures.0.factors.0.at",
+        "findings.0.since", "findings.0.until",
+    ],
+)  # fmt: skip
+def test_a_malformed_time_is_named_and_not_shown(visits, tmp_path, member, value):
+    *names, last = (int(one) if one.isdecimal() else one for one in member.split("."))
+    report = json.loads(json.dumps(visits["second"]["report"]))
+    del report["key"], report["kid"]
+    nested(report, names)[last] = value
+    path = tmp_path / "r.json"
+    path.write_text(stranger(visits, **report))
+    told = gardien("report", "verify", path, "--out", tmp_path / "r.html")
+    assert isinstance(told.exception, Refused)
+    where = "" if member.startswith("findings") else f"{member}: "
+    assert f": {where}{value} is no time" in str(told.exception)
+    assert not (tmp_path / "r.html").exists()
+
+
+@pytest.mark.parametrize("value", ["", "1e9", "NaN", "0", "-1", "1" * 70])
+@pytest.mark.parametrize("member", ["factor", "excludes"])
+def test_a_malformed_factor_is_named(visits, member, value):
+    report = json.loads(json.dumps(visits["second"]["report"]))
+    del report["key"], report["kid"]
+    report["devices"][0]["measures"][0]["factors"][0][member] = value
+    with pytest.raises(Refused, match=rf"factors\.0\.{member}: .*is no number"):
+        verified(stranger(visits, **report), "r")
 
 
 def test_a_signature_for_another_purpose_is_none(visits):

@@ -78,6 +78,12 @@ def test_what_a_search_found_is_shown_where_it_cannot_be_brought_to_its_end(conf
     assert "closed the connection" in str(answer.exception)
     assert "! the search was interrupted" in answer.output
     assert "1 device found, 0 of them not configured yet" in answer.output
+    assert "What was odd:" not in answer.output
+    assert "left out that is usual in a search" in answer.output
+    answer = gardien("scan", "hall", "--last", 3, "--all", "-c", config)
+    assert "closed the connection" in str(answer.exception)
+    assert "What was odd:" in answer.output
+    assert "- m-1: " in answer.output
     config.write_text(config.read_text().replace("address: 1,", "address: 9,"))
     answer = gardien("scan", "hall", "--last", 3, "-c", config)
     assert "# modbus-1: {link: hall, address: 1}" in answer.output

@@ -6,7 +6,9 @@ import asyncio
 import shutil
 import sys
 import time
+from contextlib import AsyncExitStack
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -16,26 +18,41 @@ from hil.proof import prove
 from hil.stage import RECIPIENT, stage
 from tests import disks
 from tests.depth import depth
-from tests.system.test_receiver import Receiver
+from tests.system.test_receiver import Receiver, gateway_of
 
 CERT = ("--cert", "{}/platform.pem", "--ca", "{}/fleet-ca.pem", "--workers", "1")
 ENDINGS = {"https": ".json.zst.carried.p7m", "sftp": ".gz.p7m"}
 
 
 class Platform:
-    """`gardien-receiver` that reads a stick, and is ended again."""
+    """`gardien-receiver` with a folder of its own, to which people copy what is on a stick."""
 
     def __init__(self, on):
         self.database, self.on = str(on.folder / "receiver.db"), on
+        self.root = on.folder / "root"
+        self.home = self.root / gateway_of(on)
+        for folder in ("in", "out"):
+            (self.home / folder).mkdir(parents=True)
         self.secure = [word.format(on.folder) for word in CERT]
 
-    async def reads(self, stick):
-        """Until it has taken every whole file, and answered."""
+    def running(self):
+        """At work, on its folder."""
         run = (sys.executable, "-m", "receiver", "run", "--db", self.database)
-        command = (*run, "--files", str(stick), "--every", "0.05", *self.secure)
-        async with Child(command, "ready"), asyncio.timeout(60):
-            while whole(stick):
+        return Child((*run, "--files", str(self.root), "--every", "0.05", *self.secure), "ready")
+
+    async def reads(self, stick):
+        """Copy every whole file there, and what it answered to the stick."""
+        self._copy(stick)
+        async with asyncio.timeout(60):
+            while whole(self.root):
                 await asyncio.sleep(0.05)  # another process takes them
+        (there,) = stick.glob("G*/out")
+        shutil.copytree(self.home / "out", there, dirs_exist_ok=True)
+
+    def _copy(self, stick):
+        for path in whole(stick):
+            part = Path(shutil.copy(path, self.home / "in" / f"{path.name}.part"))
+            part.rename(part.with_suffix(""))
 
     def rows(self):
         return Receiver(self.database).rows()
@@ -81,14 +98,16 @@ def test_every_slot_is_stored_once_whatever_becomes_of_the_sticks(tmp_path, tran
 
     async def scenario():
         size = {"lines": 1, "meters": 4, "without_consent": 1}
-        async with stage(tmp_path, transport=transport, **size) as on:
+        async with stage(tmp_path, transport=transport, **size) as on, AsyncExitStack() as stack:
             fitted(on, transport)
             platform = Platform(on)
+            await stack.enter_async_context(platform.running())
             await on.platform.stop()
             if transport == "sftp":
                 await on.broker.stop()
             await on.start_agent()
             await more(on)
+            await refuses_a_link(on, tmp_path / "linked")
             first = await carry(on, lost)
             assert first["rows"] >= 4
             assert all(path.name.endswith(ENDINGS[transport]) for path in whole(lost))
@@ -107,7 +126,8 @@ def test_every_slot_is_stored_once_whatever_becomes_of_the_sticks(tmp_path, tran
             await platform.reads(tmp_path / "copy")
             held = [row for row in platform.rows() if row.place == gone.place]
             assert held
-            shutil.copytree(tmp_path / "copy", good, dirs_exist_ok=True)
+            (there,), (here,) = good.glob("G*/out"), (tmp_path / "copy").glob("G*/out")
+            shutil.copytree(here, there, dirs_exist_ok=True)
             await carry(on, good)
             await platform.reads(good)
             assert [row for row in platform.rows() if row.place == gone.place] == []
@@ -134,6 +154,14 @@ def test_every_slot_is_stored_once_whatever_becomes_of_the_sticks(tmp_path, tran
     verdict = asyncio.run(scenario())
     print(verdict.line())
     assert verdict.proved, verdict.line() + "\n" + "\n".join(verdict.findings)
+
+
+async def refuses_a_link(on, stick):
+    """Root would follow it, off the stick."""
+    stick.mkdir()
+    (stick / gateway_of(on)).symlink_to(on.state)
+    assert "is a link: remove it" in await carry(on, stick)
+    assert not (on.state / "in").exists()
 
 
 def judged(on, platform, last, gone):

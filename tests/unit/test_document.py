@@ -205,3 +205,21 @@ def test_a_line_that_is_disturbed_as_a_whole_says_with_how_many_devices():
 
 def nobody():
     raise AssertionError
+
+
+def test_readings_that_contradict_each_other_are_named_here_and_to_nobody_else():
+    made = answer()
+    kinds = ("month-end", "hotter-return", "beyond-fuse")
+    since = "2026-11-20T07:00:00Z"
+    odd = [{"kind": kind, "since": since, "points": ["energy"]} for kind in kinds]
+    made["devices"]["h-3"] = {**next(iter(made["devices"].values())), "link": "riser", "odd": odd}
+    made["events"] = [one.wire() for one in running.findings(made)]
+    here = [one["here"] for one in made["events"] if one["code"] == "implausible"]
+    assert here[0].startswith("h-3: the month-end index that it stored is above its present index")
+    assert "since 2026-11-20T07:00:00Z. It counts too little heat or none." in here[1]
+    assert "gardien read h-3" in json.dumps(made["events"])
+    assert len(here) == len(kinds)
+    told = document(made, "mine")
+    jsonschema.validate(BASE | {"state": "online"} | told, SCHEMA)
+    assert "line riser: the readings of a device contradict each other" in json.dumps(told)
+    assert "h-3" not in json.dumps(told)

@@ -64,3 +64,18 @@ def test_a_meter_that_answers_who_is_dead_already_ends_no_outage():
 
     assert judged(FIRST) == 0
     assert judged(FIRST + 3.55) == 2
+
+
+def test_slots_that_were_passed_over_before_a_kill_are_lost_with_the_read_that_closes_them():
+    """A busy machine: after slot 1 the meter is read in slot 4 only, just before the kill."""
+    answers = [answer(FIRST + n + 0.5, n) for n in (0, 1, 4, 8)]
+    down = [row(FIRST + n, None)._replace(why="agent") for n in range(2, 8)]
+    rows = [row(FIRST, "0"), row(FIRST + 1, "1"), *down, row(FIRST + 8, "8")]
+
+    def judged(killed):
+        evidence = Evidence({"D": answers}, rows, {"D": "consent"}, FIRST + 8, 1, 1,
+                            [(killed, killed + 0.5)])  # fmt: skip
+        return prove(evidence).wrong
+
+    assert judged(FIRST + 5.2) == 0
+    assert judged(FIRST + 6.8) == 3, "the read in slot 4 was on the disk"

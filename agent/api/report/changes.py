@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from agent.api.proofs import NONE, WRONG, too_much
 from agent.core.finding import Finding
 from agent.core.i18n import N_, Plural, Text
 
@@ -21,6 +23,11 @@ METHODS = {
     "power": N_("its power"),
     "sum": N_("the building's meter"),
 }
+CLOCKS = {
+    "trusted": N_("the clock is trusted now"),
+    "person": N_("a person has given the time"),
+    "untrusted": N_("the clock is not trusted now"),
+}
 OF_A_DEVICE = ("link", "address", "place")
 """options whose change another sentence states"""
 MOST = 40
@@ -35,6 +42,7 @@ def changes(before: Report, after: Report) -> list[Text]:
         *_devices(before, after),
         *_places(before, after),
         *_proofs(before, after),
+        *_factors(before, after),
         *_uplinks(before, after),
         *_options(before, after),
         *_findings(before, after),
@@ -53,9 +61,9 @@ def _gateway(before: Report, after: Report) -> Iterator[Text]:
             "the building is called {new} now, before {old}",
             new=after.building, old=before.building,
         )  # fmt: skip
-    if (before.clock == "untrusted") != (after.clock == "untrusted"):
-        good = after.clock != "untrusted"
-        yield Text("the clock is trusted now") if good else Text("the clock is not trusted now")
+    clocks = [one.clock.replace("holdover", "trusted") for one in (before, after)]
+    if clocks[0] != clocks[1]:
+        yield Text(CLOCKS.get(clocks[1], CLOCKS["untrusted"]))
     yield from _certificates(before, after)
 
 
@@ -180,6 +188,48 @@ def _proofs(before: Report, after: Report) -> Iterator[Text]:
             "{number} meter is not proven any more: {labels}",
             "{number} meters are not proven any more: {labels}", len(lost), labels=lost,
         )  # fmt: skip
+
+
+def _factors(before: Report, after: Report) -> Iterator[Text]:
+    old, new = _factor_states(before), _factor_states(after)
+    changed: dict[tuple[str, str], list[str]] = {}
+    for key, (state, label) in new.items():
+        if state != (old[key][0] if key in old else (NONE, "")):
+            changed.setdefault(state, []).append(label)
+    for (proof, factor), labels in changed.items():
+        if proof == WRONG:
+            yield Plural(
+                "the factor of {number} meter is wrong, {error}: {labels}",
+                "the factors of {number} meters are wrong, {error}: {labels}",
+                len(labels), error=too_much(Decimal(factor)), labels=labels,
+            )  # fmt: skip
+        elif proof == NONE:
+            yield Plural(
+                "the factor of {number} meter is not proven any more: {labels}",
+                "the factors of {number} meters are not proven any more: {labels}",
+                len(labels), labels=labels,
+            )  # fmt: skip
+        else:
+            yield Plural(
+                "the factor of {number} meter was proven by {method}: {labels}",
+                "the factors of {number} meters were proven by {method}: {labels}",
+                len(labels), method=Text(METHODS[proof]) if proof in METHODS else proof,
+                labels=labels,
+            )  # fmt: skip
+
+
+def _factor_states(report: Report) -> dict[tuple[str | None, ...], tuple[tuple[str, str], str]]:
+    """By meter, place and channel: the proof of the factor and its error, and the place's label."""
+    return {
+        (device.serial or device.device, one.place, each.channel): (
+            (each.proof, each.factor or ""),
+            one.label,
+        )
+        for device in report.devices
+        for one in device.measures
+        for each in one.factors
+        if each.needed
+    }
 
 
 def _proven(report: Report) -> dict[tuple[str | None, str, str | None], tuple[str, str]]:

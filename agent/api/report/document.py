@@ -10,13 +10,17 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from datetime import datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Annotated, Any
 from zoneinfo import ZoneInfo
 
 from agent.core.errors import Refused
 from agent.core.finding import Finding
 from agent.core.i18n import N_, Size, Text
+from agent.registry.dates import STAMP, text_in_local_time
 from agent.registry.place import shown
 from agent.trust.audit import canonical
 from agent.trust.error_codes import Forged
@@ -25,7 +29,7 @@ from agent.trust.sign import Signer
 from agent.trust.strict import encoded, json_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from agent.registry.identity import Identity
 
@@ -34,13 +38,55 @@ TYP = "commissioning-report+jws"
 MOST_BYTES = 16_000_000
 MOST_MARKS = 3_000_000
 """most strings, brackets, commas and colons in a file; 40 flats have about 10,000"""
+MOST_DIGITS = 99
+EPOCH = "1970-01-01T00:00:00Z"
 
 MESSAGE = re.compile(r"(?:[^{}]|{{|}}|{\w+(?:![rs])?(?::\+?,?[0-9]{0,2}(?:\.[0-9])?[a-zA-Z%]?)?})*")
 """a message with simple fields only"""
 
+
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """A text that must have a form: whoever reads a report would stumble over another one."""
+
+    check: Callable[[str], object]
+
+    def __get_pydantic_core_schema__(self, source: type, handler: Callable[[type], Any]) -> Any:
+        from pydantic_core import core_schema  # noqa: PLC0415 -- commands start without it
+
+        return core_schema.no_info_after_validator_function(self._checked, handler(source))
+
+    def _checked(self, text: str) -> str:
+        self.check(text)
+        return text
+
+
+def _time(text: str) -> None:
+    with suppress(ValueError):
+        if STAMP.fullmatch(text) and datetime.fromisoformat(text).year >= 1970:  # noqa: PLR2004
+            return
+    raise ValueError(Text("{text} is no time", text=text[:40]))
+
+
+def _number(text: str) -> None:
+    if not NUMBER.fullmatch(text):
+        raise ValueError(Text("{text} is no number", text=text[:40]))
+
+
+def _ratio(text: str) -> None:
+    _number(text)
+    if not 0 < Decimal(text) < 10**12:
+        raise ValueError(Text("{text} is no number", text=text[:40]))
+
+
+Time = Annotated[str, _Checked(_time)]
+"""as `stamp` writes it"""
+Number = Annotated[str, _Checked(_number)]
+Ratio = Annotated[str, _Checked(_ratio)]
 Sentence = dict[str, Any]
 """a text with its message and values (`Text.wire`), to be shown in any language"""
 
+NUMBER = re.compile(r"-?[0-9]{1,60}(?:\.[0-9]{1,60})?")
 UNREADABLE = N_("{file} is no commissioning report of this version: {why}")
 CHANGED = N_(
     "{file}: its content is not what the gateway {gateway} signed, so it proves nothing. Ask for"
@@ -54,17 +100,35 @@ OTHER_KEY = N_(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeterProof:
-    """How it is known that a meter measures a place, and with which factor."""
+    """How it is known that a meter measures a place."""
 
     method: str
     """`display`, `load`, `power`, `sum`, `serial` (the recorded number is the reported one), or
     `none`"""
-    at: str | None = None
+    at: Time | None = None
     """when it was proven"""
     who: str | None = None
     """who proved it"""
     value: str | None = None
     """what the display showed, with its unit"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FactorReport:
+    """Whether the factor of an index is proven, or wrong."""
+
+    channel: str
+    proof: str
+    """`display`, `load`, `power` or `sum`: proven; `wrong`; `none`"""
+    needed: bool
+    """whether it must be proven; else the meter states its unit, or two sources its profile"""
+    at: Time | None
+    who: str | None
+    """`gardien` for `power` and `sum`"""
+    excludes: Ratio | None
+    """an error of this size and more is excluded"""
+    factor: Ratio | None
+    """if it is wrong: how many times too high the values are"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,13 +142,15 @@ class MeasuredPlace:
     """`dwelling`, `common` or `building`"""
     channel: str | None
     """the quantity; null: all quantities of the meter"""
-    since: str | None
+    since: Time | None
     """null: the configuration names the place"""
-    multiplier: str = "1"
-    offset: str = "0"
-    opened: dict[str, str] = field(default_factory=dict)
+    multiplier: Number = "1"
+    offset: Number = "0"
+    opened: dict[str, Number] = field(default_factory=dict)
     """the recorded index at the start, by channel"""
     proof: MeterProof
+    factors: list[FactorReport] = field(default_factory=list)
+    """of the indexes of energy and volume of a dwelling"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,9 +158,9 @@ class IndexRead:
     """An index that the gateway has read."""
 
     channel: str
-    value: str
+    value: Number
     unit: str
-    at: str
+    at: Time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +181,7 @@ class DeviceReport:
     recorded_serial: str | None
     """as people recorded it"""
     silent: bool
-    answered: str | None
+    answered: Time | None
     """its last answer"""
     problem: Sentence | None
     answer_ms: int | None
@@ -177,7 +243,7 @@ class UplinkReport:
     transport: str
     url: str
     connected: bool
-    last_receipt: str | None
+    last_receipt: Time | None
     waiting: int
     """values without a receipt"""
 
@@ -187,7 +253,7 @@ class CertificateReport:
     """A certificate."""
 
     subject: str
-    not_after: str | None
+    not_after: Time | None
     alarm: Sentence | None
 
 
@@ -198,7 +264,7 @@ class BackupReport:
     configured: bool
     recovery: CertificateReport | None
     """null: no certificate, or it cannot be read"""
-    made: str | None
+    made: Time | None
     held_by: list[str]
     """recipients that have confirmed that they hold the latest one"""
     folder: str | None
@@ -218,7 +284,7 @@ class ControlReport:
 class Earlier:
     """The report with which this one was compared."""
 
-    made: str
+    made: Time
     by: str
     sha256: str
 
@@ -228,7 +294,7 @@ class Report:
     """What the gateway states at a visit. All numbers are whole, all times in UTC."""
 
     schema: str = SCHEMA
-    made: str
+    made: Time
     by: str
     """who made it: the account, and the name that was given on a shared account"""
     building: str
@@ -241,14 +307,15 @@ class Report:
     """its fingerprint (RFC 7638)"""
     version: str
     system: str
-    started: str
+    started: Time
     configuration: str
     """fingerprint of the configuration in use"""
     settings: dict[str, str]
     """options of lines, devices and uplinks as they are written, without secrets"""
     clock: str
-    """`trusted`, `holdover` or `untrusted`"""
+    """`trusted`, `holdover`, `untrusted`, or `person`: a person has given the time"""
     clock_source: str
+    """of the configuration"""
     clock_problem: Sentence | None
     certificate: CertificateReport | None
     backup: BackupReport
@@ -262,6 +329,8 @@ class Report:
     """whether indexes are in it: only installers may see those of dwellings"""
     findings: list[dict[str, Any]]
     """what is open: what, its cost, who must act, and the next step"""
+    clock_person_until: Time | None = None
+    """until when the time that a person has given counts"""
     since: Earlier | None = None
     """null: there was no earlier report"""
     changes: list[Sentence] = field(default_factory=list)
@@ -296,22 +365,27 @@ def exact(wire: Any) -> Any:
     return wire
 
 
-def _sentences(stated: Any) -> None:
+def _sentences(stated: Any, zone: str) -> None:
     """Check each sentence in a document that anybody may have signed: a field of a message could
-    be as wide as the memory. Raises ValueError, KeyError.
+    be as wide as the memory. Raises ValueError, LookupError, TypeError or ArithmeticError.
     """
     if isinstance(stated, list):
         for part in stated:
-            _sentences(part)
+            _sentences(part, zone)
     elif isinstance(stated, dict):
         for part in stated.values():
-            _sentences(part)
+            _sentences(part, zone)
+        if (
+            stated.keys() == {"decimal"}
+            and abs(Decimal(stated["decimal"]).adjusted()) > MOST_DIGITS
+        ):
+            raise ValueError(stated["decimal"][:100])
         # without values nothing is filled in, and braces are the sentence's own
         for name in {"message", "plural"} & stated.keys() if stated.get("values") else ():
             if not MESSAGE.fullmatch(stated[name]):
                 raise ValueError(stated[name][:100])
         if "message" in stated:
-            Text.of(stated)
+            text_in_local_time(Text.of(stated), zone).in_language()  # it can be shown
 
 
 def sha256_of(report: Report) -> str:
@@ -348,13 +422,19 @@ def verified(text: str, file: str, kid: str = "") -> tuple[Report, str]:
         key, parsed = Key.read(stated["key"]), header_of(header)
         report = TypeAdapter(Report).validate_python(stated)
         ZoneInfo(report.timezone)
-        _sentences(stated)
-        _ = [Finding.of(one) for one in report.findings]
+        _sentences(stated, report.timezone)
+        for finding in map(Finding.of, report.findings):
+            _time(finding.since or EPOCH)
+            _time(finding.until or EPOCH)
         content = canonical(stated)
     except ValidationError as error:
-        where = ".".join(map(str, error.errors()[0]["loc"]))
-        raise Refused(UNREADABLE, file=file, why=where) from None
-    except (ValueError, LookupError, TypeError, AttributeError, Forged) as error:
+        first = error.errors()[0]
+        where, why = ".".join(map(str, first["loc"])), first.get("ctx", {}).get("error", "")
+        named = Text("{where}: {why}", where=where, why=why) if why else where
+        raise Refused(UNREADABLE, file=file, why=named) from None
+    except (
+        ValueError, LookupError, TypeError, AttributeError, ArithmeticError, Forged
+    ) as error:  # fmt: skip
         raise Refused(UNREADABLE, file=file, why=error) from None
     fits = not payload and parsed["typ"] == TYP and parsed["kid"] == key.kid == report.kid
     if not fits or not key.signed(f"{header}.{encoded(content)}.{signature}"):

@@ -16,7 +16,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from agent.acquisition.slots import multiplier
-from agent.api import privacy
+from agent.api import privacy, visit
+from agent.api.proofs import proofs as factor_proofs
 from agent.api.registry import author, device_of
 from agent.api.report.changes import changes
 from agent.api.report.document import (
@@ -25,6 +26,7 @@ from agent.api.report.document import (
     ControlReport,
     DeviceReport,
     Earlier,
+    FactorReport,
     IndexRead,
     LineReport,
     MeasuredPlace,
@@ -57,7 +59,7 @@ from agent.registry.records import EXACT, Installation, covers, serial_key
 from agent.trust.jws import Key
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import tzinfo
     from pathlib import Path
 
@@ -70,6 +72,7 @@ if TYPE_CHECKING:
 FILE = "report.json"
 """file in the state directory: the last report, and the one with which it was compared"""
 SECRET = ("password", "token", "key")
+FACTOR = ("channel", "proof", "needed", "at", "who", "excludes", "factor")
 Plain = dict[str, Any]
 
 
@@ -101,7 +104,10 @@ async def commissioning(  # noqa: PLR0913 -- as many options
     readings = readings and caller.may(Right.METERS)
     if readings:
         await _read_unread(gateway, caller)
-    report = _report(gateway, who, await status(), recovery)
+    left_open = (
+        (await visit.still_open(gateway, caller))["findings"] if visit.begun(gateway) else []
+    )
+    report = _report(gateway, who, await status(), recovery, left_open)
     if readings:
         privacy.note(gateway, who, "report")
     last = await asyncio.to_thread(kept.before, gateway.config.zone, report.made)
@@ -178,14 +184,20 @@ class Kept:
 
 
 def _report(
-    gateway: Gateway, who: str, status: Mapping[str, Any], recovery: CertificateReport | None
+    gateway: Gateway,
+    who: str,
+    status: Mapping[str, Any],
+    recovery: CertificateReport | None,
+    left_open: Sequence[Plain],
 ) -> Report:
+    """`left_open`: findings of the guided visit."""
     config, registry, now = gateway.config, gateway.registry, int(gateway.clock.now())
     key = Key.of(gateway.identity.signing_key.public_key())
     devices = list(_devices(gateway, status))
     read = {one.place for device in devices for one in device.measures}
     metered = {one.place for one in registry.installations() if covers(one, now)} | read
-    findings = worst_first(map(Finding.of, status["events"]))
+    findings = worst_first(map(Finding.of, [*status["events"], *left_open]))
+    person_until = None if status["clock_said"] else status["clock_person_until"]
     return Report(
         made=status["now"],
         by=who,
@@ -200,7 +212,8 @@ def _report(
         started=status["started"],
         configuration=config.fingerprint,
         settings=_settings(config),
-        clock=status["clock"],
+        clock="person" if person_until else status["clock"],
+        clock_person_until=person_until,
         clock_source=config.clock.source,
         clock_problem=_wire(status["clock_said"]),
         certificate=_certificate(status["certificate"]),
@@ -261,9 +274,11 @@ def _settings(config: Config) -> dict[str, str]:
 
 def _devices(gateway: Gateway, status: Mapping[str, Any]) -> Iterator[DeviceReport]:
     """Yield each device, in the order of its place."""
-    proofs = proofs_by_installation(gateway)
+    proofs, factors = proofs_by_installation(gateway), dict[tuple[str, str], list[Plain]]()
+    for proof in factor_proofs(gateway):
+        factors.setdefault((proof["device"], proof["place"]), []).append(proof)
     made = [
-        _device(gateway, name, device, status, proofs)
+        _device(gateway, name, device, status, proofs, factors)
         for name, line in gateway.lines.items()
         for device in line.devices.values()
     ]
@@ -281,12 +296,13 @@ def natural(name: str) -> list[int | str]:
     return [int(part) if part.isdecimal() else part for part in re.split("([0-9]+)", name)]
 
 
-def _device(
+def _device(  # noqa: PLR0913, PLR0917 -- what is known of it
     gateway: Gateway,
     line: str,
     device: Device,
     status: Mapping[str, Any],
     proofs: Mapping[str, MeterProof],
+    factors: Mapping[tuple[str, str], Iterable[Plain]],
 ) -> DeviceReport:
     options, state = gateway.config.devices[device.name], status["devices"][device.name]
     health = status["links"][line]["health"]
@@ -294,7 +310,7 @@ def _device(
     made, drift = options.made, state["clock"]
     # a profile for all meters of a kind names no make
     profile = None if made is None or made.manufacturer == ANY else made
-    measures, recorded = _measures(gateway, device, proofs)
+    measures, recorded = _measures(gateway, device, proofs, factors)
     return DeviceReport(
         device=device.name,
         line=line,
@@ -317,7 +333,10 @@ def _device(
 
 
 def _measures(
-    gateway: Gateway, device: Device, proofs: Mapping[str, MeterProof]
+    gateway: Gateway,
+    device: Device,
+    proofs: Mapping[str, MeterProof],
+    factors: Mapping[tuple[str, str], Iterable[Plain]],
 ) -> tuple[list[MeasuredPlace], str | None]:
     """Return the places that a device measures, and its recorded serial number."""
     registry, now = gateway.registry, int(gateway.clock.now())
@@ -346,6 +365,11 @@ def _measures(
             offset=format(one.offset, "f"),
             opened={channel: format(value, "f") for channel, value in one.opened},
             proof=proofs[one.id],
+            factors=[
+                FactorReport(**{name: each[name] for name in FACTOR})
+                for each in factors.get((device.name, one.place), ())
+                if one.channel in {None, each["channel"]}
+            ],
         )
         for one in owners.values()
     ]
@@ -370,7 +394,7 @@ def _indexes(device: Device) -> Iterator[IndexRead]:
 
 
 def proofs_by_installation(gateway: Gateway) -> dict[str, MeterProof]:
-    """Return how each installation is proven, from the records of the registry."""
+    """Return how it is known which place each installation measures, from the registry."""
     serials = {serial_key(one.serial) for one in gateway.lines.devices() if one.serial}
     by = gateway.registry.verifications()
     made = {}

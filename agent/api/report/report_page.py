@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
+from agent.api.proofs import NONE, WRONG, rounded, too_much
 from agent.api.report.changes import PROVEN
 from agent.core.finding import ACTORS, Actor, Finding, Severity, to_type
 from agent.core.i18n import Text, in_language
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from agent.api.report.document import (
         CertificateReport,
         DeviceReport,
+        FactorReport,
         LineReport,
         MeasuredPlace,
         Report,
@@ -71,9 +73,10 @@ class ReportView:
         shown_values = {name: in_language(value, self.language) for name, value in values.items()}
         return text.format(**shown_values) if values else text
 
-    def known(self, kind: str, value: str) -> str:
+    def known(self, kind: str, value: str, /, **values: str) -> str:
         """Return the text for a value of the document; one of a later version as it is."""
-        return str(self._texts.get(f"{kind}_{value}", value))
+        name = f"{kind}_{value}"
+        return self.say(name, **values) if name in self._texts else value
 
     def day(self, at: str | None) -> str:
         """Return the day of a time."""
@@ -125,11 +128,15 @@ class ReportView:
         report, homes = self.report, self._homes()
         answering = sum(not one.silent for one in report.devices)
         proven = [one for one in homes if one.proof.method in PROVEN]
+        factors = self._factors()
+        settled = len(factors) - len(self._unproven_factors()) - len(self._wrong_factors())
         return [
             (answering == len(report.devices),
              self.say("answering", number=answering, all=len(report.devices))),
             (len(proven) == len(homes),
              self.say("proven", number=len(proven), all=len(homes))),
+            (settled == len(factors),
+             self.say("factors_proven", number=settled, all=len(factors))),
             (not self.without_meter,
              self.many(len(self.without_meter), "without_meter") if self.without_meter
              else self.say("all_metered")),
@@ -149,6 +156,19 @@ class ReportView:
     def _homes(self) -> list[MeasuredPlace]:
         measured = (place for device in self.report.devices for place in device.measures)
         return [one for one in measured if one.type == "dwelling"]
+
+    def _factors(self) -> list[tuple[MeasuredPlace, FactorReport]]:
+        return [(one, each) for one in self._homes() for each in one.factors]
+
+    def _unproven_factors(self) -> list[str]:
+        return [one.label for one, each in self._factors() if each.needed and each.proof == NONE]
+
+    def _wrong_factors(self) -> list[str]:
+        return [f"{one.label} ({self._error(each)})" for one, each in self._factors()
+                if each.needed and each.proof == WRONG]  # fmt: skip
+
+    def _error(self, factor: FactorReport) -> str:
+        return too_much(Decimal(factor.factor or 1)).in_language(self.language)
 
     @property
     def unproven(self) -> list[str]:
@@ -251,7 +271,7 @@ class ReportView:
         ]  # fmt: skip
 
     def proofs(self, device: DeviceReport) -> list[str]:
-        """Return how it is proven what a device measures, each proof once."""
+        """Return how it is proven what a device measures, and its factors, each proof once."""
         made = []
         for proof in (place.proof for place in device.measures):
             text = self.known("proof", proof.method)
@@ -261,14 +281,31 @@ class ReportView:
                 text = self.say("proof_by", proof=text, at=self.short(proof.at),
                                 who=proof.who)  # fmt: skip
             made.append(text)
+        factors = [each for place in device.measures for each in place.factors]
+        several = len({each.channel for each in factors}) > 1
+        made += [self._factor(each, several=several) for each in factors]
         return list(dict.fromkeys(made)) or ["–"]
+
+    def _factor(self, factor: FactorReport, *, several: bool) -> str:
+        name = "unneeded" if not factor.needed else factor.proof
+        error = self._error(factor) if factor.proof == WRONG else ""
+        excludes = (
+            in_language(rounded(Decimal(factor.excludes)), self.language) if factor.excludes else ""
+        )
+        text = self.known("factor", name, excludes=excludes, error=error)
+        if several:
+            text = f"{label(factor.channel, self.language)}{self.say('colon')} {text}"
+        if factor.needed and factor.at:
+            text = self.say("proof_by", proof=text, at=self.short(factor.at), who=factor.who)
+        return text
 
     # the gateway
 
     @property
     def clock(self) -> str:
         """Return the state of the clock."""
-        return self.known("clock", self.report.clock)
+        until = self.time(self.report.clock_person_until)
+        return self.known("clock", self.report.clock, until=until)
 
     @property
     def backup(self) -> str:
@@ -299,7 +336,8 @@ class ReportView:
     def equipment(self) -> list[tuple[str, str]]:
         """Return the rows about clock, backup and certificates."""
         report = self.report
-        source = self.known("source", report.clock_source)
+        given = report.clock == "person"
+        source = self.known("source", "person" if given else report.clock_source)
         backup = report.backup
         folder = self.say("folder", folder=backup.folder) if backup.folder else ""
         rows = [
@@ -319,6 +357,8 @@ class ReportView:
         rows = [
             ("gap_silent", [self._with_places(one) for one in self.silent]),
             ("gap_unproven", list(dict.fromkeys(self.unproven))),
+            ("gap_factor_wrong", self._wrong_factors()),
+            ("gap_factor", list(dict.fromkeys(self._unproven_factors()))),
             ("gap_without_meter", self.without_meter),
             ("gap_unplaced", [self._with_serial(one) for one in self.unplaced]),
             ("gap_unread", [f"{one.meter} ({one.label})" for one in self.report.unread_meters]),

@@ -134,7 +134,7 @@ class Mbus:
 
     async def discover(self, wish: Wish) -> AsyncIterator[Found | Progress]:
         """Search the line; see `agent.drivers.base.Discovers`."""
-        async for step in scan(self.line, wish, self.listen):
+        async for step in scan(self.line, wish, self.listen if wish.listen else 0.0):
             self.line.turn = ""
             self.master.begin_anew()
             yield step

@@ -207,8 +207,10 @@ async def scan(line: MbusLine, wish: Wish, listen: float) -> AsyncIterator[Found
     async for progress in _listened(line, listen, search.left()):
         yield progress
     if prefix is not None:
-        async for step in _by_number(search, prefix, wish.expected):
+        async for step in _by_number(search, prefix, wish):
             yield step
+    if wish.expected_only:
+        return
     async for step in _primary(search, primaries):
         yield step
     if not search.known:
@@ -268,14 +270,12 @@ def _numbers(wish: Wish) -> list[str]:
     )
 
 
-async def _by_number(
-    search: Search, prefix: str, expected: tuple[str, ...]
-) -> AsyncIterator[Found | Progress]:
-    """The expected meters, then all whose numbers begin with the prefix."""
+async def _by_number(search: Search, prefix: str, wish: Wish) -> AsyncIterator[Found | Progress]:
+    """The expected meters, then all whose numbers begin with the prefix, if they are wanted."""
     any_selection = MeterAddress(id=NOBODYS_NUMBER)
     any_wildcard = numbers_from(NOBODYS_NUMBER[:-1])
     answers_any_number = await search.certainly(frame.select(any_selection))
-    for number in () if answers_any_number else dict.fromkeys(expected):
+    for number in () if answers_any_number else dict.fromkeys(wish.expected):
         yield await _expected(search, number)
         yield search.progress(Text("asked for {number}", number=number))
         if search.ended:
@@ -283,6 +283,14 @@ async def _by_number(
     search.expected.clear()
     if search.ended:
         search.prefixes.clear()
+        return
+    if wish.expected_only:
+        text = Text(
+            "the listed meters were asked for. Searching for others takes about {time}, and longer"
+            " if there are any",
+            time=took(round(search.left())),
+        )
+        yield Progress(search.done, search.total, text, stays=True)
         return
     if not await search.anybody(frame.select(numbers_from(prefix))):
         search.prefixes.clear()

@@ -135,9 +135,7 @@ class _SerialStream(ByteStream):
         try:
             self.port.baudrate = speed.baudrate
         except UNKNOWN:
-            # a pseudo terminal keeps no parity, which counts as refused if nothing else changes
-            if not self.name.startswith("/dev/pts/"):
-                return False
+            return False
         if speed.parity != "none":  # each setting has switched the check off
             heed_parity(self.handle)
         return True

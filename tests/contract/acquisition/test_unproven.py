@@ -14,12 +14,12 @@ from agent.acquisition.slots import SlotLedger
 from agent.config import parse
 from agent.core.model import Quality, Why
 from agent.drivers.profile import confirmed, profile, profiles
-from agent.registry.inputs import FactorResult
+from agent.registry.inputs import FactorResult, NewDuty
 from hil.platform.plan import judge
 from receiver.batch import of_json
 from tests.contract.acquisition.world import RATE, Meter, World, utc
 from tests.contract.receiver.batches import document, series
-from tests.unit.acquisition.house import NOW, RECIPIENT, Town, point, sample
+from tests.unit.acquisition.house import LONG_AGO, NOW, RECIPIENT, Town, point, sample
 from tests.virtual_time import run
 
 INDEX = point(every=900, rating=Decimal(9), to_prove="f1")
@@ -93,9 +93,13 @@ def test_no_late_value_comes_through(town):
     close(of, SLOT, None)
     kept = sample(INDEX, "7", float(SLOT + 60))
     assert of.late(KEY, SLOT, [kept], "1001", SLOT + 61) == []
+    duty = NewDuty(RECIPIENT, "contract", ("elec.imp",), LONG_AGO, None, ("01-15",))
+    town.registry.oblige([duty], "test", "test", NOW)
     midnight = SLOT // 86_400 * 86_400
-    assert of.midnight_rows(midnight, sample(INDEX, "7", midnight), "1001", SLOT) == []
+    index = sample(INDEX, "7", midnight)
+    assert of.midnight_rows(midnight, index, "1001", SLOT) == []
     prove(town.registry)
+    assert [row.value for row in of.midnight_rows(midnight, index, "1001", SLOT)] == [7]
     assert [row.value for row in of.late(KEY, SLOT, [kept], "1001", SLOT + 62)] == [7]
 
 

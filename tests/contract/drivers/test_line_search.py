@@ -78,7 +78,7 @@ def test_two_devices_with_one_address_hide_neither_the_line_nor_the_others():
             for unit in (1, 1, 9):
                 line.add(unit, Registers(fills=True))
             found = await outcome(search_port(line.port, seconds=3600))
-            assert (found.settings["parity"], found.devices) == ("even", ("9",))
+            assert (found.settings["parity"], found.devices) == ("even", ("1", "9"))
             said = "At 1 an answer is garbled: two devices may have the same address"
             assert said in str(found.sentence)
 
@@ -99,6 +99,20 @@ def test_an_mbus_line_is_found_by_meters_that_answer_alone_or_all_at_once(baudra
             assert (found.driver, found.settings) == ("mbus", {"port": port, "baudrate": baudrate})
             assert found.devices == (("45120000",) if count == 1 else ())
             assert all(meter.answers <= 2 for meter in meters)  # a battery bears few telegrams
+
+    in_its_time(story())
+
+
+def test_meters_whose_telegrams_look_like_one_when_they_collide_are_not_taken_for_one():
+    async def story():
+        meters = [
+            Slave(Plate(f"4512000{number}", medium=HEAT), lambda: [energy_wh(1_000_000)])
+            for number in range(4)
+        ]
+        async with serve.pty(Bus(meters, 2400, paced=True), strict=True) as port:
+            found = await outcome(search_port(port, seconds=3600))
+            assert (found.driver, found.devices) == ("mbus", ())
+            assert "one or several meters answer" in str(found.sentence)
 
     in_its_time(story())
 

@@ -25,6 +25,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from agent.trust.jws import parse_jws
 from agent.trust.sign import Signer as Agent
+from agent.uplink.files.container import Envelope
 from hil.broker import broker
 from hil.ca import CA, bundle
 from hil.process import Child, free_port
@@ -488,6 +489,34 @@ def test_a_file_that_is_not_signed_by_the_gateway_of_its_name_is_rejected(tmp_pa
     ]
     assert [list(answer)[4] for answer in answers] == ["stored", "rejected", "rejected"]
     assert "signed by" in answers[1]["rejected"][0][2]
+
+
+def test_a_batch_from_a_stick_has_the_hash_that_it_has_over_the_network(tmp_path, path, capsys):
+    """Rule T39."""
+    from receiver.intake import answer
+
+    fleet = CA("Fleet CA")
+    own = CA("Platform CA").server(tmp_path, uses=())
+    (tmp_path / "in").mkdir()
+    (tmp_path / "out").mkdir()
+    epoch = document(1)["epoch"]
+    sealed = {seq: packed(document(seq, **ROWS)) for seq in (1, 2)}
+    for seq, signer, content in ((1, GATEWAY, sealed[1]), (2, "GOTHER", sealed[2])):
+        envelope = Envelope(fleet.gateway(signer, tmp_path / signer), (own,))
+        name = f"{GATEWAY}_{RECIPIENT}_{epoch}_{seq}.json.zst.carried.p7m"
+        (tmp_path / "in" / name).write_bytes(envelope.close(content))
+    (tmp_path / "in" / name.replace("_2.", "_3.")).write_bytes(b"was pulled out")
+    pick_up(tmp_path, path)
+    assert len(list((tmp_path / "in").iterdir())) == 3
+    assert "it waits for a start with --cert and --ca" in capsys.readouterr().err
+    with closing(open_store(path)) as store:
+        first = answer(store, sealed[1], (GATEWAY, None))  # the network was first
+    pick_up(tmp_path, path, cert=own, ca=fleet.file(tmp_path))
+    (receipt,) = (tmp_path / "out").glob("*.receipt.json")
+    assert json.loads(receipt.read_text())["stored"] == first["stored"]
+    assert first["stored"] == [[1, hashlib.sha256(sealed[1]).hexdigest()]]
+    assert list((tmp_path / "in").iterdir()) == []
+    assert selected(path, "SELECT count(*) FROM readings") == [(1,)]
 
 
 # -- the command

@@ -1,17 +1,20 @@
 """The registry's log in a running gateway, in a backup, and at an upgrade."""
 
 import asyncio
+import base64
 import json
 import subprocess
+from decimal import Decimal
 
 import pytest
 
 from agent.api import backup
+from agent.api.registry import Caller
 from agent.app import _draw_marks, visited
 from agent.core.state import JUDGED
 from agent.registry import identity
 from agent.registry.background_change import keep_log_short
-from agent.registry.inputs import NewPlace
+from agent.registry.inputs import FactorResult, NewInstallation, NewPlace
 from agent.registry.registry import Registry
 from agent.registry.storage import TABLE, WORTH_FOLDING
 
@@ -79,6 +82,52 @@ def test_a_backup_has_snapshot_and_log_as_one_and_is_restored_as_one_file(site):
     assert list(json.loads((site / "new/registry.json").read_bytes())) == [TABLE]
     assert logs(site / "new") == []
     assert [one.label for one in Registry.open(site / "new/registry.json").places()] == ["A", "B"]
+
+
+def test_a_factor_that_is_proven_or_wrong_is_so_after_a_restore(site):
+    """The restored gateway reads the same meters: nobody proves them again. Rule F16."""
+    make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    files = ["-keyout", site / "safe.key", "-out", site / "safe.crt", "-subj", "/CN=recovery"]
+    subprocess.run([*make, "-nodes", *files], check=True, capture_output=True)
+
+    def state_of(registry):
+        meters = {one.serial: one for one in registry.installations()}
+        return {
+            serial: registry.factor_proof(meter, "elec.imp", f"point-{serial}")
+            for serial, meter in meters.items()
+        }
+
+    async def run():
+        async with visited(site / "config.yaml") as gateway:
+            registry = gateway.registry
+            place(registry, "A")
+            (home,) = registry.places()
+            meters = [
+                NewInstallation(home.id, serial=serial, since=1_700_000_000) for serial in "12"
+            ]
+            registry.install(meters, *BY)
+            first, second = registry.installations()
+            results = [
+                FactorResult(first, "elec.imp", "display", Decimal(1), Decimal("1.029"),
+                             "point-1", "ratio=1.0001;digits=5"),
+                FactorResult(second, "elec.imp", "sum", Decimal("0.1"), Decimal("3.21"),
+                             "point-2", "ratio=0.1"),
+            ]  # fmt: skip
+            registry.prove_factors(results, *BY)
+            caller = Caller("alice", None)
+            pem = (site / "safe.crt").read_text()
+            file = await backup.backup(gateway, caller, certificate=pem, files={})
+            return file["file"], state_of(registry)
+
+    sealed, before = asyncio.run(run())
+    content, _signer = backup.opened(base64.b64decode(sealed), site / "safe.key")
+    (site / "new").mkdir()
+    backup.restore(content, site / "new", "me")
+    after = state_of(Registry.open(site / "new/registry.json"))
+    assert after == before
+    assert [(one.method, str(one.factor), one.word.who) for one in after.values()] == [
+        ("display", "1", "alice"), ("sum", "0.1", "alice"),
+    ]  # fmt: skip
 
 
 def test_an_upgrade_on_trial_writes_what_the_version_before_reads(tmp_path):

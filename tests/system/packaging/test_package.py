@@ -85,6 +85,13 @@ def test_the_manual_page_tells_every_command_and_no_other(built, tmp_path):
             "support\\-bundle",
             "factory\\-reset",
             "place import",
+            "commission",
+            "watch",
+            "report",
+            "report verify",
+            "meter proofs",
+            "profile record",
+            "decode trace",
         ):
             assert f".SS gardien {word}\n" in pages[language]
     assert ".SH EXIT STATUS\n" in pages["en"]

@@ -63,6 +63,7 @@ def test_the_file_of_each_architecture_has_the_same_packages_for_it(files, tmp_p
         assert {pair["Architecture"] for pair in pairs} == {"all", arch}
         names[arch] = {pair["Package"] for pair in pairs}
     assert {"gardien", "python3-paramiko", "python3-pydantic-core"} <= names["arm64"]
+    assert "weasyprint" not in names["arm64"]
     # libraries of a processor differ: libatomic1 and the like
     assert len(names["amd64"] ^ names["arm64"]) <= 5
 
@@ -77,7 +78,7 @@ def test_the_file_of_another_architecture_says_so_and_installs_nothing(files, ba
 
 def test_one_file_installs_it_without_a_network(one_file, bare):
     made = Path(shutil.copy(one_file, bare / "opt/in"))
-    assert made.stat().st_size < 60_000_000
+    assert made.stat().st_size < 40_000_000
     said = machine.inside(
         bare,
         f"sh /opt/in/{made.name} python3-paramiko && gardien --version"

@@ -126,6 +126,21 @@ def test_a_restart_in_the_day_proves_nothing_before_a_whole_day_has_passed(days)
     assert days.errors() == [("power", 1)]
 
 
+def test_a_day_of_two_meters_accuses_none(days):
+    days.run(12)
+    days.energy += 1000
+    days.days.forget("m1")
+    days.run(24.5)
+    assert days.errors() == [("power", 1)]
+    # without a serial number only the record says that it is another one
+    days.run(12)
+    days.energy += 1000
+    at = NewExchange("D1", old="1001", at=START + 45 * 3600, serial="1001", offset=Decimal(5))
+    days.town.registry.exchange([at], "a", "t", START + 50 * 3600)
+    days.run(12.5)
+    assert [one.factor for one in days.results()] == []
+
+
 def test_an_index_that_falls_begins_the_day_again(days):
     days.run(20)
     days.energy = Decimal(1)

@@ -276,7 +276,7 @@ def test_an_exchange_before_a_restart_is_told_once(town):
 
 @pytest.mark.parametrize("at", [NOW + 25, NOW + 20])
 def test_an_exchange_recorded_late_for_its_recording_leaves_no_slot_unstated(town, at):
-    """Rule M22: until then each slot is M `bad` of the meter that was recorded."""
+    """Rule M24: until then each slot is M `bad` of the meter that was recorded."""
     ledger = a_ledger(town)
     rows = read(ledger, NOW + 10, "9", "9")
     assert ledger.held == {"m1": dict.fromkeys(("energy", "used"), str(Unknown.NO_INSTALLATION))}

@@ -9,6 +9,7 @@ import pytest
 
 from agent.acquisition.device import REST, Device
 from agent.acquisition.ingest import Ingest, SlotAccount
+from agent.acquisition.plausibility import Plausibility
 from agent.acquisition.poller import Poller
 from agent.acquisition.slots import SlotLedger
 from agent.api.calls import _line_is_back
@@ -427,3 +428,23 @@ def test_a_poller_that_goes_on_knows_why_slots_were_not_closed(tmp_path):
     second.poller.go_on_from(first.poller)
     found = second.poller._blank, second.poller._stepped, second.poller._failed
     assert found == ({("m1", 1): 5}, {("m1", 1)}, {("m1", 1)})
+
+
+def test_what_contradicts_itself_in_an_answer_is_noted_until_another_meter_answers(
+    tmp_path, virtually
+):
+    """Rule M23."""
+    rig, plausibility = Rig(tmp_path), Plausibility(None, ("m1", "m2"))
+    rig.poller = Poller(
+        rig.link, rig.devices, [], Clock("system"), lambda *_: None, plausibility=plausibility
+    )
+    # what a driver saw last, also of a device that is silent by now
+    rig.bus.health = lambda: {"odd": {"1": {"month_end": ["energy"]}}}
+    rig.bus.silent.add("m2")
+    virtually(rig.run(1.2))
+    kinds = [[one["kind"] for one in plausibility.of(name, 0.0)] for name in ("m1", "m2")]
+    assert kinds == [["month-end"], []]
+    rig.bus.serials["m1"], rig.bus.health = "1009", dict
+    rig.bus.silent.clear()
+    virtually(rig.run(1.2))
+    assert not list(plausibility.of("m1", 0.0))

@@ -12,6 +12,7 @@ from agent.api.report.document import (
     BackupReport,
     CertificateReport,
     DeviceReport,
+    FactorReport,
     LineReport,
     MeasuredPlace,
     MeterProof,
@@ -23,6 +24,7 @@ from agent.api.report.document import (
     verified,
 )
 from agent.api.report.gather import Kept
+from agent.api.report.report_page import ReportView
 from agent.core.finding import Finding, Severity
 from agent.core.i18n import Text
 from agent.registry.identity import Identity
@@ -33,10 +35,18 @@ SIGNER = Signer.new("gateway")
 WHO = Identity("G84G7ZWYRD6Z1GQ", "s", b"", SIGNER.private)
 
 
-def measured(label, method="none", channel=None, multiplier="1"):
+def measured(  # noqa: PLR0913 -- what differs
+    label, method="none", channel=None, multiplier="1", *, factor=None, needed=True
+):
+    factors = [] if factor is None else [
+        FactorReport(
+            channel="elec.imp", proof=factor, needed=needed, at=None, who=None, excludes=None,
+            factor="10" if factor == "wrong" else None,
+        )
+    ]  # fmt: skip
     return MeasuredPlace(
         place=f"D{label}", label=label, type="dwelling", channel=channel, since=None,
-        multiplier=multiplier, proof=MeterProof(method=method),
+        multiplier=multiplier, proof=MeterProof(method=method), factors=factors,
     )  # fmt: skip
 
 
@@ -160,6 +170,19 @@ CHANGES = {
         ["the gateway has new keys: it was replaced, or restored from its backup"],
     ),
     "clock": ({"clock": "untrusted"}, ["the clock is not trusted now"]),
+    "clock of a person": ({"clock": "person"}, ["a person has given the time"]),
+    "clock in holdover": ({"clock": "holdover"}, []),
+    "factors": (
+        {"devices": [device("m-1", "11", measured("A-1", factor="power")),
+                     device("m-2", "22", measured("A-2", factor="wrong"))]},
+        ["the factor of 1 meter was proven by its power: A-1",
+         "the factor of 1 meter is wrong, the values are 10 times too high: A-2"],
+    ),
+    "a factor that needs no proof": (
+        {"devices": [device("m-1", "11", measured("A-1", factor="none", needed=False)),
+                     device("m-2", "22", measured("A-2", factor="none"))]},
+        [],
+    ),
     "backup": (
         {"backup": replace(BEFORE.backup, configured=True, recovery=RECOVERY)},
         ["a backup is now kept, for the recovery certificate safe"],
@@ -176,6 +199,29 @@ def test_a_change_is_stated_once(name):
     for one in made:  # also in French, and in the form in which a report carries it
         assert Text.of(exact(one.wire())).in_language("fr") != str(one)
         assert MESSAGE.fullmatch(one.message)
+
+
+def test_a_factor_that_is_not_proven_any_more_is_stated():
+    was = [device("m-1", "11", measured("A-1", factor="sum")), SECOND]
+    now = [device("m-1", "11", measured("A-1", factor="none")), SECOND]
+    made = changes(replace(BEFORE, devices=was), replace(BEFORE, devices=now))
+    assert list(map(str, made)) == ["the factor of 1 meter is not proven any more: A-1"]
+
+
+@pytest.mark.parametrize(
+    ("language", "words"),
+    [
+        ("en", ("clock set by a person, until 5 December 2026 at 11:00", "time given by a person")),
+        ("fr", ("horloge réglée par une personne, jusqu'au 5 décembre 2026 à 11:00",
+                "heure donnée par une personne")),
+    ],
+)  # fmt: skip
+def test_the_page_names_a_clock_that_a_person_keeps(language, words):
+    given = replace(BEFORE, clock="person", clock_person_until="2026-12-05T10:00:00Z")
+    view = ReportView(given, language)
+    assert [good for good, text in view.summary if words[0] in text] == [False]
+    assert all(one in view.equipment[0][1] for one in words)
+    assert "service" in ReportView(BEFORE, language).equipment[0][1]
 
 
 def test_what_is_settled_is_stated_and_a_count_that_changes_is_not():

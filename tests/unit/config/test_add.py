@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.config import load
-from agent.config.edit import add_devices
+from agent.config.edit import add_devices, add_lines
 from agent.core.errors import Refused
 
 if TYPE_CHECKING:
@@ -83,3 +83,40 @@ def test_a_file_that_would_be_wrong_is_not_written(tmp_path: Path) -> None:
         add_devices(path, {"two": {**NEW["one"], "profile": "no-such"}})
     assert path.read_text() == BEFORE
     assert [one.name for one in tmp_path.iterdir()] == ["config.yaml"]
+
+
+LINES = {
+    "modbus": {"driver": "modbus-rtu", "port": "/dev/ttyUSB0", "baudrate": 19200, "parity": "even"},
+    "riser": {"driver": "bacnet", "address": "eth0", "ask": ["192.168.30.7"]},
+}
+
+
+@pytest.mark.parametrize("links", ["", "links: {}\n", "links:\n", "links: # none\n"])
+def test_lines_are_added_behind_the_others_and_a_copy_is_kept(tmp_path: Path, links: str) -> None:
+    path = written(
+        tmp_path, f"building: {{name: Test}}\n{links}# the end\nstate: /var/lib/gardien\n"
+    )
+    before = path.read_text()
+    assert add_lines(path, LINES) == (["modbus", "riser"], path)
+    assert "# the end" in path.read_text()
+    assert load(path).links["modbus"].settings.parity == "even"
+    (copy,) = (one for one in tmp_path.iterdir() if one != path)
+    assert (copy.read_text(), copy.name[:12]) == (before, "config.yaml.")
+
+
+def test_a_line_whose_name_is_taken_gets_another_and_comments_stay(tmp_path: Path) -> None:
+    path = written(tmp_path, BEFORE)
+    assert add_lines(path, LINES)[0] == ["modbus", "riser-2"]
+    assert load(path).links["riser-2"].settings.ask == ("192.168.30.7",)
+    kept = path.read_text().splitlines()
+    assert [line for line in BEFORE.splitlines() if line not in kept] == []
+    assert add_lines(path, {}) == ([], path)
+
+
+def test_lines_in_a_file_of_their_own_are_added_there(tmp_path: Path) -> None:
+    path = written(tmp_path, "building: {name: Test}\nlinks: !include links.yaml\nstate: /tmp/x\n")
+    home = tmp_path / "links.yaml"
+    home.write_text("# ours\nhall: {driver: modbus-tcp, host: 192.168.10.20}\n")
+    assert add_lines(path, LINES)[1] == home
+    assert home.read_text().startswith("# ours\nhall: ")
+    assert set(load(path).links) == {"hall", "modbus", "riser"}

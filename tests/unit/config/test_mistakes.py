@@ -329,7 +329,8 @@ MISTAKES = {
         changed("int32", "int24", PLANT),
         (
             '5:58: devices.sdm-12.points.heat.at: "int24" is not a type; the types are uint16,'
-            " int16, uint32, int32, uint64, int64, float32, float64 and stringN (N characters)"
+            " int16, uint32, int32, uint64, int64, float32, float64, stringN (N characters) and"
+            " bcdN (N digits)"
         ),
     ),
     "a channel that is not there": (

@@ -1,4 +1,7 @@
-"""A recorded device confirms its profile, fails if it does not fit, and never has its number."""
+"""A recorded device confirms its profile, fails if it does not fit, and never has its number.
+
+Guards rules F8, F21.
+"""
 
 from __future__ import annotations
 
@@ -10,18 +13,18 @@ from pathlib import Path
 import pytest
 
 from agent.config.profiles import Profiles, rehearsed, whole_recording
-from agent.config.recording import SUFFIX, Recording, agrees, text_of_recording
+from agent.config.recording import Recording, agrees, text_of_recording
 from agent.core.errors import ConfigError, Refused
 from agent.core.model import Point
 from agent.drivers.mbus.decode import decode
 from agent.drivers.mbus.registers import recorded
 from agent.drivers.modbus.master import Cells, ModbusMaster
-from agent.drivers.profile import FOLDER, Offer, profile
+from agent.drivers.profile import FOLDER, RECORDED, Offer, profile
 from tests.command import gardien
 
 KEPT = Path(__file__).parents[1] / "drivers" / "recorded"
-EVERY = sorted([*KEPT.glob(f"*{SUFFIX}"), *FOLDER.glob(f"*{SUFFIX}")])
-SDM120 = KEPT / f"eastron-sdm120-simulated{SUFFIX}"
+EVERY = sorted([*KEPT.glob(f"*{RECORDED}"), *FOLDER.glob(f"*{RECORDED}")])
+SDM120 = KEPT / f"eastron-sdm120-simulated{RECORDED}"
 
 
 def recording(**other):
@@ -64,7 +67,7 @@ def test_a_recording_that_does_not_fit_is_a_mistake_with_its_line(
 ):
     text = SDM120.read_text()
     assert before in text
-    path = tmp_path / f"x{SUFFIX}"
+    path = tmp_path / f"x{RECORDED}"
     path.write_text(text.replace(before, after, 1))
     with pytest.raises(ConfigError) as caught:
         whole_recording(path)
@@ -73,7 +76,7 @@ def test_a_recording_that_does_not_fit_is_a_mistake_with_its_line(
 
 
 def confirmed(folder, text, name="eastron-sdm120-1"):
-    (folder / f"{name}{SUFFIX}").write_text(text)
+    (folder / f"{name}{RECORDED}").write_text(text)
     return Profiles(folder).take("eastron-sdm72d" if "72d" in name else "eastron-sdm120").compared
 
 
@@ -130,7 +133,7 @@ def test_the_serial_number_cannot_be_in_the_file_in_any_form(leak):
 
 
 def test_what_is_written_is_what_is_read_again(tmp_path):
-    path = tmp_path / f"x{SUFFIX}"
+    path = tmp_path / f"x{RECORDED}"
     text = text_of_recording(whole_recording(SDM120), None)
     path.write_text(text)
     assert text_of_recording(whole_recording(path), None) == text

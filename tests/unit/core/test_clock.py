@@ -228,6 +228,14 @@ def test_this_machine_can_be_asked():
     found = evidence()
     assert isinstance(found.kernel, bool)
     assert boot_id()
+
+
+def test_in_the_sandbox_the_unit_states_the_boot(tmp_path, monkeypatch):
+    stated = boot_id()
+    monkeypatch.setenv("GARDIEN_BOOT", stated)
+    assert boot_id(tmp_path / "hidden") == stated
+    monkeypatch.setenv("GARDIEN_BOOT", "another")
+    assert boot_id() == stated
     assert rtc() is None or rtc() > 0
 
 

@@ -102,3 +102,32 @@ def test_a_profile_reads_what_its_source_says_and_the_number(name):
         offer = made.points[quantity]
         assert registers.point_value(parse(offer.at), said, offer.unit) == Decimal(str(expected))
     assert registers.point_value(parse(made.serial.at), said, "1") == "12345678"
+
+
+@pytest.mark.parametrize(
+    ("records", "above"),
+    [
+        ("0C 06 67 45 23 01 4C 06 68 45 23 01", ["energy"]),
+        ("0C 06 67 45 23 01 4C 06 67 45 23 01", []),
+        ("0C 13 67 45 23 01 4C 13 00 00 24 01", ["volume"]),
+        # the index may have rolled over since
+        ("0C 06 05 00 00 00 4C 06 90 99 99 99", []),
+        # other tariff, other due date, a maximum: not the same index
+        ("0C 06 67 45 23 01 CC 10 06 68 45 23 01", None),
+        ("0C 06 67 45 23 01 8C 01 06 68 45 23 01", None),
+    ],
+)
+def test_an_index_at_the_last_due_date_must_not_be_above_the_present_one(records, above):
+    assert registers.odd([telegram(records)]).get("month_end") == above
+
+
+@pytest.mark.parametrize(
+    ("supply", "back", "flow", "hotter"),
+    [("40", "50", "0B 3B 34 12 00", True), ("50", "40", "0B 3B 34 12 00", False),
+     ("40", "50", "0B 3B 00 00 00", None), ("40", "42", "", None), ("40", "44", "", True)],
+)  # fmt: skip
+def test_a_heat_meter_tells_whether_its_return_is_hotter_than_its_supply(
+    supply, back, flow, hotter
+):
+    records = f"0A 5B {supply} 00 0A 5F {back} 00 {flow}"
+    assert registers.odd([telegram(records)]).get("hotter") is hotter
