@@ -345,6 +345,8 @@ def _lines(visit: Visit) -> None:
             ask.say(error.text.in_language())
         else:
             ask.say(f"  {name}: {typed}")
+    if not visit.session.outside(lambda: load(visit.config)).links:
+        raise Refused("no line was added")
 
 
 def _find(visit: Visit, wanted: Sequence[str]) -> None:
