@@ -110,6 +110,11 @@ def workbook(path, serials, one, other):
     book.save(path)
 
 
+def newest(home, ending):
+    """The last report that was written."""
+    return max(home.glob(f"gardien-report-*.{ending}"), key=lambda file: file.stat().st_mtime_ns)
+
+
 def python(machines, script, **values):
     """Run a script in the machine, which is not what the installer types."""
     for name, value in values.items():
@@ -158,8 +163,8 @@ def visit(built):
         seen["start"] = person.types("sudo systemctl enable --now gardien")
         seen["status"] = person.types("sudo gardien status", status=1)
         seen["report"] = person.types("sudo gardien report")
-        seen["page"] = next(home.glob("gardien-report-*.html")).read_text("utf-8")
-        file = next(home.glob("gardien-report-*.json"))
+        seen["page"] = newest(home, "html").read_text("utf-8")
+        file = newest(home, "json")
         seen["document"] = json.loads(file.read_text("utf-8"))["report"]
         seen["verified"] = person.types(
             "gardien report verify gardien-report-2026-11-28.json --kid FINGERPRINT",
