@@ -33,12 +33,14 @@ from agent.registry.index import Unknown
 from tests.command import gardien
 from tests.contract.registry.test_background_change import held
 
+OWN = "energy_import: {scale: 1}"
+"""a factor that a person has written must be proven"""
 CONFIG = """\
 building: {{name: Test, timezone: Europe/Paris, shared_accounts: [installer]}}
 links:
   riser: {{driver: modbus-tcp, host: 127.0.0.1, port: {port}, timeout: 2s}}
 devices:
-  m-1: {{link: riser, address: 1, profile: eastron-sdm120, every: 15min}}
+  m-1: {{link: riser, address: 1, profile: eastron-sdm120, every: 15min, points: {{{own}}}}}
   m-2: {{link: riser, address: 2, profile: eastron-sdm120, every: 15min}}
   m-3: {{link: riser, address: 3, profile: eastron-sdm120, every: 15min}}
   m-9: {{link: riser, address: 9, profile: eastron-sdm120, every: 15min}}
@@ -66,7 +68,7 @@ def building():
 @pytest.fixture
 def config(tmp_path, building):
     path = tmp_path / "config.yaml"
-    path.write_text(CONFIG.format(port=building["port"], state=tmp_path / "state"))
+    path.write_text(CONFIG.format(own=OWN, port=building["port"], state=tmp_path / "state"))
     (tmp_path / "state").mkdir()
     return path
 
@@ -349,6 +351,7 @@ NO_RECORD = {
     "status", "scan", "line.find", "configuration", "trust.look", "object.preview", "object.list",
     "control.dry_run", "control.vote", "meter.match", "meter.walk", "visit.show", "visit.keep",
     "visit.open",
+    "uplink.file",  # what is carried, is recorded by uplink.carry
     "control.witness", "control.confirm",  # from a person's own account only
 }  # fmt: skip
 """calls that change nothing, beside those of the rights to see, or record otherwise who it was"""
@@ -707,10 +710,7 @@ def verify(config, value, **more):
 
 def scaled(config, scale):
     """Let somebody write another factor into the file."""
-    text = config.read_text()
-    before, _, after = text.partition("profile: eastron-sdm120")
-    points = f", points: {{energy_import: {{scale: {scale}}}}}"
-    config.write_text(f"{before}profile: eastron-sdm120{points}{after}")
+    config.write_text(config.read_text().replace(OWN, f"energy_import: {{scale: {scale}}}"))
 
 
 def index(config):
@@ -825,9 +825,7 @@ def test_status_counts_the_factors_that_are_not_proven(config, building, unprove
 def test_what_a_day_has_shown_is_recorded_once_and_the_building_has_one_meter(config, building):
     asked(config, *first_dwelling(building, since=stamp(time.time() - 200_000)))
     text = config.read_text().replace("address: 9,", "address: 9, place: B6ASQ-Z1Y2K-SAA3Y,")
-    config.write_text(
-        text.replace("address: 1,", "address: 1, points: {active_power: {every: 1min}},")
-    )
+    config.write_text(text.replace(OWN, f"{OWN}, active_power: {{every: 1min}}"))
 
     async def once():
         async with visited(config) as house:

@@ -8,7 +8,9 @@ import subprocess
 import sys
 import zlib
 from contextlib import suppress
+from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from agent.api.registry import Caller
 from agent.api.report.document import TYP, verified
 from agent.api.report.report_page import css_text, page
 from agent.api.roles import Role
+from agent.core.clock import Clock, ClockEvidence
 from agent.core.errors import Refused
 from agent.registry import identity
 from agent.registry.inputs import FactorResult
@@ -244,6 +247,30 @@ def test_right_after_the_start_the_report_waits_for_the_first_reading_of_a_slow_
     (device,) = asyncio.run(report())["devices"]
     assert len(device["indexes"]) == 1
     assert not device["silent"]
+
+
+def test_the_report_names_the_clock_that_a_person_keeps_and_until_when(tmp_path):
+    (tmp_path / "state").mkdir(mode=0o700)
+    identity.mint(tmp_path / "state")
+    path = tmp_path / "config.yaml"
+    path.write_text(f"building: {{name: A}}\nuplinks: {{}}\nstate: {tmp_path / 'state'}\n")
+    unserviced = partial(ClockEvidence, kernel=False, touched=None)
+    clock = Clock("ntp", tmp_path / "clock.json", evidence=unserviced, rtc=lambda: None)
+
+    async def report():
+        async with at_work(path, clock) as house:
+            before = (await CALLS["report.commissioning"](house, ALICE))["report"]
+            given = {"at": datetime.fromtimestamp(clock.now()).astimezone().isoformat()}
+            assert (await CALLS["clock.set"](house, ALICE, **given))["taken"]
+            await until(lambda: clock.dates)
+            return before, (await CALLS["report.commissioning"](house, ALICE))["report"]
+
+    before, after = asyncio.run(report())
+    assert (before["clock"], before["clock_person_until"]) == ("untrusted", None)
+    assert before["clock_problem"]
+    assert (after["clock"], after["clock_problem"]) == ("person", None)
+    until_then = datetime.fromisoformat(after["clock_person_until"]).timestamp()
+    assert abs(until_then - clock.person_until) < 2
 
 
 def stranger(visits, **changed):

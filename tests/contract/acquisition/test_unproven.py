@@ -13,7 +13,7 @@ from agent.acquisition.factors import FactorDays, needed
 from agent.acquisition.slots import SlotLedger
 from agent.config import parse
 from agent.core.model import Quality, Why
-from agent.drivers.profile import confirmed, profile, profiles
+from agent.drivers.profile import profile, profiles
 from agent.registry.inputs import FactorResult, NewDuty
 from hil.platform.plan import judge
 from receiver.batch import of_json
@@ -224,8 +224,8 @@ ELECTRIC = [
     for name in profiles()
     if profile(name).driver == "modbus" and "energy_import" in profile(name).defaults
 ]
-ONE, OTHER = [name for name in ELECTRIC if not confirmed(profile(name))][:2]
-TWO = next(name for name in ELECTRIC if confirmed(profile(name)))
+ONE, OTHER = [name for name in ELECTRIC if not profile(name).confirmed][:2]
+TWO = next(name for name in ELECTRIC if profile(name).confirmed)
 """profiles of a single source, and one that two confirm"""
 HAND = "points: {e: {at: input/72/float32, channel: elec.imp, unit: kWh}}"
 
