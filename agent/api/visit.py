@@ -13,7 +13,7 @@ from agent.api.proofs import WRONG, proofs
 from agent.core.atomic_write import StateFile
 from agent.core.errors import Refused
 from agent.core.finding import Actor, Finding, Severity
-from agent.core.i18n import Plural, Text, joined
+from agent.core.i18n import Plural, Text
 from agent.registry.records import covers
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ def _findings(
                    len(matching["silent"]),
                    names=_few([Text("{name} ({label}): {why}", name=one["meter"],
                                     label=one["label"], why=one["why"])
-                               for one in matching["silent"]], "; ")),
+                               for one in matching["silent"]])),
             "gardien commission match",
         ),
         (
@@ -234,8 +234,9 @@ def _findings(
     ]
 
 
-def _few(names: Sequence[str], between: str = ", ") -> Text:
-    return joined(between, [*names[:FEW], *["…"][: len(names) > FEW]])
+def _few(names: Sequence[str]) -> list[str]:
+    """Names as a value of a text. A list, because a report nests texts only so deep."""
+    return [*names[:FEW], *["…"][: len(names) > FEW]]
 
 
 CALLS: Mapping[str, Call] = {"visit.show": show, "visit.keep": keep, "visit.open": still_open}

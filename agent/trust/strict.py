@@ -87,16 +87,21 @@ def object_of(content: bytes | str, what: str) -> dict[str, Any]:
 
 
 def json_of(
-    content: bytes | str, what: str, *, marks: int = MOST_MARKS, longest: int | None = None
+    content: bytes | str,
+    what: str,
+    *,
+    marks: int = MOST_MARKS,
+    longest: int | None = None,
+    deepest: int = DEEPEST,
 ) -> Any:
     """Parse JSON; numbers with a fraction become Decimal. The caller limits the number of bytes.
 
     `marks`: limit of strings, brackets, commas and colons; `longest`: limit of characters in one
-    string. Raises ValueError with a text that begins with `what`.
+    string; `deepest`: levels of brackets. Raises ValueError with a text that begins with `what`.
     """
     try:
         text = content if isinstance(content, str) else content.decode("utf-8")
-        bound(text, marks, longest)
+        bound(text, marks, longest, deepest)
         return json.loads(
             text,
             object_pairs_hook=_unique,
@@ -113,7 +118,9 @@ class Excessive(ValueError):
     """JSON exceeds a limit; the text says which."""
 
 
-def bound(text: str, marks: int = MOST_MARKS, longest: int | None = None) -> None:
+def bound(
+    text: str, marks: int = MOST_MARKS, longest: int | None = None, deepest: int = DEEPEST
+) -> None:
     """Check that JSON is within the limits of `json_of`. Its syntax is left to the parser.
 
     Raises Excessive.
@@ -143,7 +150,7 @@ def bound(text: str, marks: int = MOST_MARKS, longest: int | None = None) -> Non
                 raise Excessive(wrong)
             continue
         depth += (first in "[{") - (first in "]}")
-        if depth > DEEPEST:
+        if depth > deepest:
             raise Excessive(Text("it is nested deeper than gardien accepts"))
 
 

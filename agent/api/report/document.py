@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 SCHEMA = "gardien/report/1"
 TYP = "commissioning-report+jws"
 MOST_BYTES = 16_000_000
+DEEPEST = 24
+"""levels of brackets: a finding may name meters, each with a reason that has values"""
 MOST_MARKS = 3_000_000
 """most strings, brackets, commas and colons in a file; 40 flats have about 10,000"""
 MOST_DIGITS = 99
@@ -415,7 +417,7 @@ def verified(text: str, file: str, kid: str = "") -> tuple[Report, str]:
     try:
         if len(text) > MOST_BYTES:
             raise ValueError(Text("it has more than {size}", size=Size(MOST_BYTES)))
-        whole = json_of(text, "JSON", marks=MOST_MARKS)
+        whole = json_of(text, "JSON", marks=MOST_MARKS, deepest=DEEPEST)
         stated, (header, payload, signature) = whole["report"], whole["signature"].split(".")
         if stated["schema"] != SCHEMA:
             raise ValueError(str(stated["schema"]))
