@@ -179,7 +179,7 @@ def _findings(
                    names=_few([Text("{name} ({label}): {why}", name=one["meter"],
                                     label=one["label"], why=one["why"])
                                for one in matching["silent"]])),
-            "gardien commission match",
+            "gardien commission scan",
         ),
         (
             matching["unlisted"], "unlisted", meters,
