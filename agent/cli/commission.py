@@ -292,7 +292,7 @@ def _building(ask: Dialogue, config: Path, state: Path) -> bool:
                 name=name,
                 place=place,
                 timezone=zone,
-                state=state,
+                state=state.absolute(),
                 clock="ntp",
             )
         except AgentError as error:
@@ -370,7 +370,7 @@ def _find(visit: Visit, wanted: Sequence[str]) -> None:
                   warning=in_language(place["sentence"])))  # fmt: skip
     for line in answer["found"]:
         name = line["name"]
-        ask.say(f"  {name}: {in_language(line['sentence'])}")
+        ask.say(f"{name}: {in_language(line['sentence'])}")
         entry = {"driver": line["driver"], **line["settings"]}
         # a second master would disturb the first
         if not line["master"] and ask.agreed(

@@ -37,7 +37,9 @@ class Dialogue:
     def say(self, text: str) -> None:
         """Show a sentence. Standard output is for the result."""
         for line in text.splitlines() or [""]:
-            typer.echo(broken(line, WIDE) if line[:1] != " " else line, err=True)
+            # a command is copied as a whole
+            whole = len(line) <= WIDE or line.lstrip().startswith("> ")
+            typer.echo(line if whole else broken(line, WIDE), err=True)
 
     def ask(self, key: str, question: str, default: str = "") -> str:
         """Return the answer; the default for an empty one. Raises typer.Abort at the end of input.

@@ -32,7 +32,7 @@ MEANINGS: Mapping[str, str] = {
     "type": N_("type of lot"),
     "nature": N_("type of lot (words of the syndic)"),
     "area_m2": N_("living area"),
-    "since": N_("present occupants since"),
+    "since": N_("since when (occupants, or meter)"),
     "occupant": N_("occupant (not kept)"),
     SERIAL: N_("serial number of the meter"),
     INPUT: N_("input of the pulse collector"),
