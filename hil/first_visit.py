@@ -8,6 +8,7 @@ RTU) and a heat meter (M-Bus). The control port takes one question a line and an
 
     display A-3-12 heat      what a person reads on the meter in that flat, now
     display A-3-12 elec.imp
+    plate A-3-12 heat        the number on its plate
     faults                   what was planted, for the judge
 
 Planted: two heat meters swapped between their flats, a dead meter, a meter whose index register is
@@ -163,6 +164,10 @@ class FirstVisit:
                     return {"shows": self.flats[label].display(channel, time.time())}
                 except ValueError as error:
                     return {"error": str(error)}
+            case ["plate", label, channel] if label in self.flats:
+                flat = self.flats[label]
+                heat = channel == HEATING
+                return {"number": flat.heat_serial if heat else str(flat.electricity.serial)}
             case ["faults"]:
                 return self.faults()
         return {"error": f"not understood: {question.strip()!r}"}

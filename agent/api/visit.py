@@ -78,22 +78,26 @@ def _faults(
 ) -> Iterator[Finding]:
     """What the visit has found wrong with meters and their list."""
     lost = _few([f"{one['meter']} ({one['label']})" for one in matching["silent"]])
+    proven = {one["device"] for one in walk if one["proof"] != "none"}
     for warning in kept.get("warnings", ()):
-        what = Text("{names}: {warning}", names=_few(warning["devices"]),
-                    warning=Text.of(warning["text"]))  # fmt: skip
+        # the display has shown what the search could only guess
+        devices = [name for name in warning["devices"] if name not in proven]
+        if not devices:
+            continue
+        what = Text("{names}: {warning}", names=_few(devices), warning=Text.of(warning["text"]))
         if warning.get("unknown") and matching["silent"]:
             what = Text("{what}. These may be among the meters of the list that were not found:"
                         " {names}", what=what, names=lost)  # fmt: skip
         yield _finding("device", Text("lines"), what, "gardien commission scan")
     owners = {one.id: one for one in gateway.registry.installations()}
-    origins = gateway.registry.first_provenance(owners)
+    first = gateway.registry.first_provenance(owners)
     since = gateway.clock.now() - SWAP_SHOWN
     swapped = [
         one
         for one in owners.values()
         if covers(one, int(gateway.clock.now()))
-        and origins[one.id].source == SWAP
-        and origins[one.id].when > since
+        and first[one.id].source == SWAP
+        and first[one.id].when > since
     ]
     if swapped:
         names = [Text("{name} measures {label}", name=one.meter,
@@ -174,7 +178,7 @@ def _findings(
                    len(matching["silent"]),
                    names=_few([Text("{name} ({label}): {why}", name=one["meter"],
                                     label=one["label"], why=one["why"])
-                               for one in matching["silent"]])),
+                               for one in matching["silent"]], "; ")),
             "gardien commission scan",
         ),
         (
@@ -230,8 +234,8 @@ def _findings(
     ]
 
 
-def _few(names: Sequence[str]) -> Text:
-    return joined(", ", [*names[:FEW], *["…"][: len(names) > FEW]])
+def _few(names: Sequence[str], between: str = ", ") -> Text:
+    return joined(between, [*names[:FEW], *["…"][: len(names) > FEW]])
 
 
 CALLS: Mapping[str, Call] = {"visit.show": show, "visit.keep": keep, "visit.open": still_open}

@@ -345,6 +345,8 @@ def _lines(visit: Visit) -> None:
             ask.say(error.text.in_language())
         else:
             ask.say(f"  {name}: {typed}")
+    if not visit.session.outside(lambda: load(visit.config)).links:
+        raise Refused("no line was added")
 
 
 def _find(visit: Visit, wanted: Sequence[str]) -> None:
@@ -434,9 +436,11 @@ def _scan(visit: Visit) -> None:
     for link in chosen:
         slow = configured[link].driver.startswith("mbus") and numbers
         ask.say(_("searching {link} …", link=link))
+        listed = False
         try:
             listed = bool(slow and _searched(visit, link, numbers, expected_only=True))
-            question = _("{missing} Search for meters that are on no list, too?",
+            question = _("{missing} Search for meters that are on no list, too"
+                         " (Ctrl-C stops it)?",
                          missing=_missing(list(numbers.values())))  # fmt: skip
             if not listed or ask.agreed(f"scan.others/{link}", question, default=bool(numbers)):
                 _searched(visit, link, {} if slow else numbers,
@@ -444,6 +448,10 @@ def _scan(visit: Visit) -> None:
         except Refused as error:
             ask.say(error.text.in_language())
             continue
+        except KeyboardInterrupt:
+            if not listed:
+                raise
+            ask.say(_("The search for others was stopped. The visit goes on."))
         searched[link] = time.time()
         visit.keep()
 
@@ -774,7 +782,7 @@ def _flats(visit: Visit) -> None:
             flats=n_("{number} flat", "{number} flats", len(flats)),
         )
     )
-    for meter in [one for one in todo if one["channel"] is None or one["device"] is None]:
+    for meter in [one for one in todo if one["device"] is None or one["channel"] is None]:
         ask.say(
             _(
                 "! {label}: the meter {number} was not found on the lines, so it is left out",
@@ -782,7 +790,7 @@ def _flats(visit: Visit) -> None:
                 number=meter["serial"] or meter["device"],
             )
         )
-    todo = [one for one in todo if one["channel"] and one["device"]]
+    todo = [one for one in todo if one["device"] and one["channel"]]
     if not todo:
         return
     ask.say(_("Type the index on the display. Enter: skip, b: back, q: continue another time."))
@@ -870,6 +878,16 @@ def _wrong_factor(result: Answer) -> str:
     )
 
 
+def _has_wrong_factor(visit: Visit, meter: Answer, result: Answer) -> bool:
+    """Whether the display shows that the meter's own factor is wrong; says and keeps it."""
+    if not (wrong := _wrong_factor(result)):
+        return False
+    visit.dialogue.say(wrong)
+    if result["times"]:
+        visit.kept.setdefault("factors", {})[meter["installation"]] = result["times"]
+    return True
+
+
 def _compared(visit: Visit, meter: Answer, typed: str) -> bool:
     """Compare a display with its meter; whether the walk goes on to the next meter."""
     from agent.cli.meter import _comparison
@@ -885,12 +903,8 @@ def _compared(visit: Visit, meter: Answer, typed: str) -> bool:
         ask.say(f"  {_('agrees')}{proof}")
         return True
     others = result["shown_by"]
-    if wrong := _wrong_factor(result):
-        ask.say(wrong)
-        if result["times"]:
-            visit.kept.setdefault("factors", {})[meter["installation"]] = result["times"]
-        if len(others) != 1:  # several young meters show about the same by chance
-            return True
+    if not others and _has_wrong_factor(visit, meter, result):
+        return True
     if not others:
         ask.say(
             _("The meter does not answer, and no other one shows this value.")
@@ -901,7 +915,8 @@ def _compared(visit: Visit, meter: Answer, typed: str) -> bool:
         return False
     other = others[0] if len(others) == 1 else _on_the_plate(ask, meter, others)
     if other is None:
-        return False
+        # others show this value by chance, as new meters do
+        return _has_wrong_factor(visit, meter, result)
     number = other["serial"] or other["device"]
     if other["label"]:
         ask.say(
@@ -926,9 +941,12 @@ def _compared(visit: Visit, meter: Answer, typed: str) -> bool:
             here=meter["label"],
             mine=result["meter"],
         )
+    ask.say(_("Compare the number on the plate of the meter."))
     if not ask.agreed(f"swap/{meter['label']}", question, default=False):
-        ask.say(_("Not recorded. Read the display again, or press Enter to leave it open."))
-        return False
+        wrong = _has_wrong_factor(visit, meter, result)
+        if not wrong:
+            ask.say(_("Not recorded. Read the display again, or press Enter to leave it open."))
+        return wrong
     swapped = session.record(
         "meter.swap", place=meter["label"], channel=meter["channel"], device=other["device"]
     )

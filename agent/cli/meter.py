@@ -314,7 +314,8 @@ def _after_a_difference(label: str, result: dict[str, Any]) -> str:
             " configuration is wrong. Not recorded as proven.",
             factor=result["times"],
         )
-    values = {"label": quote(label), "shown": result["shown"], "meter": result["meter"]}
+    shown = number(Decimal(result["shown"]))
+    values = {"label": quote(label), "shown": shown, "meter": result["meter"]}
     if len(result["shown_by"]) == 1:
         return _(
             "The meter is not recorded as verified. Read the display again. If it shows {shown},"

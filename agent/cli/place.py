@@ -160,7 +160,9 @@ def _show_list(answer: Answer, *, preview: bool, most: int | None = None) -> Non
             _("not imported: {many} of type {value}", many=number, value=type_ or _("(empty)"))
         )
     if answer["labels_made_of"]:
-        columns = ", ".join(answer["labels_made_of"])
+        from agent.registry.recognition import MEANINGS
+
+        columns = ", ".join(_(MEANINGS.get(one, one)) for one in answer["labels_made_of"])
         typer.echo(_("labels are made of the columns: {columns}", columns=columns))
     show_left_out(answer["left_out"])
     for why in dict.fromkeys(one["why"] for one in answer["remarks"]):

@@ -345,7 +345,9 @@ def _displayed(
             name=name,
             unit=profile.points[name].unit,
         )
-        text: str = typer.prompt(wrapped(question), default="", show_default=False)
+        text: str = typer.prompt(
+            wrapped(question), default="", show_default=False, prompt_suffix=" "
+        )
         if text.strip():
             shown[name] = number(name, text)
     return shown

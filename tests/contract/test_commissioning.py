@@ -5,7 +5,6 @@ import csv
 import datetime as dt
 import io
 import json
-import re
 import socket
 import subprocess
 import sys
@@ -34,12 +33,14 @@ from agent.registry.index import Unknown
 from tests.command import gardien
 from tests.contract.registry.test_background_change import held
 
+OWN = "energy_import: {scale: 1}"
+"""a factor that a person has written must be proven"""
 CONFIG = """\
 building: {{name: Test, timezone: Europe/Paris, shared_accounts: [installer]}}
 links:
   riser: {{driver: modbus-tcp, host: 127.0.0.1, port: {port}, timeout: 2s}}
 devices:
-  m-1: {{link: riser, address: 1, profile: eastron-sdm120, every: 15min}}
+  m-1: {{link: riser, address: 1, profile: eastron-sdm120, every: 15min, points: {{{own}}}}}
   m-2: {{link: riser, address: 2, profile: eastron-sdm120, every: 15min}}
   m-3: {{link: riser, address: 3, profile: eastron-sdm120, every: 15min}}
   m-9: {{link: riser, address: 9, profile: eastron-sdm120, every: 15min}}
@@ -67,7 +68,7 @@ def building():
 @pytest.fixture
 def config(tmp_path, building):
     path = tmp_path / "config.yaml"
-    path.write_text(CONFIG.format(port=building["port"], state=tmp_path / "state"))
+    path.write_text(CONFIG.format(own=OWN, port=building["port"], state=tmp_path / "state"))
     (tmp_path / "state").mkdir()
     return path
 
@@ -349,7 +350,8 @@ def test_who_sees_data_of_a_dwelling_is_noted_and_of_nothing_else(config):
 NO_RECORD = {
     "status", "scan", "line.find", "configuration", "trust.look", "object.preview", "object.list",
     "control.dry_run", "control.vote", "meter.match", "meter.walk", "visit.show", "visit.keep",
-    "visit.open", "uplink.file",
+    "visit.open",
+    "uplink.file",  # what is carried, is recorded by uplink.carry
     "control.witness", "control.confirm",  # from a person's own account only
 }  # fmt: skip
 """calls that change nothing, beside those of the rights to see, or record otherwise who it was"""
@@ -706,19 +708,9 @@ def verify(config, value, **more):
     return answer["results"][0]
 
 
-@pytest.fixture
-def by_hand(config):
-    """Somebody has written the factor of m-1 into the file, so it needs a proof."""
-    text = config.read_text()
-    config.write_text(
-        text.replace("address: 1,", "address: 1, points: {energy_import: {scale: 1}},", 1)
-    )
-    return config
-
-
 def scaled(config, scale):
     """Let somebody write another factor into the file."""
-    config.write_text(re.sub(r"scale: [0-9.]+", f"scale: {scale}", config.read_text()))
+    config.write_text(config.read_text().replace(OWN, f"energy_import: {{scale: {scale}}}"))
 
 
 def index(config):
@@ -726,72 +718,72 @@ def index(config):
     return Decimal(shown(config, "m-1")).quantize(Decimal("0.1"))
 
 
-def test_one_look_at_the_display_proves_the_factor(by_hand, building):
+def test_one_look_at_the_display_proves_the_factor(config, building):
     """Rules F15, F16."""
-    asked(by_hand, *first_dwelling(building))
-    assert proofs_of(by_hand) == [("A-1", "elec.imp", "none", None, True)]
-    said = gardien("meter", "proofs", "-c", str(by_hand))
+    asked(config, *first_dwelling(building))
+    assert proofs_of(config) == [("A-1", "elec.imp", "none", None, True)]
+    said = gardien("meter", "proofs", "-c", str(config))
     assert said.exit_code == 1
     assert "Read the display and type: gardien meter verify A-1 --elec.imp" in " ".join(
         said.output.split()
     )
-    result = verify(by_hand, index(by_hand))
+    result = verify(config, index(config))
     assert result["factor"]["proof"] == "display"
-    assert proofs_of(by_hand) == [("A-1", "elec.imp", "display", None, True)]
-    said = gardien("meter", "proofs", "-c", str(by_hand))
+    assert proofs_of(config) == [("A-1", "elec.imp", "display", None, True)]
+    said = gardien("meter", "proofs", "-c", str(config))
     assert said.exit_code == 0
     assert "alice" in said.output
     # another factor in the file is another matter
-    scaled(by_hand, "0.1")
-    assert proofs_of(by_hand)[0][2] == "none"
+    scaled(config, "0.1")
+    assert proofs_of(config)[0][2] == "none"
 
 
 @pytest.mark.parametrize(("scale", "error"), [("10", "10"), ("0.001", "0.001")])
-def test_a_wrong_factor_is_named_with_its_error(by_hand, building, scale, error):
-    right = index(by_hand)
-    asked(by_hand, *first_dwelling(building))
-    scaled(by_hand, scale)
-    result = verify(by_hand, right)
+def test_a_wrong_factor_is_named_with_its_error(config, building, scale, error):
+    right = index(config)
+    asked(config, *first_dwelling(building))
+    scaled(config, scale)
+    result = verify(config, right)
     assert not result["agrees"]
     assert Decimal(result["factor"]["factor"]) == Decimal(error)
-    assert proofs_of(by_hand) == [("A-1", "elec.imp", "wrong", error, True)]
-    (status,) = asked(by_hand, ("status", {}))
+    assert proofs_of(config) == [("A-1", "elec.imp", "wrong", error, True)]
+    (status,) = asked(config, ("status", {}))
     (found,) = [one for one in status["events"] if one["code"] == "factor-wrong"]
     times = "10 times too high" if scale == "10" else "1000 times too low"
     assert times in found["here"]
     assert "m-1 (A-1)" in found["here"]
     assert "A-1" not in found["text"]
-    said = gardien("meter", "proofs", "-c", str(by_hand))
+    said = gardien("meter", "proofs", "-c", str(config))
     assert said.exit_code == 1
     assert times in said.output
 
 
-def test_a_value_that_another_meter_shows_is_no_wrong_factor(by_hand, building):
-    asked(by_hand, *first_dwelling(building))
-    other = Decimal(shown(by_hand, "m-2")).quantize(Decimal("0.1"))
-    result = verify(by_hand, other)
+def test_a_value_that_another_meter_shows_is_no_wrong_factor(config, building):
+    asked(config, *first_dwelling(building))
+    other = Decimal(shown(config, "m-2")).quantize(Decimal("0.1"))
+    result = verify(config, other)
     assert result["shown_by"]
     assert result["factor"]["proof"] == "none"
-    assert proofs_of(by_hand)[0][2] == "none"
+    assert proofs_of(config)[0][2] == "none"
 
 
-def test_a_multiplier_needs_the_plates_of_the_transformers(by_hand, building):
+def test_a_multiplier_needs_the_plates_of_the_transformers(config, building):
     """Rule F19."""
-    asked(by_hand, *first_dwelling(building, channel="elec.imp", multiplier="40"))
-    assert "--multiplier" in verify(by_hand, index(by_hand))["factor"]["sentence"]
-    assert proofs_of(by_hand)[0][2] == "none"
-    result = verify(by_hand, index(by_hand), multiplier="100/5")
+    asked(config, *first_dwelling(building, channel="elec.imp", multiplier="40"))
+    assert "--multiplier" in verify(config, index(config))["factor"]["sentence"]
+    assert proofs_of(config)[0][2] == "none"
+    result = verify(config, index(config), multiplier="100/5")
     assert (result["factor"]["proof"], result["factor"]["factor"]) == ("wrong", "2")
-    assert verify(by_hand, index(by_hand), multiplier="200/5")["factor"]["proof"] == "display"
-    assert proofs_of(by_hand) == [("A-1", "elec.imp", "display", None, True)]
+    assert verify(config, index(config), multiplier="200/5")["factor"]["proof"] == "display"
+    assert proofs_of(config) == [("A-1", "elec.imp", "display", None, True)]
     for text in ("5/0", "x", "-1"):
         with pytest.raises(Refused, match="is no ratio such as 200/5"):
-            verify(by_hand, "1", multiplier=text)
+            verify(config, "1", multiplier=text)
 
 
-def test_a_load_proves_the_factor_only_if_its_power_is_known(by_hand, building):
+def test_a_load_proves_the_factor_only_if_its_power_is_known(config, building):
     """Rule F16."""
-    asked(by_hand, *first_dwelling(building))
+    asked(config, *first_dwelling(building))
     made = []
 
     async def switched_on(watts, power):
@@ -799,7 +791,7 @@ def test_a_load_proves_the_factor_only_if_its_power_is_known(by_hand, building):
             if "now switch" in words["text"]:
                 told_to(building, f"draw 0 1 {watts}")
 
-        async with visited(by_hand) as house:
+        async with visited(config) as house:
             words = {"place": "A-1", "channel": "elec.imp", "seconds": 1.0, "power": power}
             try:
                 made.append(await CALLS["meter.load"](house, Caller("alice", progress), **words))
@@ -808,35 +800,35 @@ def test_a_load_proves_the_factor_only_if_its_power_is_known(by_hand, building):
 
     asyncio.run(switched_on(900_000, None))
     assert (made[-1]["agrees"], made[-1]["factor"]["proof"]) == (True, "none")
-    assert proofs_of(by_hand)[0][2] == "none"
+    assert proofs_of(config)[0][2] == "none"
     asyncio.run(switched_on(900_000, "90kW"))
-    assert proofs_of(by_hand)[0][2:4] == ("wrong", "10")
+    assert proofs_of(config)[0][2:4] == ("wrong", "10")
     asyncio.run(switched_on(900_000, "900 kW"))
-    assert proofs_of(by_hand)[0][2] == "load"
+    assert proofs_of(config)[0][2] == "load"
     for power in ("much", "8l/min", "-2W"):
         with pytest.raises(Refused, match=r"is no power or flow of elec\.imp"):
             asyncio.run(switched_on(0, power))
 
 
 @pytest.mark.parametrize("unproven", ["flag", "withhold"])
-def test_status_counts_the_factors_that_are_not_proven(by_hand, building, unproven):
-    text = by_hand.read_text()
-    by_hand.write_text(text.replace("transport: mqtt,", f"unproven: {unproven}, transport: mqtt,"))
-    asked(by_hand, *first_dwelling(building))
-    (status,) = asked(by_hand, ("status", {}))
+def test_status_counts_the_factors_that_are_not_proven(config, building, unproven):
+    text = config.read_text()
+    config.write_text(text.replace("transport: mqtt,", f"unproven: {unproven}, transport: mqtt,"))
+    asked(config, *first_dwelling(building))
+    (status,) = asked(config, ("status", {}))
     (found,) = [one for one in status["events"] if one["code"] == "factor-unproven"]
     assert found["severity"] == ("later" if unproven == "flag" else "lost")
     assert found["text"].startswith("the factor of 1 meter is not proven, since ")
     assert ("UNPR" if unproven == "flag" else "neither sent to centre.example") in found["text"]
 
 
-def test_what_a_day_has_shown_is_recorded_once_and_the_building_has_one_meter(by_hand, building):
-    asked(by_hand, *first_dwelling(building, since=stamp(time.time() - 200_000)))
-    text = by_hand.read_text().replace("address: 9,", "address: 9, place: B6ASQ-Z1Y2K-SAA3Y,")
-    by_hand.write_text(text.replace("{scale: 1}}", "{scale: 1}, active_power: {every: 1min}}"))
+def test_what_a_day_has_shown_is_recorded_once_and_the_building_has_one_meter(config, building):
+    asked(config, *first_dwelling(building, since=stamp(time.time() - 200_000)))
+    text = config.read_text().replace("address: 9,", "address: 9, place: B6ASQ-Z1Y2K-SAA3Y,")
+    config.write_text(text.replace(OWN, f"{OWN}, active_power: {{every: 1min}}"))
 
     async def once():
-        async with visited(by_hand) as house:
+        async with visited(config) as house:
             device = next(one for one in house.lines.devices() if one.name == "m-1")
             device.serial = str(building["meters"][0]["serial"])
             index, power = device.points
@@ -854,4 +846,4 @@ def test_what_a_day_has_shown_is_recorded_once_and_the_building_has_one_meter(by
             return dict(house.factor_days.whole)
 
     assert asyncio.run(once()) == {"elec.imp": "m-9"}
-    assert proofs_of(by_hand) == [("A-1", "elec.imp", "power", None, True)]
+    assert proofs_of(config) == [("A-1", "elec.imp", "power", None, True)]

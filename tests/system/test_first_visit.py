@@ -57,6 +57,8 @@ class Installer:
         self.terminal, self.building, self.patience = terminal, building, patience
         self.typed = []
         """each question with its answer"""
+        self.plate = ""
+        """the number of the meter before which the person stands"""
 
     def answers(self, answers, until):
         """Answer each question until a text is shown. A display is read in its flat."""
@@ -64,6 +66,7 @@ class Installer:
         answers = {question.replace(" ", r"\s+"): answer for question, answer in answers.items()}
         until = until.replace(" ", r"\s+")
         patterns = "|".join([DISPLAY.pattern, *answers, until])
+        begins = 0
         while True:
             asked = self.terminal.until(f"(?:{patterns})", self.patience)
             if re.fullmatch(until, asked[0]):
@@ -71,7 +74,16 @@ class Installer:
             if asked["label"]:
                 channel, digits = CHANNELS[asked["what"]]
                 shows = self.building.asked(f"display {asked['label']} {channel}")["shows"]
-                answer = f"{shows:.{digits}f}"
+                again = bool(self.typed) and self.typed[-1][0] == asked[0]
+                # read twice already: leave it open
+                answer = "" if again else f"{shows:.{digits}f}"
+                self.plate = self.building.asked(f"plate {asked['label']} {channel}")["number"]
+                begins = len(self.terminal.shown)
+            elif "Record that" in " ".join(asked[0].split()):
+                answer = "y" if self.plate in asked[0] else "n"
+            elif "on the plate" in " ".join(asked[0].split()):
+                choice = re.search(rf"\n +(\d+) {self.plate} \(", self.terminal.shown[begins:])
+                answer = choice[1] if choice else ""
             else:
                 answer = next(
                     a for question, a in answers.items() if re.fullmatch(question, asked[0])
@@ -105,8 +117,8 @@ def first_visit(building, config, *, quick):
         r"Add a line": no_more_lines,
         r"Search these lines now": "",
         r"Search for meters that": "n",
-        r"Record that": "y",
-        r"; or press Enter": "",
+        r"Record that \d+ measures": "",
+        r"Which of these numbers is on the plate": "",
         r"Who receives": "",
         r"Write a request for the CA": "",
         r"certificate that the CA issued": "",

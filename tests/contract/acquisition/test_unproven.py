@@ -224,8 +224,8 @@ ELECTRIC = [
     for name in profiles()
     if profile(name).driver == "modbus" and "energy_import" in profile(name).defaults
 ]
-ONE, OTHER = [name for name in ELECTRIC if not profile(name).confirms("energy_import")][:2]
-TWO = next(name for name in ELECTRIC if profile(name).confirms("energy_import"))
+ONE, OTHER = [name for name in ELECTRIC if not profile(name).confirmed][:2]
+TWO = next(name for name in ELECTRIC if profile(name).confirmed)
 """profiles of a single source, and one that two confirm"""
 HAND = "points: {e: {at: input/72/float32, channel: elec.imp, unit: kWh}}"
 

@@ -185,17 +185,23 @@ def pair(built):
             newer = variant(receiver, "0.1.1", server / "opt")
             newer.rename(server / "opt/in/newer.deb")
             shutil.copytree(machine.TOP / "hil", gateway / "opt/hil/hil")
-            with booted(server, gateway) as machines:
+            with booted({SERVER: server, GATEWAY: gateway}) as machines:
+                serve_meters(machines, 1)
                 yield machines
-                for name in (SERVER, GATEWAY):
-                    machines(name, "systemctl poweroff --no-block")
+
+
+def serve_meters(machines, meters):
+    """Let the meters of a line answer in the gateway's network, at port 15020."""
+    unit = "systemd-run --quiet --unit=building --setenv=PYTHONPATH=/opt/hil python3 -m"
+    words = f"hil.building --lines 1 --meters {meters} --ports 15020 --log /opt/answers.jsonl"
+    machines(GATEWAY, f"{unit} {words}")
 
 
 @contextmanager
-def booted(server, gateway):
-    """Boot both in a network of their own; `typing` needs nothing in them but a shell."""
+def booted(roots):
+    """Boot machines in a network of their own; `typing` needs nothing in them but a shell."""
     start = "ip link set lo up; mkdir -p /run/systemd; mount -t tmpfs tmpfs /run/systemd\n"
-    for name, root in ((SERVER, server), (GATEWAY, gateway)):
+    for name, root in roots.items():
         start += (
             "systemd-nspawn --quiet --register=no --keep-unit --resolv-conf=off --timezone=off"
             f" --machine={name} -D {root} -b </dev/null >{root.parent}/console 2>&1 &\n"
@@ -204,13 +210,12 @@ def booted(server, gateway):
         ("unshare", "--net", "--mount", "--propagation=private", "sh", "-c", f"{start}wait"),
     )
     try:
-        machines = Machines({SERVER: server, GATEWAY: gateway}, running.pid)
-        for name in (SERVER, GATEWAY):
+        machines = Machines(roots, running.pid)
+        for name in roots:
             machines(name, "systemctl is-system-running --wait || true")
-        unit = "systemd-run --quiet --unit=building --setenv=PYTHONPATH=/opt/hil python3 -m"
-        words = "hil.building --lines 1 --meters 1 --ports 15020 --log /opt/answers.jsonl"
-        machines(GATEWAY, f"{unit} {words}")
         yield machines
+        for name in roots:
+            machines(name, "systemctl poweroff --no-block")
         running.wait(60)
     finally:
         for leader in children(running.pid):

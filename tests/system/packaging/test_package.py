@@ -45,8 +45,8 @@ def test_a_fresh_clone_gives_the_same_bytes(built, tmp_path):
 
 
 def test_it_is_small_and_its_checksums_hold(built):
-    # 1,085 kB with every message and the manual in two languages: docs/decisions/012
-    assert built.stat().st_size < 1_150_000
+    # 1,215 kB with the guided visit and its tools: docs/decisions/012
+    assert built.stat().st_size < 1_250_000
     done = subprocess.run(
         ("sha256sum", "--strict", "-c", "SHA256SUMS"), cwd=built.parent, check=False
     )
@@ -126,8 +126,8 @@ def test_the_installation_is_quick_and_small(seen):
     assert found["cpu_s"] < 60  # what it takes where nothing else is to be done
     assert found["seconds"] < 240
     print(found)
-    assert found["package_kB"] < 6_000
-    assert found["installed_kB"] < 7_900  # with what is compiled
+    assert found["package_kB"] < 6_500
+    assert found["installed_kB"] < 8_900  # with what is compiled
     assert found["strewn"] == []
 
 

@@ -135,7 +135,7 @@ def test_a_day_of_two_meters_accuses_none(days):
     # without a serial number only the record says that it is another one
     days.run(12)
     days.energy += 1000
-    at = NewExchange("D1", old="1001", at=START + 45 * 3600, serial="1001", offset=Decimal(0))
+    at = NewExchange("D1", old="1001", at=START + 45 * 3600, device="m1")
     days.town.registry.exchange([at], "a", "t", START + 50 * 3600)
     days.run(12.5)
     assert [one.factor for one in days.results()] == []

@@ -5,6 +5,7 @@
 
 import asyncio
 import sys
+from pathlib import Path
 
 from bacpypes3.app import Application
 from bacpypes3.basetypes import Scale
@@ -24,6 +25,13 @@ class Times(LocalObject, ScheduleObject):
     pass
 
 
+def bound(address: str) -> bool:
+    """Whether a socket of this machine has this UDP port; the endpoint opens in its own task."""
+    port = int(address.rpartition(":")[2])
+    sockets = Path("/proc/net/udp").read_text(encoding="ascii").splitlines()[1:]
+    return any(int(line.split()[1].rpartition(":")[2], 16) == port for line in sockets)
+
+
 async def main() -> None:
     device = DeviceObject(
         objectIdentifier=("device", 4711), objectName="Compteurs", vendorIdentifier=999
@@ -39,6 +47,8 @@ async def main() -> None:
     times = Times(objectIdentifier=("schedule", 3), objectName="Nuit")
     port = NetworkPortObject(sys.argv[1], objectIdentifier=("network-port", 1), objectName="port")
     app = Application.from_object_list([device, port, heat, gas, times])
+    while not bound(sys.argv[1]):
+        await asyncio.sleep(0.01)
     print("ready", flush=True)
     await asyncio.Event().wait()
     app.close()
