@@ -792,7 +792,7 @@ def test_a_load_proves_the_factor_only_if_its_power_is_known(config, building):
                 told_to(building, f"draw 0 1 {watts}")
 
         async with visited(config) as house:
-            words = {"place": "A-1", "channel": "elec.imp", "seconds": 1.0, "power": power}
+            words = {"place": "A-1", "channel": "elec.imp", "seconds": 2.5, "power": power}
             try:
                 made.append(await CALLS["meter.load"](house, Caller("alice", progress), **words))
             finally:
