@@ -795,7 +795,7 @@ def purge():
     listed = ("systemctl", "list-units", "--all", "gardien*", "--plain", "--no-legend")
     # systemd forgets a name when it comes round to it
     with contextlib.suppress(TimeoutError):
-        until(lambda: not sh(*listed).stdout.strip(), 60, every=1)
+        until(lambda: not sh(*listed).stdout.strip(), 20, every=1)
     return {"left": left, "units": sh(*listed).stdout.strip()}
 
 
