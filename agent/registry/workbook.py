@@ -110,12 +110,8 @@ def _workbook(
     sheet: str,
     tell: Callable[[str, list[str]], object],
 ) -> str:
-    try:
-        from agent.registry import xlsx  # noqa: PLC0415 -- only where a workbook is read
-    except ImportError as error:
-        raise Refused(
-            "{name}: to read .xlsx install python3-openpyxl, or save it as CSV UTF-8", name=name
-        ) from error
+    from agent.registry import xlsx  # noqa: PLC0415 -- only where a workbook is read
+
     table = io.StringIO()
     writer = csv.writer(table, delimiter=";", lineterminator="\n")
 
