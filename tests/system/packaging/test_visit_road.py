@@ -185,7 +185,7 @@ def test_one_visit_of_documented_commands_ends_with_compared_flats(visit):
 
 def test_what_is_open_is_named_with_its_command_and_nothing_else(visit):
     said = " ".join(visit["flats"].split())
-    assert f"({DEAD}): no device reports this number > gardien commission match" in said
+    assert f"({DEAD}): no device reports this number > gardien commission scan" in said
     assert "1 of 40 meters were not compared" in said
     for step in ("no uplink is configured", "no certificate", "no recovery certificate"):
         assert step in said
