@@ -258,6 +258,10 @@ def _by_display(  # noqa: PLR0913, PLR0917 -- what is compared
         factor = (
             likely_error(value, low, high, meter.multiplier) if within * CLEAR <= shown else None
         )
+        if point.confirmed:
+            # a slip of the pen is likelier here, so the digits must be the same
+            low, high = shown * (1 - ALIKE), shown * (1 + ALIKE)
+            factor = likely_error(value, low, high, meter.multiplier)
     elif error is None or error > ENOUGH or (ratio is None and meter.multiplier != 1):
         factor = None
     if factor is None or error is None:

@@ -781,6 +781,14 @@ def test_a_display_that_contradicts_a_confirmed_factor_counts_until_another_agre
     assert "factor-wrong" not in {one["code"] for one in status["events"]}
 
 
+def test_a_slip_of_the_pen_is_no_error_of_a_confirmed_factor(config, building):
+    config.write_text(config.read_text().replace(f"points: {{{OWN}}}", "points: {}"))
+    asked(config, *first_dwelling(building))
+    result = verify(config, index(config) * Decimal("0.108"))
+    assert (result["agrees"], result["factor"]) == (False, None)
+    assert proofs_of(config) == [("A-1", "elec.imp", "none", None, False)]
+
+
 def test_the_multiplier_is_corrected_by_the_commands_that_are_named(config, building):
     config.write_text(config.read_text().replace(f"points: {{{OWN}}}", "points: {}"))
     asked(config, *first_dwelling(building, since=stamp(time.time() - 200_000)))
