@@ -64,13 +64,23 @@ def needed(
     registry: Registry,
     now: int,
 ) -> Iterator[FactorToProve]:
-    """Every index of a dwelling whose factor needs a proof, proven or not."""
+    """Every index of a dwelling whose factor needs a proof, proven or not; or is contradicted."""
     for device, group in points.items():
         for point in group:
             if point.to_prove and not point.derived:
                 meter = registry.whose(device, serial(device), str(point.channel), now)
-                if isinstance(meter, Installation) and meter.place[0] == "D":
+                if not isinstance(meter, Installation) or meter.place[0] != "D":
+                    continue
+                if must_be_proven(registry, meter, point):
                     yield FactorToProve(point, meter)
+
+
+def must_be_proven(registry: Registry, meter: Installation, point: Point) -> bool:
+    """Whether the factor of an index needs a proof, or a comparison contradicts it."""
+    return bool(point.to_prove) and not (
+        point.confirmed
+        and registry.factor_proven(meter, str(point.channel), point.to_prove, confirmed=True)
+    )
 
 
 def digit(value: Decimal) -> Decimal:
@@ -168,10 +178,13 @@ class FactorDays:
             if sample.quality not in GOOD:
                 continue
             for index in points:
-                if index.to_prove and not index.derived and power_of(index, points) is point:
+                if not index.to_prove or index.confirmed:
+                    continue
+                if not index.derived and power_of(index, points) is point:
                     day = self._days.setdefault((point.device, index.name), _Day())
                     day.add(sample.at, _signed(index, float(value * multiplier(point))))
-            if point.to_prove and (power := power_of(point, points)) is not None:
+            day_proves = point.to_prove and not point.confirmed
+            if day_proves and (power := power_of(point, points)) is not None:
                 self._close(point, power, sample.at, value * multiplier(point), digit(value))
             if str(point.channel) in self.whole and is_slot(slot, DAY, zone):
                 key = (point.device, str(point.channel))

@@ -226,7 +226,9 @@ class RowAssignment:
                 return Assignment(Withholding(installation.value))
             place, number, meter = installation.place, installation.serial or serial, installation
             meters = succession(installation, self.registry.meters_of(place)) if index else ()
-            unproven = not self.registry.factor_proven(meter, channel.name, point.to_prove)
+            unproven = not self.registry.factor_proven(
+                meter, channel.name, point.to_prove, confirmed=point.confirmed
+            )
         bases = self._bases(point, place, channel, t)
         withheld: tuple[tuple[Series, Why], ...] = ()
         if self.withholds:

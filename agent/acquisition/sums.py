@@ -479,7 +479,9 @@ class ReadingCache:
                 value = whose.measured(EXACT.multiply(sample.value, multiplier(point)))
                 slots = self._kept[str(point.channel)]
                 # The first value of a slot counts, as in the rows that are sent.
-                proven = self._registry.factor_proven(whose, str(point.channel), point.to_prove)
+                proven = self._registry.factor_proven(
+                    whose, str(point.channel), point.to_prove, confirmed=point.confirmed
+                )
                 index = MeterIndex(whose.id, value, not proven)
                 slots.setdefault(slot, {}).setdefault(whose.place, index)
                 # a slot is closed before the next one ends, and a day may have 25 hours

@@ -9,7 +9,14 @@ from decimal import Context, Decimal
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-from agent.acquisition.factors import ENOUGH, PER_SECOND, digit, excludes, likely_error
+from agent.acquisition.factors import (
+    ENOUGH,
+    PER_SECOND,
+    digit,
+    excludes,
+    likely_error,
+    must_be_proven,
+)
 from agent.acquisition.slots import multiplier
 from agent.api import facts, proofs
 from agent.api.registry import author, change, device_of, or_nothing, passing, registers
@@ -225,7 +232,7 @@ def _by_display(  # noqa: PLR0913, PLR0917 -- what is compared
     shown: Decimal,
     ratio: Decimal | None,
 ) -> FactorResult | None:
-    """What a display shows about the factor of a meter; None: nothing, or no proof is needed.
+    """What a display shows about the factor of a meter; None: nothing, or nothing new.
 
     A display does not show the transformers behind which a meter counts, so their ratio must be
     read on their plates.
@@ -251,9 +258,15 @@ def _by_display(  # noqa: PLR0913, PLR0917 -- what is compared
         factor = (
             likely_error(value, low, high, meter.multiplier) if within * CLEAR <= shown else None
         )
+        if point.confirmed:
+            # a slip of the pen is likelier here, so the digits must be the same
+            low, high = shown * (1 - ALIKE), shown * (1 + ALIKE)
+            factor = likely_error(value, low, high, meter.multiplier)
     elif error is None or error > ENOUGH or (ratio is None and meter.multiplier != 1):
         factor = None
     if factor is None or error is None:
+        return None
+    if factor == 1 and not must_be_proven(gateway.registry, meter, point):
         return None
     return FactorResult(meter, channel, "display", factor, error, point.to_prove, evidence)
 
@@ -596,6 +609,8 @@ def _by_load(  # noqa: PLR0913, PLR0917 -- what is compared
         factor = None
     evidence = f"ratio={more / expected:.4f}"
     if factor is None:
+        return None
+    if factor == 1 and not must_be_proven(gateway.registry, meter, point):
         return None
     return FactorResult(meter, channel, "load", factor, error, point.to_prove, evidence)
 

@@ -6,12 +6,14 @@ from decimal import ROUND_CEILING, Decimal
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
+from agent.acquisition.factors import must_be_proven
+from agent.api.registry import device_of
 from agent.core.clock import stamp
 from agent.core.i18n import N_, Text
 from agent.core.model import ValueKind
 from agent.core.quantities import channels
 from agent.drivers import family
-from agent.registry.records import Installation
+from agent.registry.records import EXACT, Installation, covers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,16 +46,24 @@ HOW = {
 
 
 async def meter_proofs(gateway: Gateway, caller: Caller) -> dict[str, Any]:
-    """Return the proofs of all factors, those that are wrong or missing first."""
+    """Return the proofs of all factors, those that are wrong or missing first. `unread`: how many
+    meters of dwellings are left out, because no device has told their serial number yet.
+    """
     del caller
-    return {"proofs": proofs(gateway)}
+    now = int(gateway.clock.now())
+    unread = sum(
+        one.place[0] == "D" and covers(one, now) and device_of(gateway, one) is None
+        for one in gateway.registry.installations()
+    )
+    return {"proofs": proofs(gateway), "unread": unread}
 
 
 def proofs(gateway: Gateway) -> list[dict[str, Any]]:
     """Return each index of energy or volume of a dwelling, with the proof of its factor.
 
     `proof`: `display`, `load`, `power` or `sum`; `wrong` (then `factor`: how many times too high);
-    `none`. `needed`: whether it must be proven. `sentence`: this for people, with the next step.
+    `none`. `needed`: whether it must be proven, as it also must once a comparison contradicted it.
+    `sentence`: this for people, with the next step.
     """
     made = [_answer(gateway, *one) for one in _indexes(gateway)]
     rank = {WRONG: 0, NONE: 1}
@@ -76,9 +86,10 @@ def _indexes(gateway: Gateway) -> Iterator[tuple[Point, Installation]]:
 
 def _answer(gateway: Gateway, point: Point, meter: Installation) -> dict[str, Any]:
     channel, label = str(point.channel), gateway.registry.label(meter.place) or meter.place
-    proof = gateway.registry.factor_proof(meter, channel, point.to_prove)
-    named = NONE
-    if proof is not None and point.to_prove:
+    proof, named = None, NONE
+    if needed := must_be_proven(gateway.registry, meter, point):
+        proof = gateway.registry.factor_proof(meter, channel, point.to_prove)
+    if proof is not None:
         named = proof.method if proof.factor == 1 else WRONG
     return {
         "place": meter.place,
@@ -92,15 +103,20 @@ def _answer(gateway: Gateway, point: Point, meter: Installation) -> dict[str, An
         "who": proof.word.who if proof else None,
         "excludes": format(proof.excludes, "f") if proof else None,
         "evidence": proof.evidence if proof else "",
-        "needed": bool(point.to_prove),
-        "sentence": _sentence(gateway, point, meter, proof),
+        "needed": needed,
+        "sentence": _sentence(gateway, point, meter, proof, needed=needed),
     }
 
 
 def _sentence(
-    gateway: Gateway, point: Point, meter: Installation, proof: FactorProof | None
+    gateway: Gateway,
+    point: Point,
+    meter: Installation,
+    proof: FactorProof | None,
+    *,
+    needed: bool,
 ) -> Text:
-    if not point.to_prove:
+    if not needed:
         link = gateway.config.devices[point.device].link
         return Text(UNNEEDED[family(gateway.config.links[link].driver)])
     step = verify_command(gateway.registry.label(meter.place) or meter.place, point, meter)
@@ -108,10 +124,10 @@ def _sentence(
         return Text("not proven. Read the display and type: {command}", command=step)
     if proof.factor != 1:
         return Text(
-            "{error} by {method}. Correct the point's scale or unit, or the multiplier; then:"
-            " {command}",
+            "{error} by {method}. {remedy} Then: {command}",
             error=too_much(proof.factor),
             method=proof.method,
+            remedy=remedy(gateway, point, meter, proof.factor),
             command=step,
         )
     return Text(HOW[proof.method], excludes=rounded(proof.excludes))
@@ -121,6 +137,26 @@ def verify_command(label: str, point: Point, meter: Installation) -> str:
     """Return the command that compares a meter with its display."""
     ratio = "" if meter.multiplier == 1 else " --multiplier 200/5"
     return f"gardien meter verify {quote(label)} --{point.channel} 1234.5{ratio}"
+
+
+def remedy(gateway: Gateway, point: Point, meter: Installation, factor: Decimal) -> Text:
+    """Return both ways to correct a factor: in the file, or the multiplier of the meter."""
+    label = quote(gateway.registry.label(meter.place) or meter.place)
+    name = quote(meter.serial or point.device)
+    right = EXACT.divide(meter.multiplier, factor)
+    channel = f" --channel {point.channel}"
+    serial = f" --serial {quote(meter.serial)}" if meter.serial else ""
+    return Text(
+        "If the file states the device's unit wrongly, correct `scale` or `unit` of the point"
+        " {point} of {device} there. Otherwise correct the multiplier of the meter:"
+        " gardien meter remove {label} --old {name}; gardien meter assign {device} {label}"
+        "{options}. (remove --never also has the wrong readings until now erased.)",
+        point=point.name,
+        device=quote(point.device),
+        label=label,
+        name=name,
+        options=f"{serial}{channel} --multiplier {_plain(Decimal(f'{right:.6g}'))}",
+    )
 
 
 def too_much(factor: Decimal) -> Text:
@@ -146,7 +182,7 @@ def factor_answer(
     """Return what a comparison has shown about a factor; None: it needs no proof."""
     _, target = gateway.lines.find(device)
     point = next(p for p in target.points if p.channel == channel and not p.derived)
-    if not point.to_prove:
+    if result is None and not must_be_proven(gateway.registry, meter, point):
         return None
     if result is None or not gateway.registry.marked:
         why = Text("the index is too small, or does not fit")
@@ -160,7 +196,12 @@ def factor_answer(
             )
         return {"proof": NONE, "sentence": Text("the factor is not proven: {why}", why=why)}
     if result.factor != 1:
-        return {"proof": WRONG, "factor": str(result.factor), "sentence": too_much(result.factor)}
+        return {
+            "proof": WRONG,
+            "factor": str(result.factor),
+            "sentence": too_much(result.factor),
+            "remedy": remedy(gateway, point, meter, result.factor),
+        }
     sentence = Text(HOW[result.method], excludes=rounded(result.excludes))
     return {"proof": result.method, "sentence": sentence}
 

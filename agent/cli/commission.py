@@ -868,12 +868,14 @@ class _Ahead:
 def _wrong_factor(result: Answer) -> str:
     """What a display has shown about the meter's factor; empty unless it is wrong."""
     if (result["factor"] or {}).get("proof") == "wrong":
-        return in_language(result["factor"]["sentence"])
+        factor = result["factor"]
+        return f"{in_language(factor['sentence'])}. {in_language(factor['remedy'])}"
     if not result["times"]:
         return ""
     return _(
-        "The meter reads {factor} times what the display shows: its unit or factor in the"
-        " configuration is wrong. Not recorded as proven.",
+        "The meter reads {factor} times what the display shows: `scale` or `unit` of its point"
+        " in the file is wrong, or its multiplier (gardien meter assign --multiplier). Not"
+        " recorded as proven.",
         factor=result["times"],
     )
 

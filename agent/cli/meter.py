@@ -195,10 +195,11 @@ def proofs(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = Fa
     A Modbus meter does not say in which unit it counts. Exit status 1 if a factor is wrong or not
     proven.
     """
-    listed = ask(config, state, "meter.proofs")["proofs"]
+    answer = ask(config, state, "meter.proofs")
+    listed, unread = answer["proofs"], answer["unread"]
     unproven = [one for one in listed if one["needed"] and one["proof"] in {"none", "wrong"}]
     if json:
-        as_json({"proofs": listed})
+        as_json({"proofs": listed, "unread": unread})
         raise typer.Exit(1 if unproven else 0)
     rows = [
         (one["label"], one["channel"], one["serial"] or one["device"],
@@ -209,6 +210,15 @@ def proofs(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = Fa
     table((_("place"), _("channel"), _("meter"), _("proof"), _("on"), _("by")), rows)
     for sentence in dict.fromkeys(_summary(listed)):
         typer.echo(wrapped(sentence))
+    if unread:
+        many = n_("{number} meter", "{number} meters", unread)
+        text = _(
+            "left out: {many}, because gardien has not read their serial numbers from the devices"
+            " yet, and does not know which device each is. It reads them while it runs: sudo"
+            " systemctl start gardien",
+            many=many,
+        )
+        typer.echo(wrapped(text))
     raise typer.Exit(1 if unproven else 0)
 
 
@@ -305,13 +315,14 @@ def _after_a_difference(label: str, result: dict[str, Any]) -> str:
     """What a difference costs, and what to do."""
     if result["factor"] and result["factor"]["proof"] == "wrong":
         return _(
-            "This dwelling would be billed wrongly. Correct `scale` or `unit` of the point, or the"
-            " multiplier of the meter; then repeat the command"
+            "This dwelling would be billed wrongly. {remedy} Then repeat the command",
+            remedy=in_language(result["factor"]["remedy"]),
         )
     if result["times"] and len(result["shown_by"]) != 1:
         return _(
-            "The meter reads {factor} times what the display shows: its unit or factor in the"
-            " configuration is wrong. Not recorded as proven.",
+            "The meter reads {factor} times what the display shows: `scale` or `unit` of its point"
+            " in the file is wrong, or its multiplier (gardien meter assign --multiplier). Not"
+            " recorded as proven.",
             factor=result["times"],
         )
     shown = number(Decimal(result["shown"]))

@@ -102,19 +102,24 @@ def point(device_name: str, device: DeviceConfig, name: str, options: PointOptio
     )
 
 
-def to_prove(device: DeviceConfig, driver_name: str, read: Point) -> str:
-    """What identifies the factor of a point, if it needs a proof (rule F15); else empty.
+def confirmed(device: DeviceConfig, driver_name: str, read: Point) -> bool:
+    """Whether the factor of a point needs no proof (rule F15).
 
     M-Bus and BACnet devices state their unit. A Modbus register is what the file or the profile
     says that it is.
     """
-    index = read.channel is not None and channels()[read.channel].kind is ValueKind.REG
-    if family(driver_name) != "modbus" or not index or read.place is not None:
-        return ""
     known, written = device.made, device.points.get(read.name, PointOptions())
     own = (written.at, written.unit, written.scale) != (None, None, None)
-    if known and read.name in known.points and not own and known.confirms(read.name):
+    profiled = known and read.name in known.points and not own and known.confirms(read.name)
+    return family(driver_name) != "modbus" or bool(profiled)
+
+
+def to_prove(device: DeviceConfig, read: Point) -> str:
+    """What identifies the factor of a dwelling's index; empty for any other point."""
+    index = read.channel is not None and channels()[read.channel].kind is ValueKind.REG
+    if not index or read.place is not None:
         return ""
+    known = device.made
     # without a serial number only its line and address say that it is still the same device
     where = None if known is not None and known.serial else (device.link, device.address)
     facts = (device.profile, read.at, read.unit, format(read.scale.normalize(), "f"), where)
@@ -277,7 +282,8 @@ class Config(Section):
         for point_name, options in wanted(device).items():
             read = point(name, device, point_name, options)
             driver_name = self.links[device.link].driver
-            made.append(replace(read, to_prove=to_prove(device, driver_name, read)))
+            states = confirmed(device, driver_name, read)
+            made.append(replace(read, to_prove=to_prove(device, read), confirmed=states))
             if options.intervals:
                 made.append(derived(made[-1]))
             if options.mean:

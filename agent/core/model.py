@@ -161,7 +161,9 @@ class Point:
     of: str = ""
     """name of the point from which a derived point is calculated"""
     to_prove: str = ""
-    """identifies register, unit, factor and profile; empty: its factor needs no proof (rule F15)"""
+    """identifies register, unit, factor and profile of a dwelling's index; else empty"""
+    confirmed: bool = False
+    """its factor needs no proof, unless a comparison contradicts it (rule F15)"""
 
 
 @dataclass(frozen=True, slots=True)

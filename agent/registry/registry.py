@@ -354,10 +354,14 @@ class Registry:
         proofs = self._index.factor_proofs.get((meter.id, channel), ())
         return next((one for one in proofs if one.of(meter, point)), None)
 
-    def factor_proven(self, meter: Installation, channel: str, point: str) -> bool:
-        """Whether a meter's factor is proven, or needs no proof."""
+    def factor_proven(
+        self, meter: Installation, channel: str, point: str, *, confirmed: bool = False
+    ) -> bool:
+        """Whether a meter's factor is proven, or needs no proof and nothing contradicts it.
+        `point`, `confirmed`: `Point.to_prove` and `Point.confirmed`.
+        """
         proof = self.factor_proof(meter, channel, point) if point else None
-        return not point or (proof is not None and proof.factor == 1)
+        return not point or (confirmed if proof is None else proof.factor == 1)
 
     def consent(  # noqa: PLR0913 -- and the policy
         self,

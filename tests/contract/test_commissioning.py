@@ -5,6 +5,8 @@ import csv
 import datetime as dt
 import io
 import json
+import re
+import shlex
 import socket
 import subprocess
 import sys
@@ -756,6 +758,66 @@ def test_a_wrong_factor_is_named_with_its_error(config, building, scale, error):
     said = gardien("meter", "proofs", "-c", str(config))
     assert said.exit_code == 1
     assert times in said.output
+
+
+def test_a_display_that_contradicts_a_confirmed_factor_counts_until_another_agrees(
+    config, building
+):
+    """Rules F15, F16: two sources confirm the profile, so no proof is needed."""
+    config.write_text(config.read_text().replace(f"points: {{{OWN}}}", "points: {}"))
+    asked(config, *first_dwelling(building))
+    assert verify(config, index(config))["factor"] is None
+    assert proofs_of(config) == [("A-1", "elec.imp", "none", None, False)]
+    result = verify(config, index(config) / 10)
+    assert result["factor"]["proof"] == "wrong"
+    assert proofs_of(config) == [("A-1", "elec.imp", "wrong", "10", True)]
+    (status,) = asked(config, ("status", {}))
+    (found,) = [one for one in status["events"] if one["code"] == "factor-wrong"]
+    assert "10 times too high" in found["here"]
+    assert "m-1 (A-1)" in found["here"]
+    assert verify(config, index(config))["factor"]["proof"] == "display"
+    assert proofs_of(config) == [("A-1", "elec.imp", "none", None, False)]
+    (status,) = asked(config, ("status", {}))
+    assert "factor-wrong" not in {one["code"] for one in status["events"]}
+
+
+def test_a_slip_of_the_pen_is_no_error_of_a_confirmed_factor(config, building):
+    config.write_text(config.read_text().replace(f"points: {{{OWN}}}", "points: {}"))
+    asked(config, *first_dwelling(building))
+    result = verify(config, index(config) * Decimal("0.108"))
+    assert (result["agrees"], result["factor"]) == (False, None)
+    assert proofs_of(config) == [("A-1", "elec.imp", "none", None, False)]
+
+
+def test_the_multiplier_is_corrected_by_the_commands_that_are_named(config, building):
+    config.write_text(config.read_text().replace(f"points: {{{OWN}}}", "points: {}"))
+    asked(config, *first_dwelling(building, since=stamp(time.time() - 200_000)))
+    verify(config, index(config) / 10)
+    said = gardien("meter", "proofs", "-c", str(config))
+    text = " ".join(said.output.split())
+    assert "`scale` or `unit` of the point energy_import of m-1" in text
+    commands = re.search(r"gardien (meter remove .*?); gardien (meter assign .*?)\. \(", text)
+    for command in commands.groups():
+        done = gardien(*shlex.split(command), "--as", "alice", "-c", str(config))
+        assert done.exit_code == 0, done.output
+    (current,) = [
+        one
+        for one in asked(config, ("meter.list", {}))[0]["meters"]
+        if one["in_force"] and one["until"] is None
+    ]
+    assert (current["multiplier"], current["channel"]) == ("0.1", "elec.imp")
+    assert proofs_of(config) == [("A-1", "elec.imp", "none", None, False)]
+
+
+def test_meters_whose_device_is_not_known_yet_are_counted(config, building):
+    serial = str(building["meters"][0]["serial"])
+    listed = f"serial;dwelling\n{serial};A-1\n"
+    words = {"text": listed, "name": "m.csv", "join_lines": False}
+    asked(config, *places("A-1"), ("meter.import", words))
+    said = gardien("meter", "proofs", "-c", str(config))
+    assert "left out: 1 meter, because gardien has not read" in " ".join(said.output.split())
+    asked(config, ("meter.remove", {"place": "A-1", "never": True}), *first_dwelling(building)[1:])
+    assert "left out" not in gardien("meter", "proofs", "-c", str(config)).output
 
 
 def test_a_value_that_another_meter_shows_is_no_wrong_factor(config, building):

@@ -71,6 +71,27 @@ def test_what_needs_no_proof_is_not_flagged(town):
     assert row.flags == ""
 
 
+def test_a_factor_that_needs_no_proof_is_flagged_once_it_is_contradicted(town):
+    """Rules F15, F20."""
+    plain = replace(INDEX, confirmed=True)
+    of = SlotLedger(town.gate(), {KEY: [plain]}, {})
+
+    def row(slot):
+        (made,) = of.close(KEY, slot, [sample(plain, "5", float(slot))], "1001", Why.BUSY)
+        return made.quality, made.why, made.flags
+
+    of_points = {"m1": [plain]}
+    assert row(SLOT) == ("R", None, "")
+    assert not [*needed(of_points, lambda _: "1001", town.registry, NOW)]
+    prove(town.registry, factor=10)
+    assert row(SLOT + 900) == ("R", None, "UNPR")
+    assert [*needed(of_points, lambda _: "1001", town.registry, NOW)]
+    of.refuses_unproven = True
+    assert row(SLOT + 1800) == ("W", "factor", "")
+    prove(town.registry)
+    assert row(SLOT + 2700) == ("R", None, "")
+
+
 def test_who_refuses_them_gets_the_reason_on_the_basis_of_the_row(town):
     of = ledger(town, refuses=True)
     rows = close(of, SLOT)
@@ -233,7 +254,8 @@ HAND = "points: {e: {at: input/72/float32, channel: elec.imp, unit: kWh}}"
 def asked(device, link="riser", name=None):
     config = parse(CONFIG.format(device=f", {device}", link=link), "config.yaml")
     points = {one.name: one for one in config.points()["m"]}
-    return (points[name] if name else next(iter(points.values()))).to_prove
+    point = points[name] if name else next(iter(points.values()))
+    return "" if point.confirmed else point.to_prove
 
 
 @pytest.mark.parametrize(
