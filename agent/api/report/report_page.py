@@ -140,6 +140,8 @@ class ReportView:
             (not self.without_meter,
              self.many(len(self.without_meter), "without_meter") if self.without_meter
              else self.say("all_metered")),
+            *([(False, self.many(len(report.unread_meters), "unread"))]
+              if report.unread_meters else []),
             (not self.unplaced,
              self.many(len(self.unplaced), "unplaced") if self.unplaced
              else self.say("all_placed")),
