@@ -239,7 +239,9 @@ class ReportView:
     def places(self, device: DeviceReport) -> list[str]:
         """Return what a device measures, with the quantity where a place has several meters."""
         return [
-            one.label + (f" ({label(one.channel, self.language)})" if one.channel else "")
+            # "heat (heating)" would put parentheses into parentheses
+            one.label
+            + (f" ({label(one.channel, self.language).partition(' (')[0]})" if one.channel else "")
             for one in device.measures
         ] or [self.say("no_place")]
 

@@ -235,6 +235,11 @@ def test_the_page_does_not_call_meters_that_were_not_found_in_order(language):
     assert len(found) == len(ReportView(BEFORE, language).summary) + 1
 
 
+def test_a_place_names_its_quantity_in_one_word():
+    heat = device("m-1", "11", measured("A-1", channel="heat"))
+    assert ReportView(BEFORE, "fr").places(heat) == ["A-1 (chaleur)"]
+
+
 def test_what_is_settled_is_stated_and_a_count_that_changes_is_not():
     two = replace(BEFORE, findings=[finding("odd"), finding("gone", "other")])
     one = replace(BEFORE, findings=[finding("odd")])
