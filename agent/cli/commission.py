@@ -12,6 +12,7 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -67,6 +68,7 @@ class Stop(Exception):
 
 
 def commission(
+    context: typer.Context,
     step: Annotated[
         str | None,
         typer.Argument(
@@ -108,7 +110,7 @@ def commission(
         TraceFile(trace) as traced,
         Session(config, folder, "gardien commission", named) as session,
     ):
-        visit = Visit(dialogue, session, config, traced if trace else None)
+        visit = Visit(dialogue, session, config, traced if trace else None, _given(context))
         if made:
             visit.kept["begun"] = time.time()
         visit.done("building")
@@ -119,8 +121,9 @@ def commission(
             dialogue.say("")
             dialogue.say(
                 _(
-                    "The visit is interrupted. Everything so far is kept. To continue: gardien"
-                    " commission"
+                    "The visit is interrupted. Everything so far is kept. To continue:\n"
+                    "    > {command}",
+                    command=f"gardien commission{visit.given}",
                 )
             )
             raise typer.Exit(1) from None
@@ -128,17 +131,33 @@ def commission(
     if json:
         as_json(summary)
     else:
-        _show_summary(dialogue, summary)
+        _show_summary(dialogue, summary, visit.given)
     raise typer.Exit(1 if summary["findings"] else 0)
+
+
+def _given(context: typer.Context) -> str:
+    """The options that say which gateway and who, as they were typed; not those of variables."""
+    values = {"--as": "named", "--config": "config", "--state": "state"}
+    return "".join(
+        f" {option} {quote(str(context.params[name]))}"
+        for option, name in values.items()
+        if (source := context.get_parameter_source(name)) and source.name == "COMMANDLINE"
+    )
 
 
 class Visit:
     """One visit: what is done, and the steps."""
 
     def __init__(
-        self, dialogue: Dialogue, session: Session, config: Path, trace: TraceFile | None
+        self,
+        dialogue: Dialogue,
+        session: Session,
+        config: Path,
+        trace: TraceFile | None,
+        given: str,
     ) -> None:
-        self.dialogue, self.session, self.config = dialogue, session, config
+        """`given`: options of commands that continue it."""
+        self.dialogue, self.session, self.config, self.given = dialogue, session, config, given
         self.trace = trace
         self.kept: Answer = session.ask("visit.show")["visit"]
         self._before = {name: self.kept.get(name, 0) for name in ("answers", "person", "machine")}
@@ -169,7 +188,10 @@ class Visit:
             except AgentError as error:
                 ask.say(error.text.in_language())
                 ask.say(
-                    _("This step is not done. To repeat it: gardien commission {step}", step=name)
+                    _(
+                        "This step is not done. To repeat it:\n    > {command}",
+                        command=f"gardien commission {name}{self.given}",
+                    )
                 )
                 continue
             self.done(name)
@@ -229,7 +251,7 @@ class Visit:
         }
 
 
-def _show_summary(dialogue: Dialogue, summary: Answer) -> None:
+def _show_summary(dialogue: Dialogue, summary: Answer, given: str) -> None:
     from agent.core.finding import Finding, to_type
 
     say = dialogue.say
@@ -252,7 +274,8 @@ def _show_summary(dialogue: Dialogue, summary: Answer) -> None:
     )
     for finding in map(Finding.of, summary["findings"]):
         say(f"! {finding.what.in_language()}")
-        say(f"    > {to_type(finding.command).in_language()}")
+        own = finding.command.startswith("gardien commission")
+        say(f"    > {to_type(finding.command).in_language()}{given if own else ''}")
     if not summary["findings"]:
         say(_("Nothing is open: the building is verified."))
 

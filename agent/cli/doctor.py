@@ -203,9 +203,6 @@ def _daemon(state: Path) -> tuple[dict[str, Any] | None, list[Finding]]:
 def not_running(state: Path, command: str) -> Finding:
     """Return the finding for an agent that does not run."""
     cost = Text("Nothing is read, sent or controlled. If it does not start: sudo gardien check")
-    if "systemctl" not in command:
-        service = Text("As a service it is started with: sudo systemctl enable --now gardien")
-        cost = Text("{first}. {then}", first=cost, then=service)
     return Finding(
         code="agent",
         subject=Text("agent"),

@@ -15,7 +15,6 @@ from agent.cli.terminal import (
     State,
     as_json,
     ask,
-    confirmed,
     table,
     wrapped,
     write_file,
@@ -356,9 +355,19 @@ def _displayed(
 def _number_agrees(serial: str | None) -> bool | None:
     if serial is None:
         return None
-    return confirmed(
-        _("The device reports the number {serial}. Is this the number on it?", serial=serial)
+    question = _(
+        "The device reports the number {serial}. Is this the number on it? (Enter: not compared)",
+        serial=serial,
     )
+    while True:
+        answer: str = typer.prompt(
+            wrapped(f"{question} {_('[y/n]')}"), default="", show_default=False, prompt_suffix=" "
+        )
+        word = answer.strip().casefold()
+        if not word:
+            return None
+        if word in {"n", "no", _("no"), "y", "yes", _("y"), _("yes")}:
+            return word in {"y", "yes", _("y"), _("yes")}
 
 
 def _recording(

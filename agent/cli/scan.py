@@ -430,6 +430,12 @@ def _show_lines(answer: dict[str, Any]) -> None:
         typer.echo(
             _("{lines} found", lines=n_("{number} line", "{number} lines", len(usable))), err=True
         )
+    if remarks and not answer["found"]:
+        line = _(
+            "If the speed and parity of a line are known, it is added without a search: gardien"
+            " commission lines"
+        )
+        typer.echo(textwrap.fill(line, _width(), **WHOLE), err=True)
     if usable:
         typer.echo(yaml_of_lines(usable), nl=False)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from decimal import Decimal
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -85,7 +86,9 @@ def status(
     folder = state_of(config, state)
     answer = ask_daemon(folder, "status", {"named": named}, lambda _: None)
     if answer is None:
-        how = "sudo systemctl enable --now gardien" if config == DEFAULT_CONFIG else "gardien run"
+        how = "sudo systemctl enable --now gardien"
+        if config != DEFAULT_CONFIG:  # the service runs another one
+            how = f"gardien run -c {quote(str(config))}"
         typer.echo(wrapped(not_running(folder, how).text.in_language()), err=True)
         raise typer.Exit(1)
     findings = worst_first(map(Finding.of, answer["events"]))

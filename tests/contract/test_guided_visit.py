@@ -155,7 +155,7 @@ def test_a_visit_that_is_interrupted_goes_on_where_it_was(config, building, term
     visit.until("A-2: display")
     visit.interrupt()
     assert visit.ended() == 1
-    assert "To continue: gardien\n    commission" in visit.shown
+    assert f"To continue:\n    > gardien commission --config {config}" in visit.shown
     killed = terminal("commission", "-c", config)
     killed.answers("A-2: display", display(building, 2))
     killed.until("agrees")

@@ -140,6 +140,8 @@ class ReportView:
             (not self.without_meter,
              self.many(len(self.without_meter), "without_meter") if self.without_meter
              else self.say("all_metered")),
+            *([(False, self.many(len(report.unread_meters), "unread"))]
+              if report.unread_meters else []),
             (not self.unplaced,
              self.many(len(self.unplaced), "unplaced") if self.unplaced
              else self.say("all_placed")),
@@ -237,7 +239,9 @@ class ReportView:
     def places(self, device: DeviceReport) -> list[str]:
         """Return what a device measures, with the quantity where a place has several meters."""
         return [
-            one.label + (f" ({label(one.channel, self.language)})" if one.channel else "")
+            # "heat (heating)" would put parentheses into parentheses
+            one.label
+            + (f" ({label(one.channel, self.language).partition(' (')[0]})" if one.channel else "")
             for one in device.measures
         ] or [self.say("no_place")]
 

@@ -18,6 +18,7 @@ from agent.api.report.document import (
     MeterProof,
     PlaceReport,
     Report,
+    UnreadMeter,
     UplinkReport,
     exact,
     signed,
@@ -222,6 +223,21 @@ def test_the_page_names_a_clock_that_a_person_keeps(language, words):
     assert [good for good, text in view.summary if words[0] in text] == [False]
     assert all(one in view.equipment[0][1] for one in words)
     assert "service" in ReportView(BEFORE, language).equipment[0][1]
+
+
+@pytest.mark.parametrize("language", ["en", "fr"])
+def test_the_page_does_not_call_meters_that_were_not_found_in_order(language):
+    lost = UnreadMeter(label="A-2", meter="22", channel="heat")
+    says = ReportView(BEFORE, language).say
+    found = ReportView(replace(BEFORE, unread_meters=[lost]), language).summary
+    assert (True, says("all_metered")) in found
+    assert (False, says("unread", number=1)) in found
+    assert len(found) == len(ReportView(BEFORE, language).summary) + 1
+
+
+def test_a_place_names_its_quantity_in_one_word():
+    heat = device("m-1", "11", measured("A-1", channel="heat"))
+    assert ReportView(BEFORE, "fr").places(heat) == ["A-1 (chaleur)"]
 
 
 def test_what_is_settled_is_stated_and_a_count_that_changes_is_not():
