@@ -363,11 +363,11 @@ def _number_agrees(serial: str | None) -> bool | None:
         answer: str = typer.prompt(
             wrapped(f"{question} {_('[y/n]')}"), default="", show_default=False, prompt_suffix=" "
         )
-        word = answer.strip().casefold()
-        if not word:
+        typed = answer.strip().casefold()
+        if not typed:
             return None
-        if word in {"n", "no", _("no"), "y", "yes", _("y"), _("yes")}:
-            return word in {"y", "yes", _("y"), _("yes")}
+        if typed in {"n", "no", _("no"), "y", "yes", _("y"), _("yes")}:
+            return typed in {"y", "yes", _("y"), _("yes")}
 
 
 def _recording(
