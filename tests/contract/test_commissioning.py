@@ -791,22 +791,22 @@ def test_a_slip_of_the_pen_is_no_error_of_a_confirmed_factor(config, building):
 
 def test_the_multiplier_is_corrected_by_the_commands_that_are_named(config, building):
     config.write_text(config.read_text().replace(f"points: {{{OWN}}}", "points: {}"))
+    two = "points: {energy_import: {}, energy_export: {}}"  # one meter for both channels
+    config.write_text(config.read_text().replace("points: {}", two))
     asked(config, *first_dwelling(building, since=stamp(time.time() - 200_000)))
     verify(config, index(config) / 10)
     said = gardien("meter", "proofs", "-c", str(config))
     text = " ".join(said.output.split())
     assert "`scale` or `unit` of the point energy_import of m-1" in text
-    commands = re.search(r"gardien (meter remove .*?); gardien (meter assign .*?)\. \(", text)
-    for command in commands.groups():
+    (commands,) = re.findall(r"gardien (meter remove .*?) \(remove --never", text)
+    for command in commands.split("; gardien "):
         done = gardien(*shlex.split(command), "--as", "alice", "-c", str(config))
         assert done.exit_code == 0, done.output
-    (current,) = [
-        one
-        for one in asked(config, ("meter.list", {}))[0]["meters"]
-        if one["in_force"] and one["until"] is None
-    ]
-    assert (current["multiplier"], current["channel"]) == ("0.1", "elec.imp")
-    assert proofs_of(config) == [("A-1", "elec.imp", "none", None, False)]
+    recorded = asked(config, ("meter.list", {}))[0]["meters"]
+    assert sorted(
+        (one["channel"], one["multiplier"]) for one in recorded if one["until"] is None
+    ) == [("elec.exp", "1"), ("elec.imp", "0.1")]
+    assert {one[2:] for one in proofs_of(config)} == {("none", None, False)}
 
 
 def test_meters_whose_device_is_not_known_yet_are_counted(config, building):
