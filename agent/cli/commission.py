@@ -28,6 +28,7 @@ from agent.cli.terminal import (
     Json,
     State,
     as_json,
+    measured,
     moment,
     read_here,
     state_of,
@@ -848,7 +849,7 @@ def _question(meter: Answer) -> str:
     from agent.core.quantities import channels, spoken
 
     channel = channels()[meter["channel"]]
-    name = _(CHANNELS.get(meter["channel"]) or meter["channel"])
+    name = measured(meter["channel"])
     silent = _(" (it does not answer now)") if meter["silent"] else ""
     return _(
         "{label}: display of the {name} meter {number}{silent}, in {unit}?",
@@ -858,19 +859,6 @@ def _question(meter: Answer) -> str:
         silent=silent,
         unit=spoken(channel.unit),
     )
-
-
-CHANNELS = {
-    "heat": N_("heat"),
-    "cool": N_("cooling"),
-    "cw": N_("cold water"),
-    "dhw": N_("hot water"),
-    "elec.imp": N_("electricity"),
-    "elec.exp": N_("electricity (fed in)"),
-    "gas": N_("gas"),
-    "hca": N_("heat cost allocator"),
-}
-"""what a meter measures, before the word meter"""
 
 
 class _Ahead:

@@ -122,7 +122,7 @@ def migrate(config: Config = DEFAULT_CONFIG) -> None:
         )
 
 
-def check(config: Config = DEFAULT_CONFIG) -> None:
+def check(config: Config = DEFAULT_CONFIG, state: State = None) -> None:
     """Check the configuration; show each mistake with its line and a remedy.
 
     With sudo, the files are opened as the account that runs the agent. No connection is opened.
@@ -133,7 +133,7 @@ def check(config: Config = DEFAULT_CONFIG) -> None:
     status, text = examine(config)
     typer.echo(text, err=status != 0)
     if status == 0:
-        for finding in _not_applied(state_of(config, None)):
+        for finding in _not_applied(state_of(config, state)):
             typer.echo(f"\n{finding.sentence(when).in_language()}")
     raise typer.Exit(status)
 

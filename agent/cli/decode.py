@@ -17,10 +17,10 @@ from agent.core.i18n import Text, _
 from agent.drivers.mbus.decode import MbusError, MeterValue, Telegram, decode
 from agent.drivers.mbus.explain import dumps, explained, refusal
 from agent.drivers.mbus.telegram import medium, status
-from agent.drivers.trace import NOTE, Frame
+from agent.drivers.trace import NOTE, SENT, Frame
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 app = typer.Typer(no_args_is_help=True, help="Decode a frame from a meter, or a trace of a line.")
 WIDTH = 80
@@ -111,8 +111,7 @@ def trace(
             }
         )  # fmt: skip
     else:
-        for frame in shown:
-            sys.stdout.writelines(f"{_clean(line)}\n" for line in _explained(frame))
+        sys.stdout.writelines(f"{_clean(line)}\n" for line in _all_explained(frames, shown))
         for device, quantities in by_profile.items():
             typer.echo(
                 _("unit {unit}, read by the profile {profile}:", unit=device, profile=profile)
@@ -170,12 +169,25 @@ def _heard(at: str, cells: Mapping[str, Mapping[int, object]]) -> bool:
     )
 
 
-def _explained(frame: Frame) -> Iterator[str]:
-    """Yield a frame of a trace in lines of at most 80 columns: the sentence, then the values."""
+def _all_explained(frames: Sequence[Frame], shown: Sequence[Frame]) -> Iterator[str]:
+    """Yield the lines of those frames that are shown."""
+    asked, left = "", list(reversed(shown))
+    for frame in frames:
+        asked = frame.device if frame.direction == SENT else asked
+        if left and frame is left[-1]:
+            yield from _explained(left.pop(), asked if frame.odd == "noise" else "")
+
+
+def _explained(frame: Frame, noise_after: str) -> Iterator[str]:
+    """Yield a frame of a trace in lines of at most 80 columns: the sentence, then the values.
+
+    `noise_after`: the address that was asked before noise; empty: none, or the frame is none.
+    """
     mark = "!" if frame.odd and not frame.expected else " "
     direction = " " if frame.direction == NOTE else frame.direction
     head = f"{frame.at:10.3f} {direction} {mark} "
-    yield from _indented(frame.sentence.in_language(), head)
+    after = _(" (asked last: {device})", device=noise_after) if noise_after else ""
+    yield from _indented(f"{frame.sentence.in_language()}{after}", head)
     values: dict[str, list[str]] = {}
     for entry in frame.values:
         if "hex" in entry and "name" not in entry:  # the registers of one answer are in a row

@@ -20,6 +20,7 @@ from agent.cli.terminal import (
     as_json,
     ask,
     day,
+    measured,
     show_ignored_columns,
     show_left_out,
     table,
@@ -202,7 +203,7 @@ def proofs(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = Fa
         as_json({"proofs": listed, "unread": unread})
         raise typer.Exit(1 if unproven else 0)
     rows = [
-        (one["label"], one["channel"], one["serial"] or one["device"],
+        (one["label"], measured(one["channel"]), one["serial"] or one["device"],
          _(PROOF[one["proof"]]) if one["needed"] else _("not needed"),
          day(one["at"]) if one["at"] else "", one["who"] or "")
         for one in listed

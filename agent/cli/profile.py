@@ -360,14 +360,14 @@ def _number_agrees(serial: str | None) -> bool | None:
         serial=serial,
     )
     while True:
-        answer: str = typer.prompt(
+        typed: str = typer.prompt(
             wrapped(f"{question} {_('[y/n]')}"), default="", show_default=False, prompt_suffix=" "
         )
-        typed = answer.strip().casefold()
-        if not typed:
+        answer = typed.strip().casefold()
+        if not answer:
             return None
-        if typed in {"n", "no", _("no"), "y", "yes", _("y"), _("yes")}:
-            return typed in {"y", "yes", _("y"), _("yes")}
+        if answer in {"n", "no", _("no"), "y", "yes", _("y"), _("yes")}:
+            return answer in {"y", "yes", _("y"), _("yes")}
 
 
 def _recording(

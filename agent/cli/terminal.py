@@ -155,6 +155,24 @@ def as_json(answer: Any) -> None:
     typer.echo(json.dumps(answer, indent=2, ensure_ascii=False))
 
 
+CHANNELS = {
+    "heat": N_("heat"),
+    "cool": N_("cooling"),
+    "cw": N_("cold water"),
+    "dhw": N_("hot water"),
+    "elec.imp": N_("electricity"),
+    "elec.exp": N_("electricity (fed in)"),
+    "gas": N_("gas"),
+    "hca": N_("heat cost allocator"),
+}
+"""what a meter measures, before the word meter"""
+
+
+def measured(channel: str) -> str:
+    """What a channel measures, in a word; the channel's id where there is none."""
+    return _(CHANNELS.get(channel) or channel)
+
+
 def table(
     columns: Sequence[str],
     rows: Iterable[Sequence[str]],

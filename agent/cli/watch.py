@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agent.cli.terminal import DEFAULT_CONFIG, As, Config, Json, State, broken, read_here, state_of
+from agent.cli.terminal import (
+    DEFAULT_CONFIG,
+    As,
+    Config,
+    Json,
+    State,
+    broken,
+    measured,
+    read_here,
+    state_of,
+)
 from agent.cli.terminal import when as shown_time
 from agent.core.errors import Refused
 from agent.core.finding import Finding, worst_first
@@ -22,6 +32,8 @@ if TYPE_CHECKING:
 
 Answer = dict[str, Any]
 WIDE, HIGH = 80, 24
+ROOM = 16
+"""columns of what a point measures"""
 CLEAR_LINE, HOME, CLEAR_BELOW = "\x1b[K", "\x1b[H", "\x1b[J"
 CLEAR, HIDE, SHOW = "\x1b[2J", "\x1b[?25l", "\x1b[?25h"
 WHY = {"silent": N_("silent"), "link": N_("link"), "bad": N_("bad"), "busy": N_("busy")}
@@ -131,7 +143,9 @@ def _row(row: Answer) -> str:
     value = _shown(row)
     at = shown_time(row["at"]) if row["at"] else _("not read yet")
     point = row["channel"] or row["point"]
-    return f"{sign} {name[:30]:<30} {point[:16]:<16} {value[:18]:>18} {at:>9}"
+    if len(measured(point)) <= ROOM:  # a name that is cut is of no use
+        point = measured(point)
+    return f"{sign} {name[:30]:<30} {point[:ROOM]:<{ROOM}} {value[:18]:>18} {at:>9}"
 
 
 def _shown(row: Answer) -> str:

@@ -256,20 +256,21 @@ def migrate(path: Path) -> tuple[int, Path | None]:
 
 
 NEW = """\
-# gardien's configuration (/usr/share/doc/gardien/configuration.md). To check it: gardien check
+# {head}
 building:
   name: {name}
 {place}  timezone: {timezone}
 
-# The lines, and the devices on them: gardien scan LINE --add
+# {lines}
 links:
 
 devices:
 
-# Who receives readings. Those of a dwelling are sent only with a consent for the recipient.
+# {uplinks}
 uplinks: {{}}
 
-privacy: {{policy: FR-1}}         # no step of a dwelling below 10 min is sent, even with a consent
+# {privacy}
+privacy: {{policy: FR-1}}
 clock: {{source: {clock}}}
 format: {format}
 state: {state}
@@ -283,6 +284,13 @@ def begin(  # noqa: PLR0913 -- as many options
     nothing was changed.
     """
     text = NEW.format(
+        head=_(
+            "gardien's configuration (/usr/share/doc/gardien/configuration.md). To check it:"
+            " gardien check"
+        ),
+        lines=_("The lines, and the devices on them: gardien scan LINE --add"),
+        uplinks=_("Who receives readings. Those of a dwelling are sent only with a consent."),
+        privacy=_("No step of a dwelling below 10 min is sent, even with a consent."),
         name=json.dumps(name, ensure_ascii=False),
         place=f"  place: {place}\n" if place else "",
         timezone=timezone,

@@ -342,7 +342,7 @@ def lines_of(words, number, **environment):
 def test_live_values_are_drawn_in_place_and_printed_as_lines_in_a_pipe(running, terminal):
     screen = terminal("watch", "--every", "0.2", "-c", running)
     screen.until(r"! m-9 +.*silent")
-    screen.until(r"  A-1 m-1 +elec.imp +[0-9.,]+ kWh")
+    screen.until(r"  A-1 m-1 +electricity +[0-9.,]+ kWh")
     screen.interrupt()
     assert screen.ended() == 0
     assert screen.shown.count("\x1b[2J") == 1  # cleared once, and then drawn over

@@ -154,6 +154,16 @@ def test_registers_of_a_trace_are_read_by_a_profile(tmp_path):
     assert "--profile is for Modbus" in str(other.exception)
 
 
+@pytest.mark.parametrize("options", [[], ["--odd"]])
+def test_noise_names_the_address_that_was_asked_last(tmp_path, options):
+    trace = tmp_path / "t"
+    head = "# gardien trace 1\n# driver: modbus-tcp\n"
+    asked = "0.1 > 00 01 00 00 00 06 07 04 00 00 00 02\n"
+    trace.write_text(f"{head}{asked}0.2 < 5a 5a 5a 5a 5a 5a 5a 5a\n")
+    answer = gardien("decode", "trace", trace, *options)
+    assert "8 bytes that are no frame: noise (asked last: 7)" in answer.output
+
+
 def test_in_french(config, tmp_path):
     trace = tmp_path / "hall.trace"
     answer = ran("read", "double", "--trace", trace, "-c", config, LANG="fr_FR.UTF-8")

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.config import load
-from agent.config.edit import put
+from agent.config.edit import begin, put
 from agent.config.files import Files, read
 from agent.core.errors import Refused
 from tests.command import gardien
@@ -238,3 +238,13 @@ def test_the_schema_for_editors_knows_every_section_and_refuses_what_they_can_se
         broken = json.loads(json.dumps(right))
         broken["devices"]["sdm-12"] |= wrong
         assert list(validator.iter_errors(broken)), wrong
+
+
+@pytest.mark.parametrize(("spoken", "words"), [("fr_FR", "Qui reçoit"), ("C", "Who receives")])
+def test_the_comments_of_a_new_file_are_in_the_language_of_who_begins_it(
+    tmp_path, monkeypatch, spoken, words
+):
+    monkeypatch.setenv("LANG", f"{spoken}.UTF-8")
+    path = tmp_path / "config.yaml"
+    begin(path, name="Les Alpins", place="", timezone="Europe/Paris", clock="ntp", state=tmp_path)
+    assert f"# {words}" in path.read_text(encoding="utf-8")
