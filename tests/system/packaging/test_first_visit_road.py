@@ -13,11 +13,16 @@ import pytest
 
 from agent.core.finding import Finding
 from hil.first_visit import WORKBOOK, FirstVisit
+from tests.depth import LONG
 from tests.system.packaging import machine, road
 from tests.system.packaging.road import GATEWAY
 from tests.system.packaging.test_visit_road import Installer, gateway, newest
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.alone]
+pytestmark = [
+    pytest.mark.timeout(600),
+    pytest.mark.alone,
+    pytest.mark.skipif(not LONG, reason="two minutes: GARDIEN_TORTURE=1"),
+]
 
 CONFIG = "/etc/gardien/config.yaml"
 # docs/install.md, "Permissions of the service": this machine's ports have another name
@@ -141,6 +146,8 @@ def test_one_visit_of_documented_commands_ends_with_a_verified_building(visit, f
     person = visit["person"]
     for command, answered, took in zip(person.typed, person.answered, person.took, strict=True):
         print(f"{took:6.1f} s  {len(answered):3} answers  {command}")
+        for question, answer, seconds in answered:
+            print(f"{seconds:12.1f} s  {flowing(question)} {answer}")
     print(f"{visit['minutes']:.1f} min of the machine")
 
 
