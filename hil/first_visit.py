@@ -1,10 +1,11 @@
 """A pretend building before its first visit: 40 flats, two serial lines, and five faults to find.
 
-    python -m hil.first_visit FOLDER
+    python -m hil.first_visit [FOLDER]
 
-It writes the syndic's workbook to FOLDER, prints one line of JSON (`ports`, `workbook`, `control`)
-and serves until it is ended. Each flat has an electricity meter (Eastron SDM120, Modbus
-RTU) and a heat meter (M-Bus). The control port takes one question a line and answers in JSON:
+It writes the syndic's workbook to FOLDER, if one is named (that needs openpyxl), prints one line of
+JSON (`ports`, `workbook`, `control`) and serves until it is ended. Each flat has an electricity
+meter (Eastron SDM120, Modbus RTU) and a heat meter (M-Bus). The control port takes one question a
+line and answers in JSON:
 
     display A-3-12 heat      what a person reads on the meter in that flat, now
     display A-3-12 elec.imp
@@ -29,8 +30,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from openpyxl import Workbook
-
 from hil.curves import DAY, Load, load
 from hil.mbus.encode import HEAT, Plate, energy_wh
 from hil.mbus.line import Bus
@@ -54,6 +53,7 @@ DEAD = "A-4-1"
 TEN_TIMES = "B-3-4"
 SAME_ADDRESS = ("B-4-1", "B-4-2")
 RTU_BAUDRATE, MBUS_BAUDRATE = 9600, 2400
+WORKBOOK = "Liste des lots.xlsx"
 
 
 @dataclass
@@ -88,16 +88,22 @@ class FirstVisit:
     flats: dict[str, Flat]
     ports: dict[str, str] = field(default_factory=dict)
     """`modbus` and `mbus`: the paths of the serial ports"""
-    workbook: Path = Path()
+    workbook: Path | None = None
+
+    @classmethod
+    def planned(cls) -> Self:
+        """Give the building without its lines: what hangs where is always the same."""
+        return cls(_flats())
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, folder: Path, *, paced: bool = True) -> AsyncIterator[Self]:
+    async def open(cls, folder: Path | None = None, *, paced: bool = True) -> AsyncIterator[Self]:
         """Serve both lines, and write the workbook into `folder`. Not `paced`: without the time
         that bytes take on a wire.
         """
-        building = cls(_flats())
-        building.workbook = building.write_workbook(folder / "Liste des lots.xlsx")
+        building = cls.planned()
+        if folder:
+            building.workbook = building.write_workbook(folder / WORKBOOK)
         bus = Bus(building.heat_meters(), baudrate=MBUS_BAUDRATE, paced=paced)
         async with (
             SerialLine.open(RTU_BAUDRATE if paced else 0, framing=Framing(RTU_BAUDRATE)) as line,
@@ -118,6 +124,8 @@ class FirstVisit:
 
     def write_workbook(self, path: Path) -> Path:
         """Write what the syndic's software exports: lots with names, and a sheet of meters."""
+        from openpyxl import Workbook  # noqa: PLC0415 -- a clean Debian does not have it
+
         book = Workbook()
         lots = book.active
         assert lots is not None
@@ -224,7 +232,7 @@ def _heat(flat: Flat) -> list[bytes]:
     return [energy_wh(int(flat.heat.energy(time.time()) * 1000))]
 
 
-async def serve(folder: Path, *, paced: bool) -> None:
+async def serve(folder: Path | None, *, paced: bool) -> None:
     """Serve until SIGTERM or SIGINT."""
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -238,8 +246,9 @@ async def serve(folder: Path, *, paced: bool) -> None:
                 await writer.drain()
 
         async with visits(listen) as control:
-            said = {"ports": building.ports, "workbook": str(building.workbook)}
-            print(json.dumps({**said, "control": control}), flush=True)
+            workbook = building.workbook and str(building.workbook)
+            said = {"ports": building.ports, "workbook": workbook, "control": control}
+            print(json.dumps(said), flush=True)
             await ended.wait()
 
 
@@ -250,7 +259,7 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("folder", type=Path, help="where the workbook is written")
+    parser.add_argument("folder", type=Path, nargs="?", help="where the workbook is written")
     parser.add_argument("--at-once", action="store_true", help="bytes take no time on the wire")
     wanted = parser.parse_args()
     asyncio.run(serve(wanted.folder, paced=not wanted.at_once))

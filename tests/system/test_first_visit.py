@@ -4,7 +4,6 @@ import datetime as dt
 import json
 import re
 import resource
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,13 +12,11 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from agent.core.finding import Finding
+from tests.installer import Control, Installer, first_visit
 from tests.terminal import Terminal
 from tests.waiting import wait_until
 
 GARDIEN = Path(sys.executable).with_name("gardien")
-DISPLAY = re.compile(r"(?P<label>[AB]-\d-\d): display of the (?P<what>heat|electricity) meter")
-CHANNELS = {"heat": ("heat", 3), "electricity": ("elec.imp", 1)}
-"""what a display shows, and its digits behind the point"""
 MOST_CPU = 60
 """seconds of one core for all programs of a visit"""
 
@@ -34,96 +31,14 @@ class Building:
         )  # fmt: skip
         about = json.loads(self.process.stdout.readline())
         self.ports, self.workbook = about["ports"], about["workbook"]
-        self._socket = socket.create_connection(("127.0.0.1", about["control"]))
-        self._control = self._socket.makefile("rw")
-
-    def asked(self, question):
-        self._control.write(f"{question}\n")
-        self._control.flush()
-        return json.loads(self._control.readline())
+        self._control = Control(about["control"])
+        self.asked = self._control.asked
 
     def close(self):
         self._control.close()
-        self._socket.close()
         self.process.terminate()
         self.process.wait()
         self.process.stdout.close()
-
-
-class Installer:
-    """Walks through the building, and answers what a visit asks."""
-
-    def __init__(self, terminal, building, patience=120.0):
-        self.terminal, self.building, self.patience = terminal, building, patience
-        self.typed = []
-        """each question with its answer"""
-        self.plate = ""
-        """the number of the meter before which the person stands"""
-
-    def answers(self, answers, until):
-        """Answer each question until a text is shown. A display is read in its flat."""
-        # a question may be broken into lines
-        answers = {question.replace(" ", r"\s+"): answer for question, answer in answers.items()}
-        until = until.replace(" ", r"\s+")
-        patterns = "|".join([DISPLAY.pattern, *answers, until])
-        begins = 0
-        while True:
-            asked = self.terminal.until(f"(?:{patterns})", self.patience)
-            if re.fullmatch(until, asked[0]):
-                return
-            if asked["label"]:
-                channel, digits = CHANNELS[asked["what"]]
-                shows = self.building.asked(f"display {asked['label']} {channel}")["shows"]
-                again = bool(self.typed) and self.typed[-1][0] == asked[0]
-                # read twice already: leave it open
-                answer = "" if again else f"{shows:.{digits}f}"
-                self.plate = self.building.asked(f"plate {asked['label']} {channel}")["number"]
-                begins = len(self.terminal.shown)
-            elif "Record that" in " ".join(asked[0].split()):
-                answer = "y" if self.plate in asked[0] else "n"
-            elif "on the plate" in " ".join(asked[0].split()):
-                choice = re.search(rf"\n +(\d+) {self.plate} \(", self.terminal.shown[begins:])
-                answer = choice[1] if choice else ""
-            else:
-                answer = next(
-                    a for question, a in answers.items() if re.fullmatch(question, asked[0])
-                )
-                answer = answer() if callable(answer) else answer
-            self.typed.append((asked[0], answer))
-            self.terminal.types(answer)
-
-
-def first_visit(building, config, *, quick):
-    """What an installer answers on the first visit. `quick`: nobody else is on the M-Bus line."""
-    lists = [building.workbook, ""]
-
-    def no_more_lines():
-        if quick:
-            text = config.read_text()
-            assert "baudrate: 2400}" in text
-            config.write_text(text.replace("baudrate: 2400}", "baudrate: 2400, listen: 0s}"))
-        return ""
-
-    return {
-        r"Name of the building\?": "Les Alpins",
-        r"Its place id": "",
-        r"Time zone\?": "",
-        r"list of dwellings or meters": lambda: str(lists.pop(0)),
-        r"Is this right\?": "",
-        r"Record \d+ \w+": "",
-        r"Read the sheet": "",
-        r"Search for lines now\?": " ".join(building.ports.values()),
-        r"Add this line\?": "",
-        r"Add a line": no_more_lines,
-        r"Search these lines now": "",
-        r"Search for meters that": "n",
-        r"Record that \d+ measures": "",
-        r"Which of these numbers is on the plate": "",
-        r"Who receives": "",
-        r"Write a request for the CA": "",
-        r"certificate that the CA issued": "",
-        r"The recovery certificate": "",
-    }
 
 
 @pytest.fixture
@@ -151,7 +66,8 @@ def test_all_faults_of_a_building_are_found_and_named_on_the_first_visit(tmp_pat
     daemon = None
     try:
         person = Installer(terminal, building)
-        person.answers(first_visit(building, config, quick=True), r"what is still open")
+        answers = first_visit(building.workbook, building.ports.values(), config, quick=True)
+        person.answers(answers, r"what is still open")
         assert terminal.ended() == 1
         shown = " ".join(terminal.shown.split("what is still")[-1].split())
         assert "76 of 80 meters were compared with their display" in shown

@@ -70,15 +70,20 @@ class Installer:
         words = self.typed[-1].replace(" apt install", road.APT)
         # Debian's own, which is not in this root
         words = words.replace(" unattended-upgrades", "")
+        said, ended = self.done(words)
+        assert ended == status, said
+        return said
+
+    def done(self, words):
+        """What commands of a shell printed, and their status."""
         said = self._machines(GATEWAY, f"{{ {words}; }} 2>&1 || echo STATUS $?")
         ended = re.search(r"STATUS (\d+)\n\Z", said)
-        assert int(ended[1] if ended else 0) == status, said
-        return said
+        return said, int(ended[1] if ended else 0)
 
 
 @contextmanager
 def gateway(built):
-    """A clean machine that runs, in a building whose meters answer."""
+    """A clean machine that runs, with the package and the pretend meters as files."""
     with (
         tempfile.TemporaryDirectory(prefix="gardien-machine-", dir="/var/tmp") as folder,
         machine.layered(machine.root(needed()), Path(folder)) as root,
@@ -86,7 +91,6 @@ def gateway(built):
         shutil.copy(built, root / "root")
         shutil.copytree(machine.TOP / "hil", root / "opt/hil/hil")
         with road.booted({GATEWAY: root}) as machines:
-            road.serve_meters(machines, len(FLATS))
             yield machines
 
 
@@ -129,6 +133,7 @@ def visit(built):
     """What the installer saw at each command."""
     seen = {}
     with gateway(built) as machines:
+        road.serve_meters(machines, len(FLATS))
         home = machines.root(GATEWAY) / "root"
         journal = "journalctl -u building -o cat | grep '^{' || true"
         road._until(lambda: machines(GATEWAY, journal))
