@@ -984,7 +984,9 @@ def _on_the_plate(ask: Dialogue, meter: Answer, others: Sequence[Answer]) -> Ans
         f"plate/{meter['label']}",
         _("Which of these numbers is on the plate of the meter? Enter: none of them."),
     )
-    return others[int(typed) - 1] if typed.isdigit() and 0 < int(typed) <= len(others) else None
+    # a person at the meter may also type the number itself
+    chosen = (one for n, one in enumerate(others, 1) if typed in {str(n), one["serial"]})
+    return next(chosen, None)
 
 
 def _delivery(visit: Visit) -> None:
