@@ -18,6 +18,8 @@ class Terminal:
     def __init__(self, *command, **environment):
         self.master, slave = pty.openpty()
         termios.tcsetwinsize(slave, (24, 80))
+        # Ctrl-C interrupts it, also where the tests run in the background of a script
+        command = ("env", "--default-signal=INT", *command)
         self.process = subprocess.Popen(
             [*map(str, command)], stdin=slave, stdout=slave, stderr=slave,
             start_new_session=True, env=os.environ | {"GARDIEN_AS": "alice"} | environment,
