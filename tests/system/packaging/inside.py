@@ -416,10 +416,12 @@ def killed():
         try:
             return dies_of(signal.SIGKILL)
         except TimeoutError:
-            if "Failed to spawn 'stop-post'" not in sh("journalctl", "-u", "gardien").stdout:
+            log = sh("journalctl", "-u", "gardien").stdout
+            if "Failed to spawn 'stop-post'" not in log and "spawn next control task" not in log:
                 raise
             # in this machine systemd sometimes finds the unit's control group gone and starts no
-            # ExecStopPost. The next daemon has released the equipment; the unit is asked once more
+            # ExecStopPost, or not the next one. The equipment is released all the same; the unit is
+            # asked once more
             in_force()
             return dies_of(signal.SIGKILL)
     finally:
