@@ -353,7 +353,7 @@ def ask_daemon(  # noqa: PLR0913, PLR0917 -- the last two have defaults
     try:
         with door, door.makefile("rb") as lines:
             with suppress(BrokenPipeError):  # the reason may already wait in the answer
-                for piece in _request(call, args):
+                for piece in request_pieces(call, args):
                     door.sendall(piece)
             _await_greeting(door, lines.readline, greeting_within)
             if (result := _answer(lines, progress)) is not None:
@@ -369,14 +369,16 @@ def ask_daemon(  # noqa: PLR0913, PLR0917 -- the last two have defaults
     raise Refused(CLOSED)
 
 
-def _request(call: str, args: dict[str, Any]) -> Iterator[bytes]:
-    """Yield the request line, then the long arguments."""
+def request_pieces(
+    call: str, args: dict[str, Any], more: dict[str, str] | None = None
+) -> Iterator[bytes]:
+    """Yield the request line, then the long arguments. `more`: members beside them."""
     written = {name: json.dumps(value).encode() for name, value in args.items()}
     files = {name: text for name, text in written.items() if len(text) > FILE}
     request: dict[str, Any] = {
         "call": call,
         "args": {name: value for name, value in args.items() if name not in files},
-    }
+    } | {name: value for name, value in (more or {}).items() if value}
     if files:
         request["files"] = {name: len(text) for name, text in files.items()}
     yield json.dumps(request).encode() + b"\n"

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import typer
+from jinja2 import Environment
+from jinja2.ext import extract_from_ast
 
 TOP = Path(__file__).resolve().parents[1]
 sys.path += [str(TOP), str(TOP / "packaging")]
@@ -51,6 +53,8 @@ def messages() -> dict[str, str]:
     for path, tree in trees.items():
         for message in _marked(tree, said):
             found.setdefault(message, str(path.relative_to(HERE.parent)))
+    for message, path in in_templates():
+        found.setdefault(message, path)
     for word in asked_for():
         found.setdefault(word, "an option that must be written")
     for message in helped(command_line()):
@@ -63,6 +67,16 @@ def messages() -> dict[str, str]:
     for message in libraries():
         found.setdefault(message, "typer and click")
     return found
+
+
+def in_templates() -> Iterator[tuple[str, str]]:
+    """Each message that a template of the web page marks, with its file."""
+    for path in sorted((HERE / "web/templates").glob("*.html")):
+        tree = Environment(autoescape=True).parse(path.read_text(encoding="utf-8"))
+        for _line, _function, marked in extract_from_ast(tree, ("_", "n_")):
+            for message in (marked,) if isinstance(marked, str) else marked or ():
+                if message:
+                    yield message, str(path.relative_to(HERE.parent))
 
 
 def _marked(tree: ast.AST, said: dict[str, tuple[int, ...]]) -> Iterator[str]:

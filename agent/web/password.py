@@ -1,0 +1,20 @@
+"""The slow hash of passwords. The page computes it, so that the daemon needs no memory for it."""
+
+from __future__ import annotations
+
+import asyncio
+
+from argon2.low_level import Type, hash_secret_raw
+
+MEMORY, PASSES, LENGTH = 19_456, 2, 32
+"""KiB, passes and bytes of argon2id with one lane: the least that OWASP advises"""
+_one_at_a_time = asyncio.Semaphore(1)
+
+
+async def slow_key(password: str, salt: bytes) -> str:
+    """Return what the daemon compares, in hexadecimal. One is computed at a time."""
+    async with _one_at_a_time:
+        key: bytes = await asyncio.to_thread(
+            hash_secret_raw, password.encode()[:1024], salt, PASSES, MEMORY, 1, LENGTH, Type.ID
+        )
+    return key.hex()

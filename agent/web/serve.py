@@ -1,0 +1,148 @@
+"""Connections of browsers: TLS, within bounds of number and time.
+
+Nobody may hold more than a few connections, be slow in what they send, or read slowly: the page
+runs on a small gateway, and its addresses may be reached by anybody in the building.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections import Counter
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from aiohttp.web_protocol import RequestHandler
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Sequence
+
+    from aiohttp.web import AppRunner, Server
+
+log = logging.getLogger(__name__)
+
+MOST, MOST_EACH = 64, 24
+"""connections at the same time: in all, and of one address"""
+HANDSHAKE_WITHIN, REQUEST_WITHIN, IDLE_AFTER = 5.0, 10.0, 15.0
+"""seconds for TLS, for the head of a request, and from one request to the next"""
+LONGEST_HEAD = 8_190
+"""most bytes of a header line, and of the first line of a request"""
+PAUSE = 0.5
+"""seconds until the next try if no connection can be accepted, such as without free files"""
+
+
+class BrowserConnection(RequestHandler):
+    """One connection. It is closed if the head of a request is not complete in time."""
+
+    __slots__ = ("_deadline", "_house", "address")
+
+    def __init__(self, house: House, server: Server, address: str) -> None:
+        super().__init__(
+            server,
+            loop=asyncio.get_running_loop(),
+            keepalive_timeout=IDLE_AFTER,
+            access_log=None,  # type: ignore[arg-type]  # its annotation forgets it
+            max_line_size=LONGEST_HEAD,
+            max_field_size=LONGEST_HEAD,
+            lingering_time=2.0,
+        )
+        self.address = address
+        self._house: House | None = house
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin to wait for the first request."""
+        super().connection_made(transport)
+        self._expect()
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes; the head that they begin must be complete in time."""
+        if self._deadline is None and self._current_request is None:
+            self._expect()
+        super().data_received(data)
+        if self._messages or self._current_request is not None:
+            self._arrived()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Free its place."""
+        self._arrived()
+        house, self._house = self._house, None
+        if house is not None:
+            house.left(self.address)
+        super().connection_lost(exc)
+
+    def _expect(self) -> None:
+        self._deadline = asyncio.get_running_loop().call_later(REQUEST_WITHIN, self._too_slow)
+
+    def _arrived(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _too_slow(self) -> None:
+        if self.transport is not None:
+            self.transport.abort()
+
+
+class House:
+    """Accepts connections from listening sockets, and knows how many are open."""
+
+    def __init__(self, runner: AppRunner, context: ssl.SSLContext) -> None:
+        self._runner, self._context = runner, context
+        self._open: Counter[str] = Counter()
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def serve(self, listeners: Sequence[socket.socket]) -> None:
+        """Accept connections until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for listener in listeners:
+                listener.setblocking(False)
+                group.create_task(self._accept(listener))
+
+    def left(self, address: str) -> None:
+        """Free the place of a connection."""
+        self._open[address] -= 1
+        self._open += Counter()  # without those at zero
+
+    async def _accept(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                sock, peer = await loop.sock_accept(listener)
+            except OSError as error:
+                log.warning("no connection can be accepted: %s", error)
+                await asyncio.sleep(PAUSE)
+                continue
+            address = str(peer[0])
+            if self._open.total() >= MOST or self._open[address] >= MOST_EACH:
+                sock.close()
+                continue
+            self._open[address] += 1
+            task = asyncio.create_task(self._admit(sock, address))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _admit(self, sock: socket.socket, address: str) -> None:
+        """Do the handshake; then the connection serves itself."""
+        server = self._runner.server
+        opened: list[BrowserConnection] = []
+
+        def connection() -> BrowserConnection:
+            assert server is not None
+            opened.append(BrowserConnection(self, server, address))
+            return opened[0]
+
+        with suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                connection, sock, ssl=self._context, ssl_handshake_timeout=HANDSHAKE_WITHIN,
+                ssl_shutdown_timeout=2.0,
+            )  # fmt: skip
+        except (OSError, TimeoutError):  # ssl.SSLError is an OSError
+            sock.close()
+            # once it was made, connection_lost frees the place
+            if not opened or opened[0].transport is None:
+                self.left(address)

@@ -1,0 +1,302 @@
+"""The page as an application: who asks, in which language, and what every answer carries.
+
+A handler gets a `Visitor` by `visitor(request)`, and answers with `page(request, template, …)`.
+Each change is a POST with the token of the form; each goes to the daemon with the login, and the
+daemon decides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import logging
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote, urlsplit
+
+from aiohttp import web
+
+from agent.api.roles import EVERY_ROLE, HELD, Right, Role
+from agent.core.errors import Refused
+from agent.core.i18n import N_
+from agent.registry.doubts import NeedsConfirmation
+from agent.web.client import Answer, Client, LoginNeeded, ReasonNeeded, Unreachable
+from agent.web.words import LANGUAGES, LocalTime, environment, language_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+
+    from multidict import MultiDict
+
+    Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+log = logging.getLogger(__name__)
+
+COOKIE = "__Host-gardien"
+"""the login: this name makes the browser refuse it without TLS, or from another host"""
+LARGEST = 4_000_000
+"""most bytes of a form with its files"""
+ANSWERED_WITHIN, READ_WITHIN = 120.0, 60.0
+"""seconds for a page, and for a form to arrive"""
+UNCHANGED = 3
+"""seconds for which what everybody may know of the gateway is kept"""
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src"
+    " 'self' data:; connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri"
+    " 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    # `no-referrer` would make browsers send `Origin: null` with our own forms
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+    "Cache-Control": "no-store",
+}
+"""of every answer. No Strict-Transport-Security: it would forbid to accept the page's own
+certificate
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """The person who asks, with their language."""
+
+    language: str
+    login: str = ""
+    name: str = ""
+    roles: frozenset[Role] = frozenset()
+    until: float = 0.0
+    setup: bool = False
+
+    def may(self, right: Right) -> bool:
+        """Whether one of their roles has this right; the daemon decides at each call."""
+        return bool(self.roles & HELD[right])
+
+    @property
+    def token(self) -> str:
+        """What each form of this login carries, so that no other site can send one."""
+        return hashlib.sha256(b"form " + self.login.encode()).hexdigest()[:32]
+
+
+class MenuEntry(NamedTuple):
+    """A page that the menu names."""
+
+    path: str
+    title: str
+    right: Right
+
+
+MENU = (
+    MenuEntry("/", N_("Now"), Right.SEE_GATEWAY),
+    MenuEntry("/lines", N_("Lines and devices"), Right.SEE_GATEWAY),
+    MenuEntry("/recipients", N_("What is sent"), Right.SEE_GATEWAY),
+    MenuEntry("/dwellings", N_("Dwellings"), Right.SEE_PLACES),
+    MenuEntry("/orders", N_("Orders"), Right.SEE_PLANT),
+    MenuEntry("/people", N_("Moves and consents"), Right.SEE_PEOPLE),
+    MenuEntry("/visit", N_("Commissioning"), Right.METERS),
+    MenuEntry("/configuration", N_("Configuration"), Right.LINES),
+    MenuEntry("/audit", N_("Audit"), Right.SEE_PEOPLE),
+    MenuEntry("/support", N_("Support"), Right.SEE_GATEWAY),
+)
+
+
+@dataclass(slots=True)
+class Site:
+    """What all requests share."""
+
+    daemon: Client
+    used: float = field(default_factory=time.monotonic)
+    """when a person last asked for something: a scraper does not count"""
+    watching: int = 0
+    """pages that wait for live values"""
+    _greeting: tuple[float, Answer] = (0.0, {})
+
+    async def greeting(self) -> Answer:
+        """Return what the login page may show: the building, and whether the page is open."""
+        at, answer = self._greeting
+        if not answer or time.monotonic() - at > UNCHANGED:
+            answer = await self.daemon.ask("web.greet")
+            self._greeting = time.monotonic(), answer
+        return answer
+
+
+SITE: web.AppKey[Site] = web.AppKey("site", Site)
+
+
+def site(request: web.Request) -> Site:
+    """Return what all requests share."""
+    return request.app[SITE]
+
+
+def visitor(request: web.Request) -> Visitor:
+    """Return who asks."""
+    asks: Visitor = request["visitor"]
+    return asks
+
+
+async def ask(request: web.Request, call: str, /, reason: str = "", **args: Any) -> Answer:
+    """Make a call as the person who asks. Raises Refused as the daemon says."""
+    return await site(request).daemon.ask(call, visitor(request).login, reason, **args)
+
+
+async def follow(request: web.Request, call: str, /, **args: Any) -> AsyncIterator[Answer]:
+    """Make a call; yield its progress and its result (see `Client.follow`)."""
+    async for message in site(request).daemon.follow(call, visitor(request).login, **args):
+        yield message
+
+
+async def page(
+    request: web.Request, template: str, code: int = 200, /, **values: Any
+) -> web.Response:
+    """Return a page in the language of the person who asks."""
+    asks, building = visitor(request), {"building": "gardien", "zone": "UTC"}
+    with suppress(Unreachable):
+        building = await site(request).greeting()
+    clock = LocalTime(building["zone"], asks.language)
+    text = environment(asks.language).get_template(template).render(
+        asks=asks,
+        building=building["building"],
+        clock=clock,
+        path=request.path,
+        menu=[one for one in MENU if asks.login and asks.may(one.right)],
+        right=Right,
+        **values,
+    )  # fmt: skip
+    return web.Response(text=text, status=code, content_type="text/html")
+
+
+async def form(request: web.Request) -> MultiDict[Any]:
+    """Return the fields of a form that a page of this login has sent. Raises HTTPForbidden."""
+    async with asyncio.timeout(READ_WITHIN):
+        fields = await request.post()
+    if not hmac.compare_digest(str(fields.get("token", "")), visitor(request).token):
+        raise web.HTTPForbidden(text="this form is not of this login: load the page again")
+    return fields.copy()
+
+
+def back_to(path: str) -> str:
+    """Return a path of this site; `/` for anything else."""
+    parts = urlsplit(path)
+    local = path.startswith("/") and not path.startswith(("//", "/\\"))
+    return path if local and not parts.netloc and not parts.scheme and path.isprintable() else "/"
+
+
+def carried(fields: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the fields that a question about them must send again."""
+    kept = getattr(fields, "items", dict(fields).items)()
+    return [(name, value) for name, value in kept if name != "token" and isinstance(value, str)]
+
+
+@web.middleware
+async def answered(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Give every answer its headers, and every refusal a page."""
+    try:
+        async with asyncio.timeout(None if request.path == "/live" else ANSWERED_WITHIN):
+            answer = await _answer(request, handler)
+    except web.HTTPException as error:
+        # aiohttp's answers are raised: with the headers of all others
+        error.headers.update(HEADERS)
+        raise
+    except TimeoutError:
+        answer = web.Response(status=503, text="this took too long: try again\n")
+    except Exception:
+        log.exception("the page %s failed because of an error in gardien", request.path)
+        answer = web.Response(status=500, text="an error in gardien: journalctl -u gardien-web\n")
+    if not answer.prepared:
+        for name, value in HEADERS.items():
+            answer.headers.setdefault(name, value)
+    return answer
+
+
+async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
+    request["visitor"] = Visitor(language_of(request))
+    if request.method not in {"GET", "HEAD", "POST"}:
+        raise web.HTTPMethodNotAllowed(request.method, ["GET", "HEAD", "POST"])
+    if request.method == "POST" and _foreign(request):
+        raise web.HTTPForbidden(text="this form was sent by another site\n")
+    if request.path == "/metrics" or request.path.startswith("/static/"):
+        return await handler(request)
+    site(request).used = time.monotonic()
+    try:
+        request["visitor"] = await _visitor(request)
+        if (
+            not visitor(request).login
+            and not request.path.partition("/language/")[0] not in OPEN_TO_ALL
+        ):
+            raise LoginNeeded("Log in first")
+        return await handler(request)
+    except LoginNeeded:
+        raise web.HTTPSeeOther(f"/login?back={quote(request.path)}") from None
+    except NeedsConfirmation as doubtful:
+        fields = await request.post()
+        meant = {doubt.value: doubt for doubt in doubtful.doubts}
+        again = carried(fields)
+        return await page(
+            request, "confirm.html", 409, doubts=list(meant.values()), fields=again,
+            more=doubtful.more, wrong=bool(set(fields.getall("confirm", [])) - {""}),
+        )  # fmt: skip
+    except ReasonNeeded as refusal:
+        fields = await request.post()
+        return await page(
+            request, "reason.html", 409, what=refusal.text, fields=carried(fields)
+        )  # fmt: skip
+    except Unreachable as refusal:
+        return await page(request, "refused.html", 503, what=refusal.text, again=True)
+    except Refused as refusal:
+        return await page(request, "refused.html", 409, what=refusal.text, again=False)
+
+
+OPEN_TO_ALL = ("/login", "/code", "/code/choose", "")
+"""paths that need no login; empty: the choice of the language"""
+
+
+def _foreign(request: web.Request) -> bool:
+    """Whether a form was sent by a page of another site (or by none that says so)."""
+    fetched = request.headers.get("Sec-Fetch-Site", "same-origin")
+    origin = request.headers.get("Origin")
+    return fetched not in {"same-origin", "none"} or (
+        origin is not None and urlsplit(origin).netloc != request.host
+    )
+
+
+async def _visitor(request: web.Request) -> Visitor:
+    """Return who asks. Without a login that the daemon knows: nobody."""
+    nobody = Visitor(language_of(request))
+    login = request.cookies.get(COOKIE, "")
+    if not login:
+        return nobody
+    try:
+        me = await site(request).daemon.ask("web.me", login)
+    except LoginNeeded:
+        return nobody
+    roles = frozenset(role for role in EVERY_ROLE if role in me["roles"])
+    return Visitor(nobody.language, login, me["name"], roles, me["until"], me["setup"])
+
+
+def logged_in(login: str, to: str = "/") -> web.Response:
+    """Return an answer that goes to a page with a new login."""
+    answer = web.HTTPSeeOther(back_to(to))
+    answer.set_cookie(COOKIE, login, secure=True, httponly=True, samesite="Strict", path="/")
+    return answer
+
+
+def logged_out() -> web.Response:
+    """Return an answer that forgets the login."""
+    answer = web.HTTPSeeOther("/login")
+    answer.del_cookie(COOKIE, secure=True, httponly=True, samesite="Strict", path="/")
+    return answer
+
+
+async def choose_language(request: web.Request) -> web.Response:
+    """Remember the language of a reader."""
+    answer = web.HTTPSeeOther(back_to(request.query.get("back", "/")))
+    if (language := request.match_info["language"]) in LANGUAGES:
+        answer.set_cookie(
+            "gardien-language", language, secure=True, httponly=True, samesite="Lax",
+            max_age=31_536_000, path="/",
+        )  # fmt: skip
+    return answer

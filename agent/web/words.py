@@ -1,0 +1,134 @@
+"""What templates show: messages in the language of the reader, times, numbers, labels.
+
+Templates mark their messages as the code does: `{{ _("{number} devices", number=3) }}`. All that is
+inserted is escaped.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from decimal import Decimal, InvalidOperation
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from agent.core.finding import to_type
+from agent.core.i18n import Plural, Size, Text, in_language
+from agent.core.quantities import spoken
+from agent.registry.dates import text_in_local_time
+from agent.registry.place import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from aiohttp.web import Request
+
+LANGUAGES = {"fr": "Français", "en": "English"}
+"""the languages of the page, as each names itself; the first is for readers of neither"""
+HERE = Path(__file__).parent
+
+
+@cache
+def environment(language: str) -> Environment:
+    """Return the templates of a language."""
+    env = Environment(
+        loader=FileSystemLoader(HERE / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+    def translated(message: str, /, **values: object) -> str:
+        return Text(message, **values).in_language(language)
+
+    def counted(singular: str, plural: str, number: float, /, **values: object) -> str:
+        return Plural(singular, plural, number, **values).in_language(language)
+
+    def text(value: object) -> str:
+        return in_language(value, language)
+
+    def number(value: object, unit: str = "") -> str:
+        return f"{in_language(_number(value), language)} {spoken(unit)}".strip()
+
+    def command(value: str) -> str:
+        return to_type(value).in_language(language)
+
+    env.globals |= {"_": translated, "n_": counted, "LANGUAGES": LANGUAGES, "language": language}
+    env.filters |= {
+        "text": text,
+        "number": number,
+        "command": command,
+        "size": lambda value: text(Size(value)),
+        "duration": lambda seconds: text(dt.timedelta(seconds=round(seconds))),
+        "place_id": lambda value: shown(value) if value else "–",
+    }
+    return env
+
+
+class LocalTime:
+    """Shows times in the building's time zone."""
+
+    def __init__(self, zone: str, language: str) -> None:
+        self.zone, self._language = ZoneInfo(zone), language
+        self._name = zone
+
+    def time(self, at: str | float | None) -> str:
+        """Return a time (RFC 3339, or Unix seconds) as people read it; the hour alone today."""
+        if at is None or at == "":
+            return "–"
+        here = self.local(at)
+        if here.date() == dt.datetime.now(self.zone).date():
+            return f"{here:%H:%M}"
+        return in_language(here, self._language)
+
+    def day(self, at: str | float | None) -> str:
+        """Return the day of a time."""
+        return "–" if at is None else in_language(self.local(at).date(), self._language)
+
+    def local(self, at: str | float) -> dt.datetime:
+        """Return a time in the building's zone."""
+        if isinstance(at, str):
+            return dt.datetime.fromisoformat(at).astimezone(self.zone)
+        return dt.datetime.fromtimestamp(at, self.zone)
+
+    def sentence(self, text: object) -> str:
+        """Return a text with its times in the building's zone."""
+        if isinstance(text, Text):
+            return text_in_local_time(text, self._name).in_language(self._language)
+        return in_language(text, self._language)
+
+
+def _number(value: object) -> object:
+    try:
+        return Decimal(value) if isinstance(value, str) else value
+    except InvalidOperation:
+        return value
+
+
+def language_of(request: Request) -> str:
+    """Return the language that a reader chose, or that their browser prefers."""
+    chosen = request.cookies.get("gardien-language", "")
+    if chosen in LANGUAGES:
+        return chosen
+    return next((one for one in _preferred(request) if one in LANGUAGES), next(iter(LANGUAGES)))
+
+
+def _preferred(request: Request) -> Sequence[str]:
+    """Return the languages of the browser, the preferred first (RFC 9110, 12.5.4)."""
+    weighted: list[tuple[float, str]] = []
+    for entry in request.headers.get("Accept-Language", "")[:200].split(","):
+        name, _semicolon, weight = entry.strip().partition(";q=")
+        try:
+            weighted.append((-float(weight or 1), name.partition("-")[0].lower()))
+        except ValueError:
+            continue
+    return [name for _weight, name in sorted(weighted)]
+
+
+def values_of(**values: Any) -> dict[str, Any]:
+    """Return the values that are not empty, for arguments of a call."""
+    return {name: value for name, value in values.items() if value not in ("", None, [])}
