@@ -132,3 +132,7 @@ def _listening(at: str) -> socket.socket:
     host = address.strip("[]")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     return socket.create_server((host, int(port)), family=family, backlog=64)
+
+
+if __name__ == "__main__":
+    main()
