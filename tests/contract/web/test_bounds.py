@@ -12,7 +12,8 @@ import time
 import pytest
 
 from agent.web import serve
-from tests.page import browser, running_page, trusting
+from hil.page_server import page_of
+from tests.page import browser, trusting
 
 QUICK = 0.6
 """seconds for an answer that nothing holds up, with other tests beside it"""
@@ -30,7 +31,7 @@ def page(loop, tmp_path_factory):
     """A page without a daemon."""
     folder = tmp_path_factory.mktemp("page")
     stack = contextlib.AsyncExitStack()
-    yield loop.run(stack.enter_async_context(running_page(folder, folder / "state")))
+    yield loop.run(stack.enter_async_context(page_of(folder, folder / "state")))
     loop.run(stack.aclose())
 
 
