@@ -124,6 +124,10 @@ async def decide(request: web.Request) -> web.StreamResponse:
     raise web.HTTPSeeOther(f"/people?done={choice}")
 
 
+AGREED = ("place", "recipient", "purpose", "scope", "step", "since", "until", "given", "lease")
+"""fields of a consent"""
+
+
 async def show_consent(request: web.Request) -> web.StreamResponse:
     """Show the form of a consent."""
     return await _consent(request, {"place": request.query.get("place", "")}, [])
@@ -132,8 +136,7 @@ async def show_consent(request: web.Request) -> web.StreamResponse:
 async def record_consent(request: web.Request) -> web.StreamResponse:
     """Record a consent; if the occupants have withdrawn before, they must have known of it."""
     fields = await form(request)
-    typed = {name: _typed(fields, name) for name in
-             ("place", "recipient", "purpose", "scope", "step", "since", "until", "given", "lease")}  # fmt: skip
+    typed = {name: _typed(fields, name) for name in AGREED}
     args = values_of(**{name: text for name, text in typed.items() if name != "place"})
     wanted = [str(one) for one in fields.getall("channels", [])]
     marks = await ask(
@@ -154,11 +157,10 @@ async def record_consent(request: web.Request) -> web.StreamResponse:
 async def _consent(
     request: web.Request, typed: Mapping[str, Any], marks: list[Answer]
 ) -> web.StreamResponse:
-    language = visitor(request).language
+    language, recipients = visitor(request).language, await _recipients(request)
     return await page(
         request, "people_consent.html", 409 if marks else 200, typed=typed, marks=marks,
-        labels=await _labels(request), recipients=(known := await _recipients(request)), scopes=SCOPES,
-        pairs=[(o, o) for o in known],
+        labels=await _labels(request), recipients=[(o, o) for o in recipients], scopes=SCOPES,
         quantities=[
             (o.name, name) for o in channels().values()
             if o.personal and (name := o.fr if language == "fr" else o.en)
@@ -221,10 +223,10 @@ async def print_forms(request: web.Request) -> web.StreamResponse:
 
 
 def _download(content: str | bytes, kind: str, name: str) -> web.Response:
-    plain = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name)
+    plain = "".join(one if one.isascii() and one.isalnum() or one in "-_." else "_" for one in name)
     return web.Response(
         body=content.encode() if isinstance(content, str) else content, content_type=kind,
-        headers={"Content-Disposition": f'attachment; filename="{plain.encode("ascii", "replace").decode()}"'},
+        headers={"Content-Disposition": f'attachment; filename="{plain}"'},
     )  # fmt: skip
 
 
@@ -248,9 +250,9 @@ async def show_consents(request: web.Request) -> web.StreamResponse:
 async def show_duties(request: web.Request) -> web.StreamResponse:
     """List the duties, with a form for a new one."""
     duties = (await ask(request, "duty.list"))["duties"]
+    recipients = await _recipients(request)
     return await page(
-        request, "people_duties.html", duties=duties, recipients=(known := await _recipients(request)),
-        pairs=[(o, o) for o in known],
+        request, "people_duties.html", duties=duties, recipients=[(o, o) for o in recipients],
         may_record=visitor(request).may(Right.PEOPLE), may_stop=visitor(request).may(Right.STOP),
     )  # fmt: skip
 
