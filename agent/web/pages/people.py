@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import re
 import zipfile
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -223,7 +224,7 @@ async def print_forms(request: web.Request) -> web.StreamResponse:
 
 
 def _download(content: str | bytes, kind: str, name: str) -> web.Response:
-    plain = "".join(one if (one.isascii() and one.isalnum()) or one in "-_." else "_" for one in name)
+    plain = re.sub(r"[^A-Za-z0-9_.-]", "_", name)
     return web.Response(
         body=content.encode() if isinstance(content, str) else content, content_type=kind,
         headers={"Content-Disposition": f'attachment; filename="{plain}"'},
