@@ -20,11 +20,13 @@ from agent.api import (
     control,
     keys,
     line_find,
+    page_view,
     privacy,
     proofs,
     syndic,
     uplinks,
     visit,
+    web,
 )
 from agent.api import clock as clock_api
 from agent.api import registry as registry_api
@@ -33,7 +35,7 @@ from agent.api.diagnosis import edits, machine, records, running
 from agent.api.forms import ending, open_forms
 from agent.api.listening import listening
 from agent.api.registry import Caller, author, in_person, or_nothing, passing
-from agent.api.roles import INSTALLER, NAMES, Right, holders
+from agent.api.roles import INSTALLER, NAMES, NOT_AT_THE_PAGE, PERSONS, Right, holders
 from agent.api.status import moved, own_status
 from agent.config.edit import unlike
 from agent.config.estimates import left
@@ -105,7 +107,8 @@ async def status(gateway: Gateway, caller: Caller, *, named: str | None = None) 
     who = None
     with suppress(Refused):
         who = author(gateway, caller, named)
-    if who is None or not caller.may(Right.METERS):
+    # the page asks again and again, so it gets no values of dwellings at all
+    if who is None or caller.page or not caller.may(Right.METERS):
         for name in homes:
             latest = answer["devices"][name]["latest"]
             answer["devices"][name]["latest"] = {
@@ -113,6 +116,8 @@ async def status(gateway: Gateway, caller: Caller, *, named: str | None = None) 
             }
     elif any(answer["devices"][name]["latest"] for name in homes):
         privacy.note(gateway, who, "status")
+    if not caller.may(Right.SEE_PEOPLE):
+        answer["page"]["locked"] = []
     if not caller.may(Right.SEE_PLANT):
         for control in answer["controls"].values():
             short = {name: words for name, words in SHORT.items() if control[name]}
@@ -200,6 +205,7 @@ def _status(gateway: Gateway) -> dict[str, Any]:
             for name, device in line.devices.items()
         },
         "dwellings": _dwellings(gateway.registry, int(now)),
+        "page": web.standing(gateway),
         "authority": trust_api.standing(gateway),
         "consents": _consents(gateway.registry, now),
         "storage": _storage(gateway),
@@ -471,6 +477,9 @@ def _delivery(delivery: Delivery, now: float) -> dict[str, Any]:
 
 def _must_be_readable(gateway: Gateway, caller: Caller, device: str) -> None:
     if not caller.may(Right.METERS) and not privacy.is_common(gateway, device):
+        if caller.page:
+            role, names = str(INSTALLER), [Text(PERSONS[INSTALLER])]
+            raise Refused(NOT_AT_THE_PAGE, person=caller.who, roles=names, role=role)
         raise Refused(
             NOT_PLANT,
             account=caller.who,
@@ -772,6 +781,9 @@ ALL: Mapping[str, Call] = {
     "uplink.close": in_person(uplinks.close, "uplink.closed", "name", "how"),
     "uplink.retry": in_person(uplinks.retry, "uplink.retried", "name"),
     **control.CALLS,
+    **web.CALLS,
 }
-CALLS: Mapping[str, Call] = {name: at_home(call) for name, call in ALL.items()}
+CALLS: Mapping[str, Call] = {
+    name: at_home(page_view.at_the_page(name, call)) for name, call in ALL.items()
+}
 """all calls by name"""
