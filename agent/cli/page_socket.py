@@ -34,16 +34,13 @@ def start(addresses: Sequence[str], *, changed: bool) -> None:
 
     `changed`: the page must read its certificate again.
     """
-    from agent.api.page import DROP_IN, read_opened
+    from agent.api.page import DROP_IN
 
     text = drop_in(addresses)
     with suppress(OSError):
         # people who use the page are not cut off by another set-up window
         if DROP_IN.read_text("utf-8") == text and not changed and _is_active():
             return
-    # before the page is stopped: it stays open as it was if these cannot be had
-    for address in set(addresses) - set(read_opened()):
-        _see_that_it_is_free(address)
     systemctl("stop", SERVICE, SOCKET)
     try:
         DROP_IN.parent.mkdir(parents=True, exist_ok=True)
@@ -59,8 +56,17 @@ def start(addresses: Sequence[str], *, changed: bool) -> None:
         raise
 
 
+def see_that_they_are_free(addresses: Sequence[str]) -> None:
+    """Raise Refused if another program listens on one of these addresses."""
+    from agent.api.page import read_opened
+
+    ours = read_opened()
+    for address in addresses:
+        if address not in ours:
+            _see_that_it_is_free(address)
+
+
 def _see_that_it_is_free(address: str) -> None:
-    """Raise Refused if another program listens on an address."""
     from agent.config.web import ip_of
 
     ip, port = ip_of(address), int(address.rpartition(":")[2])

@@ -111,6 +111,8 @@ def open_(
     if not page_socket.UNIT.exists():
         raise Refused(NOT_INSTALLED)
     addresses = _addresses(config, listen or [])
+    # before anything is changed
+    page_socket.see_that_they_are_free(addresses)
     named = _name(named)
     folder = _begun(config, state)
     setup = _configure(config, folder, addresses, named)

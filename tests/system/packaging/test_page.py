@@ -1,4 +1,4 @@
-"""The package gardien-web on a Debian 13 that boots: nothing listens before somebody opens the page."""
+"""gardien-web on a Debian 13 that boots: nothing listens before somebody opens the page."""
 
 import subprocess
 
