@@ -41,7 +41,7 @@ def start(addresses: Sequence[str], *, changed: bool) -> None:
         # people who use the page are not cut off by another set-up window
         if DROP_IN.read_text("utf-8") == text and not changed and _is_active():
             return
-    systemctl("stop", SERVICE, SOCKET)
+    _stop()
     try:
         DROP_IN.parent.mkdir(parents=True, exist_ok=True)
         DROP_IN.write_text(text, encoding="utf-8")
@@ -95,12 +95,18 @@ def shut() -> None:
     if not UNIT.exists() and not DROP_IN.exists():
         return
     if UNIT.exists():
-        systemctl("disable", "--now", SOCKET)
-        systemctl("stop", SERVICE)
+        systemctl("disable", SOCKET)
+        _stop()
     with suppress(OSError):
         DROP_IN.unlink(missing_ok=True)
         DROP_IN.parent.rmdir()
     systemctl("daemon-reload")
+
+
+def _stop() -> None:
+    # without an address the socket is no unit that could be stopped
+    if _is_active():
+        systemctl("stop", SERVICE, SOCKET)
 
 
 def _is_active() -> bool:
