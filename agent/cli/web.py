@@ -241,11 +241,32 @@ def list_(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = Fal
     if json:
         as_json(answer)
         return
-    table(
-        (_("name"), _("roles")),
-        [(one["name"], ", ".join(one["roles"])) for one in answer["persons"]],
-        whole=_("name"),
-    )
+    if not answer["persons"]:
+        typer.echo(
+            _("Nobody may log in. To invite a person: gardien web person add NAME --role ROLE")
+        )
+    else:
+        table(
+            (_("name"), _("roles"), _("state"), _("logged in")),
+            [
+                (one["name"], ", ".join(one["roles"]), _state(one), str(one["logins"]))
+                for one in answer["persons"]
+            ],
+            whole=_("name"),
+        )
+    if until := answer["setup_until"]:
+        typer.echo(_("The set-up window is open until {until}.", until=when(until)))
+
+
+def _state(one: dict[str, Any]) -> str:
+    """Return what a person must do before the next login, in a few words."""
+    if one["scraper"]:
+        return _("token for metrics")
+    if one["locked_until"]:
+        return _("must wait until {until}", until=when(one["locked_until"]))
+    if one["invited_until"]:
+        return _("invited until {until}", until=when(one["invited_until"]))
+    return _("has a password") if one["password"] else _("the invitation has ended")
 
 
 @person.command()
@@ -273,7 +294,7 @@ def token(
     if json:
         as_json(answer)
     else:
-        typer.echo(answer["token"])
+        typer.echo(answer["login"])
 
 
 def _as_root(command: str) -> None:

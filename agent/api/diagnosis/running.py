@@ -113,7 +113,7 @@ def _gateway(answer: Mapping[str, Any]) -> Iterator[Finding]:
             actor=Actor.INSTALLER,
         )
     yield from _syndic(answer.get("syndic"))
-    yield from _page(answer.get("web"), answer["now"])
+    yield from _page_open(answer.get("web"), answer["now"])
     if (certificate := answer.get("certificate")) and certificate["alarm"]:
         ended = certificate["days_left"] < 0
         yield Finding(
@@ -310,7 +310,7 @@ def _syndic(syndic: Mapping[str, Any] | None) -> Iterator[Finding]:
         yield Finding(**common, what=what, since=since)
 
 
-def _page(web: Mapping[str, Any] | None, now: str) -> Iterator[Finding]:
+def _page_open(web: Mapping[str, Any] | None, now: str) -> Iterator[Finding]:
     """A web page that is open where it should not be, or closed where it should be open."""
     if web is None:
         return

@@ -150,11 +150,13 @@ def page():
     owner = pwd.getpwuid(Path(f"/proc/{pid}").stat().st_uid).pw_name
     hidden = [
         sh("nsenter", "-t", str(pid), "-m", *command, check=False).returncode
-        for command in (
-            ("cat", str(CONFIG)), ("ls", "/var/lib/gardien/keys"), ("touch", "/var/lib/strange"),
-            ("touch", "/etc/strange"), ("touch", "/run/strange"),
-        )
-    ]  # fmt: skip
+        for command in (("cat", str(CONFIG)), ("ls", "/var/lib/gardien/keys"))
+    ]
+    where = "/ ( -path /proc -o -path /sys -o -path /dev ) -prune -o -type d -writable -print"
+    writable = sh(
+        "nsenter", "-t", str(pid), "-m", "setpriv", f"--reuid={owner}", f"--regid={owner}",
+        "--clear-groups", "find", *where.split(), check=False,
+    ).stdout.split()  # fmt: skip
     told = status()["web"]
     os.kill(pid, signal.SIGKILL)
     again = until(lambda: quiet(browse, PAGE))
@@ -175,6 +177,7 @@ def page():
         "browsed": seen,
         "owner": owner,
         "hidden": hidden,
+        "writable": writable,
         "status": told,
         "again": again,
         "modes": modes,

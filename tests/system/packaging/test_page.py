@@ -45,6 +45,7 @@ def test_the_page_has_an_account_of_its_own_and_sees_and_writes_nothing_of_the_a
     assert found["owner"] == "gardien-web"
     assert found["modes"] == {"certificate.pem": "644 gardien-web", "key.pem": "600 gardien-web"}
     assert 0 not in found["hidden"]
+    assert set(found["writable"]) == {"/tmp", "/var/tmp", "/var/lib/gardien-web"}
     assert found["verify"] == ""
     assert float(found["score"].split(": ")[1].split()[0]) <= 1.5
     assert found["limits"] == [str(96 * 1024**2), "0"]
