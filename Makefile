@@ -51,7 +51,7 @@ setup: .venv/ready
 	  $(APT) update && DEBIAN_FRONTEND=noninteractive $(APT) install -y --no-install-recommends $(DEBIAN) >/dev/null; \
 	else echo "Debian packages are missing. As root: apt-get install $(DEBIAN)" >&2; exit 1; fi
 	$(PYTHON) -m venv .venv
-	$(BIN)/$(PIP_INSTALL) $(addprefix --constraint ,$(CONSTRAINTS)) --editable '.[dev,hil,receiver,export,sftp]'
+	$(BIN)/$(PIP_INSTALL) $(addprefix --constraint ,$(CONSTRAINTS)) --editable '.[dev,hil,receiver,export,sftp,web]'
 	@if command -v npm >/dev/null; then \
 	  npm install --prefix .venv/npm --omit=optional --no-audit --no-fund --silent --fetch-retries 10 $(NPM); \
 	else echo "there is no npm: the tests with $(NPM) are skipped" >&2; fi
@@ -103,7 +103,7 @@ endif
 
 .venv-newest/ready: pyproject.toml
 	$(OTHER) -m venv .venv-newest
-	.venv-newest/bin/$(PIP_INSTALL) --upgrade --editable '.[dev,hil,receiver,export,sftp]'
+	.venv-newest/bin/$(PIP_INSTALL) --upgrade --editable '.[dev,hil,receiver,export,sftp,web]'
 	@touch $@
 
 package-test: setup

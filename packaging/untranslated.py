@@ -59,7 +59,7 @@ EXEMPT = {
     'SUBSYSTEM=="tty", KERNEL=="{}", GROUP="{}", MODE="0660"', "%Y-%m-%dT%H:%M:%SZ",
     "; confirmed:", "{}; confirmed: {}", "be refused", "be done", "lose against a stronger order",
     "change nothing", 'SUBSYSTEM=="tty", KERNEL=="', "' | sudo tee -a",
-    "`gardien control release",
+    "`gardien control release", "https://{}", "--certificate FILE --key FILE",
 }  # fmt: skip
 """strings that are no messages: commands, words of formats and of records, headings of the help"""
 
