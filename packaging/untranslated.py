@@ -31,8 +31,8 @@ NOT_FOR_PEOPLE = (
     "registry/recognition", "registry/records", "registry/storage", "registry/syndic_export",
     "registry/words",
 )  # fmt: skip
-"""of these: headings of spreadsheets, formats, and pages that have texts in both languages. The help
-of metrics is part of their format, and English
+"""of these: headings of spreadsheets, formats (help of metrics), and pages that have texts in
+both languages
 """
 NO_MESSAGE = {
     "Argument", "Field", "Option", "TypeVar", "Typer", "add_typer", "command", "compile", "decode",
