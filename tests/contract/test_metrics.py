@@ -234,6 +234,7 @@ def test_orders_that_have_ended_without_a_release_are_counted():
     controls = {
         "free": free,
         "held": held,
+        "held-too": held,
         "late": held | {"until": "2026-11-24T09:59:59Z"},
         "failsafe": free | {"jti": "failsafe"},
         "gone": free | {"jti": "j-2", "action": None},
@@ -246,8 +247,8 @@ def test_orders_that_have_ended_without_a_release_are_counted():
     answer = {"controls": controls, "now": "2026-11-24T10:00:00Z", "holds": holds}
     numbers = series(metrics._grouped(metrics._controls(answer)))
     assert numbers == {
-        ("gardien_controls",): 6,
-        ("gardien_controls_in_force",): 4,
+        ("gardien_controls",): 7,
+        ("gardien_controls_in_force",): 5,
         ("gardien_controls_overdue",): 2,
         ("gardien_controls_opted_out",): 1,
         ("gardien_controls_forbidden",): 0,
