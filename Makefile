@@ -9,7 +9,7 @@
 PYTHON ?= /usr/bin/python3
 BIN := .venv/bin
 DEBIAN := python3-venv mosquitto mosquitto-clients nats-server openssh-server mbpoll strace gcc libc6-dev libmodbus-dev postgresql-17 python3-systemd
-DEBIAN += node-ajv weasyprint
+DEBIAN += node-ajv promtool weasyprint
 # a real browser for the web page
 DEBIAN += chromium
 # with these the Debian package is built, and tried in a machine of its own
@@ -18,7 +18,7 @@ DEBIAN += apt-utils gpg dpkg-dev debhelper python3-typer python3-zstandard linti
 SYSTEMD := /usr/lib/python3/dist-packages/systemd
 COMMANDS := /usr/sbin/mosquitto /usr/sbin/nats-server /usr/sbin/sshd /usr/bin/mosquitto_sub /usr/bin/mbpoll /usr/bin/strace /usr/bin/gcc /usr/include/modbus/modbus.h
 COMMANDS += /usr/lib/postgresql/17/bin/postgres $(SYSTEMD)/journal.py /usr/share/nodejs/ajv/dist/2020.js
-COMMANDS += /usr/lib/python3/dist-packages/zstandard /usr/bin/weasyprint /usr/bin/chromium
+COMMANDS += /usr/lib/python3/dist-packages/zstandard /usr/bin/promtool /usr/bin/weasyprint /usr/bin/chromium
 COMMANDS += /usr/bin/apt-ftparchive /usr/bin/gpg /usr/bin/dh /usr/bin/lintian /usr/bin/mmdebstrap /usr/bin/systemd-nspawn
 OTHER := $(firstword $(wildcard $(filter-out $(realpath $(PYTHON)),/usr/bin/python3.11 /usr/bin/python3.12 /usr/bin/python3.13)))
 NEWEST := .venv-newest/bin/python -m pytest -o cache_dir=.venv-newest/pytest_cache --ignore tests/unit/packaging

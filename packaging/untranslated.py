@@ -26,12 +26,14 @@ FOR_PEOPLE = (
 )  # fmt: skip
 """where every sentence is for people"""
 NOT_FOR_PEOPLE = (
-    "api/forms", "api/protection/", "api/roles", "api/syndic", "registry/explain",
-    "registry/facts/", "registry/forms", "registry/letter", "registry/page",
+    "api/forms", "api/metric_types", "api/protection/", "api/roles", "api/syndic",
+    "registry/explain", "registry/facts/", "registry/forms", "registry/letter", "registry/page",
     "registry/recognition", "registry/records", "registry/storage", "registry/syndic_export",
     "registry/words",
 )  # fmt: skip
-"""of these: headings of spreadsheets, formats, and pages that have texts in both languages"""
+"""of these: headings of spreadsheets, formats (help of metrics), and pages that have texts in
+both languages
+"""
 NO_MESSAGE = {
     "Argument", "Field", "Option", "TypeVar", "Typer", "add_typer", "command", "compile", "decode",
     "encode", "endswith", "execute", "fields",

@@ -29,6 +29,7 @@ from agent.api import (
     web,
 )
 from agent.api import clock as clock_api
+from agent.api import metrics as metrics_api
 from agent.api import registry as registry_api
 from agent.api import trust as trust_api
 from agent.api.diagnosis import edits, machine, records, running
@@ -147,6 +148,23 @@ async def _findings(gateway: Gateway, answer: Mapping[str, Any]) -> list[Finding
         made.append(machine.not_checked(error))
     made = gateway.first_seen.dated(made, keep=bool(gateway.daemon))
     return sorted(made, key=lambda finding: RANK[finding.severity])
+
+
+async def described(gateway: Gateway) -> dict[str, Any]:
+    """Return the whole answer to `status`, with the numbers that each recipient gets, by uplink."""
+    answer = await status(gateway, NOBODY)
+    made = await metrics_api.families(gateway, answer)
+    numbers = {
+        name: metrics_api.of_recipient(made, one["recipient"])
+        for name, one in answer["uplinks"].items()
+    }
+    return answer | {"metrics": numbers}
+
+
+async def metrics(gateway: Gateway, caller: Caller) -> dict[str, Any]:
+    """Return the state of the gateway in numbers; see `agent.api.metrics.families`."""
+    del caller
+    return {"families": await metrics_api.families(gateway, await status(gateway, NOBODY))}
 
 
 async def diagnose(gateway: Gateway) -> None:
@@ -752,6 +770,7 @@ def at_home(call: Call) -> Call:
 
 ALL: Mapping[str, Call] = {
     "status": status,
+    "metrics": metrics,
     "read": privacy.seen("read", read),
     "profile.record": privacy.seen("read", record),
     "reload": in_person(reload, "configuration.reloaded"),

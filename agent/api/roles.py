@@ -161,6 +161,7 @@ HELD: Mapping[Right, frozenset[Role]] = {
 
 NEEDS: Mapping[str, Right] = {
     "status": Right.SEE_GATEWAY,  # agent/api/calls.py leaves out what the asker may not see
+    "metrics": Right.SEE_GATEWAY,
     "uplink.list": Right.SEE_GATEWAY,
     "control.list": Right.SEE_PLANT,
     "control.grants": Right.SEE_PLANT,
@@ -266,6 +267,7 @@ NEEDS: Mapping[str, Right] = {
 
 TYPED: Mapping[str, str] = {
     "clock.show": "clock",
+    "metrics": "status",
     "line.find": "scan",
     "configuration": "config diff",
     **{f"alias.{word}": f"place alias {word}" for word in ("add", "end", "import", "list")},

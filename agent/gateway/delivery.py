@@ -59,7 +59,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-VOLATILE = ("at", "backlog", "data", "disk")
+VOLATILE = ("at", "backlog", "data", "disk", "metrics")
 """members that change all the time, and do not count as news"""
 RECEIPT_LOOK = 0.5
 """seconds between two checks for a receipt"""
@@ -87,7 +87,7 @@ STATUS_LOOK = 60.0
 
 
 def document(answer: Mapping[str, Any], uplink: str) -> dict[str, Any]:
-    """The document for one uplink's recipient, from the answer to `status`."""
+    """The document for one uplink's recipient, from the answer to `status` with `metrics`."""
     mine = answer["uplinks"][uplink]
     devices, links = answer["devices"].values(), answer["links"]
     silent = sum(one["failures"] > 0 for one in devices)
@@ -126,6 +126,9 @@ def document(answer: Mapping[str, Any], uplink: str) -> dict[str, Any]:
         members["restored"] = {"audience": audience or "", "made": restored["made"]}
     if "data" in mine:
         members["data"] = {word: mine["data"][word] for word in ("month", "used", "budget")}
+    # they would cost a metered line megabytes a month
+    if (numbers := answer.get("metrics", {}).get(uplink)) and not mine["data"]["budget"]:
+        members["metrics"] = numbers
     return members
 
 
