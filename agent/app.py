@@ -72,6 +72,7 @@ async def visited(config_path: Path, state: Path | None = None) -> AsyncIterator
     state directory, if not the one that the configuration names. Raises Refused.
     """
     with opened(_with_state(load(config_path), state)) as gateway:
+        gateway.daemon.path = config_path
         # These tasks wait until the call needs the line: a call about the registry opens no bus.
         lines = [
             asyncio.ensure_future(line.link.serve_if_wanted()) for line in gateway.lines.values()

@@ -7,12 +7,10 @@ import json
 import sqlite3
 from contextlib import aclosing, suppress
 from dataclasses import asdict
-from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from agent.acquisition.device import describe, drift
-from agent.acquisition.slots import multiplier
 from agent.api import (
     backup,
     carry,
@@ -27,6 +25,7 @@ from agent.api import (
     visit,
 )
 from agent.api import clock as clock_api
+from agent.api import configuration as configuration_api
 from agent.api import registry as registry_api
 from agent.api import trust as trust_api
 from agent.api.diagnosis import edits, machine, records, running
@@ -34,7 +33,7 @@ from agent.api.forms import ending, open_forms
 from agent.api.listening import listening
 from agent.api.registry import Caller, author, in_person, or_nothing, passing
 from agent.api.roles import INSTALLER, NAMES, Right, holders
-from agent.api.status import moved, own_status
+from agent.api.status import moved, own_status, shown
 from agent.config.edit import unlike
 from agent.config.estimates import left
 from agent.core.clock import monotonic, stamp
@@ -42,7 +41,6 @@ from agent.core.errors import AgentError, LinkLost, Refused, StorageFailed
 from agent.core.finding import RANK, worst_first
 from agent.core.i18n import N_, Text, joined
 from agent.core.model import Point
-from agent.core.quantities import channels
 from agent.core.version import version
 from agent.drivers import driver
 from agent.drivers.base import Found, Seeks, Wish
@@ -707,22 +705,6 @@ async def report(
     return await commissioning(gateway, caller, whole, named=named, since=since, readings=readings)
 
 
-def shown(sample: Sample) -> dict[str, Any]:
-    """Convert a sample for people: in the channel's unit, with the digits that the meter gave."""
-    value, point = sample.value, sample.point
-    unit = channels()[point.channel].unit if point.channel else point.unit
-    if isinstance(value, Decimal):
-        value = format((value * multiplier(point)).normalize(), "f")
-    return {
-        "value": value,
-        "unit": unit,
-        "channel": point.channel,
-        "at": stamp(sample.at),
-        "why": sample.why,
-        "detail": sample.detail,
-    }
-
-
 def at_home(call: Call) -> Call:
     """Wrap a call: its answer names the building's time zone, and times in sentences are in it."""
 
@@ -772,6 +754,7 @@ ALL: Mapping[str, Call] = {
     "uplink.close": in_person(uplinks.close, "uplink.closed", "name", "how"),
     "uplink.retry": in_person(uplinks.retry, "uplink.retried", "name"),
     **control.CALLS,
+    **configuration_api.CALLS,
 }
 CALLS: Mapping[str, Call] = {name: at_home(call) for name, call in ALL.items()}
 """all calls by name"""

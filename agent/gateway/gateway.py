@@ -215,6 +215,8 @@ class Daemon:
         """returns what `gardien status` shows; nothing before the daemon has started"""
         self.path = DEFAULT_CONFIG
         """the configuration file that it has loaded"""
+        self.editing = asyncio.Lock()
+        """held while a call changes that file"""
 
     def __bool__(self) -> bool:
         return False
