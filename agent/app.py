@@ -27,6 +27,7 @@ from agent.core.storage import PROBED_EVERY, probed, volatile
 from agent.core.systemd import notify
 from agent.core.tasks import end, error_text
 from agent.gateway import liveness
+from agent.gateway.acknowledged import Acknowledgements
 from agent.gateway.backup import BuildingFile, PostRestoreGate
 from agent.gateway.disk import REGISTRY, StateDisk
 from agent.gateway.export_log import Exports
@@ -214,7 +215,7 @@ def opened(config: Config, clock: Clock | None = None) -> Iterator[Gateway]:
     gateway = Gateway(
         config, who, clock, disk, registry, moves, traffic, lines, started, recipients, *parts,
         DwellingSums(registry), FactorDays(), FirstSeen(state, clock),
-        Plausibility(state / PLAUSIBILITY, config.devices),
+        Acknowledgements(state, clock), Plausibility(state / PLAUSIBILITY, config.devices),
     )  # fmt: skip
     with objects.open(partial(_open_inbox, gateway)) if who else nullcontext():
         yield gateway

@@ -16,6 +16,7 @@ from agent.api import (
     carry,
     commission,
     control,
+    findings,
     keys,
     line_find,
     privacy,
@@ -94,11 +95,11 @@ async def status(gateway: Gateway, caller: Caller, *, named: str | None = None) 
     """
     answer = _status(gateway) | {"uplinks": await _uplinks(gateway)}
     # Findings are made from the full answer; what the caller may not see is removed afterwards.
-    findings = await _findings(gateway, answer)
+    events = await _findings(gateway, answer)
     if not caller.may(Right.SEE_PLACES):
-        shared = worst_first(finding for finding in findings if not finding.private)
-        findings = [finding.without_names() for finding in shared]
-    answer["events"] = [finding.wire() for finding in findings]
+        shared = worst_first(finding for finding in events if not finding.private)
+        events = [finding.without_names() for finding in shared]
+    answer["events"] = [finding.wire() for finding in events]
     homes = [name for name in answer["devices"] if not privacy.is_common(gateway, name)]
     who = None
     with suppress(Refused):
@@ -139,7 +140,12 @@ async def _findings(gateway: Gateway, answer: Mapping[str, Any]) -> list[Finding
     except RuntimeError as error:  # no thread can be started: the rest is known all the same
         made.append(machine.not_checked(error))
     made = gateway.first_seen.dated(made, keep=bool(gateway.daemon))
+    made = gateway.acknowledged.applied(made, keep=bool(gateway.daemon))
     return sorted(made, key=lambda finding: RANK[finding.severity])
+
+
+async def _all_findings(gateway: Gateway) -> list[Finding]:
+    return await _findings(gateway, _status(gateway) | {"uplinks": await _uplinks(gateway)})
 
 
 async def diagnose(gateway: Gateway) -> None:
@@ -755,6 +761,7 @@ ALL: Mapping[str, Call] = {
     "uplink.retry": in_person(uplinks.retry, "uplink.retried", "name"),
     **control.CALLS,
     **configuration_api.CALLS,
+    "finding.acknowledge": partial(findings.acknowledge, _all_findings),
 }
 CALLS: Mapping[str, Call] = {name: at_home(call) for name, call in ALL.items()}
 """all calls by name"""

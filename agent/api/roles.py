@@ -109,6 +109,8 @@ class Right(StrEnum):
     """release controls and opt out"""
     RECORD_VOTE = auto()
     """record the vote of an assembly"""
+    ACKNOWLEDGE = auto()
+    """acknowledge findings; those of others are refused by the call"""
     CONFIRM_VOTE = auto()
     """confirm a vote with the code on paper; never held by a role that may command"""
 
@@ -131,6 +133,7 @@ HELD: Mapping[Right, frozenset[Role]] = {
     Right.TRY: frozenset({INSTALLER, OPERATOR}),
     Right.COMMAND: frozenset({OPERATOR}),
     Right.RECORD_VOTE: frozenset({MANAGER}),
+    Right.ACKNOWLEDGE: frozenset({INSTALLER, MANAGER, OPERATOR}),
     Right.CONFIRM_VOTE: frozenset({MANAGER, READER}),
 }
 
@@ -231,6 +234,7 @@ NEEDS: Mapping[str, Right] = {
     "object.accept": Right.OBJECTS,
     "object.preview": Right.OBJECTS,
     "object.list": Right.OBJECTS,
+    "finding.acknowledge": Right.ACKNOWLEDGE,
     "control.test": Right.TRY,
     "control.dry_run": Right.TRY,
     "control.release": Right.COMMAND,
