@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from agent.acquisition.device import describe, drift
 from agent.api import (
     backup,
+    bundle,
     carry,
     commission,
     control,
@@ -761,6 +762,8 @@ ALL: Mapping[str, Call] = {
     "uplink.retry": in_person(uplinks.retry, "uplink.retried", "name"),
     **control.CALLS,
     **configuration_api.CALLS,
+    "bundle": in_person(bundle.bundle, "bundle"),
+    **bundle.CALLS,
     "finding.acknowledge": partial(findings.acknowledge, _all_findings),
 }
 CALLS: Mapping[str, Call] = {name: at_home(call) for name, call in ALL.items()}

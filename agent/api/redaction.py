@@ -41,7 +41,9 @@ def text_or_reason(path: Path) -> str:
 def secrets(config: Path) -> Iterator[str]:
     """Yield every secret in the known places, so that it is removed wherever it was copied."""
     # line by line: a log may have copied one line of a secret that has several
-    for path in (config.parent / "credentials").glob("*"):
+    # the agent's account may not open the folder of root, and has copies of systemd
+    folders = (config.parent / "credentials", Path(os.environ.get("CREDENTIALS_DIRECTORY", "/-")))
+    for path in (path for folder in folders for path in folder.glob("*")):
         yield from text_or_reason(path).splitlines() if path.is_file() else ()
     written = text_or_reason(config)
     for kind, name in re.findall(r"\b(file|env):([^\s\"',}#]+)", written):

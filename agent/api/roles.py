@@ -171,6 +171,8 @@ NEEDS: Mapping[str, Right] = {
     "privacy.access": Right.SEE_PEOPLE,
     "read": Right.READ,
     "profile.record": Right.READ,
+    "bundle": Right.SEE_PLACES,  # its pseudonyms hide dwellings, as far as they are known
+    "bundle.read": Right.SEE_PLACES,
     "config.show": Right.SEE_PLACES,  # names of devices may be labels of dwellings
     "place.new": Right.PLACES,
     "place.import": Right.PLACES,
@@ -252,6 +254,7 @@ NEEDS: Mapping[str, Right] = {
 TYPED: Mapping[str, str] = {
     "clock.show": "clock",
     "line.find": "scan",
+    **dict.fromkeys(("bundle", "bundle.read"), "support-bundle"),
     "configuration": "config diff",
     "config.show": "check",
     "config.lines.add": "commission",

@@ -212,7 +212,12 @@ def _parts(config: Path, state: Path) -> Iterator[tuple[str, str]]:
     yield "doctor.json", _doctor(config, state)
     yield "state.txt", _listing(state)
     for name, command in COMMANDS.items():
-        yield name, _output_of(command)
+        text = _output_of(command)
+        if name == "log.txt" and os.geteuid():
+            text += _(
+                "This account may not read the whole log. With it: sudo gardien support-bundle"
+            )
+        yield name, text
 
 
 def _status(state: Path) -> Any:

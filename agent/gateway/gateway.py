@@ -218,6 +218,8 @@ class Daemon:
         """the configuration file that it has loaded"""
         self.editing = asyncio.Lock()
         """held while a call changes that file"""
+        self.bundling = asyncio.Lock()
+        """held while a support bundle is made"""
 
     def __bool__(self) -> bool:
         return False

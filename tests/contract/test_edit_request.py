@@ -10,20 +10,18 @@ import socket
 import subprocess
 import sys
 import threading
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import contextmanager
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from agent.config import edit_request, load
 from agent.core.errors import Refused
-from agent.local import ask_daemon, open_door
 from agent.registry import identity
 from agent.trust.audit import bodies
 from hil.ca import CA
 from hil.process import free_port
-from tests.contract.gateway.running import at_work
-from tests.waiting import wait_until
+from tests.contract.gateway.running import at_the_door
 
 CONFIG = """\
 # our house
@@ -337,28 +335,11 @@ class Activator:
         self._door.close()
 
 
-@asynccontextmanager
-async def daemon(config):
-    """A gateway at work behind its door; gives a function that makes a call."""
-    state = config.with_name("state")
-
-    async def call(name, **args):
-        return await asyncio.to_thread(ask_daemon, state, name, args, lambda _: None)
-
-    async with at_work(config) as house:
-        serving = asyncio.ensure_future(open_door(house, state))
-        try:
-            await asyncio.to_thread(wait_until, (state / "gardien.sock").exists)
-            yield house, call
-        finally:
-            serving.cancel()
-
-
 def test_a_change_over_the_door_is_written_by_the_program_in_use_and_in_the_chain(config):
     async def story():
         activator = Activator(config)
         try:
-            async with daemon(config) as (house, call):
+            async with at_the_door(config) as (house, call):
                 answer = await call("config.devices.add", devices=NEW, named="Eva")
                 assert answer["added"] == ["m-2"]
                 assert answer["changed"]["devices of line"] == ["riser"]
