@@ -38,7 +38,7 @@ MEMORY = 110_000_000
 PIECE = 384_000
 """bytes, before base64"""
 NAME = re.compile(r"[0-9a-f]{16}", re.ASCII)
-COMMAND = (sys.executable, "-c", "from agent.entry import main; main()", "support-bundle")
+COMMAND = (sys.executable, "-m", "agent.entry", "support-bundle")
 
 
 async def bundle(gateway: Gateway, caller: Caller) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from agent.config.files import Files
 from agent.config.load import checked, examine
 from agent.config.profiles import FOLDER, Profiles
 from agent.core.errors import AgentError, LinkLost, Refused
-from agent.core.i18n import from_wire
+from agent.core.i18n import N_, Text, from_wire
 from agent.core.model import ValueKind
 from agent.core.quantities import channels
 from agent.core.state import PACKAGED
@@ -156,7 +156,7 @@ async def _ask(
     except (OSError, TimeoutError, ValueError) as error:
         raise Refused(NO_ANSWER, error=error) from error
     if not line:
-        raise Refused(NO_ANSWER, error="the connection has ended")
+        raise Refused(NO_ANSWER, error=Text("the connection has ended"))
     answer: dict[str, Any] = json.loads(line, object_hook=from_wire)
     if "result" not in answer:
         raise Refused(answer.get("text", answer.get("refused", "")))
@@ -164,7 +164,7 @@ async def _ask(
     return result
 
 
-NO_ANSWER = (
+NO_ANSWER = N_(
     "the program that writes the configuration did not answer ({error}). Perhaps nothing was"
     " changed: to see it: gardien config diff. Its log: journalctl -u 'gardien-edit@*'"
 )

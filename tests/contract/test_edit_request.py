@@ -80,6 +80,20 @@ def sent(config, *lines, program=PROGRAM):
         return answers
 
 
+def here(config, request):
+    """The answer of the program in this process: a new one takes half a second."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs, ours.makefile("rb") as answers:
+        serving = threading.Thread(target=edit_request.serve, args=(theirs, config))
+        serving.start()
+        line = request if isinstance(request, bytes) else json.dumps(request).encode() + b"\n"
+        ours.sendall(line)
+        answer = json.loads(answers.readline())
+        ours.shutdown(socket.SHUT_RDWR)
+        serving.join(10)
+    return answer
+
+
 def certificate():
     return CA().certificate.public_bytes(Encoding.PEM).decode()
 
@@ -106,13 +120,13 @@ def test_new_devices_are_written_with_a_copy_and_undone_if_the_agent_asks(config
 
 
 def test_the_same_device_twice_is_added_once_and_lines_and_the_uplink_are_added_once(config):
-    (again,) = sent(config, asked("devices.add", devices={"x": NEW["m-2"] | {"address": 1}}))
+    again = here(config, asked("devices.add", devices={"x": NEW["m-2"] | {"address": 1}}))
     assert again["result"] == {"added": [], "file": str(config), "copy": None}
     line = {"driver": "modbus-rtu", "port": "/dev/serial/by-id/usb-1a86", "baudrate": 9600}
-    (answer,) = sent(config, asked("lines.add", lines={"riser": line}))
+    answer = here(config, asked("lines.add", lines={"riser": line}))
     assert answer.get("result", answer)["added"] == ["riser-2"]
     uplink = asked("uplink.add", recipient="energie.example", url="mqtts://broker.example:8883")
-    ((first,), (second,)) = sent(config, uplink), sent(config, uplink)
+    first, second = here(config, uplink), here(config, uplink)
     assert first["result"]["added"] == ["energie"]
     assert "already" in second["refused"]
     assert load(config).uplinks["energie"].settings.recipient == "energie.example"
@@ -120,12 +134,12 @@ def test_the_same_device_twice_is_added_once_and_lines_and_the_uplink_are_added_
 
 def test_the_first_recovery_certificate_is_named_and_no_second_one(config):
     text = certificate()
-    (answer,) = sent(config, asked("backup.to", certificate=text))
+    answer = here(config, asked("backup.to", certificate=text))
     assert answer["result"]["added"] == ["to"]
     assert load(config).backup.to == config.with_name("recovery.crt")
     assert config.with_name("recovery.crt").read_text() == text
     other = certificate()
-    (second,) = sent(config, asked("backup.to", certificate=other))
+    second = here(config, asked("backup.to", certificate=other))
     assert "already" in second["refused"]
     assert config.with_name("recovery.crt").read_text() == text
 
@@ -188,17 +202,7 @@ HOSTILE = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_nothing_hostile_changes_the_file(config, name):
     before, files = config.read_text(), {one.name for one in config.parent.iterdir()}
-    # in this process: a new one for each would take half a second
-    ours, theirs = socket.socketpair()
-    with ours, theirs, ours.makefile("rb") as answers:
-        serving = threading.Thread(target=edit_request.serve, args=(theirs, config))
-        serving.start()
-        request = HOSTILE[name]
-        ours.sendall(
-            request if isinstance(request, bytes) else json.dumps(request).encode() + b"\n"
-        )
-        assert json.loads(answers.readline())["refused"]
-        serving.join(10)
+    assert here(config, HOSTILE[name])["refused"]
     assert config.read_text() == before
     assert {one.name for one in config.parent.iterdir()} == files
 
@@ -219,21 +223,21 @@ def test_links_are_not_followed_and_files_of_others_are_not_taken(config):
     config.rename(real)
     config.symlink_to(real)
     before = real.read_text()
-    (answer,) = sent(config, asked("devices.add", devices=NEW))
+    answer = here(config, asked("devices.add", devices=NEW))
     assert "symbolic link" in answer["refused"]
     assert real.read_text() == before
     config.unlink()
     real.rename(config)
     if os.geteuid() == 0:
         config.parent.chmod(0o777)
-        (answer,) = sent(config, asked("devices.add", devices=NEW))
+        answer = here(config, asked("devices.add", devices=NEW))
         assert "other accounts" in answer["refused"]
         assert config.read_text() == before
         config.parent.chmod(0o755)
     # a link in the place of the recovery certificate
     config.with_name("recovery.crt").symlink_to(config.parent / "victim")
     text = certificate()
-    (answer,) = sent(config, asked("backup.to", certificate=text))
+    answer = here(config, asked("backup.to", certificate=text))
     assert answer["refused"]
     assert not (config.parent / "victim").exists()
 
