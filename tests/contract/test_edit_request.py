@@ -16,6 +16,8 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from agent.config import edit_request, load
+from agent.config.edit import with_devices
+from agent.config.files import Files
 from agent.core.errors import Refused
 from agent.registry import identity
 from agent.trust.audit import bodies
@@ -157,6 +159,8 @@ HOSTILE = {
     "no object": b"[]\n",
     "nested": b'{"edit": ' + b"[" * 5_000 + b"\n",
     "bytes": b"\xff\xfe\n",
+    "a link that is a list": asked("devices.add", devices={"x": {"link": ["a"], "address": 1}}),
+    "a driver that is a list": asked("lines.add", lines={"x": {"driver": ["mbus"]}}),
     "another edit": asked("building.roles", roles={"manager": ["gardien"]}),
     "an edit that is no text": {"edit": ["devices.add"], "args": {}},
     "arguments that are a list": {"edit": "devices.add", "args": []},
@@ -254,6 +258,32 @@ def test_what_a_person_changes_meanwhile_is_not_undone(config):
         process.wait(10)
     assert "# Eva's house" in config.read_text()
     assert "m-2" in config.read_text()
+
+
+def test_what_a_person_changes_while_the_change_is_made_is_not_lost(config):
+    files = Files(config)
+    edited = with_devices(files, NEW)
+    changed = config.read_text().replace("# our house", "# Eva's house")
+    config.write_text(changed)
+    with pytest.raises(Refused, match="changed while it was read"):
+        edit_request._written(files, edited)
+    assert config.read_text() == changed
+
+
+def test_two_connections_at_once_write_one_after_the_other(config):
+    with started(config) as (first, process), started(config) as (second, other):
+        with first.makefile("rb") as one, second.makefile("rb") as two:
+            first.sendall(json.dumps(asked("devices.add", devices=NEW)).encode() + b"\n")
+            assert "result" in json.loads(one.readline())
+            more = {"m-3": NEW["m-2"] | {"address": "3"}}
+            second.sendall(json.dumps(asked("devices.add", devices=more)).encode() + b"\n")
+            first.sendall(b'"undo"\n')
+            assert json.loads(one.readline()) == {"result": {}}
+            first.shutdown(socket.SHUT_RDWR)
+            assert json.loads(two.readline())["result"]["added"] == ["m-3"]
+        second.shutdown(socket.SHUT_RDWR)
+        assert (process.wait(10), other.wait(10)) == (0, 0)
+    assert set(load(config).devices) == {"m-1", "m-3"}
 
 
 def test_a_disk_that_is_full_leaves_the_file_as_it_was(small_disk, config):
