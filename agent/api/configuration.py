@@ -28,7 +28,6 @@ from agent.core.i18n import N_, Text, from_wire
 from agent.core.model import ValueKind
 from agent.core.quantities import channels
 from agent.core.state import PACKAGED
-from agent.registry.access_log import EVERYBODY
 from agent.registry.records import covers, serial_key
 
 if TYPE_CHECKING:
@@ -235,7 +234,7 @@ async def device_try(
             "{error}. To check ports, hosts and rights: gardien doctor", error=error
         ) from error
     serial = next((str(one.value) for one in samples[: len(asked)] if one.value is not None), None)
-    if not all(point.place for point in points):
+    if any(not one.place and values_may_be_shown(caller, one) for one in points):
         privacy.note(gateway, who, "device.try", _place_of(gateway, serial))
     whose = link.link.whose(address)
     odd = heard.odd({whose: UNSAVED})
@@ -271,7 +270,7 @@ def _points_of(path: Path, entry: dict[str, Any]) -> tuple[list[Point], Point | 
 
 
 def _place_of(gateway: Gateway, serial: str | None) -> str:
-    """Return the place for which a serial number is recorded; `*` if there is none."""
+    """Return the place for which a serial number is recorded; empty if there is none."""
     now = int(gateway.clock.now())
     return next(
         (
@@ -282,7 +281,7 @@ def _place_of(gateway: Gateway, serial: str | None) -> str:
             and covers(one, now)
             and serial_key(one.serial) == serial_key(serial)
         ),
-        EVERYBODY,
+        "",
     )
 
 

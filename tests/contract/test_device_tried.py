@@ -107,7 +107,7 @@ def test_a_device_is_read_before_it_is_saved_and_the_page_shows_indexes_with_a_r
         "at": reason["points"]["energy_import"]["at"]
     }
     assert reason["points"]["active_power"]["value"] is None
-    assert looks == [("eva", "device.try", "*")]
+    assert looks == [("eva", "device.try", "")], "of no dwelling yet"
 
 
 def test_an_entry_that_could_not_be_saved_is_not_read(tmp_path):
