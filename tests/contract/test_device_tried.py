@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
 from dataclasses import dataclass
 
 import pytest
@@ -155,14 +157,30 @@ def test_where_no_program_of_root_listens_the_agent_writes_its_own_file(tmp_path
     assert "hunter22" not in file["text"]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write any file")
-def test_an_agent_that_may_not_write_says_what_to_do(tmp_path):
-    async def told(house, config):
-        config.chmod(0o444)
-        with pytest.raises(Refused, match="sudo gardien web open"):
-            await CALLS["config.devices.add"](house, Person(False), devices={"m-2": ENTRY})
+ALONE = """
+import asyncio, sys
+from pathlib import Path
+from agent.api.configuration import _by_ourselves
+from agent.core.errors import Refused
+try:
+    asyncio.run(_by_ourselves(Path(sys.argv[1]), {}))
+except Refused as error:
+    print(error)
+"""
 
-    story(tmp_path, told)
+
+def test_an_agent_that_may_not_write_says_what_to_do(open_folder):
+    config = open_folder / "config.yaml"
+    config.write_text("building: {name: Test}\n")
+    config.chmod(0o444)
+    open_folder.chmod(0o755)
+    other = {} if os.geteuid() else {"user": 65534, "group": 65534, "extra_groups": ()}
+    done = subprocess.run(
+        [sys.executable, "-c", ALONE, config], check=True, capture_output=True, text=True, **other
+    )
+    assert "only root may write" in done.stdout
+    assert "sudo gardien web open" in done.stdout
+    assert config.read_text() == "building: {name: Test}\n"
 
 
 def test_the_command_reads_a_device_that_is_not_configured(tmp_path):

@@ -11,10 +11,12 @@ import subprocess
 import sys
 import threading
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from agent.api import configuration
 from agent.config import edit_request, load
 from agent.config.edit import with_devices
 from agent.config.files import Files
@@ -411,3 +413,18 @@ def test_root_without_any_capability_writes_the_file_and_keeps_its_group(config)
     written, copy = config.stat(), config.with_name(answer["result"]["copy"].rpartition("/")[2])
     assert (written.st_uid, written.st_gid, written.st_mode & 0o777) == (0, 65534, 0o640)
     assert copy.stat().st_gid == 65534
+
+
+def test_the_units_start_this_program_for_the_agent_alone_and_leave_it_nothing_else():
+    folder = Path(__file__).parents[2] / "packaging" / "debian"
+    door = (folder / "gardien-web.gardien-edit.socket").read_text().splitlines()
+    unit = (folder / "gardien-web@.gardien-edit.service").read_text().splitlines()
+    assert {"SocketUser=gardien", "SocketMode=0600", "Accept=yes"} < set(door)
+    assert f"ListenStream={configuration.DOOR}" in door
+    (start,) = (one for one in unit if one.startswith("ExecStart="))
+    assert start.endswith(" -m agent.config.edit_request /etc/gardien/config.yaml")
+    assert {
+        "CapabilityBoundingSet=", "NoNewPrivileges=yes", "PrivateNetwork=yes",
+        "ProtectSystem=strict", "ReadWritePaths=/etc/gardien", "SupplementaryGroups=gardien",
+    } < set(unit)  # fmt: skip
+    assert sum(one.startswith("ReadWritePaths=") for one in unit) == 1
