@@ -91,6 +91,8 @@ DECIDED: Mapping[str, Shows] = {
             "key.rotate", "trust.look", "trust.accept", "object.accept", "object.preview",
             "object.list", "control.release", "control.hand_back", "control.abandon",
             "control.accept", "control.opt_out", "control.opt_in", "web.me", "web.leave",
+            "config.show", "config.lines.add", "config.devices.add", "config.uplink.add",
+            "config.backup.to", "bundle", "bundle.read", "finding.acknowledge",
         ),
         Shows.NO_PEOPLE,
     ),
@@ -106,7 +108,8 @@ DECIDED: Mapping[str, Shows] = {
     ),
     **dict.fromkeys(
         (
-            "read", "profile.record", "report.commissioning", "meter.verify", "meter.load",
+            "read", "device.try", "profile.record", "report.commissioning", "meter.verify",
+            "meter.load",
             "meter.list", "meter.assign", "meter.exchange", "meter.remove", "meter.import",
         ),
         Shows.INDEXES,
@@ -120,7 +123,9 @@ DECIDED: Mapping[str, Shows] = {
 }  # fmt: skip
 """every call that a person of the page may make; a call that is missing here is refused there"""
 
-NOTED_BY_THEMSELVES = frozenset({"read", "meter.verify", "meter.load", "report.commissioning"})
+NOTED_BY_THEMSELVES = frozenset(
+    {"read", "device.try", "meter.verify", "meter.load", "report.commissioning"}
+)
 """calls that note in the access log what they show of a dwelling"""
 
 
@@ -215,6 +220,8 @@ def _index_key(gateway: Gateway, caller: Caller, name: str, args: Mapping[str, A
     elif name in {"meter.verify", "meter.load"} or args.get("closing"):
         place = args.get("place")
         key = privacy.dwelling_of(gateway, {"place": place}) if place else EVERYBODY
+    elif name == "device.try":
+        key = str(args["entry"].get("address", "")) if caller.reason else None
     elif name != "profile.record" and caller.reason:
         key = EVERYBODY  # a list that is shown without indexes if no reason is given
     return key

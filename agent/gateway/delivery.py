@@ -135,7 +135,12 @@ def document(answer: Mapping[str, Any], uplink: str) -> dict[str, Any]:
 def _events(answer: Mapping[str, Any], uplink: str) -> list[dict[str, Any]]:
     """Return what a recipient may know of the findings, one for each cause as `status` has them."""
     findings = map(Finding.of, answer["events"])
-    shared = [one for one in findings if one.uplink in {None, uplink} and not one.private]
+    # that somebody at the building works on it changes nothing for a platform
+    shared = [
+        replace(one, acknowledged=None)
+        for one in findings
+        if one.uplink in {None, uplink} and not one.private
+    ]
     events = (one.without_names().wire() for one in worst_first(shared))
     return [{name: event[name] for name in EVENT if event[name] is not None} for event in events]
 
