@@ -103,7 +103,8 @@ async def status(gateway: Gateway, caller: Caller, *, named: str | None = None) 
         shared = worst_first(finding for finding in findings if not finding.private)
         findings = [finding.without_names() for finding in shared]
     answer["events"] = [finding.wire() for finding in findings]
-    homes = [name for name in answer["devices"] if not privacy.is_common(gateway, name)]
+    common = page_view.is_plant if caller.page else privacy.is_common
+    homes = [name for name in answer["devices"] if not common(gateway, name)]
     who = None
     with suppress(Refused):
         who = author(gateway, caller, named)
@@ -116,8 +117,6 @@ async def status(gateway: Gateway, caller: Caller, *, named: str | None = None) 
             }
     elif any(answer["devices"][name]["latest"] for name in homes):
         privacy.note(gateway, who, "status")
-    if not caller.may(Right.SEE_PEOPLE):
-        answer["page"]["locked"] = []
     if not caller.may(Right.SEE_PLANT):
         for control in answer["controls"].values():
             short = {name: words for name, words in SHORT.items() if control[name]}

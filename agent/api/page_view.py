@@ -25,6 +25,7 @@ from agent.registry import parsers
 from agent.registry.access_log import EVERYBODY
 from agent.registry.doubts import NeedsConfirmation
 from agent.registry.place import OCCUPANCY, parse
+from agent.registry.records import covers, serial_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -183,7 +184,7 @@ def _check(gateway: Gateway, name: str, shows: Shows, args: Mapping[str, Any]) -
         raise Refused(NOT_HERE, command=command)
     if args.get("trace"):
         raise Refused(NO_TRACE, command=command)
-    if name == "profile.record" and not privacy.is_common(gateway, args["device"]):
+    if name == "profile.record" and not is_plant(gateway, args["device"]):
         raise Refused(NOT_HERE, command=command)
     if name == "meter.verify":
         for channel in args["shown"]:
@@ -196,11 +197,35 @@ def _check(gateway: Gateway, name: str, shows: Shows, args: Mapping[str, Any]) -
             raise Refused(GUARDED, names=names)
 
 
+def is_plant(gateway: Gateway, name: str) -> bool:
+    """Whether a device is common plant, and is not the meter of a dwelling under another name.
+
+    Else whoever may add devices at the page could add a second name for a meter, with a common area
+    as its place, and see all that it measures.
+    """
+    if not privacy.is_common(gateway, name):
+        return False
+    _, device = gateway.lines.find(name)
+    return not _is_of_a_dwelling(gateway, device.serial)
+
+
+def _is_of_a_dwelling(gateway: Gateway, serial: str | None) -> bool:
+    """Whether a serial number is recorded for a dwelling now."""
+    if not serial:
+        return False
+    now, key = int(gateway.clock.now()), serial_key(serial)
+    return any(
+        meter.place[0] == "D" and meter.serial and serial_key(meter.serial) == key
+        for meter in gateway.registry.installations()
+        if covers(meter, now)
+    )
+
+
 def _guarded(gateway: Gateway) -> Iterator[str]:
     """Yield the controls with a guard that may be in a dwelling: what they say has its value."""
     for name, control in gateway.config.controls.items():
         devices = {guard.point.partition("/")[0] for guard in control.watched}
-        if not all(privacy.is_common(gateway, device) for device in devices):
+        if not all(is_plant(gateway, device) for device in devices):
             yield name
 
 
@@ -208,7 +233,7 @@ def _index_key(gateway: Gateway, caller: Caller, name: str, args: Mapping[str, A
     """Return what a call shows indexes of: a place, `*`, or NOT_RECORDED; None: no indexes."""
     key: str | None = None
     if name == "read":
-        if not privacy.is_common(gateway, args["device"]):
+        if not is_plant(gateway, args["device"]):
             key = privacy.dwelling_of(gateway, {"device": args["device"]}) or NOT_RECORDED
     elif name == "report.commissioning":
         key = EVERYBODY if args.get("readings", True) else None
@@ -223,14 +248,18 @@ def _index_key(gateway: Gateway, caller: Caller, name: str, args: Mapping[str, A
 def _only_indexes(
     gateway: Gateway, args: Mapping[str, Any], answer: Answer, key: str | None
 ) -> Answer:
-    """Withhold all values of a device in a dwelling but its indexes and its serial number."""
-    del gateway, args
-    if key is None:
+    """Withhold all values of a device in a dwelling but its indexes and its serial number.
+
+    Of a device whose answer shows only now that it is in a dwelling, also the indexes.
+    """
+    del args
+    serial = answer["points"].get("serial", {}).get("value")
+    if key is None and not _is_of_a_dwelling(gateway, serial):
         return answer
     withheld = [
         name
         for name, point in answer["points"].items()
-        if name != "serial" and not _is_index(point["channel"])
+        if name != "serial" and (key is None or not _is_index(point["channel"]))
     ]
     hidden = {"value": None, "detail": Text(HIDDEN)}
     points = {
@@ -259,7 +288,7 @@ def _no_objects(
     del args, key
     devices = [
         device
-        if device["configured"] and privacy.is_common(gateway, device["name"])
+        if device["configured"] and is_plant(gateway, device["name"])
         else device | {"objects": []}
         for device in answer["devices"]
     ]

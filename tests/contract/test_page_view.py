@@ -230,6 +230,28 @@ def test_a_scan_has_values_of_common_plant_only_and_nothing_has_a_trace(config):
     }  # fmt: skip
 
 
+def test_a_second_name_for_a_dwellings_meter_shows_nothing_of_it(config):
+    """Whoever may add devices could else call it common. Rule W5."""
+
+    async def scenario(house):
+        line, plant = house.lines.find("m-3")
+        await line.link.tried()
+        (sample,) = await line.link.read([plant.serial_point])
+        await CALLS["place.new"](house, ALICE, label="A-3", type="dwelling")
+        await CALLS["meter.import"](
+            house, ALICE, text=f"serial;dwelling\n{sample.value};A-3\n", name="m.csv",
+            join_lines=False,
+        )  # fmt: skip
+        assert page_view.is_plant(house, "m-3"), "it has not told its number yet"
+        answer = await CALLS["read"](house, WITH_A_REASON, device="m-3")
+        assert answer["points"]["energy_import"]["value"] is None
+        assert answer["points"]["serial"]["value"] == str(sample.value)
+        plant.serial = str(sample.value)
+        assert not page_view.is_plant(house, "m-3")
+
+    at_work(config, scenario)
+
+
 def test_a_profile_is_recorded_at_common_plant_only(config):
     """Rule W5."""
 
@@ -314,6 +336,19 @@ def test_data_about_people_is_noted_once_a_day_and_needs_no_reason(config):
         ("Marie (web)", "consent.list", "*", ""),
         ("Marie (web)", "privacy.explain", "A-1", ""),
     ]
+
+
+def test_the_occupants_read_who_looked_and_why(config):
+    """Rule W4."""
+
+    async def scenario(house):
+        await CALLS["read"](house, WITH_A_REASON, device="m-1")
+        answer = await CALLS["privacy.person"](house, ALICE, place="A-1")
+        return answer["letter"], answer["csv"]
+
+    letter, table = at_work(config, scenario)
+    assert f"un compteur ({WHY})" in letter
+    assert f"Marie (web) : lecture d'un compteur ({WHY})" in table
 
 
 def test_a_guard_in_a_dwelling_is_not_shown(config):
