@@ -20,7 +20,6 @@ from agent.api import (
     control,
     keys,
     line_find,
-    page_view,
     privacy,
     proofs,
     syndic,
@@ -57,7 +56,7 @@ from agent.registry.records import OccupancyState
 from agent.uplink import pacing
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Awaitable, Mapping, Sequence
     from pathlib import Path
 
     from agent.acquisition.device import Device
@@ -103,7 +102,9 @@ async def status(gateway: Gateway, caller: Caller, *, named: str | None = None) 
         shared = worst_first(finding for finding in findings if not finding.private)
         findings = [finding.without_names() for finding in shared]
     answer["events"] = [finding.wire() for finding in findings]
-    common = page_view.is_plant if caller.page else privacy.is_common
+    common = privacy.is_common
+    if caller.page:
+        from agent.api.page_view import is_plant as common  # noqa: PLC0415 -- see `at_home`
     homes = [name for name in answer["devices"] if not common(gateway, name)]
     who = None
     with suppress(Refused):
@@ -731,14 +732,25 @@ def shown(sample: Sample) -> dict[str, Any]:
     }
 
 
-def at_home(call: Call) -> Call:
-    """Wrap a call: its answer names the building's time zone, and times in sentences are in it."""
+def at_home(name: str, call: Call) -> Call:
+    """Wrap a call: its answer names the building's time zone, and times in sentences are in it.
+
+    A person of the web page sees what the page may show (agent/api/page_view.py).
+    """
 
     @passing(call)
     async def wrapper(gateway: Gateway, caller: Caller, **args: Any) -> dict[str, Any]:
         zone = gateway.config.building.timezone
         try:
-            answer: dict[str, Any] = await call(gateway, caller, **args) | {"timezone": zone}
+            made: Awaitable[dict[str, Any]]
+            if caller.page:
+                # only where the page is used, since the daemon's memory is bounded
+                from agent.api.page_view import at_the_page  # noqa: PLC0415
+
+                made = at_the_page(gateway, caller, name, call, args)
+            else:
+                made = call(gateway, caller, **args)
+            answer: dict[str, Any] = await made | {"timezone": zone}
         except AgentError as error:
             error.text = text_in_local_time(error.text, zone)
             error.args = (error.text,)
@@ -782,7 +794,5 @@ ALL: Mapping[str, Call] = {
     **control.CALLS,
     **web.CALLS,
 }
-CALLS: Mapping[str, Call] = {
-    name: at_home(page_view.at_the_page(name, call)) for name, call in ALL.items()
-}
+CALLS: Mapping[str, Call] = {name: at_home(name, call) for name, call in ALL.items()}
 """all calls by name"""

@@ -15,7 +15,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from agent.api import privacy
-from agent.api.registry import passing
 from agent.api.roles import command_of
 from agent.core.errors import AgentError, ReasonNeeded, Refused
 from agent.core.i18n import N_, Text
@@ -125,39 +124,35 @@ NOTED_BY_THEMSELVES = frozenset({"read", "meter.verify", "meter.load", "report.c
 """calls that note in the access log what they show of a dwelling"""
 
 
-def at_the_page(name: str, call: Call) -> Call:
-    """Wrap a call: a person of the page sees of dwellings only what is decided on above."""
+async def at_the_page(
+    gateway: Gateway, caller: Caller, name: str, call: Call, args: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Make a call for a person of the page, who sees of dwellings what is decided on above.
 
-    @passing(call)
-    async def wrapper(gateway: Gateway, caller: Caller, **args: Any) -> dict[str, Any]:
-        if not caller.page:
-            return await call(gateway, caller, **args)
-        shows = DECIDED.get(name, Shows.TOO_MUCH)
-        _check(gateway, name, shows, args)
-        key = _index_key(gateway, caller, name, args) if shows is Shows.INDEXES else None
-        if key is None:
-            answer = await call(gateway, caller, **args)
-        else:
-            answer = await _with_reason(gateway, caller, name, key, partial(call, **args))
-        if shows is Shows.PEOPLE:
-            home = args.get("occupancy")
-            place = gateway.registry.place(args["place"]).id if args.get("place") else EVERYBODY
-            privacy.note(gateway, caller.who, name, place, parse(home, OCCUPANCY) if home else "")
-        elif key is not None and (name not in NOTED_BY_THEMSELVES or key == NOT_RECORDED):
-            privacy.note(gateway, caller.who, name, key, reason=caller.reason)
-        filtered = FILTERS.get(name)
-        return filtered(gateway, args, answer, key) if filtered else answer
-
-    return wrapper
+    Raises Refused; ReasonNeeded.
+    """
+    shows = DECIDED.get(name, Shows.TOO_MUCH)
+    _check(gateway, name, shows, args)
+    key = _index_key(gateway, caller, name, args) if shows is Shows.INDEXES else None
+    made = partial(call, gateway, caller, **args)
+    answer = await (made() if key is None else _with_reason(gateway, caller, name, key, made))
+    if shows is Shows.PEOPLE:
+        home = args.get("occupancy")
+        place = gateway.registry.place(args["place"]).id if args.get("place") else EVERYBODY
+        privacy.note(gateway, caller.who, name, place, parse(home, OCCUPANCY) if home else "")
+    elif key is not None and (name not in NOTED_BY_THEMSELVES or key == NOT_RECORDED):
+        privacy.note(gateway, caller.who, name, key, reason=caller.reason)
+    filtered = FILTERS.get(name)
+    return filtered(gateway, args, answer, key) if filtered else answer
 
 
 async def _with_reason(
-    gateway: Gateway, caller: Caller, name: str, key: str, call: Call
+    gateway: Gateway, caller: Caller, name: str, key: str, made: Callable[[], Any]
 ) -> dict[str, Any]:
     """Make a call that shows indexes, if there is a reason and it is not made too often."""
     check_reason(gateway, caller, key)
     try:
-        return await call(gateway, caller)
+        answer: dict[str, Any] = await made()
     except NeedsConfirmation:
         # a question about an index names the last reading
         privacy.note(gateway, caller.who, name, key, reason=caller.reason)
@@ -165,6 +160,7 @@ async def _with_reason(
     except AgentError:
         gateway.page.readings.give_back(key)  # nothing was shown
         raise
+    return answer
 
 
 def check_reason(gateway: Gateway, caller: Caller, key: str) -> None:

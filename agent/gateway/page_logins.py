@@ -49,7 +49,8 @@ MOST_LOGINS, MOST_OF_ONE = 200, 10
 """logins at the same time, in all and of one person; the one that was used least lately ends"""
 FROM_ONE, FROM_ALL = (20, 15.0), (100, 2.0)
 """attempts at once and the seconds for each further one: of one address, and of all together"""
-ADDRESSES = 1_000
+ADDRESSES = 500
+"""addresses, and other keys that people choose, of which attempts are remembered"""
 READINGS = (10, 8_640.0)
 """how often the indexes of a dwelling are shown at once, and the seconds for each further time: no
 curve can be drawn from that"""

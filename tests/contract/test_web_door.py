@@ -24,8 +24,9 @@ from agent.api.roles import (
     WITH_A_LOGIN,
     Role,
 )
-from agent.app import visited
-from agent.config import Config
+from agent.app import opened, visited
+from agent.config import Config, load
+from agent.core.clock import Clock
 from agent.core.errors import Refused
 from agent.core.state import daemon_answers
 from tests.contract.test_roles import ACCOUNTS, CONFIG, GROUPS
@@ -349,6 +350,24 @@ def test_the_state_says_that_the_page_admits_and_that_somebody_must_wait_and_nam
     assert marie["name"] == "Marie Dupont"
     assert marie["locked_until"] == finding["until"]
     assert (marie["password"], marie["invited_until"], marie["logins"]) == (True, None, 1)
+
+
+def test_a_step_of_the_clock_neither_ends_nor_lengthens_a_login(tmp_path):
+    """Rule W1."""
+    wall, steady = 1_790_000_000.0, 5_000.0
+    clock = Clock("system", None, lambda: wall, lambda: steady)
+    with opened(load(written(tmp_path)), clock) as house:
+        code, _ = house.page.open_window(900)
+        setup = house.page.enter_setup(code, "Jean", "::1")
+        invitation, _ = house.page.invite("Marie", ("reader",), "Eva (root)", int(wall))
+        login, _ = house.page.choose(invitation, bytes(32), "::1", wall)
+        for wall in (0.0, 4e9):  # noqa: B007 -- the clock reads it
+            assert house.page.use(setup, counts=False)
+            assert house.page.use(login, counts=False)
+        steady += 900
+        assert house.page.use(setup) is None
+        steady += 901
+        assert house.page.use(login) is None
 
 
 def test_nobody_may_call_for_the_page_while_the_configuration_does_not_open_it(tmp_path):
