@@ -54,6 +54,8 @@ ADDRESSES = 500
 READINGS = (10, 8_640.0)
 """how often the indexes of a dwelling are shown at once, and the seconds for each further time: no
 curve can be drawn from that"""
+DWELLINGS = 5_000
+"""dwellings of which this is remembered: more than a building has"""
 REASONS = (200, 432.0)
 """how many looks with a reason one person may make at once, and the seconds for each further one:
 each is an entry on the disk"""
@@ -117,7 +119,7 @@ class PageLogins:
         self.persons = PagePersons(state)
         self._audit = audit
         self._records = Rate(*RECORDS, ADDRESSES)
-        self.readings = Rate(*READINGS, ADDRESSES)
+        self.readings = Rate(*READINGS, DWELLINGS)
         """how often the indexes of each dwelling may be shown"""
         self.reasons = Rate(*REASONS, ADDRESSES)
         """how many reasons each person may give"""
@@ -215,8 +217,10 @@ class PageLogins:
             raise Refused(TRY_LATER, seconds=int(wait) + 1)
 
     def _give_back(self, address: str) -> None:
-        self._from_one.give_back(address_key(address))
-        self._from_all.give_back("")
+        where = address_key(address)
+        self._from_one.give_back(where)
+        if where not in self._trusted:  # else none was taken
+            self._from_all.give_back("")
 
     def _right(self, name: str, address: str) -> None:
         where = address_key(address)
