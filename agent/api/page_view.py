@@ -310,6 +310,17 @@ def _controls(gateway: Gateway, args: Mapping[str, Any], answer: Answer, key: st
     return answer
 
 
+def _orders(gateway: Gateway, args: Mapping[str, Any], answer: Answer, key: str | None) -> Answer:
+    """Withhold what guards have measured, unless they are known to be in no dwelling."""
+    del args, key
+    shown = gateway.config.controls.keys() - set(_guarded(gateway))
+    if "orders" not in answer:
+        return answer
+    hidden = {"seen": "", "result": Text(HIDDEN)}
+    orders = [one if one["control"] in shown else one | hidden for one in answer["orders"]]
+    return answer | {"orders": orders}
+
+
 FILTERS: Mapping[str, Callable[..., Answer]] = {
     "read": _only_indexes,
     "scan": _no_objects,
@@ -321,5 +332,6 @@ FILTERS: Mapping[str, Callable[..., Answer]] = {
     "meter.import": _meters,
     "status": _controls,
     "control.list": _controls,
+    "privacy.explain": _orders,
 }
 """what is withheld from the answers of calls"""

@@ -56,7 +56,7 @@ READINGS = (10, 8_640.0)
 curve can be drawn from that"""
 DWELLINGS = 5_000
 """dwellings of which this is remembered: more than a building has"""
-REASONS = (200, 432.0)
+REASONS = (2_000, 43.2)
 """how many looks with a reason one person may make at once, and the seconds for each further one:
 each is an entry on the disk"""
 
