@@ -156,6 +156,7 @@ class PageLogins:
                 )  # fmt: skip
                 self.record("page.locked", name_key(name), {"minutes": _minutes(wait)})
             raise Refused(WRONG)
+        self._give_back(address)
         self._right(name, address)
         return self._begin(LoginKind.PASSWORD, person.name, now), person
 
@@ -194,6 +195,7 @@ class PageLogins:
                 "{name} has a password of their own: log in with it, or give another name",
                 name=name,
             )
+        self._give_back(address)
         self._right(name, address)
         return self._begin(LoginKind.SETUP, name, now)
 
@@ -225,7 +227,6 @@ class PageLogins:
     def _right(self, name: str, address: str) -> None:
         where = address_key(address)
         self._lockouts.clear(name_key(name))
-        self._give_back(address)
         self._trusted[where] = None
         self._trusted.move_to_end(where)
         if len(self._trusted) > ADDRESSES:
