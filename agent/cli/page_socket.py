@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 SOCKET, SERVICE = "gardien-web.socket", "gardien-web.service"
 UNIT = Path("/usr/lib/systemd/system") / SOCKET
 """of the Debian package gardien-web"""
+HELPER = UNIT.with_name("gardien-edit.socket")
+"""through which the agent has root write what people change at the page; open while the page is"""
 HEAD = "# gardien-web(8)"
 WITHIN = 60.0
 """seconds that systemd may take to start or stop a unit"""
@@ -36,6 +38,8 @@ def start(addresses: Sequence[str], *, changed: bool) -> None:
     """
     from agent.api.page import DROP_IN
 
+    if HELPER.exists():
+        systemctl("enable", "--now", HELPER.name)
     text = drop_in(addresses)
     with suppress(OSError):
         # people who use the page are not cut off by another set-up window
@@ -97,6 +101,8 @@ def shut() -> None:
     if UNIT.exists():
         systemctl("disable", SOCKET)
         _stop()
+    if HELPER.exists():
+        systemctl("disable", "--now", HELPER.name)
     with suppress(OSError):
         DROP_IN.unlink(missing_ok=True)
         DROP_IN.parent.rmdir()

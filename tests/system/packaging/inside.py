@@ -113,7 +113,23 @@ def install_new():
     apt_install("new")
     said = apt_install("web").stdout[-900:]
     done = sh("gardien", "web", "status", check=False)
-    return {"said": said, "before": before, "after": listens(), "closed": done.returncode}
+    after = listens()
+    begun = sh("gardien", "web", "open", "--no-setup", "--listen", PAGE, "--json",
+               input="Les Alpins\n\n\n")  # fmt: skip
+    found = {
+        "said": said,
+        "before": before,
+        "after": after,
+        "closed": done.returncode,
+        "begun": [json.loads(begun.stdout)["addresses"], begun.stderr],
+        "browsed": browse(PAGE)[0],
+        "building": status()["building"],
+        "config": CONFIG.read_text(),
+        "enabled": sh("systemctl", "is-enabled", "gardien").stdout.strip(),
+    }
+    web("close")
+    sh("systemctl", "disable", "--now", "gardien")
+    return found
 
 
 def listens():

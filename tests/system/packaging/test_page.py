@@ -23,6 +23,17 @@ def test_nothing_listens_after_both_packages_are_installed(seen):
     assert "sudo gardien web open" in found["said"]
 
 
+def test_on_a_gateway_with_the_sample_only_the_building_is_asked_for_and_the_agent_is_started(seen):
+    found = step(seen, "install_new")
+    addresses, said = found["begun"]
+    assert addresses == [f"https://{PAGE}"]
+    assert "Name of the building?" in said
+    assert found["building"] == "Les Alpins"
+    assert f'web: {{listen: ["{PAGE}"]}}' in found["config"]
+    assert found["browsed"].startswith("HTTP/1.1 ")
+    assert found["enabled"] == "enabled"
+
+
 def test_exactly_the_named_address_is_opened_and_nothing_runs_before_somebody_connects(seen):
     found = step(seen, "page")
     assert found["only"] == [PAGE]
