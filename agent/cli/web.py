@@ -258,15 +258,15 @@ def list_(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = Fal
         typer.echo(_("The set-up window is open until {until}.", until=when(until)))
 
 
-def _state(entry: dict[str, Any]) -> str:
+def _state(person: dict[str, Any]) -> str:
     """Return what a person must do before the next login, in a few words."""
-    if entry["scraper"]:
+    if person["scraper"]:
         return _("token for metrics")
-    if entry["locked_until"]:
-        return _("must wait until {until}", until=when(entry["locked_until"]))
-    if entry["invited_until"]:
-        return _("invited until {until}", until=when(entry["invited_until"]))
-    return _("has a password") if entry["password"] else _("the invitation has ended")
+    if person["locked_until"]:
+        return _("must wait until {until}", until=when(person["locked_until"]))
+    if person["invited_until"]:
+        return _("invited until {until}", until=when(person["invited_until"]))
+    return _("has a password") if person["password"] else _("the invitation has ended")
 
 
 @person.command()
