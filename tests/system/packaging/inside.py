@@ -158,7 +158,7 @@ def web(*command, check=True):
 def page():
     """Opened, used, killed, opened elsewhere, with a certificate of a CA, and closed again."""
     unit, before, began = "gardien-web.service", listens(), time.time()
-    opened = json.loads(web("open", "--no-setup", "--listen", PAGE, "--json").stdout)
+    opened = json.loads(web("open", "--listen", PAGE, "--json").stdout)
     only = sorted(set(listens()) - set(before))
     idle = sh("systemctl", "is-active", unit, check=False).stdout.strip()
     seen = browse(PAGE)
@@ -210,15 +210,20 @@ def page():
         ).stdout.split(),
         "config": CONFIG.read_text(),
     }
+    invited = web("person", "add", "Claire", "--role", "manager", "--role", "dpo").stdout
+    people = web("person", "list").stdout
     web("close")
     closed = listens() == before
+    window = json.loads(web("person", "list", "--json").stdout)["setup_until"]
     note = [one for one in status()["events"] if one["code"] == "page"]
     return found | {
         "closed": closed,
+        "people": [invited, people],
+        "window": window,
         "enabled": sh("systemctl", "is-enabled", "gardien-web.socket", check=False).stdout.strip(),
         "drop_in": Path("/etc/systemd/system/gardien-web.socket.d").exists(),
         "note": note,
-        "took": round(time.time() - began, 1),
+        "began": began,
     }
 
 

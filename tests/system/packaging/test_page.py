@@ -1,6 +1,8 @@
 """gardien-web on a Debian 13 that boots: nothing listens before somebody opens the page."""
 
+import re
 import subprocess
+from datetime import datetime
 
 import pytest
 
@@ -79,6 +81,20 @@ def test_the_certificate_of_the_building_s_ca_is_used(seen):
     shown, got = step(seen, "page")["issued"]
     assert plain(shown) == got
     assert got != step(seen, "page")["browsed"][1]
+
+
+def test_the_set_up_code_is_shown_and_closing_ends_its_window(seen):
+    found = step(seen, "page")
+    assert re.fullmatch("[0-9A-Z]{4}-[0-9A-Z]{4}", found["opened"]["code"])
+    until = datetime.fromisoformat(found["opened"]["until"]).timestamp()
+    assert 25 * 60 < until - found["began"] < 35 * 60
+    assert found["window"] is None
+
+
+def test_a_person_is_invited_with_a_code_and_listed(seen):
+    invited, people = step(seen, "page")["people"]
+    assert re.search("(?m)^    [0-9A-Z-]{9,}$", invited)
+    assert re.search("Claire +manager, dpo +invited until", " ".join(people.split("\n")))
 
 
 def test_closed_means_that_nothing_listens_now_or_after_a_start(seen):
