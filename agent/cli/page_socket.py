@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 SOCKET, SERVICE = "gardien-web.socket", "gardien-web.service"
+EDITS = "gardien-edit.socket"
+"""by which the agent has changes of its configuration written that the page asks for"""
 UNIT = Path("/usr/lib/systemd/system") / SOCKET
 """of the Debian package gardien-web"""
-HELPER = UNIT.with_name("gardien-edit.socket")
-"""through which the agent has root write what people change at the page; open while the page is"""
 HEAD = "# gardien-web(8)"
 WITHIN = 60.0
 """seconds that systemd may take to start or stop a unit"""
@@ -38,8 +38,6 @@ def start(addresses: Sequence[str], *, changed: bool) -> None:
     """
     from agent.api.page import DROP_IN
 
-    if HELPER.exists():
-        systemctl("enable", "--now", HELPER.name)
     text = drop_in(addresses)
     with suppress(OSError):
         # people who use the page are not cut off by another set-up window
@@ -54,7 +52,7 @@ def start(addresses: Sequence[str], *, changed: bool) -> None:
         raise Refused("{path}: {reason}", path=DROP_IN, reason=error) from error
     try:
         systemctl("daemon-reload")
-        systemctl("enable", "--now", SOCKET)
+        systemctl("enable", "--now", *_sockets())
     except Refused:
         shut()  # else it would be tried again at each start
         raise
@@ -99,20 +97,22 @@ def shut() -> None:
     if not UNIT.exists() and not DROP_IN.exists():
         return
     if UNIT.exists():
-        systemctl("disable", SOCKET)
+        systemctl("disable", *_sockets())
         _stop()
-    if HELPER.exists():
-        systemctl("disable", "--now", HELPER.name)
     with suppress(OSError):
         DROP_IN.unlink(missing_ok=True)
         DROP_IN.parent.rmdir()
     systemctl("daemon-reload")
 
 
+def _sockets() -> list[str]:
+    return [name for name in (SOCKET, EDITS) if UNIT.with_name(name).exists()]
+
+
 def _stop() -> None:
-    # without an address the socket is no unit that could be stopped
-    if _is_active():
-        systemctl("stop", SERVICE, SOCKET)
+    # without an address the page's socket is no unit that could be stopped
+    names = _sockets() if _is_active() else _sockets()[1:]
+    systemctl("stop", SERVICE, *names)
 
 
 def _is_active() -> bool:

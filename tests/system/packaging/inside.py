@@ -213,6 +213,7 @@ def page():
     invited = web("person", "add", "Claire", "--role", "manager", "--role", "dpo").stdout
     people = web("person", "list").stdout
     web("close")
+    web("close")  # it is closed already
     closed = listens() == before
     window = json.loads(web("person", "list", "--json").stdout)["setup_until"]
     note = [one for one in status()["events"] if one["code"] == "page"]
