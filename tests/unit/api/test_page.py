@@ -48,6 +48,14 @@ def test_the_addresses_of_this_machine_are_those_to_which_it_can_bind():
     assert not {"127.0.0.1", "::1"} & set(page.machine_addresses())
 
 
+def test_people_are_told_addresses_that_a_browser_can_open():
+    assert page.urls(["10.0.0.1:8443", "[fd00::1]:443"]) == [
+        "https://10.0.0.1:8443", "https://[fd00::1]:443",
+    ]  # fmt: skip
+    here = [one for one in page.machine_addresses() if ":" not in one]
+    assert page.urls(["0.0.0.0:8443"]) == [f"https://{one}:8443" for one in here or ["0.0.0.0"]]
+
+
 def findings(web):
     answer = {"clock_said": "", "now": NOW, "links": {}, "devices": {}, "uplinks": {}, "web": web}
     return [one for one in running.findings(answer) if one.code == "page"]
