@@ -1,7 +1,7 @@
 """The cost of the small history: bytes that a day writes to the disk, the file, and the memory.
 
 `python -m bench.history` prints one table: 40 points of common plant and the gateway's own series,
-as the component commits them: once an hour, and the days as they end. The bytes are counted from
+as the component commits them: every two hours, and the days as they end. The bytes are counted from
 the file calls of a child, recorded by strace: whole pages of 4 kB, once for each sync. A file
 system adds its own journal. (write_bytes of /proc/self/io is of no use here: Linux 6.16 and later
 count a whole folio of up to 64 kB for a write of 1 kB.)
@@ -24,12 +24,14 @@ from zoneinfo import ZoneInfo
 from agent.acquisition.common_history import OWN, CommonHistory
 from agent.acquisition.timetable import running_slot
 from agent.buffer.history_store import DAY, GAUGE, QUARTER, REGISTER, HistoryStore, SeriesName
+from agent.gateway.plant_history import DAY_SETTLED, SETTLED, WRITE_EVERY
 
 GAUGES, REGISTERS, OWN_SERIES = 30, 10, 6
 BEGIN = 1_790_000_000 // DAY * DAY
 ZONE = ZoneInfo("Europe/Paris")
 KEY = b"k" * 32
 HOUR = 3600
+EVERY = int(WRITE_EVERY)
 PAGE = 4096
 MARK = re.compile(r"write\(1, \"day \d+")
 WROTE = re.compile(r"pwrite64\((\d+), .*, \d+, (\d+)\) += (\d+)")
@@ -63,15 +65,14 @@ def life(folder: Path, days: int) -> None:
     with HistoryStore.open(folder / "history.db", KEY) as store:
         for day in range(days):
             os.write(1, f"day {day}".encode())
-            for hour in range(24):
-                begin = BEGIN + day * DAY + hour * HOUR
-                for t in range(begin + 60, begin + HOUR + 1, 60):
+            for now in range(BEGIN + day * DAY + EVERY, BEGIN + (day + 1) * DAY + 1, EVERY):
+                for t in range(now - EVERY + 60, now + 1, 60):
                     note(history, series, t, dice)
-                values = history.waiting(begin + HOUR - 1200)
+                values = history.waiting(now - SETTLED)
                 store.append(values)
                 history.stored(values)
-                store.close_days(day_of, begin + HOUR - 2 * HOUR)
-                store.expire(begin + HOUR)
+                store.close_days(day_of, now - DAY_SETTLED)
+                store.expire(now)
 
 
 def measured(folder: Path, days: int) -> list[int]:
@@ -123,6 +124,7 @@ def main() -> None:
         "series": len(names()),
         "bytes written, first day": costs[0],
         "bytes written, mean of the last half": sum(usual) // len(usual),
+        "bytes written, mean of the last week": sum(costs[-7:]) // 7,
         "bytes written, largest later day": max(costs[1:]),
         "files on the disk": size,
         "memory of what waits, 2.5 h": memory(),

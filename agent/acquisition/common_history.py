@@ -20,6 +20,7 @@ from agent.buffer.history_store import (
     REGISTER,
     SeriesName,
     SlotValue,
+    mean,
     rounded,
 )
 from agent.core.model import ValueKind
@@ -104,7 +105,7 @@ class _OpenSlot:
             return (rounded(self.total),)
         if self.low == self.high:
             return (self.low,)
-        return self.low, rounded(self.total / self.number), self.high
+        return self.low, mean(self.total, self.number), self.high
 
 
 class CommonHistory:

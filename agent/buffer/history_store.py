@@ -2,7 +2,7 @@
 
 Values of a quarter of an hour are kept for 35 days, then one value a day. A commit adds one block
 with the quarters of all series. Once a day is over, its blocks become one body for each series:
-so a day costs the flash about 25 small commits (docs/decisions/054). Used from one thread.
+so a day costs the flash about 20 small commits (docs/decisions/054). Used from one thread.
 """
 
 from __future__ import annotations
@@ -34,9 +34,13 @@ FINE_KEPT = 36 * DAY
 KEPT = 396 * DAY
 """seconds for which daily values are kept: 13 months"""
 MOST_SERIES = 200
-STEP = 128 * 1024
+STEP = 64 * 1024
 """bytes that the file takes at its first start, and by which it grows: small, because what it grows
 by is written three times on that day"""
+BODIES, SLOTS = 8, 400
+"""bodies of days, and slots of a block, in one commit: less than 24 kB. A commit must fit into the
+free pages, of which half a STEP is there before each (see `Database`)
+"""
 CAP = 16 * 1024 * 1024
 """bytes of the file: 200 series at 36 · 0.6 kB of quarters and 396 · 0.1 kB of days are 12 MB"""
 GAUGE, REGISTER, AMOUNT = "gauge", "register", "amount"
@@ -191,7 +195,7 @@ class HistoryStore:
         return list(self._series.values())
 
     def append(self, values: Sequence[SlotValue]) -> int:
-        """Store slots in one commit. Return how many series had no room among MOST_SERIES.
+        """Store slots. Return how many series had no room among MOST_SERIES.
 
         The first value of a slot stays: what comes later for the same slot changes nothing. Raises
         SpoolFull if the disk has no room even after the oldest days were removed.
@@ -199,19 +203,24 @@ class HistoryStore:
         while self._database.used() > self._most and self._drop_oldest():
             pass
         refused: set[SeriesName] = set()
-        try:
-            with self._database.transaction():
-                rows = [
-                    [number, value.t, *value.values]
-                    for value in values
-                    if (number := self._number(value.name, refused))
-                ]
-                if rows:
-                    self._insert_recent(rows)
-        except BaseException:
-            self._load()
-            raise
+        for first in range(0, len(values), SLOTS):
+            try:
+                with self._database.transaction():
+                    self._append(values[first : first + SLOTS], refused)
+            except BaseException:
+                self._load()
+                raise
         return len(refused)
+
+    def _append(self, values: Sequence[SlotValue], refused: set[SeriesName]) -> None:
+        rows = [
+            [number, value.t, *value.values]
+            for value in values
+            if (number := self._number(value.name, refused))
+        ]
+        if rows:
+            # one series after the other: similar numbers compress
+            self._insert_recent(sorted(rows))
 
     def _insert_recent(self, rows: Sequence[Sequence[float]]) -> None:
         number = 1 + (self._database.scalar("SELECT max(no) FROM recent") or 0)
@@ -237,7 +246,8 @@ class HistoryStore:
         """Turn the blocks of days that end at or before `until` into bodies of these days.
 
         `day_of`: the beginning of the local day that holds a moment. Return how many days were
-        closed. It is one transaction: after a kill either the blocks are there or the bodies.
+        closed. The blocks are deleted last: after a kill in between, the same bodies are written
+        again.
         """
         recent = self._recent()
         whole: dict[tuple[int, int], Values] = {}
@@ -252,24 +262,29 @@ class HistoryStore:
         if not whole:
             return 0
         kinds = {kept.number: kept.name.kind for kept in self._series.values()}
-        with self._database.transaction():
-            for (day, number), slots in sorted(whole.items()):
-                if number in kinds:
-                    self._put_day(day, number, kinds[number], slots)
-            self._database.write("DELETE FROM recent")
-            if left:
-                self._insert_recent(left)
+        known = [key for key in sorted(whole) if key[1] in kinds]
+        for first in range(0, len(known), BODIES):
+            with self._database.transaction():
+                for day, number in known[first : first + BODIES]:
+                    self._put_day(day, number, kinds[number], whole[day, number])
+        self._replace_recent(left)
         return len({day for day, _ in whole})
 
     def _put_day(self, day: int, number: int, kind: str, slots: Values) -> None:
         # what is there already came first: it stays (a late value of a day that was closed)
-        slots = slots | self._day(day, number)
+        slots |= self._day(day, number)
         last = max(slots)
         row = [_compact(slots.get(t)) for t in range(day + QUARTER, last + 1, QUARTER)]
         body = self._sealed(row, _bound_to("fine", day, number))
         self._database.write("INSERT OR REPLACE INTO fine VALUES(?,?,?)", day, number, body)
-        daily = self._sealed(_summary(kind, slots), _bound_to("daily", day, number))
+        daily = self._sealed(summary(kind, slots), _bound_to("daily", day, number))
         self._database.write("INSERT OR REPLACE INTO daily VALUES(?,?,?)", day, number, daily)
+
+    def _replace_recent(self, left: Sequence[Sequence[float]]) -> None:
+        with self._database.transaction():
+            self._database.write("DELETE FROM recent")
+            if left:
+                self._insert_recent(left)
 
     # -- what is removed --------------------------------------------------------------------------
 
@@ -294,9 +309,7 @@ class HistoryStore:
         with self._database.transaction():
             for table in ("fine", "daily"):
                 self._database.write(f"DELETE FROM {table} WHERE day>?", now)  # noqa: S608 -- ours
-            self._database.write("DELETE FROM recent")
-            if left:
-                self._insert_recent(left)
+        self._replace_recent(left)
         return True
 
     def erase(self, numbers: Iterable[int]) -> None:
@@ -415,14 +428,14 @@ def _compact(values: tuple[float, ...] | None) -> Any:
     return values[0] if len(set(values)) == 1 else list(values)
 
 
-def _summary(kind: str, slots: Values) -> list[float]:
+def summary(kind: str, slots: Values) -> list[float]:
     """The daily value of a day's slots."""
     if kind == REGISTER:
         return [slots[max(slots)][0]]
     if kind == AMOUNT:
         return [math.fsum(values[0] for values in slots.values())]
     lows, means, highs = zip(*map(three, slots.values()), strict=True)
-    return [min(lows), rounded(math.fsum(means) / len(means)), max(highs)]
+    return [min(lows), mean(math.fsum(means), len(means)), max(highs)]
 
 
 def three(values: Sequence[float]) -> tuple[float, float, float]:
@@ -433,5 +446,10 @@ def three(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def rounded(value: float) -> float:
-    """A mean, with seven digits: more are noise, and would not compress."""
+    """A value with seven digits: more are noise."""
     return float(f"{value:.7g}")
+
+
+def mean(total: float, number: int) -> float:
+    """A mean, with five digits: more would be most of what is written."""
+    return float(f"{total / number:.5g}")

@@ -26,11 +26,11 @@ from agent.registry.aggregate import tells_of_few
 from agent.registry.records import covers, serial_key
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
     from contextlib import AbstractContextManager
 
     from agent.acquisition.common_history import PointName
-    from agent.buffer.history_store import KeptSeries
+    from agent.buffer.history_store import KeptSeries, SeriesName
     from agent.config import Config
     from agent.core.model import Point
     from agent.gateway.gateway import Gateway
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 COMPONENT = "history"
 LOOK = 1.0
 """seconds between two checks for a change of registry or configuration"""
-WRITE_EVERY = 3600.0
-"""seconds between two commits: a power cut loses the values of at most 80 minutes"""
+WRITE_EVERY = 7200.0
+"""seconds between two commits: a power cut loses the values of at most 140 minutes"""
 SETTLED = 1200
 """seconds after its end at which a slot is written: its reads may be a slot late"""
 DAY_SETTLED = 2 * 3600
@@ -131,21 +131,18 @@ async def obey(gateway: Gateway, is_common: Callable[[str], bool]) -> None:
     seen = (config, gateway.registry.revision, now // QUARTER)
     if history.seen == seen:
         return
-    kept = {name for name, _ in kept_points(gateway, is_common)}
-    history.values.keep(frozenset(kept), control_points(config))
+    kept = frozenset(kept_points(gateway, is_common))
+    history.values.keep(kept, control_points(config))
     if history.opened is None:
         return
     store, run = history.opened.store, history.opened.thread.run
-    homes = serials_in_dwellings(gateway, now)
-    configured = {(name, point.name) for name, group in config.points().items() for point in group}
-    own = set(own_points(config))
+    may_be_kept, own = admission(gateway, kept), set(own_points(config))
     erased, gone = [], dict[int, int | None]()
     for series in store.series:
         name = series.name.device, series.name.point
         there = series.name.point in own if series.name.device == OWN else name in kept
-        moved = bool(series.name.serial) and serial_key(series.name.serial) in homes
         over = not there and gateway.clock.ages and _is_over(series, now)
-        if moved or over or (name in configured and not there):
+        if over or not may_be_kept(series.name):
             erased.append(series.number)
         elif there != (series.gone is None):
             gone[series.number] = None if there else now
@@ -160,9 +157,30 @@ def _is_over(series: KeptSeries, now: int) -> bool:
     return series.gone is not None and now - series.gone > GRACE
 
 
-def kept_points(
-    gateway: Gateway, is_common: Callable[[str], bool]
-) -> Iterator[tuple[PointName, Point]]:
+def admission(gateway: Gateway, kept: Collection[PointName]) -> Callable[[SeriesName], bool]:
+    """Return what says whether a series may be kept and shown now. `kept`: see `kept_points`.
+
+    A series whose point is no longer configured may be, unless its meter is in a dwelling now.
+    """
+    now, points = int(gateway.clock.now()), gateway.config.points()
+    configured = {(name, point.name) for name, group in points.items() for point in group}
+    homes = {
+        serial_key(meter.serial)
+        for meter in gateway.registry.installations()
+        if meter.serial and meter.place[:1] == "D" and covers(meter, now)
+    }
+
+    def admits(series: SeriesName) -> bool:
+        if series.device == OWN:
+            return True
+        name = series.device, series.point
+        moved = bool(series.serial) and serial_key(series.serial) in homes
+        return not moved and (name in kept or name not in configured)
+
+    return admits
+
+
+def kept_points(gateway: Gateway, is_common: Callable[[str], bool]) -> Iterator[PointName]:
     """Yield the points that may be kept now: numbers of devices that measure only common areas and
     plant, and no total of a building that would tell of few dwellings (rule L1).
     """
@@ -173,7 +191,7 @@ def kept_points(
         for point in points:
             if point.derived or _is_state(point) or _tells(gateway, point, now):
                 continue
-            yield (device, point.name), point
+            yield device, point.name
 
 
 def _is_state(point: Point) -> bool:
@@ -186,15 +204,6 @@ def _tells(gateway: Gateway, point: Point, now: int) -> bool:
         return False
     # without a recipient nothing is sent one by one, so all dwellings count
     return tells_of_few(gateway.registry, point.channel, now, "", gateway.config.privacy.fewest)
-
-
-def serials_in_dwellings(gateway: Gateway, now: int) -> set[str]:
-    """The serial numbers, in comparable form, of the meters that measure a dwelling now."""
-    return {
-        serial_key(meter.serial)
-        for meter in gateway.registry.installations()
-        if meter.serial and meter.place[:1] == "D" and covers(meter, now)
-    }
 
 
 def control_points(config: Config) -> list[PointName]:
