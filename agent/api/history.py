@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
     from agent.api.registry import Call, Caller
-    from agent.buffer.history_store import Values
+    from agent.buffer.history_store import SlotValue, Values
     from agent.control.records import Outcome
     from agent.control.settings import Control
     from agent.gateway.gateway import Gateway
@@ -87,7 +87,8 @@ async def series(gateway: Gateway, caller: Caller) -> dict[str, Any]:
                 if number is not None
                 and (span := await opened.thread.run(opened.store.span, number))
             ]
-            last = [value.t for value in _waiting(gateway, chosen)]
+            names = {name for _, name in chosen.parts}
+            last = [value.t for value in _waiting(gateway) if value.name in names]
             begins = [begin for begin, _ in spans] + [t - QUARTER for t in last]
             name = chosen.name
             listed.append(
@@ -321,7 +322,7 @@ def _visible(gateway: Gateway, caller: Caller, opened: OpenHistory) -> dict[str,
         known.name: known.number
         for known in sorted(opened.store.series, key=lambda one: one.number)
     }
-    for value in gateway.history.values.waiting(FOREVER):
+    for value in _waiting(gateway):
         numbers.setdefault(value.name, None)
     chosen: dict[str, _Chosen] = {}
     for name, number in numbers.items():
@@ -331,9 +332,9 @@ def _visible(gateway: Gateway, caller: Caller, opened: OpenHistory) -> dict[str,
     return chosen
 
 
-def _waiting(gateway: Gateway, chosen: _Chosen) -> list[Any]:
-    names = {name for _, name in chosen.parts}
-    return [value for value in gateway.history.values.waiting(FOREVER) if value.name in names]
+def _waiting(gateway: Gateway, until: float = FOREVER) -> list[SlotValue]:
+    """The slots that are over and not written yet."""
+    return gateway.history.values.waiting(min(until, gateway.clock.now()))
 
 
 async def _rows(
@@ -370,7 +371,7 @@ async def _quarters(
     slots: Values = {}
     if number is not None:
         slots = await opened.thread.run(opened.store.quarters, number, *period)
-    for value in gateway.history.values.waiting(period[1]):
+    for value in _waiting(gateway, period[1]):
         if value.name == name and value.t > period[0]:
             slots.setdefault(value.t, value.values)
     return slots
