@@ -1,8 +1,6 @@
 """The file of the small history: what it keeps, for how long, and what no fault may do to it."""
 
-import os
 import random
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -276,7 +274,7 @@ def test_the_file_stays_below_its_bound_and_the_oldest_day_goes_first(path):
     cap, dice = 700_000, random.Random(3)
     names = [TEMP._replace(point=f"p{n}") for n in range(30)]
     with opened(path, max_bytes=cap) as store:
-        for day in range(20):
+        for day in range(12):
             begin = NOON + day * DAY
             times = range(begin + QUARTER, begin + DAY + 1, QUARTER)
             store.append([SlotValue(name, t, (dice.random(), dice.random(), dice.random()))
@@ -284,9 +282,9 @@ def test_the_file_stays_below_its_bound_and_the_oldest_day_goes_first(path):
             store.close_days(lambda t: NOON + (t - NOON) // DAY * DAY, begin + DAY)
         of = number(store, names[0])
         days = sorted({(t - NOON - 1) // DAY for t in store.quarters(of, 0, 2**40)})
-        assert days == list(range(days[0], 20)), "what is left are the latest days"
-        assert 3 < len(days) < 20
-        assert len(store.days(of, 0, 2**40)) == 20, "quarters go before days"
+        assert days == list(range(days[0], 12)), "what is left are the latest days"
+        assert 3 < len(days) < 12
+        assert len(store.days(of, 0, 2**40)) == 12, "quarters go before days"
         assert path.stat().st_size <= cap
 
 
@@ -325,46 +323,48 @@ def test_on_a_full_disk_the_latest_values_stay_and_nothing_breaks(small_disk):
         assert store.close_days(DAY_OF, NOON + 999 * DAY) > 10
 
 
+KILLS = (3, 5, 27, 31, 33, 34, 60, 90)
 CHILD = """
 import os, signal, sys
-from agent.buffer.history_store import *
 from tests.contract.buffer.test_history_store import *
-left = int(sys.argv[2])
-with opened(Path(sys.argv[1])) as store:
-    database, write = store._database, store._database.write
-    def counted(*args):
-        global left
-        left -= 1
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return write(*args)
-    database.write = counted
-    for n in range(400):
-        store.append(slots(TEMP, NOON + n * 4 * QUARTER, [(float(n),)] * 4)
-                     + slots(INDEX, NOON + n * 4 * QUARTER, [(float(n),)] * 4))
-        os.write(1, b".")
-        store.close_days(DAY_OF, NOON + n * 3600)
+for writes in KILLS:
+    if child := os.fork():
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+        continue
+    folder = Path(sys.argv[1]) / str(writes)
+    folder.mkdir()
+    with opened(folder / "history.db") as store, (folder / "done").open("wb", 0) as done:
+        database, write, left = store._database, store._database.write, writes
+        def counted(*args):
+            global left
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return write(*args)
+        database.write = counted
+        for n in range(400):
+            values = [(float(n),)] * 4
+            begin = NOON + n * 4 * QUARTER
+            store.append(slots(TEMP, begin, values) + slots(INDEX, begin, values))
+            done.write(b".")
+            store.close_days(DAY_OF, NOON + n * 3600)
 """
 
 
-@pytest.mark.parametrize("writes", [5, 27, 31, 33, 34, 90])
-def test_what_was_committed_survives_a_kill_at_any_write(path, writes):
-    done = subprocess.run(
-        [sys.executable, "-c", CHILD, path, str(writes)], cwd=ROOT, capture_output=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False,
-    )  # fmt: skip
-    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
-    acknowledged = len(done.stdout)
-    with opened(path) as store:
-        for _ in "12":  # also once the interrupted closing was made again
-            for name in (TEMP, INDEX):
-                rows = store.quarters(number(store, name), 0, 2**40)
-                expected = {
-                    NOON + (4 * n + k + 1) * QUARTER: (float(n),)
-                    for n in range(acknowledged) for k in range(4)
-                }  # fmt: skip
-                assert rows == expected
-            store.close_days(DAY_OF, NOON + acknowledged * 3600)
+def test_what_was_committed_survives_a_kill_at_any_write(tmp_path):
+    """Rule L6."""
+    subprocess.run([sys.executable, "-c", CHILD, tmp_path], cwd=ROOT, check=True)
+    for writes in KILLS:
+        acknowledged = (tmp_path / str(writes) / "done").stat().st_size
+        expected = {
+            NOON + (4 * n + k + 1) * QUARTER: (float(n),)
+            for n in range(acknowledged) for k in range(4)
+        }  # fmt: skip
+        with opened(tmp_path / str(writes) / "history.db") as store:
+            for _ in "12":  # also once the interrupted closing was made again
+                numbers = [number(store, name) for name in (TEMP, INDEX)] if acknowledged else []
+                assert [store.quarters(no, 0, 2**40) for no in numbers] == [expected] * len(numbers)
+                store.close_days(DAY_OF, NOON + acknowledged * 3600)
 
 
 def test_a_day_writes_less_than_a_megabyte_to_the_flash(tmp_path):
