@@ -324,14 +324,28 @@ class HistoryStore:
         latest = now + QUARTER
         recent = self._recent()
         left = [[number, t, *values] for number, t, values in recent if t <= latest]
-        later = self._database.scalar("SELECT 1 FROM fine WHERE day>?", now)
-        if len(left) == len(recent) and not later:
+        # the running day too: a clock that was ahead may have closed it
+        rows = self._database.read("SELECT day, series FROM fine WHERE day>?", now - 25 * 3600)
+        wrong = [
+            (day, number) for day, number in rows if max(self._day(day, number), default=0) > latest
+        ]
+        if len(left) == len(recent) and not wrong:
             return False
-        with self._database.transaction():
-            for table in ("fine", "daily"):
-                self._database.write(f"DELETE FROM {table} WHERE day>?", now)  # noqa: S608 -- ours
+        kinds = {kept.number: kept.name.kind for kept in self._series.values()}
+        for first in range(0, len(wrong), BODIES):
+            with self._database.transaction():
+                for day, number in wrong[first : first + BODIES]:
+                    self._cut_day(day, number, kinds[number], latest)
         self._replace_recent(left)
         return True
+
+    def _cut_day(self, day: int, number: int, kind: str, latest: int) -> None:
+        slots = {t: values for t, values in self._day(day, number).items() if t <= latest}
+        for table in ("fine", "daily"):
+            sql = f"DELETE FROM {table} WHERE day=? AND series=?"  # noqa: S608 -- ours
+            self._database.write(sql, day, number)
+        if slots:
+            self._put_day(day, number, kind, slots)
 
     def erase(self, numbers: Iterable[int]) -> None:
         """Destroy series, in the log as well: when this returns, no byte of them is left."""

@@ -507,6 +507,22 @@ def test_a_clock_that_is_set_back_takes_its_rows_along(config):
     asyncio.run(scenario())
 
 
+def test_after_a_jump_of_the_clock_nothing_is_deleted_because_of_its_age(config):
+    """Rule L7."""
+
+    async def scenario():
+        async with at_work(config) as house:
+            now, clock = house.clock.now(), house.clock
+            note(house, "boiler", "supply", now - HOURS, 20)
+            await keep_up(house, now + 2 * DAY)
+            for moved_on, left in ((clock.steady(), 1), (None, 0)):
+                clock._moved_on = moved_on
+                await keep_up(house, now + 60 * DAY)
+                assert len(await rows(house, "boiler/supply")) == left
+
+    asyncio.run(scenario())
+
+
 def test_a_rotation_of_the_spool_key_takes_the_history_along(config):
     """Rule L4."""
 
