@@ -21,6 +21,7 @@ from agent.buffer.history_store import (
     QUARTER,
     REGISTER,
     SeriesName,
+    rounded,
     summary,
     three,
 )
@@ -30,6 +31,7 @@ from agent.control.model import OrderState, split
 from agent.core.clock import stamp
 from agent.core.errors import Refused, StorageFailed
 from agent.core.i18n import N_
+from agent.core.quantities import factor
 from agent.gateway.controls import NoControls
 from agent.gateway.gateway import OpenHistory
 from agent.gateway.plant_history import COMPONENT, admission, history_opening, kept_points
@@ -287,15 +289,21 @@ async def _point(
     if chosen is None:
         return {"kept": False, "step": "", "columns": [], "rows": []}
     device, point = split(id_)
+    step, columns = "1m", ["at", "value"]
     minutes = gateway.history.values.minutes.get((device, point))
-    if minutes is not None and (rows := minutes.between(*period)):
-        return {"kept": True, "step": "1m", "columns": ["at", "value"], "rows": rows}
-    rows_of = await _rows(gateway, opened, chosen, period, QUARTER)
-    # in the unit of the channel, which may not be that of the point
-    return {
-        "kept": True, "step": "15m", "unit": chosen.name.unit,
-        "columns": list(COLUMNS[chosen.name.kind]), "rows": rows_of,
-    }  # fmt: skip
+    rows: list[list[float | None]] = []
+    if minutes is not None:
+        rows = [[*pair] for pair in minutes.between(*period)]
+    if not rows:
+        step, columns = "15m", list(COLUMNS[chosen.name.kind])
+        rows = await _rows(gateway, opened, chosen, period, QUARTER)
+    # bounds and orders are in the point's own unit, the history in that of its channel
+    by = float(factor(chosen.name.unit, gateway.config.point(id_).unit) or 1)
+    rows = [
+        [at, *(None if value is None else rounded(value * by) for value in values)]
+        for at, *values in rows
+    ]
+    return {"kept": True, "step": step, "columns": columns, "rows": rows}
 
 
 @asynccontextmanager

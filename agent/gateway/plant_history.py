@@ -76,7 +76,8 @@ async def serve_history(
 
 
 async def _serve(gateway: Gateway, is_common: Callable[[str], bool]) -> None:
-    quarter, written = -1, monotonic()
+    # at once too: a gateway that is restarted often must close its days all the same
+    quarter, written = -1, monotonic() - WRITE_EVERY
     while True:
         await obey(gateway, is_common)
         clock = gateway.clock

@@ -51,7 +51,9 @@ devices:
     link: plant
     address: 8
     place: CZS2Y-FSTBQ-Q5WDC
-    points: {{imp: {{at: holding/102/uint16, channel: elec.imp, unit: kWh, every: 15min}}}}
+    points:
+      imp: {{at: holding/102/uint16, channel: elec.imp, unit: kWh, every: 15min}}
+      power: {{at: holding/103/uint16, channel: elec.power, unit: kW, every: 1min}}
   flat:
     link: plant
     address: 9
@@ -62,6 +64,7 @@ controls:
     equipment: heating
     modality: {{action: offset, min: -2, max: -1, max_duration: 2h}}
     guards: [{{name: departure, point: boiler/supply, min: 18.0}}]
+    measure: pump/power
     require: [building_manager]
     restore: preimage
     device_watchdog: none-accepted
@@ -193,6 +196,11 @@ def test_what_the_poller_reads_of_plant_is_kept_and_shown_and_nothing_of_the_fla
         env={"LANGUAGE": "fr"},
     ).stdout
     assert "61,5" in shown
+    free = gardien(
+        "history", "show", "@gateway/disk/free", "--to", "2099-01-01", "--from", "2020-01-01",
+        "--config", config, env={"LANGUAGE": "fr"},
+    ).stdout  # fmt: skip
+    assert "Go" in free or "Mo" in free
     answer = json.loads(
         gardien("history", "show", "pump/imp", "--step", "1d", "--json", "--config", config).stdout
     )
@@ -269,7 +277,12 @@ def test_a_device_that_is_no_longer_common_is_erased_and_one_that_left_after_a_w
     async def scenario():
         async with at_work(config) as house:
             now = house.clock.now()
-            for device, point in (("pump", "imp"), ("boiler", "supply"), ("boiler", "offset")):
+            for device, point in (
+                ("pump", "imp"),
+                ("pump", "power"),
+                ("boiler", "supply"),
+                ("boiler", "offset"),
+            ):
                 note(house, device, point, now - HOURS, 7)
             await keep_up(house, now)
             common, look = partial(is_common, house), house.history.opened.store
@@ -307,9 +320,10 @@ def test_a_device_that_is_no_longer_common_is_erased_and_one_that_left_after_a_w
 def test_a_total_of_a_building_with_few_dwellings_is_not_kept(config):
     """Rule L1."""
     building = place.mint("B")
-    text = config.read_text().replace("place: CZS2Y-FSTBQ-Q5WDC\n    points: {imp",
-                                      f"place: {building}\n    points: {{imp")  # fmt: skip
-    config.write_text(text.replace("{name: Les Alpins,", f"{{name: Les Alpins, place: {building},"))
+    before, pump = config.read_text().split("  pump:")
+    pump = pump.replace("place: CZS2Y-FSTBQ-Q5WDC", f"place: {building}", 1)
+    before = before.replace("{name: Les Alpins,", f"{{name: Les Alpins, place: {building},")
+    config.write_text(f"{before}  pump:{pump}")
 
     async def scenario():
         async with at_work(config) as house:
@@ -402,11 +416,15 @@ def test_the_course_of_an_order_has_what_was_requested_done_and_measured(config)
                 held = begin <= t < end
                 note(house, "boiler", "offset", t, -1.5 if held else 0)
                 note(house, "boiler", "supply", t, 60 - held)
+                note(house, "pump", "power", t, "1.234567")
             for args in ({}, {"jti": "o-1"}):
                 course = await ask(house, "control.course", name="boiler-offset", **args)
                 assert course["requested"] == [(begin, -1.5), (end, None)]
                 assert course["written"] == [(begin, -1.5), (end, 0.0)]
-                point, guard = course["points"]
+                point, power, guard = course["points"]
+                # in the point's own unit: the history has watts
+                assert (power["role"], power["unit"]) == ("power", "kW")
+                assert {row[1] for row in power["rows"]} == {1.234567}
                 assert (point["role"], point["step"], point["unit"]) == ("point", "1m", "K")
                 assert [begin, -1.5] in [list(row) for row in point["rows"]]
                 assert (guard["role"], guard["name"], guard["min"]) == ("guard", "departure", 18.0)
@@ -415,9 +433,9 @@ def test_the_course_of_an_order_has_what_was_requested_done_and_measured(config)
             # a restart forgets the minutes; the quarters are there
             house.history.values.minutes.clear()
             course = await ask(house, "control.course", name="boiler-offset", jti="o-1")
-            assert course["points"][1]["step"] == "15m"
-            assert course["points"][1]["columns"] == ["at", "min", "mean", "max"]
-            assert {row[1] for row in course["points"][1]["rows"]} >= {59.0, 60.0}
+            assert course["points"][2]["step"] == "15m"
+            assert course["points"][2]["columns"] == ["at", "min", "mean", "max"]
+            assert {row[1] for row in course["points"][2]["rows"]} >= {59.0, 60.0}
 
     asyncio.run(scenario())
     shown = gardien(
