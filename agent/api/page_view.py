@@ -93,7 +93,7 @@ DECIDED: Mapping[str, Shows] = {
             "control.accept", "control.opt_out", "control.opt_in", "web.me", "web.leave",
             "config.show", "config.lines.add", "config.devices.add", "config.uplink.add",
             "config.backup.to", "bundle", "bundle.read", "finding.acknowledge",
-            "metrics",
+            "metrics", "history.series", "history.read", "control.course",
         ),
         Shows.NO_PEOPLE,
     ),
@@ -193,7 +193,13 @@ def _check(gateway: Gateway, name: str, shows: Shows, args: Mapping[str, Any]) -
             checked = parsers.checked_channel(parsers.channel(channel))
             if channels()[checked].kind is not ValueKind.REG:
                 raise Refused(ONLY_INDEXES, channel=checked)
-    if name in {"control.history", "control.report", "control.test", "control.dry_run"}:
+    if name in {
+        "control.history",
+        "control.report",
+        "control.course",
+        "control.test",
+        "control.dry_run",
+    }:
         control = args.get("name") or ""
         if names := sorted(one for one in _guarded(gateway) if control in {"", one}):
             raise Refused(GUARDED, names=names)
