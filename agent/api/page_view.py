@@ -179,6 +179,12 @@ def check_reason(gateway: Gateway, caller: Caller, key: str) -> None:
         raise Refused(TOO_OFTEN, minutes=math.ceil(wait / 60))
 
 
+ORDERS_SHOWN = frozenset(
+    {"control.history", "control.report", "control.course", "control.test", "control.dry_run"}
+)
+"""calls that show what guards measured"""
+
+
 def _check(gateway: Gateway, name: str, shows: Shows, args: Mapping[str, Any]) -> None:
     """Refuse what the page does not do."""
     command = command_of(name)
