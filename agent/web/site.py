@@ -29,7 +29,6 @@ from agent.web.words import LANGUAGES, LocalTime, environment, language_of
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
-    from multidict import MultiDict
 
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -171,7 +170,7 @@ async def page(
     return web.Response(text=text, status=code, content_type="text/html")
 
 
-async def form(request: web.Request) -> MultiDict[Any]:
+async def form(request: web.Request) -> Any:
     """Return the fields of a form that a page of this login has sent. Raises HTTPForbidden."""
     async with asyncio.timeout(READ_WITHIN):
         fields = await request.post()
