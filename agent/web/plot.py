@@ -135,7 +135,7 @@ class Drawing:
         return self.height - self.BOTTOM
 
 
-FORMS = (("narrow", 340, 230, 4), ("wide", 880, 280, 9))
+FORMS = (("narrow", 340, 230, 5), ("wide", 880, 280, 9))
 """name, width, height, and the most ticks of time"""
 LETTER = 7.2
 """width of a digit of an axis"""
