@@ -45,6 +45,6 @@ def _answers(device: Mapping[str, Any]) -> Text:
     return state
 
 
-def _text(words: str) -> Text:
+def _text(message: str) -> Text:
     """Return a text of an answer, which is a plain string if it has no values."""
-    return words if isinstance(words, Text) else Text(words)
+    return message if isinstance(message, Text) else Text(message)

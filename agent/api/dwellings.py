@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from agent.registry.records import Consent, Installation, Place
     from agent.registry.registry import Registry
 
+SHOWN = ("id", "place", "label", "device", "serial", "channel", "proof", "since")
+"""members of a meter: not the indexes at its changes"""
 LARGEST = 200
 """most dwellings of an answer"""
 
@@ -63,7 +65,10 @@ async def dwelling_list(  # noqa: PLR0913 -- which of them
     meters = [meter for dwelling in part for meter in _meters(registry, dwelling.id, now)]
     return {
         "dwellings": answers.places(registry, part, homes, now)["places"],
-        "meters": answers.meters(registry, meters, now, serials)["meters"],
+        "meters": [
+            {name: value for name, value in meter.items() if name in SHOWN}
+            for meter in answers.meters(registry, meters, now, serials)["meters"]
+        ],
         "total": len(fitting),
     }
 

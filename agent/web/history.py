@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from agent.core.clock import stamp
-from agent.core.errors import Refused
+from agent.core.errors import LoginNeeded, Refused
 from agent.core.i18n import N_, Text
 from agent.core.quantities import channels
 from agent.registry.page import label
-from agent.web.client import LoginNeeded, Unreachable
+from agent.web.client import Unreachable
 from agent.web.plot import MOST_CURVES, Curve, CurveKind, csv_of, figure
 from agent.web.site import ask, local_time, visitor
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from aiohttp import web
     from markupsafe import Markup
@@ -33,7 +33,7 @@ GAP = 1.6
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class PlotTime:
     """A time that plots show."""
 
     name: str
@@ -46,11 +46,11 @@ class Span:
         return QUARTER if self.step == "15m" else DAY
 
 
-SPANS = {
-    "day": Span(N_("24 hours"), DAY, "15m"),
-    "week": Span(N_("7 days"), 7 * DAY, "15m"),
-    "month": Span(N_("35 days"), 35 * DAY, "1d"),
-    "year": Span(N_("13 months"), 396 * DAY, "1d"),
+SPANS: Mapping[str, PlotTime] = {
+    "day": PlotTime(N_("24 hours"), DAY, "15m"),
+    "week": PlotTime(N_("7 days"), 7 * DAY, "15m"),
+    "month": PlotTime(N_("35 days"), 35 * DAY, "1d"),
+    "year": PlotTime(N_("13 months"), 396 * DAY, "1d"),
 }
 
 
@@ -72,7 +72,7 @@ async def series_of(request: web.Request, device: str) -> list[dict[str, Any]]:
 
 
 async def curves_of(
-    request: web.Request, series: Sequence[dict[str, Any]], span: Span, factor: float = 1
+    request: web.Request, series: Sequence[dict[str, Any]], span: PlotTime, factor: float = 1
 ) -> tuple[list[Curve], float, float]:
     """Return the values of series until now as curves, and the time that they are of."""
     until = (await _now(request)) // span.every * span.every + span.every
@@ -85,7 +85,10 @@ async def curves_of(
             since=stamp(since), until=stamp(until), step=span.step,
         )  # fmt: skip
         rows = {known["id"]: known for known in answer["series"]}
-        curves += [_curve(request, known, rows[known["id"]], span, factor) for known in part]
+        curves += [
+            curve_of(known, rows[known["id"]], span, factor, visitor(request).language)
+            for known in part
+        ]
     return curves, since, until
 
 
@@ -95,12 +98,13 @@ async def _now(request: web.Request) -> float:
     return clock.now().timestamp()
 
 
-def _curve(
-    request: web.Request, series: dict[str, Any], answer: dict[str, Any], span: Span, factor: float
+def curve_of(
+    series: dict[str, Any], answer: dict[str, Any], span: PlotTime, factor: float, language: str
 ) -> Curve:
+    """Return the rows of a series as a curve, their values times `factor`."""
     columns, rows = answer["columns"], answer["rows"]
     gap = GAP * span.every
-    name = title_of(series, visitor(request).language)
+    name = title_of(series, language)
     if "mean" in columns:
         return Curve.of_history(name, [row[:4] for row in rows], gap, factor)
     # the quantity of each step; a quarter of an hour is named by its end, a day by its beginning

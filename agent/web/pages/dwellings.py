@@ -118,7 +118,6 @@ async def dwelling(request: web.Request) -> web.StreamResponse:
         notices=[] if explained is None else notices(explained["notices"], asks.language),
         states=OCCUPANCY,
         proofs=PROOFS,
-        names=lambda names: quantities(names, asks.language),
         step_text=step_text,
         may_people=asks.may(Right.PEOPLE),
         may_stop=asks.may(Right.STOP),

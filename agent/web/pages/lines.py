@@ -214,7 +214,6 @@ async def _device_page(
             if finding.what.values.get("device") == chosen["name"]
         ],
         may_read=asks.may(Right.READ) and (chosen["common"] or asks.may(Right.METERS)),
-        quantity_name=quantity_name,
         plots=plots,
         spans=SPANS,
         span=span_of(request),

@@ -60,7 +60,6 @@ async def show(request: web.Request) -> web.StreamResponse:
             for name, uplink in listed["uplinks"].items()
         ],
         left=listed["left"],
-        quantities=quantities,
         step_text=step_text,
         may_retry=asks.may(Right.LINES),
         retried=request.query.get("retried", ""),
@@ -159,8 +158,8 @@ def step_text(step: int | None) -> Text:
 # --- plots ---
 
 SHOWN = {
-    "waiting": (N_("Values waiting for {recipient}"), "1", 1.0, N_("values")),
-    "sent": (N_("Data sent to {recipient}"), "MB", MEGABYTE, ""),
+    "waiting": (N_("Values waiting for {recipient}"), "1", 1.0),
+    "sent": (N_("Data sent to {recipient}"), "MB", MEGABYTE),
 }
 """the gateway's own series of a recipient: title, unit, factor"""
 
@@ -174,7 +173,7 @@ async def _plots(request: web.Request) -> dict[str, list[Markup]]:
         kind, _slash, name = series["point"].partition("/")
         if kind not in SHOWN:
             continue
-        title, unit, factor, _words = SHOWN[kind]
+        title, unit, factor = SHOWN[kind]
         curves, since, until = await curves_of(request, [series], SPANS[key], factor)
         plots.setdefault(name, []).append(
             figure(
@@ -197,9 +196,7 @@ async def history(request: web.Request) -> web.StreamResponse:
     series = [one for one in await series_of(request, GATEWAY) if one["point"] == point]
     if not series:
         raise Refused("there is no history of these points. Load the page again")
-    _title, unit, factor, _words = SHOWN.get(
-        point.partition("/")[0], ("", series[0]["unit"], 1.0, "")
-    )
+    _title, unit, factor = SHOWN.get(point.partition("/")[0], ("", series[0]["unit"], 1.0))
     curves, _since, _until = await curves_of(request, series, SPANS[span_of(request)], factor)
     text = csv_of(curves, unit, await local_time(request), visitor(request).language)
     return csv_answer(text, f"{point}.csv")
