@@ -110,9 +110,12 @@ def curve_of(
     # the quantity of each step; a quarter of an hour is named by its end, a day by its beginning
     before = QUARTER if span.step == "15m" else 0
     which = columns.index("quantity")
-    points = [
-        (row[0] - before, None if row[which] is None else row[which] * factor) for row in rows
-    ]
+    points: list[tuple[float, float | None]] = []
+    for row, last in zip(rows, [None, *rows[:-1]], strict=True):
+        # after a gap it is the quantity of more than one step
+        whole = "index" not in columns or last is None or row[0] - last[0] <= gap
+        value = row[which] * factor if whole and row[which] is not None else None
+        points.append((row[0] - before, value))
     return Curve(name, points, CurveKind.STEPS, gap=span.every)
 
 
@@ -123,6 +126,12 @@ def title_of(series: dict[str, Any], language: str) -> str:
         return str(series["point"])
     named = Text("{quantity} ({point})", quantity=label(channel, language), point=series["point"])
     return named.in_language(language)
+
+
+def of_each_step(title: str, span: PlotTime) -> Text:
+    """Return the title of a plot of quantities."""
+    each = N_("{title}, of each quarter of an hour")
+    return Text(each if span.step == "15m" else N_("{title}, of each day"), title=title)
 
 
 async def figures(
@@ -140,10 +149,7 @@ async def figures(
             names = ",".join(known["point"] for known in part)
             title = curves[0].name if len(curves) == 1 else Text("Values in {unit}", unit=unit)
             if kind in {"register", "amount"}:
-                each = N_("{title}, of each quarter of an hour")
-                title = Text(
-                    each if SPANS[chosen].step == "15m" else N_("{title}, of each day"), title=title
-                )
+                title = of_each_step(title, SPANS[chosen])
             plots.append(
                 figure(
                     title,

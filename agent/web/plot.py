@@ -64,14 +64,17 @@ class Curve:
         name: str, rows: Sequence[Sequence[Any]], gap: float, factor: float = 1
     ) -> Curve:
         """Return a curve of rows `[time, lowest, mean, highest]`, its values times `factor`."""
+        known = [row for row in rows if row[2] is not None]
         return Curve(
             name,
-            [(at, None if mean is None else mean * factor) for at, _low, mean, _high in rows],
+            [(row[0], None if row[2] is None else row[2] * factor) for row in rows],
             band=[
                 (at, low * factor, high * factor)
-                for at, low, mean, high in rows
-                if None not in {low, mean, high}
-            ],
+                for at, low, mean, high in known
+                if low is not None and high is not None
+            ]
+            if any(low != high for _at, low, _mean, high in known)
+            else (),
             gap=gap,
         )
 
@@ -113,6 +116,8 @@ class Drawing:
     width: int
     height: int
     most_times: int
+    least_left: int = 0
+    """width of the unit, which is above the axis of values"""
     left: int = 0
     across: list[Tick] = field(default_factory=list)
     up: list[Tick] = field(default_factory=list)
@@ -160,10 +165,12 @@ def figure(  # noqa: PLR0913, PLR0917 -- what a plot shows
     """
     curves = [_within(curve, since, until) for curve in curves[:MOST_CURVES]]
     drawings = []
+    shown_unit = in_language(spoken(unit), language)
     if values := [value for curve in curves for value in curve.values()]:
         axis = _round_range([*values, limit.value] if limit else values)
         for form in FORMS:
-            drawing = _drawn(Drawing(*form), curves, axis, (since, until), clock, language)
+            drawing = Drawing(*form, least_left=round(len(shown_unit) * LETTER))
+            _draw(drawing, curves, axis, (since, until), clock, language)
             _marked(drawing, mark, limit, (since, until), axis)
             drawings.append(drawing)
     table, every = _table(curves, clock, language)
@@ -172,7 +179,7 @@ def figure(  # noqa: PLR0913, PLR0917 -- what a plot shows
         template.render(
             id=f"{zlib.crc32(f'{title} {unit} {since} {csv}'.encode()):x}",
             title=title,
-            unit=spoken(unit),
+            unit=shown_unit,
             curves=curves,
             drawings=drawings,
             summary=[_summary(curve, unit, clock, language) for curve in curves],
@@ -195,7 +202,8 @@ def csv_of(curves: Sequence[Curve], unit: str, clock: LocalTime, language: str) 
     writer = csv_format.writer(out, delimiter=";", lineterminator="\r\n")
     heads, rows = _columns(curves, language)
     time = Text("Time ({zone})", zone=clock.zone.key).in_language(language)
-    unit = f" ({spoken(unit)})" if spoken(unit) else ""
+    named = in_language(spoken(unit), language)
+    unit = f" ({named})" if named else ""
     writer.writerow([time, "UTC", *(harmless(head) + unit for head in heads)])
     for at, cells in rows:
         times = f"{clock.local(at):%Y-%m-%d %H:%M:%S}", f"{_utc(at):%Y-%m-%dT%H:%M:%SZ}"
@@ -296,19 +304,19 @@ def _day_text(day: dt.date, form: str, language: str) -> str:
 # --- drawing ---
 
 
-def _drawn(  # noqa: PLR0913, PLR0917
+def _draw(  # noqa: PLR0913, PLR0917
     drawing: Drawing,
     curves: Sequence[Curve],
     axis: tuple[float, float, float],
     time: tuple[float, float],
     clock: LocalTime,
     language: str,
-) -> Drawing:
+) -> None:
     low, high, step = axis
     digits = max(0, -math.floor(math.log10(step) + 1e-9))
     steps = range(round((high - low) / step) + 1)
     texts = {low + n * step: _rounded(low + n * step, digits, language) for n in steps}
-    drawing.left = round(max(map(len, texts.values())) * LETTER) + 12
+    drawing.left = max(round(max(map(len, texts.values())) * LETTER), drawing.least_left) + 12
     drawing.up = [Tick(_y(drawing, axis, value), text) for value, text in texts.items()]
     drawing.across = [
         Tick(_x(drawing, time, at), text)
@@ -319,7 +327,6 @@ def _drawn(  # noqa: PLR0913, PLR0917
             drawing.paths.append((f"band s{number}", _band(drawing, axis, time, curve)))
     for number, curve in enumerate(curves, 1):
         drawing.paths.append((f"series s{number}", _line(drawing, axis, time, curve)))
-    return drawing
 
 
 def _marked(
@@ -476,7 +483,7 @@ def _plain(value: float, language: str) -> str:
 
 
 def _spoken(value: float, unit: str, language: str) -> str:
-    return f"{_plain(value, language)} {spoken(unit)}".strip()
+    return f"{_plain(value, language)} {in_language(spoken(unit), language)}".strip()
 
 
 def _rounded(value: float, digits: int, language: str) -> str:

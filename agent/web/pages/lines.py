@@ -64,7 +64,7 @@ async def show(request: web.Request) -> web.StreamResponse:
     status = await ask(request, "status")
     return await page(
         request, "lines.html", lines=lines_of(status),
-        answering=answering, busy=busy, value_text=value_text,
+        answering=answering, value_text=value_text,
     )  # fmt: skip
 
 
@@ -270,7 +270,6 @@ def _line_texts(line: dict[str, Any], language: str) -> dict[str, str]:
     name = line["name"]
     return {
         f"answering/{name}": answering(line).in_language(language),
-        f"busy/{name}": busy(line, language),
         f"words/{name}": in_language(line["health"].get("words", ""), language),
     }
 
@@ -293,12 +292,6 @@ def answering(line: Mapping[str, Any]) -> Text:
     """Return how many devices of a line answer."""
     number = line["devices"] - line["silent"] if line["open"] else 0
     return Text("{number} of {devices} answer", number=number, devices=line["devices"])
-
-
-def busy(line: Mapping[str, Any], language: str) -> str:
-    """Return for which part of the time a line is used."""
-    share = line["health"].get("busy")
-    return "–" if share is None else Text("{share:.0%}", share=share).in_language(language)
 
 
 TEXTS["lines"] = _texts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -10,10 +11,10 @@ from agent.api.roles import Right
 from agent.core.errors import Refused
 from agent.core.i18n import N_, Plural, Text
 from agent.registry.labels import natural
-from agent.web.history import GATEWAY, SPANS, curves_of, series_of, span_of
+from agent.web.history import GATEWAY, SPANS, curves_of, of_each_step, series_of, span_of
 from agent.web.live import TEXTS
 from agent.web.pages.lines import quantity_name
-from agent.web.plot import csv_answer, csv_of, figure
+from agent.web.plot import Curve, csv_answer, csv_of, figure
 from agent.web.site import ask, form, local_time, page, visitor
 
 if TYPE_CHECKING:
@@ -38,8 +39,7 @@ LONG = 365
 """days; an outage for which the room lasts longer is not counted"""
 SOON = 30
 """days of an outage below which the room is marked"""
-DAY, MONTH_STEP = 86_400, 2_592_000
-MEGABYTE = 1e-6
+DAY = 86_400
 
 
 async def show(request: web.Request) -> web.StreamResponse:
@@ -157,11 +157,10 @@ def step_text(step: int | None) -> Text:
 
 # --- plots ---
 
-SHOWN = {
-    "waiting": (N_("Values waiting for {recipient}"), "1", 1.0),
-    "sent": (N_("Data sent to {recipient}"), "MB", MEGABYTE),
-}
-"""the gateway's own series of a recipient: title, unit, factor"""
+SENT, WAITING = "sent", "waiting"
+"""the gateway's own series of a recipient, before its name"""
+BYTES: tuple[tuple[str, float], ...] = ((N_("MB"), 1e-6), (N_("kB"), 1e-3))
+"""units of data: name and factor"""
 
 
 async def _plots(request: web.Request) -> dict[str, list[Markup]]:
@@ -169,16 +168,18 @@ async def _plots(request: web.Request) -> dict[str, list[Markup]]:
     clock, asks = await local_time(request), visitor(request)
     key = span_of(request)
     plots: dict[str, list[Markup]] = {}
-    for series in await series_of(request, GATEWAY):
+    for series in sorted(await series_of(request, GATEWAY), key=_backlog_first):
         kind, _slash, name = series["point"].partition("/")
-        if kind not in SHOWN:
+        if kind not in {SENT, WAITING}:
             continue
-        title, unit, factor = SHOWN[kind]
-        curves, since, until = await curves_of(request, [series], SPANS[key], factor)
+        curve, unit, since, until = await _curve(request, series)
+        title = Text("Values waiting for {recipient}", recipient=name)
+        if kind == SENT:
+            title = of_each_step(Text("Data sent to {recipient}", recipient=name), SPANS[key])
         plots.setdefault(name, []).append(
             figure(
-                Text(title, recipient=name),
-                curves,
+                title,
+                [curve],
                 unit,
                 since,
                 until,
@@ -190,15 +191,30 @@ async def _plots(request: web.Request) -> dict[str, list[Markup]]:
     return plots
 
 
+def _backlog_first(series: Answer) -> bool:
+    return not series["point"].startswith(f"{WAITING}/")
+
+
+async def _curve(request: web.Request, series: Answer) -> tuple[Curve, str, float, float]:
+    """Return a series of the gateway as a curve, with its unit and time."""
+    span = SPANS[span_of(request)]
+    (curve,), since, until = await curves_of(request, [series], span)
+    if not series["point"].startswith(f"{SENT}/"):
+        return replace(curve, name=Text("values")), "1", since, until
+    large = max(curve.values(), default=0) >= 1 / BYTES[0][1]
+    unit, factor = BYTES[0] if large else BYTES[1]
+    points = [(at, None if value is None else value * factor) for at, value in curve.points]
+    return replace(curve, name=Text("data"), points=points), Text(unit), since, until
+
+
 async def history(request: web.Request) -> web.StreamResponse:
     """Answer a series of the gateway itself as CSV."""
     point = request.query.get("point", "")
     series = [one for one in await series_of(request, GATEWAY) if one["point"] == point]
     if not series:
         raise Refused("there is no history of these points. Load the page again")
-    _title, unit, factor = SHOWN.get(point.partition("/")[0], ("", series[0]["unit"], 1.0))
-    curves, _since, _until = await curves_of(request, series, SPANS[span_of(request)], factor)
-    text = csv_of(curves, unit, await local_time(request), visitor(request).language)
+    curve, unit, _since, _until = await _curve(request, series[0])
+    text = csv_of([curve], unit, await local_time(request), visitor(request).language)
     return csv_answer(text, f"{point}.csv")
 
 

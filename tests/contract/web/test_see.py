@@ -10,6 +10,7 @@ import pytest
 
 from agent.api.calls import CALLS
 from agent.api.registry import Caller
+from agent.core.errors import Refused
 from agent.local import open_door
 from agent.registry import identity
 from hil.building import Building
@@ -107,8 +108,10 @@ async def _filled(world):
     await until(lambda: world.house.lines.serial("m-2") and world.house.lines.serial("m-3"))
     await world.ask("meter.assign", dwelling="A-2", device="m-2")
     await world.ask("meter.assign", dwelling=HOSTILE, device="m-3")
-    await world.ask("consent.give", places=["A-2", "B-7"], recipient="r.example",
+    await world.ask("consent.give", places=["A-2", "B-7", "B-8", "B-9"], recipient="r.example",
                     channels=["elec.imp"], purpose="conseil <b>", scope="daily")  # fmt: skip
+    await world.ask("consent.withdraw", place="B-8")
+    await world.ask("occupancy.move_out", place="B-9")
     await until(lambda: world.house.lines.latest("chaufferie", "voltage"))
 
 
@@ -217,6 +220,24 @@ def test_bases_are_counted_for_those_who_may_see_people(shown):
     assert "conseil &lt;b&gt;" in text
     assert "2 consents" in text
     assert "A-2" not in text
+
+
+def test_the_counted_consents_are_those_in_force(loop, world):
+    listed = loop.run(world.list("consent.list"))["consents"]
+    in_force = [one for one in listed if one["in_force"]]
+    assert (len(listed), len(in_force)) == (4, 2)
+    places = [one["place"] for one in listed]
+    counted = loop.run(world.list("consent.count", places=places))
+    assert [row["number"] for row in counted["consents"]] == [2]
+    assert {row["place"] for row in counted["places"]} == {one["place"] for one in in_force}
+
+
+def test_a_list_of_dwellings_has_no_index(loop, world):
+    (meter,) = loop.run(world.list("dwelling.list", search="A-2"))["meters"]
+    assert meter["serial"] == world.meters.serial(0, 2)
+    assert not {"opened", "closed", "offset"} & meter.keys()
+    with pytest.raises(Refused, match="vacant"):
+        loop.run(world.list("dwelling.list", only="nix"))
 
 
 def test_only_installers_may_send_refused_batches_again(loop, world):
