@@ -12,11 +12,8 @@ import datetime as dt
 import io
 import math
 import zlib
-from dataclasses import dataclass, field
 from decimal import Decimal
-from enum import StrEnum, auto
-from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 from markupsafe import Markup
@@ -24,126 +21,22 @@ from markupsafe import Markup
 from agent.core.i18n import N_, Text, in_language
 from agent.core.quantities import spoken
 from agent.registry.sheet import harmless
+from agent.web.curve import Curve, CurveKind, LimitLine, Mark
+from agent.web.drawing import FORMS, LETTER, Drawing, draw, draw_marks, round_range
 from agent.web.words import environment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from agent.web.words import LocalTime
 
+__all__ = [
+    "Curve", "CurveKind", "LimitLine", "Mark", "csv_answer", "csv_of", "figure",
+]  # fmt: skip
 MOST_CURVES = 4
 """curves that the style sheet tells apart"""
 MOST_ROWS = 100
 """rows of the table below a plot"""
-HOUR_AND_MINUTE, SHORT_DAY, SHORT_MONTH = "%H:%M", N_("{month}-{day}"), N_("{year}-{month}")
-
-
-class CurveKind(StrEnum):
-    """How the values of a curve are joined."""
-
-    LINE = auto()
-    """by straight lines: what is measured"""
-    STEPS = auto()
-    """each value is in force until the next one: what is requested"""
-
-
-@dataclass(frozen=True, slots=True)
-class Curve:
-    """Values over time. Times are Unix seconds, ascending; None is a time without a value."""
-
-    name: str
-    points: Sequence[tuple[float, float | None]]
-    kind: CurveKind = CurveKind.LINE
-    band: Sequence[tuple[float, float, float]] = ()
-    """`(time, lowest, highest)`: drawn behind the curve"""
-    gap: float = math.inf
-    """seconds: values that are further apart are not joined"""
-
-    @staticmethod
-    def of_history(
-        name: str, rows: Sequence[Sequence[Any]], gap: float, factor: float = 1
-    ) -> Curve:
-        """Return a curve of rows `[time, lowest, mean, highest]`, its values times `factor`."""
-        known = [row for row in rows if row[2] is not None]
-        return Curve(
-            name,
-            [(row[0], None if row[2] is None else row[2] * factor) for row in rows],
-            band=[
-                (at, low * factor, high * factor)
-                for at, low, mean, high in known
-                if low is not None and high is not None
-            ]
-            if any(low != high for _at, low, _mean, high in known)
-            else (),
-            gap=gap,
-        )
-
-    def values(self) -> list[float]:
-        """Return all values, with those of the band."""
-        middle = [value for _at, value in self.points if value is not None]
-        return middle + [value for _at, *both in self.band for value in both]
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """A time that a plot marks, such as that of an order in force."""
-
-    name: str
-    since: float
-    until: float
-
-
-@dataclass(frozen=True, slots=True)
-class LimitLine:
-    """A value that a plot marks, such as the limit of a guard."""
-
-    name: str
-    value: float
-
-
-class Tick(NamedTuple):
-    """A line of the grid, at a place in the drawing."""
-
-    at: float
-    text: str
-
-
-@dataclass(slots=True)
-class Drawing:
-    """One of the two forms of a plot, with all places in units of its view box."""
-
-    form: str
-    width: int
-    height: int
-    most_times: int
-    least_left: int = 0
-    """width of the unit, which is above the axis of values"""
-    left: int = 0
-    across: list[Tick] = field(default_factory=list)
-    up: list[Tick] = field(default_factory=list)
-    paths: list[tuple[str, str]] = field(default_factory=list)
-    """class and path of each curve; bands first"""
-    marked: tuple[float, float] | None = None
-    """left end and width of the marked time"""
-    limit: float | None = None
-
-    TOP, BOTTOM, RIGHT = 22, 24, 14
-
-    @property
-    def right(self) -> int:
-        """The right end of the axis of time."""
-        return self.width - self.RIGHT
-
-    @property
-    def bottom(self) -> int:
-        """The lower end of the axis of values."""
-        return self.height - self.BOTTOM
-
-
-FORMS = (("narrow", 340, 230, 5), ("wide", 880, 280, 9))
-"""name, width, height, and the most ticks of time"""
-LETTER = 7.2
-"""width of a digit of an axis"""
 
 
 def figure(  # noqa: PLR0913, PLR0917 -- what a plot shows
@@ -167,11 +60,11 @@ def figure(  # noqa: PLR0913, PLR0917 -- what a plot shows
     drawings = []
     shown_unit = in_language(spoken(unit), language)
     if values := [value for curve in curves for value in curve.values()]:
-        axis = _round_range([*values, limit.value] if limit else values)
+        axis = round_range([*values, limit.value] if limit else values)
         for form in FORMS:
             drawing = Drawing(*form, least_left=round(len(shown_unit) * LETTER))
-            _draw(drawing, curves, axis, (since, until), clock, language)
-            _marked(drawing, mark, limit, (since, until), axis)
+            draw(drawing, curves, axis, (since, until), clock, language)
+            draw_marks(drawing, mark, limit, (since, until), axis)
             drawings.append(drawing)
     table, every = _table(curves, clock, language)
     template = environment(language).get_template("plot.html")
@@ -230,195 +123,6 @@ def _within(curve: Curve, since: float, until: float) -> Curve:
         points = [(since, before[-1]), *points] if before else points
     band = [edge for edge in curve.band if since <= edge[0] <= until]
     return Curve(curve.name, points, curve.kind, band, curve.gap)
-
-
-# --- axes ---
-
-
-def _round_range(values: Sequence[float]) -> tuple[float, float, float]:
-    """Return the ends of the axis of values and its step: 1, 2 or 5 times a power of ten."""
-    low, high = min(values), max(values)
-    # values far from 0 would be a flat line if it were shown
-    low, high = (min(low, 0), high) if low < high / 2 else (low, high)
-    low, high = (low, max(high, 0)) if high > low / 2 else (low, high)
-    if high - low < 1e-9 * max(abs(high), abs(low), 1e-6):
-        low, high = (low - abs(low) / 10, high + abs(high) / 10) if low else (0, 1)
-    power = 10.0 ** math.floor(math.log10((high - low) / 4))
-    step = next(power * n for n in (1, 2, 5, 10) if power * n * 4.5 >= high - low)
-    return math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step, step
-
-
-MINUTE, HOUR, DAY = 60, 3600, 86_400
-WITHIN_A_DAY = tuple(
-    n * MINUTE for n in (1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720)
-)  # each divides a day, so that ticks are at the same hours on all days
-DAYS, MONTHS = (1, 2, 7, 14), (1, 2, 3, 6, 12, 24, 60)
-
-
-def _times_of(
-    since: float, until: float, most: int, clock: LocalTime, language: str
-) -> list[tuple[float, str]]:
-    """Return round times of the building's zone and their texts, at most `most`."""
-    lasts = max(until - since, MINUTE)
-    if (step := next((n for n in WITHIN_A_DAY if lasts / n < most), None)) is not None:
-        return list(_hours(since, until, step, clock, language))
-    days = next((n for n in DAYS if lasts / DAY / n < most), None)
-    months = next((n for n in MONTHS if lasts / DAY / 30 / n < most), MONTHS[-1])
-    ticks = []
-    day = clock.local(since).date()
-    while (at := _midnight(day, clock)) <= until:
-        if days:
-            fits, text = (day.toordinal() - 1) % days == 0, SHORT_DAY  # weeks begin on Mondays
-        else:
-            fits, text = day.day == 1 and (day.year * 12 + day.month - 1) % months == 0, SHORT_MONTH
-        if at >= since and fits:
-            ticks.append((at, _day_text(day, text, language)))
-        day += dt.timedelta(days=1)
-    return ticks
-
-
-def _hours(
-    since: float, until: float, step: int, clock: LocalTime, language: str
-) -> Iterator[tuple[float, str]]:
-    day = clock.local(since).date()
-    while (midnight := _midnight(day, clock)) <= until:
-        for seconds in range(0, DAY, step):
-            local = dt.datetime.combine(day, dt.time()) + dt.timedelta(seconds=seconds)
-            at = local.replace(tzinfo=clock.zone).timestamp()
-            # in spring an hour is missing
-            if since <= at <= until and clock.local(at).replace(tzinfo=None) == local:
-                text = f"{local:{HOUR_AND_MINUTE}}"
-                yield at, _day_text(day, SHORT_DAY, language) if at == midnight else text
-        day += dt.timedelta(days=1)
-
-
-def _midnight(day: dt.date, clock: LocalTime) -> float:
-    return dt.datetime.combine(day, dt.time(), clock.zone).timestamp()
-
-
-def _day_text(day: dt.date, form: str, language: str) -> str:
-    written = {"year": f"{day:%Y}", "month": f"{day:%m}", "day": f"{day:%d}"}
-    return Text(form, **written).in_language(language)
-
-
-# --- drawing ---
-
-
-def _draw(  # noqa: PLR0913, PLR0917
-    drawing: Drawing,
-    curves: Sequence[Curve],
-    axis: tuple[float, float, float],
-    time: tuple[float, float],
-    clock: LocalTime,
-    language: str,
-) -> None:
-    low, high, step = axis
-    digits = max(0, -math.floor(math.log10(step) + 1e-9))
-    steps = range(round((high - low) / step) + 1)
-    texts = {low + n * step: _rounded(low + n * step, digits, language) for n in steps}
-    drawing.left = max(round(max(map(len, texts.values())) * LETTER), drawing.least_left) + 12
-    drawing.up = [Tick(_y(drawing, axis, value), text) for value, text in texts.items()]
-    drawing.across = [
-        Tick(_x(drawing, time, at), text)
-        for at, text in _times_of(*time, drawing.most_times, clock, language)
-    ]
-    for number, curve in enumerate(curves, 1):
-        if curve.band:
-            drawing.paths.append((f"band s{number}", _band(drawing, axis, time, curve)))
-    for number, curve in enumerate(curves, 1):
-        drawing.paths.append((f"series s{number}", _line(drawing, axis, time, curve)))
-
-
-def _marked(
-    drawing: Drawing,
-    mark: Mark | None,
-    limit: LimitLine | None,
-    time: tuple[float, float],
-    axis: tuple[float, float, float],
-) -> None:
-    if mark and mark.since < time[1] and mark.until > time[0]:
-        begin, end = (
-            _x(drawing, time, min(max(at, time[0]), time[1])) for at in (mark.since, mark.until)
-        )
-        drawing.marked = round(begin, 1), round(max(end - begin, 1), 1)
-    if limit:
-        drawing.limit = _y(drawing, axis, limit.value)
-
-
-def _x(drawing: Drawing, time: tuple[float, float], at: float) -> float:
-    share = (at - time[0]) / max(time[1] - time[0], 1)
-    return round(drawing.left + share * (drawing.right - drawing.left), 1)
-
-
-def _y(drawing: Drawing, axis: tuple[float, float, float], value: float) -> float:
-    share = (value - axis[0]) / (axis[1] - axis[0])
-    return round(drawing.bottom - share * (drawing.bottom - drawing.TOP), 1)
-
-
-def _line(
-    drawing: Drawing, axis: tuple[float, float, float], time: tuple[float, float], curve: Curve
-) -> str:
-    """Return the path of a curve: a part for each run of values without a gap."""
-    parts = []
-    for run in _runs(curve):
-        places = [(_x(drawing, time, at), _y(drawing, axis, value)) for at, value in run]
-        if curve.kind is CurveKind.STEPS:
-            ends = min(_next_time(curve, run[-1][0], time[1]), run[-1][0] + curve.gap)
-            path = f"M{places[0][0]} {places[0][1]}" + "".join(f"H{x}V{y}" for x, y in places[1:])
-            parts.append(f"{path}H{_x(drawing, time, ends)}")
-            continue
-        places = list(_thinned(places))
-        joined = "L".join(f"{x} {y}" for x, y in places)
-        # a value between two gaps is a dot
-        parts.append(f"M{joined}" if len(places) > 1 else f"M{joined}h1.5")
-    return "".join(parts)
-
-
-def _next_time(curve: Curve, after: float, end: float) -> float:
-    return next((at for at, _value in curve.points if at > after), end)
-
-
-def _runs(curve: Curve) -> list[list[tuple[float, float]]]:
-    """Split a curve where there is no value, or none for too long."""
-    runs: list[list[tuple[float, float]]] = [[]]
-    for at, value in curve.points:
-        if value is None or (runs[-1] and at - runs[-1][-1][0] > curve.gap):
-            runs.append([])
-        if value is not None:
-            runs[-1].append((at, value))
-    return [run for run in runs if run]
-
-
-def _thinned(places: Sequence[tuple[float, float]]) -> Iterator[tuple[float, float]]:
-    """Yield the first, lowest, highest and last place of each column of the drawing."""
-    columns: dict[int, list[tuple[float, float]]] = {}
-    for place in places:
-        columns.setdefault(int(place[0]), []).append(place)
-    for column in columns.values():
-        lowest, highest = (pick(column, key=lambda place: place[1]) for pick in (min, max))
-        yield from sorted({column[0], lowest, highest, column[-1]})
-
-
-def _band(
-    drawing: Drawing, axis: tuple[float, float, float], time: tuple[float, float], curve: Curve
-) -> str:
-    """Return the outline of a band, with gaps where the curve has them."""
-    breaks = [at for at, value in curve.points if value is None]
-    runs: list[list[tuple[float, float, float]]] = [[*curve.band[:1]]]
-    for before, edge in pairwise(curve.band):
-        empty = any(before[0] < at < edge[0] for at in breaks)
-        if empty or edge[0] - before[0] > curve.gap:
-            runs.append([])
-        runs[-1].append(edge)
-    parts = []
-    for run in runs:
-        upper = [f"{_x(drawing, time, at)} {_y(drawing, axis, hi)}" for at, _low, hi in run]
-        lower = [f"{_x(drawing, time, at)} {_y(drawing, axis, lo)}" for at, lo, _high in run]
-        parts.append(f"M{'L'.join([*upper, *reversed(lower)])}Z")
-    return "".join(parts)
-
-
-# --- in words and figures ---
 
 
 def _summary(curve: Curve, unit: str, clock: LocalTime, language: str) -> str:
@@ -484,10 +188,6 @@ def _plain(value: float, language: str) -> str:
 
 def _spoken(value: float, unit: str, language: str) -> str:
     return f"{_plain(value, language)} {in_language(spoken(unit), language)}".strip()
-
-
-def _rounded(value: float, digits: int, language: str) -> str:
-    return in_language(Decimal(f"{value:.{digits}f}") + 0, language)  # + 0: no -0
 
 
 def _for_spreadsheets(value: float | None, language: str) -> str:

@@ -8,18 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.web.plot import (
-    WITHIN_A_DAY,
-    Curve,
-    CurveKind,
-    LimitLine,
-    Mark,
-    _round_range,
-    _times_of,
-    csv_answer,
-    csv_of,
-    figure,
-)
+from agent.web.drawing import WITHIN_A_DAY, round_range, times_of
+from agent.web.plot import Curve, CurveKind, LimitLine, Mark, csv_answer, csv_of, figure
 from agent.web.words import LocalTime
 
 PARIS = ZoneInfo("Europe/Paris")
@@ -86,22 +76,22 @@ def test_a_request_is_in_force_until_the_next_one_and_from_before_the_plot():
 )
 def test_the_ticks_of_time_are_round(since, until, expected):
     clock = LocalTime("Europe/Paris", "en")
-    assert [text for _at, text in _times_of(at(since), at(until), 5, clock, "en")] == expected
+    assert [text for _at, text in times_of(at(since), at(until), 5, clock, "en")] == expected
 
 
 def test_ticks_keep_to_local_hours_when_clocks_change():
     for change in ("2026-03-29", "2026-10-25"):
         clock = LocalTime("Europe/Paris", "fr")
         begin = at(change)
-        ticks = _times_of(begin, begin + 86_400, 9, clock, "fr")
+        ticks = times_of(begin, begin + 86_400, 9, clock, "fr")
         assert [f"{clock.local(t):%H:%M}" for t, _ in ticks][1:3] == ["03:00", "06:00"]
-    missing = _times_of(at("2026-03-29"), at("2026-03-29T05:00"), 6, clock, "fr")
+    missing = times_of(at("2026-03-29"), at("2026-03-29T05:00"), 6, clock, "fr")
     assert [text for _at, text in missing] == ["29/03", "01:00", "03:00", "04:00", "05:00"]
 
 
 @given(st.floats(60, 5 * 366 * 86_400), st.integers(1_500_000_000, 2_000_000_000))
 def test_there_are_some_ticks_and_never_too_many(lasts, since):
-    ticks = _times_of(since, since + lasts, 9, CLOCK, "fr")
+    ticks = times_of(since, since + lasts, 9, CLOCK, "fr")
     # two of a calendar's months are shorter than two times thirty days
     assert (1 if lasts > 10 * WITHIN_A_DAY[0] else 0) <= len(ticks) <= 11
     assert ticks == sorted(ticks)
@@ -109,7 +99,7 @@ def test_there_are_some_ticks_and_never_too_many(lasts, since):
 
 @given(st.lists(st.floats(-1e9, 1e9), min_size=1, max_size=5))
 def test_the_axis_of_values_holds_all_of_them_in_few_round_steps(values):
-    low, high, step = _round_range(values)
+    low, high, step = round_range(values)
     slack = 1e-6 * max(abs(low), abs(high))
     assert low - slack <= min(values)
     assert max(values) <= high + slack
@@ -118,9 +108,9 @@ def test_the_axis_of_values_holds_all_of_them_in_few_round_steps(values):
 
 
 def test_small_values_begin_at_zero_and_far_ones_do_not():
-    assert _round_range([3, 9]) == (0, 10, 2)
-    assert _round_range([0, 0])[:2] == (0, 1)
-    assert _round_range([228.0, 233.0])[0] > 200
+    assert round_range([3, 9]) == (0, 10, 2)
+    assert round_range([0, 0])[:2] == (0, 1)
+    assert round_range([228.0, 233.0])[0] > 200
 
 
 def test_who_does_not_see_gets_lowest_highest_and_last_and_the_table():
