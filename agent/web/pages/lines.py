@@ -55,6 +55,8 @@ NO_DEVICE = N_(
     "there is no device {device} on the line {line}, or your role does not see it. To list the"
     " devices, open the page of lines"
 )
+SERIAL = "serial"
+"""the point of a device's serial number"""
 DIGITS = 5
 """of a value that is no index"""
 
@@ -134,8 +136,7 @@ def value_text(sample: Answer, language: str) -> str:
     if sample["value"] is None:
         return "–"
     value, channel = sample["value"], channels().get(sample["channel"] or "")
-    index = channel is not None and channel.kind is ValueKind.REG
-    if not index and isinstance(value, str):
+    if channel is not None and channel.kind is not ValueKind.REG and isinstance(value, str):
         with suppress(InvalidOperation):
             # what is measured has no more digits; an index is shown as the meter gives it
             value = f"{Context(prec=DIGITS).create_decimal(value):f}"
@@ -225,9 +226,12 @@ def _rows(points: Mapping[str, Answer], language: str) -> list[dict[str, Any]]:
         {
             "point": name,
             "quantity": quantity(sample, language),
-            "value": value_text(sample, language),
+            # a serial number is no quantity
+            "value": value_text(sample, language)
+            if name != SERIAL
+            else str(sample["value"] or "–"),
             "at": sample["at"],
-            "remark": remark(sample, language),
+            "remark": remark(sample, language) if name != SERIAL else "",
         }
         for name, sample in points.items()
     ]

@@ -179,6 +179,7 @@ def test_a_device_of_common_plant_shows_quality_and_is_read_at_once(loop, world,
     status, _path, text = posted(loop, world, "operator", "/lines/hall/chaufferie")
     assert status == 200
     assert "All points have answered" in text
+    assert f"<span>{world.meters.serial(0, 1)}</span>" in text
 
 
 def test_a_dwellings_meter_is_read_for_a_reason_that_residents_can_see(loop, world, shown):
