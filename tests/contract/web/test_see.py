@@ -5,12 +5,16 @@ meters, its door, and the page as a process.
 import asyncio
 import contextlib
 import re
+from functools import partial
 
 import pytest
 
 from agent.api.calls import CALLS
+from agent.api.privacy import is_common
 from agent.api.registry import Caller
+from agent.buffer.history_store import SeriesName, SlotValue
 from agent.core.errors import Refused
+from agent.gateway.plant_history import serve_history
 from agent.local import open_door
 from agent.registry import identity
 from hil.building import Building
@@ -90,6 +94,8 @@ async def _world(folder):
         config.write_text(CONFIG.format(port=meters.ports[0], state=state), encoding="utf-8")
         async with at_work(config) as house:
             house.jobs.start("local socket", lambda: open_door(house, state))
+            opening = partial(serve_history, house, partial(is_common, house))
+            await house.jobs.open("history", opening)
             await until((state / "gardien.sock").exists)
             async with page_of(folder, state) as page:
                 world = World(house, page, meters)
@@ -345,6 +351,43 @@ def test_live_values_arrive_for_common_plant_only(loop, world):
         assert "state/m-2" in values
     assert "value/chaufferie/voltage" in loop.run(first_values("reader", "page=lines"))
     assert "waiting/centre" in loop.run(first_values("reader", "page=recipients"))
+
+
+def test_the_history_of_plant_and_gateway_is_drawn_and_given_as_csv(loop, world, shown):
+    voltage = SeriesName(
+        "chaufferie", "voltage", "elec.voltage", "V", "gauge", world.meters.serial(0, 1)
+    )
+    waiting = SeriesName("@gateway", "waiting/centre", None, "1", "gauge")
+    sent = SeriesName("@gateway", "sent/centre", None, "B", "amount")
+    now = int(world.house.clock.now()) // 900 * 900
+    slots = [
+        SlotValue(name, t, values)
+        for t in range(now - 7200, now - 900, 900)
+        for name, values in ((voltage, (229.0, 231.5, 234.0)), (waiting, (7.0, 7.0, 7.0)),
+                             (sent, (1500.0,)))
+    ]  # fmt: skip
+
+    async def filled():
+        opened = world.house.history.opened
+        await opened.thread.run(opened.store.append, slots)
+
+    loop.run(filled())
+    _status, text = shown("operator", "/lines/hall/chaufferie")
+    assert "highest 234 V" in text
+    assert text.count('role="img"') == 2
+    link = re.search(r'href="([^"]*history\.csv[^"]*)"', text)[1].replace("&amp;", "&")
+    _status, table = shown("operator", link, "fr")
+    assert ";231,5;229;234" in table
+    status, text = shown("installer", "/lines/hall/m-2/history.csv?points=energy_import")
+    assert status == 409
+    assert "keeps no history of dwellings" in text
+    _status, text = shown("reader", "/recipients")
+    assert "Values waiting for centre" in text
+    assert "highest 1.5 kB" in text
+    _status, table = shown("reader", "/recipients/history.csv?point=waiting/centre")
+    assert table.splitlines()[1].endswith(";7")
+    _status, text = shown("reader", "/lines/hall/chaufferie")
+    assert 'role="img"' not in text
 
 
 def test_without_a_login_nothing_of_it_is_shown(loop, world):
