@@ -48,7 +48,9 @@ class Job:
     text: str = ""
     """a sentence about its progress"""
     items: list[dict[str, Any]] = field(default_factory=list)
-    """messages with partial results, in their order"""
+    """partial results in their order, such as `{"device": …}`"""
+    last: dict[str, Any] = field(default_factory=dict)
+    """lists among its messages, each with all that is known so far"""
     result: Any = None
     """what it has returned; None: it has not ended, was stopped or refused"""
     refused: str = ""
@@ -89,8 +91,10 @@ class Job:
         if "done" in progress:
             self.done, self.total = progress["done"], progress["total"]
             self.text = progress.get("words") or self.text
-        if progress.keys() - {"text", "done", "total", "words", "stays"}:
-            self.items = [*self.items[1 - MOST_ITEMS :], progress]
+        parts = {n: value for n, value in progress.items() if isinstance(value, dict)}
+        self.last |= {n: value for n, value in progress.items() if isinstance(value, list)}
+        if parts:
+            self.items = [*self.items[1 - MOST_ITEMS :], parts]
 
 
 class Jobs:

@@ -6,14 +6,33 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.web import live
-from agent.web.pages import entry, now
+from agent.web.pages import (
+    entry,
+    now,
+    visit,
+    visit_devices,
+    visit_flats,
+    visit_handover,
+    visit_lines,
+    visit_list,
+)
 from agent.web.site import choose_language
 
 if TYPE_CHECKING:
     from aiohttp import web
 
 STATIC = Path(__file__).parents[1] / "static"
-TOPICS = (entry, now, live)
+TOPICS = (
+    entry,
+    now,
+    live,
+    visit,
+    visit_lines,
+    visit_list,
+    visit_devices,
+    visit_flats,
+    visit_handover,
+)
 
 
 def add_pages(app: web.Application) -> None:
