@@ -218,9 +218,9 @@ async def _texts(request: web.Request) -> Mapping[str, str]:
     language = visitor(request).language
     jobs = site(request).jobs.of_login(visitor(request).login)
     texts = {"state": repr(sorted((one.name, one.state) for one in jobs if one.task))}
-    for one in jobs:
-        texts[f"job-{one.name}"] = sentence_of(one).in_language(language)
-        texts[f"bar-{one.name}"] = str(one.done)
+    for each in jobs:
+        texts[f"job-{each.name}"] = sentence_of(each).in_language(language)
+        texts[f"bar-{each.name}"] = str(each.done)
     return texts
 
 

@@ -22,7 +22,16 @@ from agent.api.visit_steps import (
 from agent.core.errors import Refused
 from agent.core.i18n import Text
 from agent.core.quantities import MEASURED, channels, spoken
-from agent.web.pages.visit import changing, done, job, kept, needed_reason, step_page, tell, to
+from agent.web.pages.visit.steps import (
+    changing,
+    done,
+    job,
+    kept,
+    needed_reason,
+    step_page,
+    tell,
+    to,
+)
 from agent.web.site import ask, form, site, visitor
 
 if TYPE_CHECKING:
@@ -246,7 +255,7 @@ async def _compared(request: web.Request, meter: Answer, typed: str, why: str) -
         proof = [result["factor"]["sentence"]] if result["factor"] else []
         return outcome | {"sentences": proof}
     named = result | {"channel": Text(MEASURED.get(meter["channel"], meter["channel"]))}
-    sentences = [comparison(named)]
+    sentences: list[Text] = [comparison(named)]
     if not others and not wrong and result["read"] is None:
         sentences = [Text("The meter does not answer, and no other one shows this value.")]
     if len(others) == 1:
@@ -265,9 +274,9 @@ async def _compared(request: web.Request, meter: Answer, typed: str, why: str) -
 async def _keep(request: web.Request, place: str, results: Sequence[Answer], answers: int) -> None:
     """Keep the results for the page of the flat, and wrong factors for the findings."""
     async with changing(request, answers) as visit:
-        for one in results:
-            if not one["agrees"] and one["factor"]:
-                remember_factor(visit, one["installation"], one["result"])
+        for result in results:
+            if not result["agrees"] and result["factor"]:
+                remember_factor(visit, result["installation"], result["result"])
     site(request).jobs.keep(visitor(request).login, "flat", list(results), place=place)
 
 

@@ -12,14 +12,24 @@ from agent.core.errors import Refused
 from agent.core.i18n import Plural, Text
 from agent.drivers.base import readable
 from agent.registry.records import serial_key
-from agent.web.pages.visit import changing, done, job, kept, needed_reason, step_page, tell, to
-from agent.web.pages.visit_lines import configured
+from agent.web.client import Answer
+from agent.web.pages.visit.found_lines import configured
+from agent.web.pages.visit.steps import (
+    changing,
+    done,
+    job,
+    kept,
+    needed_reason,
+    step_page,
+    tell,
+    to,
+)
 from agent.web.site import ask, form, site, visitor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from agent.web.client import Answer, Client
+    from agent.web.client import Client
     from agent.web.jobs import Job
 
 FEW = 3
@@ -93,7 +103,7 @@ async def search(request: web.Request) -> web.StreamResponse:
     visit = await kept(request)
 
     async def work(running: Job) -> dict[str, str]:
-        refused = {}
+        refused = dict[str, str]()
         for name, listed, slow in wishes:
             before = len(running.items)
             running.text, running.done, running.total = Text("searching {link} …", link=name), 0, 0
@@ -157,7 +167,7 @@ async def try_device(request: web.Request) -> web.StreamResponse:
         entry = {one: text[one] for one in ("link", "address", "profile") if text.get(one)}
         name = text.get("name", "") or f"{text.get('link')}-{text.get('address')}"
     answer = await ask(request, "device.try", reason=why, entry=entry)
-    site(request).jobs.keep(visitor(request).login, "try", answer, name=name, entry=entry)
+    site(request).jobs.keep(visitor(request).login, "try", answer, called=name, entry=entry)
     raise to("/visit/search/tried", why)
 
 

@@ -10,7 +10,7 @@ from aiohttp import web
 from agent.api.visit_steps import line_entry, remember_last
 from agent.core.errors import Refused
 from agent.core.i18n import N_, Plural
-from agent.web.pages.visit import changing, done, job, step_page, tell, to
+from agent.web.pages.visit.steps import changing, done, job, step_page, tell, to
 from agent.web.site import ask, form, site, visitor
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ async def show(request: web.Request) -> web.StreamResponse:
         request,
         "visit_lines.html",
         "lines",
-        links={name: link | {"status": status["links"].get(name)} for name, link in links.items()},
+        links={name: {**link, "status": status["links"].get(name)} for name, link in links.items()},
         find=find,
         found=lines_of(find),
         remarks=remarks_of(find),
@@ -59,8 +59,8 @@ def lines_of(find: Job | None) -> Sequence[Answer]:
     if find is None:
         return []
     if find.result:
-        found: Sequence[Answer] = find.result["found"]
-        return found
+        lines: Sequence[Answer] = find.result["found"]
+        return lines
     return [item["line"] for item in find.items if "line" in item]
 
 
@@ -76,12 +76,12 @@ def remarks_of(find: Job | None) -> Sequence[Answer]:
 async def find(request: web.Request) -> web.StreamResponse:
     """Begin to search for lines."""
     fields = await form(request)
-    typed = str(fields.get("where", "")).replace(",", " ").split()
+    places = str(fields.get("where", "")).replace(",", " ").split()
     messages = site(request).daemon.follow(
         "line.find",
         visitor(request).login,
-        ports=[one for one in typed if one.startswith("/")],
-        hosts=[one for one in typed if not one.startswith("/")],
+        ports=[one for one in places if one.startswith("/")],
+        hosts=[one for one in places if not one.startswith("/")],
     )
     site(request).jobs.begin(visitor(request).login, "find", lambda job: job.take(messages))
     async with changing(request, 1):
@@ -102,8 +102,8 @@ async def add(request: web.Request) -> web.StreamResponse:
     entries = {one["name"]: {"driver": one["driver"], **one["settings"]} for one in lines}
     await _added(request, entries)
     async with changing(request, len(lines)) as visit:
-        for one in lines:
-            remember_last(visit, one["name"], one)
+        for line in lines:
+            remember_last(visit, line["name"], line)
     site(request).jobs.forget(visitor(request).login, "find")
     raise to("/visit/lines")
 

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from agent.core.errors import Refused
 from agent.core.i18n import Text
-from agent.web.pages.visit import done, job, needed_reason, reason, step_page, tell, to
+from agent.web.pages.visit.steps import done, job, needed_reason, reason, step_page, tell, to
 from agent.web.site import ask, form, site, visitor
 
 if TYPE_CHECKING:

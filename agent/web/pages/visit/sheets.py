@@ -16,7 +16,7 @@ from agent.core.errors import Refused
 from agent.core.i18n import Plural, Text, joined
 from agent.registry.doubts import NeedsConfirmation
 from agent.registry.remarks import LEFT_OUT, REMARKS
-from agent.web.pages.visit import changing, done, job, kept, step_page, tell, to
+from agent.web.pages.visit.steps import changing, done, job, kept, step_page, tell, to
 from agent.web.site import ask, form, site, visitor
 
 if TYPE_CHECKING:
