@@ -254,7 +254,8 @@ async def _compared(request: web.Request, meter: Answer, typed: str, why: str) -
     if result["agrees"]:
         proof = [result["factor"]["sentence"]] if result["factor"] else []
         return outcome | {"sentences": proof}
-    named = result | {"channel": Text(MEASURED.get(meter["channel"], meter["channel"]))}
+    channel: str = meter["channel"]
+    named = result | {"channel": Text(MEASURED.get(channel, channel))}
     sentences: list[Text] = [comparison(named)]
     if not others and not wrong and result["read"] is None:
         sentences = [Text("The meter does not answer, and no other one shows this value.")]
