@@ -140,8 +140,12 @@ class Door:
         from agent.api.registry import Caller  # noqa: PLC0415 -- see the module
         from agent.api.roles import NO_ROLE, Role, roles_of  # noqa: PLC0415
 
+        sending = asyncio.Lock()
+
         async def tell(progress: dict[str, Any]) -> None:
-            await _send(writer, {"progress": progress})
+            # a search of several ports tells of all of them: their messages must not mix
+            async with sending:
+                await _send(writer, {"progress": progress})
 
         uid = _peer(writer.get_extra_info("socket"))
         caller = Caller(account(uid), tell, roles_of(uid, self._gateway.config.building))

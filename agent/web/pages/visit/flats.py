@@ -269,7 +269,8 @@ async def _compared(request: web.Request, meter: Answer, typed: str, why: str) -
             Text("The recorded meter shows another value, but {number} others show it:",
                  number=len(others))
         ]  # fmt: skip
-    return outcome | {"sentences": sentences + ([wrong] if wrong else [])}
+    # the values of others may fit by chance: the factor of the own meter comes first
+    return outcome | {"sentences": [*([wrong] if wrong else []), *sentences]}
 
 
 async def _keep(request: web.Request, place: str, results: Sequence[Answer], answers: int) -> None:

@@ -26,7 +26,12 @@ DRIVERS = (
     ("bacnet", "BACnet/IP"),
 )
 BAUDRATES = ("", "300", "2400", "4800", "9600", "19200", "38400", "115200")
-PARITIES = (("", "–"), ("none", N_("none")), ("even", N_("even")), ("odd", N_("odd")))
+PARITIES = (
+    ("", "–"),
+    ("none", N_("no parity")),
+    ("even", N_("even parity")),
+    ("odd", N_("odd parity")),
+)
 
 
 async def configured(request: web.Request) -> Mapping[str, Mapping[str, Any]]:
