@@ -20,21 +20,24 @@ from agent.api import (
     findings,
     keys,
     line_find,
+    page_view,
     privacy,
     proofs,
     syndic,
     uplinks,
     visit,
+    web,
 )
 from agent.api import clock as clock_api
 from agent.api import configuration as configuration_api
+from agent.api import metrics as metrics_api
 from agent.api import registry as registry_api
 from agent.api import trust as trust_api
 from agent.api.diagnosis import edits, machine, records, running
 from agent.api.forms import ending, open_forms
 from agent.api.listening import listening
 from agent.api.registry import Caller, author, in_person, or_nothing, passing
-from agent.api.roles import INSTALLER, NAMES, Right, holders
+from agent.api.roles import INSTALLER, NAMES, NOT_AT_THE_PAGE, PERSONS, Right, holders
 from agent.api.status import moved, own_status, shown
 from agent.config.edit import unlike
 from agent.config.estimates import left
@@ -105,7 +108,8 @@ async def status(gateway: Gateway, caller: Caller, *, named: str | None = None) 
     who = None
     with suppress(Refused):
         who = author(gateway, caller, named)
-    if who is None or not caller.may(Right.METERS):
+    # the page asks again and again, so it gets no values of dwellings at all
+    if who is None or caller.page or not caller.may(Right.METERS):
         for name in homes:
             latest = answer["devices"][name]["latest"]
             answer["devices"][name]["latest"] = {
@@ -113,6 +117,8 @@ async def status(gateway: Gateway, caller: Caller, *, named: str | None = None) 
             }
     elif any(answer["devices"][name]["latest"] for name in homes):
         privacy.note(gateway, who, "status")
+    if not caller.may(Right.SEE_PEOPLE):
+        answer["page"]["locked"] = []
     if not caller.may(Right.SEE_PLANT):
         for control in answer["controls"].values():
             short = {name: words for name, words in SHORT.items() if control[name]}
@@ -143,6 +149,23 @@ async def _findings(gateway: Gateway, answer: Mapping[str, Any]) -> list[Finding
     made = gateway.first_seen.dated(made, keep=bool(gateway.daemon))
     made = gateway.acknowledged.applied(made, keep=bool(gateway.daemon))
     return sorted(made, key=lambda finding: RANK[finding.severity])
+
+
+async def described(gateway: Gateway) -> dict[str, Any]:
+    """Return the whole answer to `status`, with the numbers that each recipient gets, by uplink."""
+    answer = await status(gateway, NOBODY)
+    made = await metrics_api.families(gateway, answer)
+    numbers = {
+        name: metrics_api.of_recipient(made, one["recipient"])
+        for name, one in answer["uplinks"].items()
+    }
+    return answer | {"metrics": numbers}
+
+
+async def metrics(gateway: Gateway, caller: Caller) -> dict[str, Any]:
+    """Return the state of the gateway in numbers; see `agent.api.metrics.families`."""
+    del caller
+    return {"families": await metrics_api.families(gateway, await status(gateway, NOBODY))}
 
 
 async def _all_findings(gateway: Gateway) -> list[Finding]:
@@ -205,6 +228,7 @@ def _status(gateway: Gateway) -> dict[str, Any]:
             for name, device in line.devices.items()
         },
         "dwellings": _dwellings(gateway.registry, int(now)),
+        "page": web.standing(gateway),
         "authority": trust_api.standing(gateway),
         "consents": _consents(gateway.registry, now),
         "storage": _storage(gateway),
@@ -476,6 +500,9 @@ def _delivery(delivery: Delivery, now: float) -> dict[str, Any]:
 
 def _must_be_readable(gateway: Gateway, caller: Caller, device: str) -> None:
     if not caller.may(Right.METERS) and not privacy.is_common(gateway, device):
+        if caller.page:
+            role, names = str(INSTALLER), [Text(PERSONS[INSTALLER])]
+            raise Refused(NOT_AT_THE_PAGE, person=caller.who, roles=names, role=role)
         raise Refused(
             NOT_PLANT,
             account=caller.who,
@@ -732,6 +759,7 @@ def at_home(call: Call) -> Call:
 
 ALL: Mapping[str, Call] = {
     "status": status,
+    "metrics": metrics,
     "read": privacy.seen("read", read),
     "profile.record": privacy.seen("read", record),
     "reload": in_person(reload, "configuration.reloaded"),
@@ -765,6 +793,9 @@ ALL: Mapping[str, Call] = {
     "bundle": in_person(bundle.bundle, "bundle"),
     **bundle.CALLS,
     "finding.acknowledge": partial(findings.acknowledge, _all_findings),
+    **web.CALLS,
 }
-CALLS: Mapping[str, Call] = {name: at_home(call) for name, call in ALL.items()}
+CALLS: Mapping[str, Call] = {
+    name: at_home(page_view.at_the_page(name, call)) for name, call in ALL.items()
+}
 """all calls by name"""

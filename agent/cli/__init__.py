@@ -40,6 +40,7 @@ from agent.cli import (
     updates,
     uplink,
     watch,
+    web,
 )
 from agent.core.i18n import N_, _
 
@@ -64,6 +65,7 @@ COMMANDS: dict[str, dict[str, Any]] = {
         "reload": run.reload,
         "status": status.status,
         "watch": watch.watch,
+        "web": web.app,
         "finding": finding.app,
         "clock": clock.app,
         "updates": updates.updates,

@@ -102,6 +102,30 @@ ACCESSES = {
     "status": N_("status with values"),
     "meter.verify": N_("verification of a meter"),
     "meter.load": N_("load test of a meter"),
+    "report": N_("commissioning report with indexes"),
+    "meter.list": N_("list of meters with indexes"),
+    "meter.assign": N_("recording of a meter"),
+    "meter.exchange": N_("recording of a change of meters"),
+    "meter.remove": N_("recording of a meter's removal"),
+    "meter.import": N_("recording of a list of meters"),
+    "occupancy.list": N_("list of occupancies"),
+    "occupancy.proposed": N_("moves that the syndic's software reports"),
+    "consent.list": N_("list of consents"),
+    "consent.marks": N_("order of withdrawals"),
+    "consent.due": N_("forms without an answer"),
+    "consent.forms": N_("making of consent forms"),
+    "duty.list": N_("list of duties"),
+    "audit.list": N_("records of the audit chain"),
+    "privacy.explain": N_("explanation of what is sent"),
+    "privacy.disclosures": N_("number of values sent"),
+    "privacy.access": N_("access log"),
+    "privacy.breach.new": N_("recording of a breach"),
+    "privacy.breach.add": N_("recording of a breach"),
+    "privacy.breach.close": N_("recording of a breach"),
+    "privacy.breach.list": N_("list of breaches"),
+    "privacy.breach.show": N_("record of a breach"),
+    "privacy.breach.notification": N_("notification of a breach"),
+    "privacy.breach.letters": N_("letters about a breach"),
 }
 """by the call that showed data of a dwelling"""
 
@@ -458,7 +482,12 @@ def access(
         as_json(answer)
         return
     rows = [
-        (day(one["when"]), one["who"], access_text(one["what"]), i18n.in_language(one["label"]))
+        (
+            day(one["when"]),
+            one["who"],
+            access_text(one["what"], one.get("reason", "")),
+            i18n.in_language(one["label"]),
+        )
         for one in answer["looks"]
     ]
     table((_("when"), _("who"), _("by"), _("dwelling")), rows)
@@ -472,9 +501,12 @@ def short_day(day: str) -> str:
     return i18n.short_date(date.fromisoformat(day))
 
 
-def access_text(what: str) -> str:
-    """Return the kind of an access in words; an unknown call as it was recorded."""
-    return _(ACCESSES[what]) if what in ACCESSES else what
+def access_text(what: str, reason: str = "") -> str:
+    """Return the kind of an access in words, with the reason that was given; an unknown call as it
+    was recorded.
+    """
+    kind = _(ACCESSES[what]) if what in ACCESSES else what
+    return f"{kind} ({reason})" if reason else kind
 
 
 To = Annotated[

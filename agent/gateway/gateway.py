@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from agent.gateway.export_log import Exports
     from agent.gateway.first_seen import FirstSeen
     from agent.gateway.lines import Lines
+    from agent.gateway.page_logins import PageLogins
     from agent.gateway.signed_objects import SignedObjects
     from agent.gateway.uplink_state import Moves, Traffic, UplinkShutdown
     from agent.inbox.setup import AuditNotes
@@ -213,7 +214,9 @@ class Daemon:
 
     def __init__(self) -> None:
         self.describe: Callable[[], Awaitable[dict[str, Any]]] = _nothing
-        """returns what `gardien status` shows; nothing before the daemon has started"""
+        """returns what `gardien status` shows, and each recipient's `metrics`; nothing before the
+        daemon has started
+        """
         self.path = DEFAULT_CONFIG
         """the configuration file that it has loaded"""
         self.editing = asyncio.Lock()
@@ -306,6 +309,8 @@ class Gateway:
     """which findings somebody works on"""
     plausibility: Plausibility
     """which devices' readings contradict each other"""
+    page: PageLogins
+    """who may use the web page, and who does"""
     jobs: Supervisor = field(default_factory=Supervisor)
     """the components that run, and their faults"""
     steering: Steering = field(default_factory=NoControls)

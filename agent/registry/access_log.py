@@ -1,9 +1,9 @@
 """The access log: who looked at which data of a dwelling on this gateway. Entries are kept for five
 years, without values.
 
-The log has one entry per day, account, place and command. Further looks on the same day add none,
-so a program that asks every minute writes once a day. Only the owner of the state directory writes
-it.
+The log has one entry per day, account, place, command and reason. Further looks on the same day add
+none, so a program that asks every minute writes once a day. Only the owner of the state directory
+writes it.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ class AccessEntry:
     """a place id, or `*`"""
     occupancy: str = ""
     """the occupants whose data was seen, if the call named them; empty: those of that day"""
+    reason: str = ""
+    """why, as the person of the web page wrote; empty: nobody was asked"""
 
     @property
     def at(self) -> int:
@@ -48,7 +50,7 @@ class AccessEntry:
     @property
     def key(self) -> tuple[str, ...]:
         """Two looks with the same key share one entry."""
-        return (self.when[:10], self.who, self.what, self.place, self.occupancy)
+        return (self.when[:10], self.who, self.what, self.place, self.occupancy, self.reason)
 
 
 class AccessLog:
@@ -63,9 +65,11 @@ class AccessLog:
             self._entries = kept
         self._known = {entry.key for entry in kept}
 
-    def note(self, who: str, what: str, place: str, now: float, occupancy: str = "") -> None:
+    def note(  # noqa: PLR0913, PLR0917 -- the last two have defaults
+        self, who: str, what: str, place: str, now: float, occupancy: str = "", reason: str = ""
+    ) -> None:
         """Record a look; its entry is on the disk when this returns. Raises OSError."""
-        entry = AccessEntry(stamp(now), who, what, place, occupancy)
+        entry = AccessEntry(stamp(now), who, what, place, occupancy, reason)
         if entry.key in self._known:
             return
         DiskWriter.make(lambda: _append(self._path, entry))
@@ -95,11 +99,15 @@ def _read(path: Path) -> list[AccessEntry]:
             entry = AccessEntry(**json.loads(line))
         except (ValueError, TypeError):  # empty, or cut short by a power cut
             continue
-        # the line before is the same look for versions that know no occupancy
-        if entry.occupancy and entries[-1:] == [replace(entry, occupancy="")]:
+        # the line before is the same look for versions that know no occupancy or no reason
+        if (entry.occupancy or entry.reason) and entries[-1:] == [_short(entry)]:
             entries.pop()
         entries.append(entry)
     return entries
+
+
+def _short(entry: AccessEntry) -> AccessEntry:
+    return replace(entry, occupancy="", reason="")
 
 
 def _append(path: Path, entry: AccessEntry) -> None:
@@ -121,7 +129,9 @@ def _replace(path: Path, entries: list[AccessEntry]) -> None:
 
 def _line(entry: AccessEntry) -> bytes:
     # begin with a line break: a power cut may have left the line before incomplete
-    old = asdict(entry)
-    del old["occupancy"]  # a version that does not know it skips a line that has it
-    lines = [old, asdict(entry)] if entry.occupancy else [old]
+    # a version that does not know one of these skips a line that has it
+    later = ("occupancy", "reason")
+    old = {name: value for name, value in asdict(entry).items() if name not in later}
+    whole = old | {name: getattr(entry, name) for name in later if getattr(entry, name)}
+    lines = [old] if whole == old else [old, whole]
     return b"".join(b"\n" + json.dumps(one, ensure_ascii=False).encode() + b"\n" for one in lines)

@@ -6,7 +6,7 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
-from agent.core.errors import Refused
+from agent.core.errors import LoginNeeded, ReasonNeeded, Refused
 from agent.core.i18n import Text, from_wire
 from agent.core.state import connect
 from agent.core.storage import volatile
@@ -22,20 +22,14 @@ AT_ONCE = 12
 """calls made at the same time: the daemon answers 32, and the command line needs some"""
 GREETING_WITHIN, LINE_WITHIN = 10.0, 600.0
 """seconds for the daemon's greeting, and between two messages of a call: a search may be quiet"""
+LIVE = "live "
+"""before the login of a call that nobody has asked for"""
 LONGEST_LINE = 16_000_000
 """most bytes of one message of the daemon"""
 
 
 class Unreachable(Refused):
     """The daemon does not answer."""
-
-
-class LoginNeeded(Refused):
-    """The daemon does not know the login, or it has ended."""
-
-
-class ReasonNeeded(Refused):
-    """The call shows values of a dwelling, so the person must give a reason."""
 
 
 class Client:
@@ -45,8 +39,11 @@ class Client:
         self._state = state
         self._free = asyncio.Semaphore(AT_ONCE)
 
-    async def ask(self, call: str, login: str = "", reason: str = "", **args: Any) -> Answer:
-        """Make a call and return its answer. Raises Refused as the daemon says, Unreachable."""
+    async def ask(self, call: str, login: str = "", reason: str = "", /, **args: Any) -> Answer:
+        """Make a call and return its answer. Raises Refused as the daemon says, Unreachable.
+
+        `login`: of the person, or `live LOGIN` if nobody has asked: it does not keep a login alive.
+        """
         async for message in self.follow(call, login, reason, **args):
             if "result" in message:
                 result: Answer = message["result"]
@@ -54,7 +51,7 @@ class Client:
         raise Unreachable("gardien was stopped before it answered. Try again in a minute")
 
     async def follow(
-        self, call: str, login: str = "", reason: str = "", **args: Any
+        self, call: str, login: str = "", reason: str = "", /, **args: Any
     ) -> AsyncIterator[Answer]:
         """Make a call; yield each `{"progress": …}` and at the end `{"result": …}`.
 
@@ -64,7 +61,7 @@ class Client:
             reader, writer = await self._connected()
             try:
                 async with asyncio.timeout(GREETING_WITHIN):
-                    for piece in request_pieces(call, args, {"login": login, "reason": reason}):
+                    for piece in request_pieces(call, args, _members(login, reason)):
                         writer.write(piece)
                     await writer.drain()
                     await reader.readuntil(b"\n")
@@ -92,6 +89,11 @@ class Client:
             )
         door.setblocking(False)
         return await asyncio.open_unix_connection(sock=door, limit=LONGEST_LINE)
+
+
+def _members(login: str, reason: str) -> dict[str, Any]:
+    live, token = login.startswith(LIVE), login.removeprefix(LIVE)
+    return {"login": token, "reason": reason, "live": live}
 
 
 def _refusal(message: Answer) -> Refused:

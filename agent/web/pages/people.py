@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import re
 import zipfile
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,6 +29,8 @@ PAGE = 50
 """rows of a list on one page"""
 SCOPES = (("monthly", N_("one index a month")), ("daily", N_("one index a day")),
           ("loadcurve", N_("a load curve")))  # fmt: skip
+USUAL = ("elec.imp", "heat", "dhw", "cw", "gas")
+"""the quantities that forms mostly ask for"""
 DONE = {
     "move_in": N_("The move-in is recorded."),
     "move_out": N_("The move-out is recorded."),
@@ -157,15 +160,17 @@ async def record_consent(request: web.Request) -> web.StreamResponse:
 async def _consent(
     request: web.Request, typed: Mapping[str, Any], marks: list[Answer]
 ) -> web.StreamResponse:
-    language, recipients = visitor(request).language, await _recipients(request)
+    recipients = await _recipients(request)
     return await page(
         request, "people_consent.html", 409 if marks else 200, typed=typed, marks=marks,
         labels=await _labels(request), recipients=[(o, o) for o in recipients], scopes=SCOPES,
-        quantities=[
-            (o.name, name) for o in channels().values()
-            if o.personal and (name := o.fr if language == "fr" else o.en)
-        ],
+        usual=USUAL, others=[o for o in _personal() if o not in USUAL],
     )  # fmt: skip
+
+
+def _personal() -> list[str]:
+    """Return the channels to which occupants may consent."""
+    return [one.name for one in channels().values() if one.personal and one.en]
 
 
 async def show_withdrawal(request: web.Request) -> web.StreamResponse:
@@ -223,9 +228,7 @@ async def print_forms(request: web.Request) -> web.StreamResponse:
 
 
 def _download(content: str | bytes, kind: str, name: str) -> web.Response:
-    plain = "".join(
-        one if (one.isascii() and one.isalnum()) or one in "-_." else "_" for one in name
-    )
+    plain = re.sub(r"[^A-Za-z0-9_.-]", "_", name)
     return web.Response(
         body=content.encode() if isinstance(content, str) else content, content_type=kind,
         headers={"Content-Disposition": f'attachment; filename="{plain}"'},
@@ -241,6 +244,7 @@ async def show_consents(request: web.Request) -> web.StreamResponse:
         one for one in consents
         if (old or one["in_force"]) and wanted in f"{one['label']} {one['recipient']}".casefold()
     ]  # fmt: skip
+    rows.sort(key=lambda one: _in_order(str(one["label"])))
     first = max(0, _whole(request.query.get("first", "0")))
     return await page(
         request, "people_consents.html", rows=rows[first : first + PAGE], number=len(rows), old=old,
@@ -326,6 +330,12 @@ def _typed(fields: Mapping[str, Any], name: str) -> str:
 
 def _confirmed(fields: Any) -> dict[str, Any]:
     return {"confirm": [str(one) for one in fields.getall("confirm", []) if one]}
+
+
+def _in_order(label: str) -> list[tuple[int, str]]:
+    """Return a key that sorts A-9 before A-10."""
+    parts = re.split(r"([0-9]+)", label.casefold())
+    return [(int(one), "") if one.isdigit() else (-1, one) for one in parts]
 
 
 def _whole(text: str) -> int:

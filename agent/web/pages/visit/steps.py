@@ -15,10 +15,9 @@ from urllib.parse import quote, unquote
 from aiohttp import web
 
 from agent.api.visit_steps import TITLES
-from agent.core.errors import Refused
+from agent.core.errors import ReasonNeeded, Refused
 from agent.core.finding import Finding
 from agent.core.i18n import N_, Text, joined
-from agent.web.client import ReasonNeeded
 from agent.web.live import TEXTS
 from agent.web.site import ask, back_to, form, page, site, visitor
 
