@@ -201,7 +201,7 @@ async def compare(request: web.Request) -> web.StreamResponse:
     }
     if not typed:
         raise Refused("type what a display shows")
-    results = [await _compared(request, meter, text, why) for meter, text in typed.values()]
+    results = await _compared_together(request, list(typed.values()), why)
     await _keep(request, place, results, len(typed))
     if all(one["agrees"] for one in results):
         raise to(await _next(request, place), why)
@@ -224,9 +224,38 @@ async def _next(request: web.Request, place: str) -> str:
     return f"/visit/flats/{following}" if following else "/visit/flats"
 
 
-async def _compared(request: web.Request, meter: Answer, typed: str, why: str) -> Answer:
-    """Compare one display with its meter, in sentences."""
-    outcome: Answer = {
+async def _compared_together(
+    request: web.Request, typed: Sequence[tuple[Answer, str]], why: str
+) -> list[Answer]:
+    """Compare displays of one dwelling with their meters, in one call: each call is a look that the
+    daemon counts and notes.
+    """
+    first = {meter["channel"]: (meter, text) for meter, text in reversed(typed)}
+    rest = [pair for pair in typed if pair not in first.values()]  # a second water meter
+    pairs = list(first.values())
+    try:
+        answer = await ask(
+            request, "meter.verify", reason=why, place=pairs[0][0]["place"],
+            shown={channel: text for channel, (_meter, text) in first.items()},
+        )  # fmt: skip
+    except Refused as refusal:
+        if len(pairs) == 1:
+            results = [_outcome(*pairs[0]) | {"sentences": [refusal.text]}]
+        else:  # one of them is misspelt: the others count
+            results = [
+                result
+                for pair in pairs
+                for result in await _compared_together(request, [pair], why)
+            ]
+    else:
+        results = [
+            _compared(*pair, result) for pair, result in zip(pairs, answer["results"], strict=True)
+        ]
+    return results + (await _compared_together(request, rest, why) if rest else [])
+
+
+def _outcome(meter: Answer, typed: str) -> Answer:
+    return {
         "key": _key(meter),
         "typed": typed,
         "agrees": False,
@@ -235,15 +264,11 @@ async def _compared(request: web.Request, meter: Answer, typed: str, why: str) -
         "others": [],
         "factor": None,
     }
-    try:
-        answer = await ask(
-            request, "meter.verify", reason=why, place=meter["place"],
-            shown={meter["channel"]: typed},
-        )  # fmt: skip
-    except Refused as refusal:
-        return outcome | {"sentences": [refusal.text]}
-    (result,) = answer["results"]
-    others = result["shown_by"]
+
+
+def _compared(meter: Answer, typed: str, result: Answer) -> Answer:
+    """Say how one display and its meter compare."""
+    outcome, others = _outcome(meter, typed), result["shown_by"]
     wrong = None if result["agrees"] else wrong_factor(result)
     outcome |= {
         "agrees": result["agrees"],
@@ -299,7 +324,7 @@ async def swap_here(request: web.Request) -> web.StreamResponse:
     tell(request, "fine", Text("recorded: {labels}", labels=swapped["labels"]))
     meters = (await ask(request, "meter.walk", places=[place]))["meters"]
     now = next(one for one in meters if one["channel"] == meter["channel"])
-    result = await _compared(request, now, typed, why)
+    (result,) = await _compared_together(request, [(now, typed)], why)
     await _keep(request, place, [result], 1)
     raise to(await _next(request, place) if result["agrees"] else f"/visit/flats/{place}", why)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import re
+import sys
+from asyncio.subprocess import DEVNULL, PIPE
 from base64 import b64encode
 from hashlib import sha256
 from typing import TYPE_CHECKING
@@ -22,8 +24,10 @@ if TYPE_CHECKING:
 
 LARGEST = 100_000
 """bytes of a certificate"""
-PDF_WITHIN = 110
-"""seconds: a page is answered within 120"""
+MADE_WITHIN = 100
+"""seconds for the page or the PDF of a report: a page is answered within 120"""
+_one_at_a_time = asyncio.Semaphore(1)
+"""each needs 70 to 110 MB while it works"""
 STYLE = re.compile(r"<style>(.*?)</style>", re.DOTALL)
 
 
@@ -143,7 +147,7 @@ async def make(request: web.Request) -> web.StreamResponse:
 
 async def report_page(request: web.Request) -> web.StreamResponse:
     """Return the report as a page to print."""
-    text = await asyncio.to_thread(_page_of, _made(request), visitor(request).language)
+    text = await _page_of(_made(request), visitor(request).language)
     # its style is in the page, so that the page is one file: only that style is allowed
     styles = " ".join(
         f"'sha256-{b64encode(sha256(style.encode()).digest()).decode()}'"
@@ -166,21 +170,10 @@ async def report_pdf(request: web.Request) -> web.StreamResponse:
 
     if not (program := which("weasyprint")):
         raise Refused("a PDF needs the package weasyprint, which is not installed here")
-    html = await asyncio.to_thread(_page_of, _made(request), visitor(request).language)
-    process = await asyncio.create_subprocess_exec(
-        program, "--pdf-variant", "pdf/ua-1", "-e", "utf-8", "-", "-",
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        async with asyncio.timeout(PDF_WITHIN):
-            pdf, _errors = await process.communicate(html.encode())
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    if process.returncode:
-        raise Refused("no PDF was made: print the page, or use gardien report on the gateway")
+    html = await _page_of(_made(request), visitor(request).language)
+    pdf = await _output(
+        html.encode(), program, "--pdf-variant", "pdf/ua-1", "-e", "utf-8", "-", "-"
+    )
     return _file(pdf, "application/pdf", f"{_name(request)}.pdf")
 
 
@@ -192,12 +185,29 @@ def _made(request: web.Request) -> str:
     return file
 
 
-def _page_of(file: str, language: str) -> str:
-    from agent.api.report.document import verified  # noqa: PLC0415 -- they need much memory
-    from agent.api.report.report_page import page  # noqa: PLC0415
+async def _page_of(file: str, language: str) -> str:
+    html = await _output(file.encode(), sys.executable, "-m", "agent.web.report_program", language)
+    return html.decode()
 
-    made, digest = verified(file, "report")
-    return page(made, digest, language)
+
+async def _output(given: bytes, *command: str) -> bytes:
+    """Return what a program makes of what it is given. Raises Refused if it fails."""
+    async with _one_at_a_time:
+        process = await asyncio.create_subprocess_exec(
+            *command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL
+        )  # fmt: skip
+        try:
+            async with asyncio.timeout(MADE_WITHIN):
+                made, _errors = await process.communicate(given)
+        except TimeoutError:
+            made = b""
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+    if process.returncode or not made:
+        raise Refused("this was not made: take the signed file, and use gardien report verify")
+    return made
 
 
 def _name(request: web.Request) -> str:
