@@ -260,6 +260,7 @@ def _outcome(meter: Answer, typed: str) -> Answer:
         "typed": typed,
         "agrees": False,
         "sentences": [],
+        "wrong": False,
         "swap": None,
         "others": [],
         "factor": None,
@@ -272,6 +273,7 @@ def _compared(meter: Answer, typed: str, result: Answer) -> Answer:
     wrong = None if result["agrees"] else wrong_factor(result)
     outcome |= {
         "agrees": result["agrees"],
+        "wrong": wrong is not None,
         "factor": result["times"],
         "result": result,
         "installation": meter["installation"],
@@ -281,7 +283,7 @@ def _compared(meter: Answer, typed: str, result: Answer) -> Answer:
         return outcome | {"sentences": proof}
     channel: str = meter["channel"]
     named = result | {"channel": Text(MEASURED.get(channel, channel))}
-    sentences: list[Text] = [comparison(named)]
+    sentences: list[Text] = [] if wrong else [comparison(named)]
     if not others and not wrong and result["read"] is None:
         sentences = [Text("The meter does not answer, and no other one shows this value.")]
     if len(others) == 1:

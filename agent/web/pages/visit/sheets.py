@@ -251,6 +251,8 @@ async def record(request: web.Request) -> web.StreamResponse:
     await done(request, "list")
     listed.read |= {listed.sheet}
     listed.confirmed = []
+    if listed.read >= set(listed.sheets):  # it may name people
+        site(request).jobs.forget(visitor(request).login, "list")
     raise to("/visit/list")
 
 
