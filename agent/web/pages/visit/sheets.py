@@ -22,6 +22,7 @@ from agent.web.site import ask, form, site, visitor
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from agent.registry.doubts import DoubtfulValue
     from agent.registry.recognition import Column
     from agent.web.client import Answer
 
@@ -53,6 +54,12 @@ class UploadedList:
     """sheets that are recorded"""
     confirmed: list[str] = field(default_factory=list)
     """doubtful values that the person has typed again"""
+    doubts: list[DoubtfulValue] = field(default_factory=list)
+    """about its meters, whose dwellings are recorded already"""
+    more: int = 0
+    """doubts that are only counted"""
+    places: int = 0
+    """dwellings and other places that were recorded of this sheet"""
 
 
 async def show(request: web.Request) -> web.StreamResponse:
@@ -157,7 +164,7 @@ async def check(request: web.Request) -> web.StreamResponse:
             confirm=listed.confirmed,
         )  # fmt: skip
     except NeedsConfirmation as doubtful:
-        doubts, more = list({one.value: one for one in doubtful.doubts}.values()), doubtful.more
+        doubts, more = _once(doubtful), doubtful.more
     except Refused as refusal:
         problem = refusal.text
     return await step_page(
@@ -170,8 +177,8 @@ async def check(request: web.Request) -> web.StreamResponse:
         preview=preview,
         first=preview["places"][:FEW] if preview else [],
         notes=_notes(preview) if preview else [],
-        doubts=doubts,
-        more=more,
+        doubts=listed.doubts or doubts,
+        more=listed.more if listed.doubts else more,
         problem=problem,
     )
 
@@ -210,7 +217,7 @@ async def columns(request: web.Request) -> web.StreamResponse:
             "two columns cannot both be: {meaning}", meaning=Text(MEANINGS.get(min(twice), "?"))
         )
     listed.meanings = [one if one in MEANINGS else "" for one in meant]
-    listed.confirmed = []
+    listed.confirmed, listed.doubts, listed.more = [], [], 0
     raise to("/visit/list/check")
 
 
@@ -219,6 +226,11 @@ async def confirm(request: web.Request) -> web.StreamResponse:
     fields, listed = await form(request), _needed(request)
     _confirm(listed, fields.getall("confirm", []))
     raise to("/visit/list/check")
+
+
+def _once(doubtful: NeedsConfirmation) -> list[DoubtfulValue]:
+    """Return the doubts; a value that is in several rows is asked for once."""
+    return list({one.value: one for one in reversed(doubtful.doubts)}.values())[::-1]
 
 
 def _confirm(listed: UploadedList, typed: Sequence[Any]) -> None:
@@ -236,13 +248,21 @@ async def record(request: web.Request) -> web.StreamResponse:
         raise Refused("no column says which dwelling a row is about")
     args: dict[str, Any] = {"name": listed.name, "confirm": listed.confirmed}
     places = await ask(request, "place.import", text=made.places, reviewed=True, **args)
-    meters = [
-        await ask(request, "meter.import", text=one, join_lines=False, **args)
-        for one in made.meters
-    ]
+    listed.places += len(places["places"])
+    before, listed.doubts, listed.more = {one.value for one in listed.doubts}, [], 0
+    try:
+        meters = [
+            await ask(request, "meter.import", text=one, join_lines=False, **args)
+            for one in made.meters
+        ]
+    except NeedsConfirmation as doubtful:
+        listed.doubts, listed.more = _once(doubtful), doubtful.more
+        if before & {one.value for one in listed.doubts}:
+            tell(request, "bad", Text("What was typed is another value."))
+        raise to("/visit/list/check") from None
     many = [
         Plural("{number} dwelling or other place", "{number} dwellings and other places",
-               len(places["places"])),
+               listed.places),
         Plural("{number} meter", "{number} meters", sum(len(one["meters"]) for one in meters)),
     ]  # fmt: skip
     tell(request, "fine", Text("{name}: recorded: {many}", name=listed.name, many=many))
@@ -250,7 +270,7 @@ async def record(request: web.Request) -> web.StreamResponse:
         remember_columns(visit, listed.columns, listed.meanings)
     await done(request, "list")
     listed.read |= {listed.sheet}
-    listed.confirmed = []
+    listed.confirmed, listed.places = [], 0
     if listed.read >= set(listed.sheets):  # it may name people
         site(request).jobs.forget(visitor(request).login, "list")
     raise to("/visit/list")
