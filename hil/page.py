@@ -7,7 +7,6 @@ platform, the agent and its page. It prints the address and the codes, and serve
 Without `--ready` the meters are still to be found and assigned, as on a first visit; with it all of
 them are, half of the dwellings consent, and an order is in force.
 
-The control port takes `display LABEL` (what the meter of that flat shows, kWh) and `order`.
 """
 
 from __future__ import annotations
