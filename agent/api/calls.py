@@ -17,10 +17,11 @@ from agent.api import (
     carry,
     commission,
     control,
+    dwellings,
     findings,
+    history,
     keys,
     line_find,
-    page_view,
     privacy,
     proofs,
     syndic,
@@ -58,7 +59,7 @@ from agent.registry.records import OccupancyState
 from agent.uplink import pacing
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Awaitable, Mapping, Sequence
     from pathlib import Path
 
     from agent.acquisition.device import Device
@@ -104,7 +105,12 @@ async def status(gateway: Gateway, caller: Caller, *, named: str | None = None) 
         shared = worst_first(finding for finding in events if not finding.private)
         events = [finding.without_names() for finding in shared]
     answer["events"] = [finding.wire() for finding in events]
-    homes = [name for name in answer["devices"] if not privacy.is_common(gateway, name)]
+    common = privacy.is_common
+    if caller.page:
+        from agent.api.page_view import is_plant as common  # noqa: PLC0415 -- see `at_home`
+    for name, device in answer["devices"].items():
+        device["common"] = common(gateway, name)
+    homes = [name for name, device in answer["devices"].items() if not device["common"]]
     who = None
     with suppress(Refused):
         who = author(gateway, caller, named)
@@ -117,8 +123,6 @@ async def status(gateway: Gateway, caller: Caller, *, named: str | None = None) 
             }
     elif any(answer["devices"][name]["latest"] for name in homes):
         privacy.note(gateway, who, "status")
-    if not caller.may(Right.SEE_PEOPLE):
-        answer["page"]["locked"] = []
     if not caller.may(Right.SEE_PLANT):
         for control in answer["controls"].values():
             short = {name: words for name, words in SHORT.items() if control[name]}
@@ -739,14 +743,25 @@ async def report(
     return await commissioning(gateway, caller, whole, named=named, since=since, readings=readings)
 
 
-def at_home(call: Call) -> Call:
-    """Wrap a call: its answer names the building's time zone, and times in sentences are in it."""
+def at_home(name: str, call: Call) -> Call:
+    """Wrap a call: its answer names the building's time zone, and times in sentences are in it.
+
+    A person of the web page sees what the page may show (agent/api/page_view.py).
+    """
 
     @passing(call)
     async def wrapper(gateway: Gateway, caller: Caller, **args: Any) -> dict[str, Any]:
         zone = gateway.config.building.timezone
         try:
-            answer: dict[str, Any] = await call(gateway, caller, **args) | {"timezone": zone}
+            made: Awaitable[dict[str, Any]]
+            if caller.page:
+                # only where the page is used, since the daemon's memory is bounded
+                from agent.api.page_view import at_the_page  # noqa: PLC0415
+
+                made = at_the_page(gateway, caller, name, call, args)
+            else:
+                made = call(gateway, caller, **args)
+            answer: dict[str, Any] = await made | {"timezone": zone}
         except AgentError as error:
             error.text = text_in_local_time(error.text, zone)
             error.args = (error.text,)
@@ -770,6 +785,7 @@ ALL: Mapping[str, Call] = {
     **registry_api.CALLS,
     **commission.CALLS,
     **visit.CALLS,
+    **dwellings.CALLS,
     **trust_api.CALLS,
     **backup.CALLS,
     **syndic.CALLS,
@@ -789,13 +805,12 @@ ALL: Mapping[str, Call] = {
     "uplink.close": in_person(uplinks.close, "uplink.closed", "name", "how"),
     "uplink.retry": in_person(uplinks.retry, "uplink.retried", "name"),
     **control.CALLS,
+    **history.CALLS,
     **configuration_api.CALLS,
     "bundle": in_person(bundle.bundle, "bundle"),
     **bundle.CALLS,
     "finding.acknowledge": partial(findings.acknowledge, _all_findings),
     **web.CALLS,
 }
-CALLS: Mapping[str, Call] = {
-    name: at_home(page_view.at_the_page(name, call)) for name, call in ALL.items()
-}
+CALLS: Mapping[str, Call] = {name: at_home(name, call) for name, call in ALL.items()}
 """all calls by name"""

@@ -234,7 +234,7 @@ async def device_try(
             "{error}. To check ports, hosts and rights: gardien doctor", error=error
         ) from error
     serial = next((str(one.value) for one in samples[: len(asked)] if one.value is not None), None)
-    if any(not one.place and values_may_be_shown(caller, one) for one in points):
+    if any((caller.page or not one.place) and values_may_be_shown(caller, one) for one in points):
         place = _place_of(gateway, serial)
         privacy.note(gateway, who, "device.try", place, reason=caller.reason)
     whose = link.link.whose(address)
@@ -291,8 +291,9 @@ def values_may_be_shown(caller: Caller, point: Point) -> bool:
 
     At the page only indexes, and only with a reason: no momentary value and no comfort sensor.
     """
-    if point.place or not caller.page:
+    if not caller.page:
         return True
+    # whatever place the entry claims: nobody has checked it
     index = point.channel is not None and channels()[point.channel].kind is ValueKind.REG
     return index and bool(caller.reason)
 

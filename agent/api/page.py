@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agent.config.web import joined
+from agent.config.web import ip_of, joined
 from agent.enrolment import page_certificate
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def standing(
 def read_opened(drop_in: Path = DROP_IN) -> list[str]:
     """Return the addresses that were opened; none if the page is closed."""
     with suppress(OSError):
-        return LISTEN.findall(drop_in.read_text(encoding="utf-8"))
+        return LISTEN.findall(drop_in.read_text(encoding="utf-8", errors="replace"))
     return []
 
 
@@ -92,6 +92,14 @@ def machine_addresses(
     return [str(ip) for ip in sorted(usable, key=lambda ip: (not ip.is_private, ip.version))]
 
 
-def url(address: str) -> str:
-    """Return what people type into the browser for an address on which the page listens."""
-    return f"https://{address}"
+def urls(addresses: Iterable[str]) -> list[str]:
+    """Return what people type into the browser, for the addresses on which the page listens."""
+    made = []
+    for address in addresses:
+        ip, port = ip_of(address), int(address.rpartition(":")[2])
+        named = [ip]
+        if ip.is_unspecified:  # nobody can type that
+            every = map(ipaddress.ip_address, machine_addresses())
+            named = [one for one in every if one.version == ip.version] or named
+        made += [f"https://{joined(one, port)}" for one in named]
+    return made

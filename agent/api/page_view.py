@@ -15,7 +15,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from agent.api import privacy
-from agent.api.registry import passing
 from agent.api.roles import command_of
 from agent.core.errors import AgentError, ReasonNeeded, Refused
 from agent.core.i18n import N_, Text
@@ -25,6 +24,7 @@ from agent.registry import parsers
 from agent.registry.access_log import EVERYBODY
 from agent.registry.doubts import NeedsConfirmation
 from agent.registry.place import OCCUPANCY, parse
+from agent.registry.records import covers, serial_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -79,7 +79,7 @@ DECIDED: Mapping[str, Shows] = {
         (
             "status", "uplink.list", "control.list", "control.grants", "control.history",
             "control.report", "control.test", "control.dry_run", "clock.show", "key.show",
-            "trust.show", "audit.verify", "privacy.catalogue", "privacy.register",
+            "trust.show", "audit.verify", "privacy.catalogue", "privacy.register", "dwelling.list",
             "privacy.assessment", "place.list", "place.check", "alias.list", "meter.proofs",
             "place.new", "place.import", "alias.add", "alias.end", "alias.import", "meter.match",
             "meter.swap", "meter.walk", "visit.show", "visit.keep", "visit.open",
@@ -93,13 +93,15 @@ DECIDED: Mapping[str, Shows] = {
             "control.accept", "control.opt_out", "control.opt_in", "web.me", "web.leave",
             "config.show", "config.lines.add", "config.devices.add", "config.uplink.add",
             "config.backup.to", "bundle", "bundle.read", "finding.acknowledge",
+            "metrics", "history.series", "history.read", "control.course",
         ),
         Shows.NO_PEOPLE,
     ),
     **dict.fromkeys(
         (
             "occupancy.list", "occupancy.proposed", "consent.list", "consent.marks", "consent.due",
-            "consent.forms", "duty.list", "audit.list", "privacy.explain", "privacy.disclosures",
+            "consent.count", "consent.forms", "duty.list",
+            "audit.list", "privacy.explain", "privacy.disclosures",
             "privacy.access", "privacy.breach.new", "privacy.breach.add", "privacy.breach.close",
             "privacy.breach.list", "privacy.breach.show", "privacy.breach.notification",
             "privacy.breach.letters",
@@ -129,39 +131,35 @@ NOTED_BY_THEMSELVES = frozenset(
 """calls that note in the access log what they show of a dwelling"""
 
 
-def at_the_page(name: str, call: Call) -> Call:
-    """Wrap a call: a person of the page sees of dwellings only what is decided on above."""
+async def at_the_page(
+    gateway: Gateway, caller: Caller, name: str, call: Call, args: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Make a call for a person of the page, who sees of dwellings what is decided on above.
 
-    @passing(call)
-    async def wrapper(gateway: Gateway, caller: Caller, **args: Any) -> dict[str, Any]:
-        if not caller.page:
-            return await call(gateway, caller, **args)
-        shows = DECIDED.get(name, Shows.TOO_MUCH)
-        _check(gateway, name, shows, args)
-        key = _index_key(gateway, caller, name, args) if shows is Shows.INDEXES else None
-        if key is None:
-            answer = await call(gateway, caller, **args)
-        else:
-            answer = await _with_reason(gateway, caller, name, key, partial(call, **args))
-        if shows is Shows.PEOPLE:
-            home = args.get("occupancy")
-            place = gateway.registry.place(args["place"]).id if args.get("place") else EVERYBODY
-            privacy.note(gateway, caller.who, name, place, parse(home, OCCUPANCY) if home else "")
-        elif key is not None and (name not in NOTED_BY_THEMSELVES or key == NOT_RECORDED):
-            privacy.note(gateway, caller.who, name, key, reason=caller.reason)
-        filtered = FILTERS.get(name)
-        return filtered(gateway, args, answer, key) if filtered else answer
-
-    return wrapper
+    Raises Refused; ReasonNeeded.
+    """
+    shows = DECIDED.get(name, Shows.TOO_MUCH)
+    _check(gateway, name, shows, args)
+    key = _index_key(gateway, caller, name, args) if shows is Shows.INDEXES else None
+    made = partial(call, gateway, caller, **args)
+    answer = await (made() if key is None else _with_reason(gateway, caller, name, key, made))
+    if shows is Shows.PEOPLE:
+        home = args.get("occupancy")
+        place = gateway.registry.place(args["place"]).id if args.get("place") else EVERYBODY
+        privacy.note(gateway, caller.who, name, place, parse(home, OCCUPANCY) if home else "")
+    elif key is not None and (name not in NOTED_BY_THEMSELVES or key == NOT_RECORDED):
+        privacy.note(gateway, caller.who, name, key, reason=caller.reason)
+    filtered = FILTERS.get(name)
+    return filtered(gateway, args, answer, key) if filtered else answer
 
 
 async def _with_reason(
-    gateway: Gateway, caller: Caller, name: str, key: str, call: Call
+    gateway: Gateway, caller: Caller, name: str, key: str, made: Callable[[], Any]
 ) -> dict[str, Any]:
     """Make a call that shows indexes, if there is a reason and it is not made too often."""
     check_reason(gateway, caller, key)
     try:
-        return await call(gateway, caller)
+        answer: dict[str, Any] = await made()
     except NeedsConfirmation:
         # a question about an index names the last reading
         privacy.note(gateway, caller.who, name, key, reason=caller.reason)
@@ -169,6 +167,7 @@ async def _with_reason(
     except AgentError:
         gateway.page.readings.give_back(key)  # nothing was shown
         raise
+    return answer
 
 
 def check_reason(gateway: Gateway, caller: Caller, key: str) -> None:
@@ -181,6 +180,12 @@ def check_reason(gateway: Gateway, caller: Caller, key: str) -> None:
         raise Refused(TOO_OFTEN, minutes=math.ceil(wait / 60))
 
 
+ORDERS_SHOWN = frozenset(
+    {"control.history", "control.report", "control.course", "control.test", "control.dry_run"}
+)
+"""calls that show what guards measured"""
+
+
 def _check(gateway: Gateway, name: str, shows: Shows, args: Mapping[str, Any]) -> None:
     """Refuse what the page does not do."""
     command = command_of(name)
@@ -188,24 +193,54 @@ def _check(gateway: Gateway, name: str, shows: Shows, args: Mapping[str, Any]) -
         raise Refused(NOT_HERE, command=command)
     if args.get("trace"):
         raise Refused(NO_TRACE, command=command)
-    if name == "profile.record" and not privacy.is_common(gateway, args["device"]):
+    if name == "profile.record" and not is_plant(gateway, args["device"]):
         raise Refused(NOT_HERE, command=command)
     if name == "meter.verify":
         for channel in args["shown"]:
             checked = parsers.checked_channel(parsers.channel(channel))
             if channels()[checked].kind is not ValueKind.REG:
                 raise Refused(ONLY_INDEXES, channel=checked)
-    if name in {"control.history", "control.report", "control.test", "control.dry_run"}:
+    if name in {
+        "control.history",
+        "control.report",
+        "control.course",
+        "control.test",
+        "control.dry_run",
+    }:
         control = args.get("name") or ""
         if names := sorted(one for one in _guarded(gateway) if control in {"", one}):
             raise Refused(GUARDED, names=names)
+
+
+def is_plant(gateway: Gateway, name: str) -> bool:
+    """Whether a device is common plant, and is not the meter of a dwelling under another name.
+
+    Else whoever may add devices at the page could add a second name for a meter, with a common area
+    as its place, and see all that it measures.
+    """
+    if not privacy.is_common(gateway, name):
+        return False
+    _, device = gateway.lines.find(name)
+    return not _is_of_a_dwelling(gateway, device.serial)
+
+
+def _is_of_a_dwelling(gateway: Gateway, serial: str | None) -> bool:
+    """Whether a serial number is recorded for a dwelling now."""
+    if not serial:
+        return False
+    now, key = int(gateway.clock.now()), serial_key(serial)
+    return any(
+        meter.place[0] == "D" and meter.serial and serial_key(meter.serial) == key
+        for meter in gateway.registry.installations()
+        if covers(meter, now)
+    )
 
 
 def _guarded(gateway: Gateway) -> Iterator[str]:
     """Yield the controls with a guard that may be in a dwelling: what they say has its value."""
     for name, control in gateway.config.controls.items():
         devices = {guard.point.partition("/")[0] for guard in control.watched}
-        if not all(privacy.is_common(gateway, device) for device in devices):
+        if not all(is_plant(gateway, device) for device in devices):
             yield name
 
 
@@ -213,7 +248,7 @@ def _index_key(gateway: Gateway, caller: Caller, name: str, args: Mapping[str, A
     """Return what a call shows indexes of: a place, `*`, or NOT_RECORDED; None: no indexes."""
     key: str | None = None
     if name == "read":
-        if not privacy.is_common(gateway, args["device"]):
+        if not is_plant(gateway, args["device"]):
             key = privacy.dwelling_of(gateway, {"device": args["device"]}) or NOT_RECORDED
     elif name == "report.commissioning":
         key = EVERYBODY if args.get("readings", True) else None
@@ -230,14 +265,18 @@ def _index_key(gateway: Gateway, caller: Caller, name: str, args: Mapping[str, A
 def _only_indexes(
     gateway: Gateway, args: Mapping[str, Any], answer: Answer, key: str | None
 ) -> Answer:
-    """Withhold all values of a device in a dwelling but its indexes and its serial number."""
-    del gateway, args
-    if key is None:
+    """Withhold all values of a device in a dwelling but its indexes and its serial number.
+
+    Of a device whose answer shows only now that it is in a dwelling, also the indexes.
+    """
+    del args
+    serial = answer["points"].get("serial", {}).get("value")
+    if key is None and not _is_of_a_dwelling(gateway, serial):
         return answer
     withheld = [
         name
         for name, point in answer["points"].items()
-        if name != "serial" and not _is_index(point["channel"])
+        if name != "serial" and (key is None or not _is_index(point["channel"]))
     ]
     hidden = {"value": None, "detail": Text(HIDDEN)}
     points = {
@@ -266,7 +305,7 @@ def _no_objects(
     del args, key
     devices = [
         device
-        if device["configured"] and privacy.is_common(gateway, device["name"])
+        if device["configured"] and is_plant(gateway, device["name"])
         else device | {"objects": []}
         for device in answer["devices"]
     ]
@@ -292,6 +331,17 @@ def _controls(gateway: Gateway, args: Mapping[str, Any], answer: Answer, key: st
     return answer
 
 
+def _orders(gateway: Gateway, args: Mapping[str, Any], answer: Answer, key: str | None) -> Answer:
+    """Withhold what guards have measured, unless they are known to be in no dwelling."""
+    del args, key
+    shown = gateway.config.controls.keys() - set(_guarded(gateway))
+    if "orders" not in answer:
+        return answer
+    hidden = {"seen": "", "result": Text(HIDDEN)}
+    orders = [one if one["control"] in shown else one | hidden for one in answer["orders"]]
+    return answer | {"orders": orders}
+
+
 FILTERS: Mapping[str, Callable[..., Answer]] = {
     "read": _only_indexes,
     "scan": _no_objects,
@@ -303,5 +353,6 @@ FILTERS: Mapping[str, Callable[..., Answer]] = {
     "meter.import": _meters,
     "status": _controls,
     "control.list": _controls,
+    "privacy.explain": _orders,
 }
 """what is withheld from the answers of calls"""

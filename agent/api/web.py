@@ -252,13 +252,16 @@ async def scraper(gateway: Gateway, caller: Caller, *, name: str) -> dict[str, A
 
 
 def standing(gateway: Gateway) -> dict[str, Any]:
-    """Return what `status` says of the page: until when it admits, and who must wait."""
+    """Return what `status` says of the page: until when it admits, and how many must wait.
+
+    Without names: the status is in every support bundle.
+    """
     page, now = gateway.page, gateway.clock.now()
-    left = page.window_left()
+    left, waits = page.window_left(), [wait for _, wait in page.locked()]
     return {
         "setup_until": stamp(now + left) if left else None,
-        "persons": len(page.persons.all()),
-        "locked": [{"name": name, "until": stamp(now + wait)} for name, wait in page.locked()],
+        "locked": len(waits),
+        "locked_until": stamp(now + max(waits)) if waits else None,
     }
 
 

@@ -23,6 +23,7 @@ from agent.cli import (
     decode,
     doctor,
     finding,
+    history,
     hotline,
     key,
     meter,
@@ -77,6 +78,7 @@ COMMANDS: dict[str, dict[str, Any]] = {
         "decode": decode.app,
         "ede": scan.ede,
         "profile": profile.app,
+        "history": history.app,
     },
     REGISTRY: {
         "place": place.app,

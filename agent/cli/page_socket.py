@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 SOCKET, SERVICE = "gardien-web.socket", "gardien-web.service"
+EDITS = "gardien-edit.socket"
+"""by which the agent has changes of its configuration written that the page asks for"""
 UNIT = Path("/usr/lib/systemd/system") / SOCKET
 """of the Debian package gardien-web"""
 HEAD = "# gardien-web(8)"
@@ -50,7 +52,7 @@ def start(addresses: Sequence[str], *, changed: bool) -> None:
         raise Refused("{path}: {reason}", path=DROP_IN, reason=error) from error
     try:
         systemctl("daemon-reload")
-        systemctl("enable", "--now", SOCKET)
+        systemctl("enable", "--now", *_sockets())
     except Refused:
         shut()  # else it would be tried again at each start
         raise
@@ -95,7 +97,7 @@ def shut() -> None:
     if not UNIT.exists() and not DROP_IN.exists():
         return
     if UNIT.exists():
-        systemctl("disable", SOCKET)
+        systemctl("disable", *_sockets())
         _stop()
     with suppress(OSError):
         DROP_IN.unlink(missing_ok=True)
@@ -103,10 +105,14 @@ def shut() -> None:
     systemctl("daemon-reload")
 
 
+def _sockets() -> list[str]:
+    return [name for name in (SOCKET, EDITS) if UNIT.with_name(name).exists()]
+
+
 def _stop() -> None:
-    # without an address the socket is no unit that could be stopped
-    if _is_active():
-        systemctl("stop", SERVICE, SOCKET)
+    # without an address the page's socket is no unit that could be stopped
+    names = _sockets() if _is_active() else _sockets()[1:]
+    systemctl("stop", SERVICE, *names)
 
 
 def _is_active() -> bool:

@@ -100,7 +100,7 @@ def open_(
     With the code, an installer can log in until the set-up window ends; then people log in with
     their own names (gardien web person add). Repeat the command for another window.
     """
-    from agent.api.page import url
+    from agent.api.page import urls
     from agent.enrolment.page_certificate import facts
 
     _as_root("open")
@@ -118,7 +118,7 @@ def open_(
     setup = _configure(config, folder, addresses, named)
     changed = _certificate(addresses, certificate, key, anew=new_certificate)
     page_socket.start(addresses, changed=changed)
-    answer: dict[str, Any] = {"addresses": [url(one) for one in addresses]}
+    answer: dict[str, Any] = {"addresses": urls(addresses)}
     answer |= {"certificate": facts()}
     if not no_setup:
         minutes = minutes or round(setup / 60)
@@ -182,7 +182,7 @@ def close(
 @app.command()
 def status(json: Json = False) -> None:
     """Show where the page listens, and its certificate. Exit status 1 if it is closed."""
-    from agent.api.page import standing, url
+    from agent.api.page import standing, urls
     from agent.cli.status import in_two
 
     now = standing(())
@@ -195,8 +195,8 @@ def status(json: Json = False) -> None:
         typer.echo(_("The page is closed: nothing listens. To open it: sudo gardien web open"))
     else:
         typer.echo(_("The page is open:"))
-        for address in listening:
-            typer.echo(f"    {url(address)}")
+        for address in urls(listening):
+            typer.echo(f"    {address}")
         if now and (facts := now["certificate"]):
             typer.echo(_("Its certificate has the fingerprint (SHA-256):"))
             for half in in_two(facts["fingerprint"]).split():

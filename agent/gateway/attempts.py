@@ -16,7 +16,7 @@ FIRST_WAIT, LONGEST_WAIT = 60.0, 3600.0
 """seconds: each further wrong password doubles the wait"""
 FORGOTTEN = 86_400.0
 """seconds after the last wrong password of a name, after which it counts no more"""
-STRANGERS = 500
+STRANGERS = 200
 """names that nobody has, of which wrong passwords are remembered"""
 
 

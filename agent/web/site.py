@@ -30,8 +30,6 @@ from agent.web.words import LANGUAGES, LocalTime, environment, language_of
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
-    from multidict import MultiDict
-
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 log = logging.getLogger(__name__)
@@ -158,13 +156,11 @@ async def page(
     request: web.Request, template: str, code: int = 200, /, **values: Any
 ) -> web.Response:
     """Return a page in the language of the person who asks."""
-    asks, building = visitor(request), {"building": "gardien", "zone": "UTC"}
-    with suppress(Unreachable):
-        building = await site(request).greeting()
-    clock = LocalTime(building["zone"], asks.language)
+    asks = visitor(request)
+    building, clock = await _here(request)
     text = environment(asks.language).get_template(template).render(
         asks=asks,
-        building=building["building"],
+        building=building,
         clock=clock,
         path=request.path,
         menu=[one for one in MENU if asks.login and asks.may(one.right)],
@@ -174,7 +170,20 @@ async def page(
     return web.Response(text=text, status=code, content_type="text/html")
 
 
-async def form(request: web.Request) -> MultiDict[Any]:
+async def local_time(request: web.Request) -> LocalTime:
+    """Return the clock of the building, in the language of the person who asks."""
+    return (await _here(request))[1]
+
+
+async def _here(request: web.Request) -> tuple[str, LocalTime]:
+    """Return the name of the building and its clock, as far as the daemon answers."""
+    building = {"building": "gardien", "zone": "UTC"}
+    with suppress(Unreachable):
+        building = await site(request).greeting()
+    return building["building"], LocalTime(building["zone"], visitor(request).language)
+
+
+async def form(request: web.Request) -> Any:
     """Return the fields of a form that a page of this login has sent. Raises HTTPForbidden."""
     async with asyncio.timeout(READ_WITHIN):
         fields = await request.post()

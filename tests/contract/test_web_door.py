@@ -12,7 +12,7 @@ import pytest
 
 from agent import local
 from agent.api.calls import CALLS
-from agent.api.logins import caller_of
+from agent.api.logins import caller_of, checked_reason
 from agent.api.registry import Caller
 from agent.api.roles import (
     EVERY_ROLE,
@@ -24,14 +24,16 @@ from agent.api.roles import (
     WITH_A_LOGIN,
     Role,
 )
-from agent.app import visited
+from agent.app import opened, visited
+from agent.config import Config, load
+from agent.core.clock import Clock
 from agent.core.errors import Refused
 from agent.core.state import daemon_answers
-from tests.contract.test_door_bounds import call, door, said
 from tests.contract.test_roles import ACCOUNTS, CONFIG, GROUPS
 from tests.contract.visiting import filled
 from tests.waiting import until
 
+OPENED = CONFIG + ('web: {{listen: ["127.0.0.1:8443"]}}\n' if "web" in Config.model_fields else "")
 KEY = "00" * 32
 PAGE = "gardien-web"
 WORDS = {"key": KEY, "address": "192.168.1.20"}
@@ -43,7 +45,7 @@ def on_one_machine(folder, *steps):
         pytest.skip("only root may act as another account")
     config = folder / "config.yaml"
     (folder / "state").mkdir()
-    text = CONFIG.replace("reader: [paul]", "reader: [paul, gardien-web]")
+    text = OPENED.replace("reader: [paul]", "reader: [paul, gardien-web]")
     config.write_text(text.format(state=folder / "state"))
     accounts, groups = folder / "passwd", folder / "group"
     people = ACCOUNTS | {PAGE: 7020}
@@ -62,12 +64,18 @@ def on_one_machine(folder, *steps):
     return json.loads(done.stdout)
 
 
+def written(folder):
+    """The configuration of a gateway without lines, whose page is open."""
+    (folder / "state").mkdir()
+    config = folder / "config.yaml"
+    config.write_text(OPENED.format(state=folder / "state"))
+    return config
+
+
 @pytest.fixture
 def visits(tmp_path):
     """Ask as the page or as root, whose accounts the door has told: as the door does behind it."""
-    (tmp_path / "state").mkdir()
-    config = tmp_path / "config.yaml"
-    config.write_text(CONFIG.format(state=tmp_path / "state"))
+    config = written(tmp_path)
 
     async def answered(house, step):
         roles = EVERY_ROLE if step["as"] == "root" else frozenset()
@@ -249,25 +257,17 @@ def test_a_name_that_could_be_an_accounts_is_no_persons(visits):
 
 
 @pytest.mark.parametrize("key", ["", "zz", "00", "00" * 33, "é" * 64])
-def test_a_key_of_another_form_is_refused(tmp_path, key):
-    async def scenario() -> None:
-        async with door(tmp_path) as state:
-            words = WORDS | {"key": key, "name": "Marie"}
-            assert "32 bytes" in (await said(state, call("web.enter", **words)))["refused"]
-
-    asyncio.run(scenario())
+def test_a_key_of_another_form_is_refused(visits, key):
+    (answer,) = visits(ask(PAGE, "web.enter", name="Marie", key=key, address="::1"))
+    assert "32 bytes" in answer["refused"]
 
 
 @pytest.mark.parametrize(
     "members", [{"login": 5}, {"login": ["x"]}, {"login": "x", "reason": {}}, {"reason": 5}]
 )
-def test_a_login_of_another_form_is_refused(tmp_path, members):
-    async def scenario() -> None:
-        async with door(tmp_path) as state:
-            raw = json.dumps({"call": "status", "args": {}} | members).encode() + b"\n"
-            assert "must be texts" in (await said(state, raw))["refused"]
-
-    asyncio.run(scenario())
+def test_a_login_of_another_form_is_refused(visits, members):
+    (answer,) = visits(ask(PAGE, "status") | members)
+    assert "must be texts" in answer["refused"]
 
 
 # -- the daemon itself
@@ -287,7 +287,7 @@ def knock(state: Path, request: dict) -> dict:
 def test_an_installer_sets_up_the_real_daemon_and_a_restart_ends_the_login(open_folder):
     """Rules W1, W3."""
     config, state = open_folder / "config.yaml", open_folder / "state"
-    config.write_text(CONFIG.format(state=state).replace(', operator: ["%chauffage"]', ""))
+    config.write_text(OPENED.format(state=state).replace(', operator: ["%chauffage"]', ""))
 
     def start() -> subprocess.Popen:
         process = subprocess.Popen(
@@ -330,3 +330,73 @@ def test_an_installer_sets_up_the_real_daemon_and_a_restart_ends_the_login(open_
         assert "code is wrong" in knock(state, {"call": "web.code", "args": words})["refused"]
     finally:
         ended(process)
+
+
+def test_the_state_says_that_the_page_admits_and_that_somebody_must_wait_and_names_nobody(visits):
+    """Rules P24, W3."""
+    *_, status, listed = visits(
+        *person("Marie Dupont", "manager"),
+        *(ask(PAGE, "web.enter", name="Marie Dupont", key="11" * 32, address="10.0.0.1")
+          for _ in range(5)),
+        ask("root", "status"),
+        ask("root", "web.person.list"),
+    )  # fmt: skip
+    (finding,) = [one for one in status["result"]["events"] if one["code"] == "page-locked"]
+    assert finding["severity"] == "later"
+    assert finding["private"]
+    assert finding["until"]
+    assert "Marie" not in json.dumps(status)
+    (marie,) = listed["result"]["persons"]
+    assert marie["name"] == "Marie Dupont"
+    assert marie["locked_until"] == finding["until"]
+    assert (marie["password"], marie["invited_until"], marie["logins"]) == (True, None, 1)
+
+
+def test_a_step_of_the_clock_neither_ends_nor_lengthens_a_login(tmp_path):
+    """Rule W1."""
+    wall, steady = 1_790_000_000.0, 5_000.0
+    clock = Clock("system", None, lambda: wall, lambda: steady)
+    with opened(load(written(tmp_path)), clock) as house:
+        code, _ = house.page.open_window(900)
+        setup = house.page.enter_setup(code, "Jean", "::1")
+        invitation, _ = house.page.invite("Marie", ("reader",), "Eva (root)", int(wall))
+        login, _ = house.page.choose(invitation, bytes(32), "::1", wall)
+        for wall in (0.0, 4e9):  # noqa: B007 -- the clock reads it
+            assert house.page.use(setup, counts=False)
+            assert house.page.use(login, counts=False)
+        steady += 900
+        assert house.page.use(setup) is None
+        steady += 901
+        assert house.page.use(login) is None
+
+
+def test_nobody_may_call_for_the_page_while_the_configuration_does_not_open_it(tmp_path):
+    async def scenario() -> None:
+        async with visited(written(tmp_path)) as house:
+            house.config = house.config.model_copy(update={"web": None})
+            code, _ = house.page.open_window(900)
+            page = Caller(PAGE, None, frozenset())
+            for which in sorted(OF_THE_PAGE - {"web.greet"}):
+                with pytest.raises(Refused, match="the web page is closed"):
+                    caller_of(house, page, {"call": which}, for_others=True)
+            token = house.page.enter_setup(code, "Jean", "::1")
+            with pytest.raises(Refused, match="the web page is closed"):
+                caller_of(house, page, {"call": "status", "login": token}, for_others=True)
+            greeted = await local.answer(house, {"call": "web.greet"}, page, for_others=True)
+            assert greeted["result"]["open"] is False
+            assert greeted["result"]["setup_s"] == 0
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("une fuite est signalée", "une fuite est signalée"),
+        ("  a  leak\nis\treported ", "a leak is reported"),
+        ("abcd", ""), ("     ", ""), ("x" * 201, ""), ("leak\x1b[31m here", ""), ("", ""),
+    ],
+)  # fmt: skip
+def test_a_reason_is_a_line_of_5_to_200_characters(given, kept):
+    """Rule W4."""
+    assert checked_reason(given) == kept

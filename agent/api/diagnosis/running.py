@@ -140,22 +140,24 @@ def _page(page: Mapping[str, Any]) -> Iterator[Finding]:
             private=True,
             command="sudo gardien web close",
         )
-    for person in page.get("locked", ()):
+    if locked := page.get("locked"):
         yield Finding(
             code="page-locked",
             subject=Text("web page"),
-            what=Text("{name} must wait after too many wrong passwords", name=person["name"]),
-            outside=Text("a person of the web page must wait after too many wrong passwords"),
-            severity=Severity.LATER,
-            until=person["until"],
-            cost=Text(
-                "Somebody may be guessing the password. If the person has forgotten it, make a new"
-                " invitation"
+            what=Plural(
+                "{number} person of the web page must wait after wrong passwords",
+                "{number} persons of the web page must wait after wrong passwords",
+                locked,
             ),
-            about=person["name"],
+            severity=Severity.LATER,
+            until=page["locked_until"],
+            cost=Text(
+                "Somebody may be guessing the password. Who has forgotten it needs a new invitation"
+            ),
+            count=locked,
             actor=Actor.MANAGER,
             private=True,
-            command="sudo gardien web person add NAME",
+            command="sudo gardien web person list",
         )
 
 

@@ -354,10 +354,8 @@ class ReportView:
             where = ", ".join(f"https://{address}" for address in page.addresses)
             rows.append(("page", where, None))
             if page.fingerprint:
-                half = len(page.fingerprint) // 2 + 1  # a cell must be able to break it
-                parts = page.fingerprint[:half], page.fingerprint[half:]
                 end = self.day(page.not_after)
-                text = self.say("certificate", name=f"SHA-256 {' '.join(parts)}", day=end)
+                text = self.say("certificate", name=f"SHA-256 {page.fingerprint}", day=end)
                 rows.append(("page_certificate", text, None))
         return [
             (self.say(name), f"{text}. {self.sentence(problem)}" if problem else text)

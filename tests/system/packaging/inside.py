@@ -113,7 +113,23 @@ def install_new():
     apt_install("new")
     said = apt_install("web").stdout[-900:]
     done = sh("gardien", "web", "status", check=False)
-    return {"said": said, "before": before, "after": listens(), "closed": done.returncode}
+    after = listens()
+    begun = sh("gardien", "web", "open", "--no-setup", "--listen", PAGE, "--json",
+               input="Les Alpins\n\n\n")  # fmt: skip
+    found = {
+        "said": said,
+        "before": before,
+        "after": after,
+        "closed": done.returncode,
+        "begun": [json.loads(begun.stdout)["addresses"], begun.stderr],
+        "browsed": browse(PAGE)[0],
+        "building": status()["building"],
+        "config": CONFIG.read_text(),
+        "enabled": sh("systemctl", "is-enabled", "gardien").stdout.strip(),
+    }
+    web("close")
+    sh("systemctl", "disable", "--now", "gardien")
+    return found
 
 
 def listens():
@@ -142,7 +158,7 @@ def web(*command, check=True):
 def page():
     """Opened, used, killed, opened elsewhere, with a certificate of a CA, and closed again."""
     unit, before, began = "gardien-web.service", listens(), time.time()
-    opened = json.loads(web("open", "--no-setup", "--listen", PAGE, "--json").stdout)
+    opened = json.loads(web("open", "--listen", PAGE, "--json").stdout)
     only = sorted(set(listens()) - set(before))
     idle = sh("systemctl", "is-active", unit, check=False).stdout.strip()
     seen = browse(PAGE)
@@ -194,15 +210,21 @@ def page():
         ).stdout.split(),
         "config": CONFIG.read_text(),
     }
+    invited = web("person", "add", "Claire", "--role", "manager", "--role", "dpo").stdout
+    people = web("person", "list").stdout
     web("close")
+    web("close")  # it is closed already
     closed = listens() == before
+    window = json.loads(web("person", "list", "--json").stdout)["setup_until"]
     note = [one for one in status()["events"] if one["code"] == "page"]
     return found | {
         "closed": closed,
+        "people": [invited, people],
+        "window": window,
         "enabled": sh("systemctl", "is-enabled", "gardien-web.socket", check=False).stdout.strip(),
         "drop_in": Path("/etc/systemd/system/gardien-web.socket.d").exists(),
         "note": note,
-        "took": round(time.time() - began, 1),
+        "began": began,
     }
 
 

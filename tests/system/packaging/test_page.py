@@ -1,6 +1,8 @@
 """gardien-web on a Debian 13 that boots: nothing listens before somebody opens the page."""
 
+import re
 import subprocess
+from datetime import datetime
 
 import pytest
 
@@ -17,10 +19,22 @@ def plain(fingerprint):
 
 
 def test_nothing_listens_after_both_packages_are_installed(seen):
+    """Rule G10."""
     found = step(seen, "install_new")
     assert found["before"] == found["after"]
     assert found["closed"] == 1
     assert "sudo gardien web open" in found["said"]
+
+
+def test_on_a_gateway_with_the_sample_only_the_building_is_asked_for_and_the_agent_is_started(seen):
+    found = step(seen, "install_new")
+    addresses, said = found["begun"]
+    assert addresses == [f"https://{PAGE}"]
+    assert "Name of the building?" in said
+    assert found["building"] == "Les Alpins"
+    assert f'web: {{listen: ["{PAGE}"]}}' in found["config"]
+    assert found["browsed"].startswith("HTTP/1.1 ")
+    assert found["enabled"] == "enabled"
 
 
 def test_exactly_the_named_address_is_opened_and_nothing_runs_before_somebody_connects(seen):
@@ -68,6 +82,20 @@ def test_the_certificate_of_the_building_s_ca_is_used(seen):
     shown, got = step(seen, "page")["issued"]
     assert plain(shown) == got
     assert got != step(seen, "page")["browsed"][1]
+
+
+def test_the_set_up_code_is_shown_and_closing_ends_its_window(seen):
+    found = step(seen, "page")
+    assert re.fullmatch("[0-9A-Z]{4}-[0-9A-Z]{4}", found["opened"]["code"])
+    until = datetime.fromisoformat(found["opened"]["until"]).timestamp()
+    assert 25 * 60 < until - found["began"] < 35 * 60
+    assert found["window"] is None
+
+
+def test_a_person_is_invited_with_a_code_and_listed(seen):
+    invited, people = step(seen, "page")["people"]
+    assert re.search("(?m)^    [0-9A-Z-]{9,}$", invited)
+    assert re.search("Claire +manager, dpo +invited until", " ".join(people.split("\n")))
 
 
 def test_closed_means_that_nothing_listens_now_or_after_a_start(seen):
