@@ -112,7 +112,7 @@ async def _until_unused(shared: Site, unused: float) -> None:
     while True:
         await asyncio.sleep(min(LOOK, unused))
         limit = unused if shared.used > begun else max(unused, 0) and min(unused, UNUSED_BY_PERSONS)
-        if not shared.watching and time.monotonic() - shared.used >= limit:
+        if not (shared.watching or shared.jobs.held) and time.monotonic() - shared.used >= limit:
             return
 
 

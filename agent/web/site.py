@@ -24,6 +24,7 @@ from agent.core.errors import Refused
 from agent.core.i18n import N_
 from agent.registry.doubts import NeedsConfirmation
 from agent.web.client import Answer, Client, LoginNeeded, ReasonNeeded, Unreachable
+from agent.web.jobs import Jobs
 from agent.web.words import LANGUAGES, LocalTime, environment, language_of
 
 if TYPE_CHECKING:
@@ -113,6 +114,8 @@ class Site:
     """when a person last asked for something: a scraper does not count"""
     watching: int = 0
     """pages that wait for live values"""
+    jobs: Jobs = field(default_factory=Jobs)
+    """long calls that go on in the background"""
     _greeting: tuple[float, Answer] = (0.0, {})
 
     async def greeting(self) -> Answer:
