@@ -10,13 +10,15 @@ PYTHON ?= /usr/bin/python3
 BIN := .venv/bin
 DEBIAN := python3-venv mosquitto mosquitto-clients nats-server openssh-server mbpoll strace gcc libc6-dev libmodbus-dev postgresql-17 python3-systemd
 DEBIAN += node-ajv weasyprint
+# a real browser for the web page
+DEBIAN += chromium
 # with these the Debian package is built, and tried in a machine of its own
 DEBIAN += apt-utils gpg dpkg-dev debhelper python3-typer python3-zstandard lintian mmdebstrap systemd-container
 # Debian's build of systemd-python: pip would need a compiler and libsystemd-dev
 SYSTEMD := /usr/lib/python3/dist-packages/systemd
 COMMANDS := /usr/sbin/mosquitto /usr/sbin/nats-server /usr/sbin/sshd /usr/bin/mosquitto_sub /usr/bin/mbpoll /usr/bin/strace /usr/bin/gcc /usr/include/modbus/modbus.h
 COMMANDS += /usr/lib/postgresql/17/bin/postgres $(SYSTEMD)/journal.py /usr/share/nodejs/ajv/dist/2020.js
-COMMANDS += /usr/lib/python3/dist-packages/zstandard /usr/bin/weasyprint
+COMMANDS += /usr/lib/python3/dist-packages/zstandard /usr/bin/weasyprint /usr/bin/chromium
 COMMANDS += /usr/bin/apt-ftparchive /usr/bin/gpg /usr/bin/dh /usr/bin/lintian /usr/bin/mmdebstrap /usr/bin/systemd-nspawn
 OTHER := $(firstword $(wildcard $(filter-out $(realpath $(PYTHON)),/usr/bin/python3.11 /usr/bin/python3.12 /usr/bin/python3.13)))
 NEWEST := .venv-newest/bin/python -m pytest -o cache_dir=.venv-newest/pytest_cache --ignore tests/unit/packaging
@@ -33,8 +35,8 @@ CONSTRAINTS := packaging/constraints-debian13.txt packaging/constraints-tools.tx
 NEWEST_TESTS += tests/contract/test_enrolment.py
 # an archive or an index that does not answer is asked again
 APT := apt-get -qq -o Acquire::Retries=5
-# an independent Modbus server for the tests
-NPM := modbus-serial@8.0.25
+# an independent Modbus server, and the rules of WCAG for the web page
+NPM := modbus-serial@8.0.25 axe-core@4.14.1
 PIP_INSTALL := pip install --quiet --disable-pip-version-check --retries 10
 
 .PHONY: setup demo test first newest newest-once package-test archive-tests check house bench torture clean

@@ -28,6 +28,8 @@ from agent.web.site import LARGEST, SITE, Site, answered
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+log = logging.getLogger(__name__)
+
 FIRST_HANDED_OVER = 3
 """the first socket of systemd (sd_listen_fds(3))"""
 UNUSED, UNUSED_BY_PERSONS = 300.0, 20.0
@@ -89,6 +91,8 @@ async def serve(
     await runner.setup()
     house = asyncio.create_task(House(runner, context).serve(listeners))
     notify("READY=1")
+    for listener in listeners:
+        log.info("the page: https://%s", address_of(listener))
     watch = asyncio.create_task(_until_unused(app[SITE], unused))
     wait = asyncio.create_task(ended.wait())
     await asyncio.wait({house, watch, wait}, return_when=asyncio.FIRST_COMPLETED)
@@ -127,8 +131,18 @@ def _handed_over() -> list[socket.socket]:
     ]
 
 
+def address_of(listener: socket.socket) -> str:
+    """Return the address of a listening socket as a URL has it."""
+    host, port = listener.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def _listening(at: str) -> socket.socket:
     address, _colon, port = at.rpartition(":")
     host = address.strip("[]")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     return socket.create_server((host, int(port)), family=family, backlog=64)
+
+
+if __name__ == "__main__":
+    main()

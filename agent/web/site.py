@@ -226,14 +226,12 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     site(request).used = time.monotonic()
     try:
         request["visitor"] = await _visitor(request)
-        if (
-            not visitor(request).login
-            and not request.path.partition("/language/")[0] not in OPEN_TO_ALL
-        ):
+        if not visitor(request).login and not request.path.startswith(OPEN_TO_ALL):
             raise LoginNeeded("Log in first")
         return await handler(request)
     except LoginNeeded:
-        raise web.HTTPSeeOther(f"/login?back={quote(request.path)}") from None
+        back = "" if request.path == "/" else f"?back={quote(request.path)}"
+        raise web.HTTPSeeOther(f"/login{back}") from None
     except NeedsConfirmation as doubtful:
         fields = await request.post()
         meant = {doubt.value: doubt for doubt in doubtful.doubts}
@@ -253,8 +251,8 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         return await page(request, "refused.html", 409, what=refusal.text, again=False)
 
 
-OPEN_TO_ALL = ("/login", "/code", "/code/choose", "")
-"""paths that need no login; empty: the choice of the language"""
+OPEN_TO_ALL = ("/login", "/language/")
+"""paths that need no login begin so"""
 
 
 def _foreign(request: web.Request) -> bool:

@@ -106,7 +106,7 @@ async def _shown(request: web.Request, what: str = "", /, name: str = "") -> web
 ROUTES = [
     web.get("/login", show),
     web.post("/login", enter),
-    web.post("/code", use_code),
-    web.post("/code/choose", choose),
+    web.post("/login/code", use_code),
+    web.post("/login/choose", choose),
     web.post("/leave", leave),
 ]

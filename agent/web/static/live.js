@@ -1,6 +1,7 @@
 // Live values: the server sends names and texts, and each is put in its place. Without this file
 // the page shows the values of the moment at which it was loaded.
 "use strict";
+document.querySelector("nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
 (() => {
   const from = document.body.dataset.live;
   if (!from || !window.EventSource) return;
