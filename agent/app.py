@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from agent.acquisition.factors import FactorDays
 from agent.acquisition.plausibility import FILE as PLAUSIBILITY
 from agent.acquisition.plausibility import Plausibility
-from agent.api import backup, calls, syndic
+from agent.api import backup, calls, privacy, syndic
 from agent.buffer import orphaned_spools
 from agent.config import load
 from agent.config.strictcheck import refuse_start
@@ -26,7 +26,7 @@ from agent.core.state import AGENT, PATIENCE, on_trial, owned
 from agent.core.storage import PROBED_EVERY, probed, volatile
 from agent.core.systemd import notify
 from agent.core.tasks import end, error_text
-from agent.gateway import liveness
+from agent.gateway import liveness, plant_history
 from agent.gateway.backup import BuildingFile, PostRestoreGate
 from agent.gateway.disk import REGISTRY, StateDisk
 from agent.gateway.export_log import Exports
@@ -47,6 +47,7 @@ from agent.uplink.base import Cursors
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+    from contextlib import AbstractAsyncContextManager
     from pathlib import Path
     from typing import Any
 
@@ -147,6 +148,8 @@ async def _serve(
             here.jobs.start("reload", partial(_reload_on_signal, here, reload_requested))
             here.jobs.start("backup", partial(backup.keep, gateway, config_path))
             here.jobs.start(syndic.COMPONENT, partial(syndic.keep, gateway))
+            if gateway.identity:
+                await here.jobs.open(plant_history.COMPONENT, partial(_history, gateway))
             here.jobs.start("clock", gateway.clock.serve)
             here.jobs.start("diagnosis", partial(calls.diagnose, gateway))
             here.jobs.start("storage", partial(_tend_storage, gateway))
@@ -163,6 +166,11 @@ async def _serve(
             await asyncio.to_thread(later.settle, WRITTEN_WITHIN)
     if lost:
         raise Refused(lost)
+
+
+def _history(gateway: Gateway) -> AbstractAsyncContextManager[Awaitable[object]]:
+    """Open the history; what is common is known where people ask for it, in a higher layer."""
+    return plant_history.serve_history(gateway, partial(privacy.is_common, gateway))
 
 
 async def _until_stopped(

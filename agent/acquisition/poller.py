@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from zoneinfo import ZoneInfo
 
+    from agent.acquisition.common_history import CommonHistory
     from agent.acquisition.device import Device, Identified
     from agent.acquisition.factors import FactorDays
     from agent.acquisition.ingest import SlotAccount
@@ -61,10 +62,13 @@ class Poller:
         installed: Callable[[str], object] = lambda _device: None,
         plausibility: Plausibility | None = None,
         factor_days: FactorDays | None = None,
+        history: CommonHistory | None = None,
     ) -> None:
         self._plausibility = plausibility
         self._factor_days = factor_days
         """the days over which the factors of meters are proven"""
+        self._history = history
+        """the small history of common areas and plant"""
         self._faults = faults or Faults()
         """components that do not work because of unexpected errors"""
         self.unassigned, self.midnight_readings = unassigned, midnight_readings
@@ -316,6 +320,10 @@ class Poller:
             self.midnight_readings.note(slot, samples, serial, self.accounts)
         if self._reading_cache is not None:
             self._reading_cache.note(slot, samples, serial)
+        if self._history is not None and samples:
+            # nothing depends on it, so an error in it must not cost the slot
+            with self._faults.alone("history", samples[0].point.device):
+                self._history.note(slot, samples, serial)
 
     def _of_the_step(
         self, device: Device, step: int, slot: int, samples: Sequence[Sample]

@@ -18,6 +18,7 @@ from agent.api import (
     carry,
     commission,
     control,
+    history,
     keys,
     line_find,
     privacy,
@@ -772,6 +773,7 @@ ALL: Mapping[str, Call] = {
     "uplink.close": in_person(uplinks.close, "uplink.closed", "name", "how"),
     "uplink.retry": in_person(uplinks.retry, "uplink.retried", "name"),
     **control.CALLS,
+    **history.CALLS,
 }
 CALLS: Mapping[str, Call] = {name: at_home(call) for name, call in ALL.items()}
 """all calls by name"""

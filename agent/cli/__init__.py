@@ -22,6 +22,7 @@ from agent.cli import (
     control,
     decode,
     doctor,
+    history,
     hotline,
     key,
     meter,
@@ -73,6 +74,7 @@ COMMANDS: dict[str, dict[str, Any]] = {
         "decode": decode.app,
         "ede": scan.ede,
         "profile": profile.app,
+        "history": history.app,
     },
     REGISTRY: {
         "place": place.app,

@@ -8,6 +8,7 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
+from agent.acquisition.common_history import CommonHistory
 from agent.acquisition.ingest import SlotAccount
 from agent.acquisition.sums import ReadingCache
 from agent.acquisition.timekeeper import SlotBook, Timekeeper
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from agent.acquisition.unsent_readings import MidnightReadings, UnassignedReadings
     from agent.buffer.announcements import Item
     from agent.buffer.database import OneThread
+    from agent.buffer.history_store import HistoryStore
     from agent.buffer.spool import Spool
     from agent.config import Config
     from agent.core.clock import Clock
@@ -182,6 +184,27 @@ class RotationProgress(NamedTuple):
     """bytes in all, approximately"""
 
 
+class OpenHistory(NamedTuple):
+    """The open file."""
+
+    store: HistoryStore
+    thread: OneThread
+
+
+@dataclass
+class PlantHistory:
+    """The small history of a gateway."""
+
+    values: CommonHistory = field(default_factory=CommonHistory)
+    """what waits to be written"""
+    opened: OpenHistory | None = None
+    """None: the file is not open"""
+    seen: tuple[object, ...] = ()
+    """configuration and change of the registry for which `values.kept` was determined"""
+    sent: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """by recipient: month and bytes of the data counter at the last quarter"""
+
+
 @dataclass
 class KeyRotation:
     """A rotation of the spool key."""
@@ -304,6 +327,8 @@ class Gateway:
     steering: Steering = field(default_factory=NoControls)
     """the controls; false: none are configured, or their journal is not open"""
     unsent: UnsentReadings = field(default_factory=UnsentReadings)
+    history: PlantHistory = field(default_factory=PlantHistory)
+    """the small history of common areas, plant and the gateway itself"""
     certificate: CertificateProof = field(default_factory=CertificateProof)
     rotation: KeyRotation = field(default_factory=KeyRotation)
     daemon: Daemon = field(default_factory=Daemon)

@@ -10,9 +10,11 @@ import asyncio
 import logging
 from asyncio import sleep
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from agent.buffer.database import Damaged, in_own_thread
+from agent.buffer.history_store import FILE as HISTORY
 from agent.buffer.keys import NotOurs
 from agent.buffer.orphaned_spools import recipient_of, recipients_of, spool_of
 from agent.core.clock import monotonic, stamp
@@ -20,6 +22,7 @@ from agent.core.errors import Refused, SpoolFull, StorageFailed
 from agent.core.log_fields import LogEvent, fields
 from agent.core.state import on_trial
 from agent.gateway.gateway import RotationProgress
+from agent.gateway.plant_history import history_opening
 from agent.gateway.recipient import memory_of, spool_opening, store_opening
 from agent.registry import identity
 
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.buffer.database import OneThread
+    from agent.buffer.history_store import HistoryStore
     from agent.buffer.spool import Spool
     from agent.buffer.unassigned_store import UnassignedStore
     from agent.gateway.gateway import Gateway
@@ -41,7 +45,7 @@ MEMORY = (
     "readings for {} are in memory, because the disk failed, and are not delivered yet. Rotate"
     " the key once they are delivered; see: gardien status"
 )
-SHELVES = {"shelf.db": "shelf", "registers.db": "registers"}
+SHELVES = {"shelf.db": "shelf", "registers.db": "registers", HISTORY: "history"}
 """other files under the spool key, each with the component that has it open"""
 LOOK = 1.0
 """seconds between two checks for a rotation under way"""
@@ -52,6 +56,7 @@ REPORT_EVERY = 1.0
 
 
 if TYPE_CHECKING:
+    SealedStore = Spool | UnassignedStore | HistoryStore
     Tell = Callable[[dict[str, Any]], Awaitable[None]]
 
 
@@ -206,17 +211,17 @@ async def _file(gateway: Gateway, file: Path, key: bytes, tell: Tell | None) -> 
 
 
 @asynccontextmanager
-async def _opened(
-    gateway: Gateway, file: Path
-) -> AsyncIterator[tuple[Spool | UnassignedStore, OneThread]]:
+async def _opened(gateway: Gateway, file: Path) -> AsyncIterator[tuple[SealedStore, OneThread]]:
     """A file as its component has it open; a file that nobody has open is opened here."""
     if (there := _open_store(gateway, file)) is not None:
         yield there
         return
     if file in _memories(gateway.config.state):
         raise Refused(MEMORY.format(recipient_of(file)))
-    opening: Callable[[], AbstractContextManager[Spool | UnassignedStore]]
-    if file.name in SHELVES:
+    opening: Callable[[], AbstractContextManager[SealedStore]]
+    if file.name == HISTORY:
+        opening = partial(history_opening, gateway.config, gateway.identity)
+    elif file.name in SHELVES:
         opening = store_opening(gateway.identity, file)
     else:
         known = (gateway.config, gateway.identity, gateway.audit)
@@ -225,7 +230,7 @@ async def _opened(
         yield await stack.enter_async_context(in_own_thread(file.name, opening))
 
 
-def _open_store(gateway: Gateway, file: Path) -> tuple[Spool | UnassignedStore, OneThread] | None:
+def _open_store(gateway: Gateway, file: Path) -> tuple[SealedStore, OneThread] | None:
     """The open store of a file; None: nobody has it open.
 
     Raises Refused if the component that should have it open does not.
@@ -233,6 +238,10 @@ def _open_store(gateway: Gateway, file: Path) -> tuple[Spool | UnassignedStore, 
     if not gateway.daemon:
         return None
     in_memory = file.parent != gateway.config.state
+    if file.name == HISTORY:
+        if gateway.history.opened is None:
+            raise Refused("{name} is not open", name=file.name)
+        return gateway.history.opened
     if part := SHELVES.get(file.name):
         unsent = gateway.unsent
         kept = unsent.get("shelf") if part == "shelf" else unsent.get("registers")

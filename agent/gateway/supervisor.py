@@ -507,6 +507,7 @@ def new_poller(gateway: Gateway, line: LinkDevices, before: Poller | None = None
         gateway.registry.installed_at,
         gateway.plausibility,
         gateway.factor_days,
+        gateway.history.values,
     )
     if before is not None:
         poller.go_on_from(before)
