@@ -27,6 +27,7 @@ from agent.core.storage import PROBED_EVERY, probed, volatile
 from agent.core.systemd import notify
 from agent.core.tasks import end, error_text
 from agent.gateway import liveness, plant_history
+from agent.gateway.acknowledged import Acknowledgements
 from agent.gateway.backup import BuildingFile, PostRestoreGate
 from agent.gateway.disk import REGISTRY, StateDisk
 from agent.gateway.export_log import Exports
@@ -73,6 +74,7 @@ async def visited(config_path: Path, state: Path | None = None) -> AsyncIterator
     state directory, if not the one that the configuration names. Raises Refused.
     """
     with opened(_with_state(load(config_path), state)) as gateway:
+        gateway.daemon.path = config_path
         # These tasks wait until the call needs the line: a call about the registry opens no bus.
         lines = [
             asyncio.ensure_future(line.link.serve_if_wanted()) for line in gateway.lines.values()
@@ -221,7 +223,7 @@ def opened(config: Config, clock: Clock | None = None) -> Iterator[Gateway]:
     gateway = Gateway(
         config, who, clock, disk, registry, moves, traffic, lines, started, recipients, *parts,
         DwellingSums(registry), FactorDays(), FirstSeen(state, clock),
-        Plausibility(state / PLAUSIBILITY, config.devices),
+        Acknowledgements(state, clock), Plausibility(state / PLAUSIBILITY, config.devices),
     )  # fmt: skip
     with objects.open(partial(_open_inbox, gateway)) if who else nullcontext():
         yield gateway

@@ -50,3 +50,7 @@ def daemon_alone(arguments: Sequence[str]) -> Path | None:
         case ["run", option] if option.startswith("--config="):
             return Path(option.removeprefix("--config="))
     return None
+
+
+if __name__ == "__main__":
+    main()

@@ -7,17 +7,17 @@ import json
 import sqlite3
 from contextlib import aclosing, suppress
 from dataclasses import asdict
-from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from agent.acquisition.device import describe, drift
-from agent.acquisition.slots import multiplier
 from agent.api import (
     backup,
+    bundle,
     carry,
     commission,
     control,
+    findings,
     history,
     keys,
     line_find,
@@ -28,6 +28,7 @@ from agent.api import (
     visit,
 )
 from agent.api import clock as clock_api
+from agent.api import configuration as configuration_api
 from agent.api import registry as registry_api
 from agent.api import trust as trust_api
 from agent.api.diagnosis import edits, machine, records, running
@@ -35,7 +36,7 @@ from agent.api.forms import ending, open_forms
 from agent.api.listening import listening
 from agent.api.registry import Caller, author, in_person, or_nothing, passing
 from agent.api.roles import INSTALLER, NAMES, Right, holders
-from agent.api.status import moved, own_status
+from agent.api.status import moved, own_status, shown
 from agent.config.edit import unlike
 from agent.config.estimates import left
 from agent.core.clock import monotonic, stamp
@@ -43,7 +44,6 @@ from agent.core.errors import AgentError, LinkLost, Refused, StorageFailed
 from agent.core.finding import RANK, worst_first
 from agent.core.i18n import N_, Text, joined
 from agent.core.model import Point
-from agent.core.quantities import channels
 from agent.core.version import version
 from agent.drivers import driver
 from agent.drivers.base import Found, Seeks, Wish
@@ -97,11 +97,11 @@ async def status(gateway: Gateway, caller: Caller, *, named: str | None = None) 
     """
     answer = _status(gateway) | {"uplinks": await _uplinks(gateway)}
     # Findings are made from the full answer; what the caller may not see is removed afterwards.
-    findings = await _findings(gateway, answer)
+    events = await _findings(gateway, answer)
     if not caller.may(Right.SEE_PLACES):
-        shared = worst_first(finding for finding in findings if not finding.private)
-        findings = [finding.without_names() for finding in shared]
-    answer["events"] = [finding.wire() for finding in findings]
+        shared = worst_first(finding for finding in events if not finding.private)
+        events = [finding.without_names() for finding in shared]
+    answer["events"] = [finding.wire() for finding in events]
     homes = [name for name in answer["devices"] if not privacy.is_common(gateway, name)]
     who = None
     with suppress(Refused):
@@ -142,7 +142,12 @@ async def _findings(gateway: Gateway, answer: Mapping[str, Any]) -> list[Finding
     except RuntimeError as error:  # no thread can be started: the rest is known all the same
         made.append(machine.not_checked(error))
     made = gateway.first_seen.dated(made, keep=bool(gateway.daemon))
+    made = gateway.acknowledged.applied(made, keep=bool(gateway.daemon))
     return sorted(made, key=lambda finding: RANK[finding.severity])
+
+
+async def _all_findings(gateway: Gateway) -> list[Finding]:
+    return await _findings(gateway, _status(gateway) | {"uplinks": await _uplinks(gateway)})
 
 
 async def diagnose(gateway: Gateway) -> None:
@@ -708,22 +713,6 @@ async def report(
     return await commissioning(gateway, caller, whole, named=named, since=since, readings=readings)
 
 
-def shown(sample: Sample) -> dict[str, Any]:
-    """Convert a sample for people: in the channel's unit, with the digits that the meter gave."""
-    value, point = sample.value, sample.point
-    unit = channels()[point.channel].unit if point.channel else point.unit
-    if isinstance(value, Decimal):
-        value = format((value * multiplier(point)).normalize(), "f")
-    return {
-        "value": value,
-        "unit": unit,
-        "channel": point.channel,
-        "at": stamp(sample.at),
-        "why": sample.why,
-        "detail": sample.detail,
-    }
-
-
 def at_home(call: Call) -> Call:
     """Wrap a call: its answer names the building's time zone, and times in sentences are in it."""
 
@@ -774,6 +763,10 @@ ALL: Mapping[str, Call] = {
     "uplink.retry": in_person(uplinks.retry, "uplink.retried", "name"),
     **control.CALLS,
     **history.CALLS,
+    **configuration_api.CALLS,
+    "bundle": in_person(bundle.bundle, "bundle"),
+    **bundle.CALLS,
+    "finding.acknowledge": partial(findings.acknowledge, _all_findings),
 }
 CALLS: Mapping[str, Call] = {name: at_home(call) for name, call in ALL.items()}
 """all calls by name"""

@@ -109,6 +109,8 @@ class Right(StrEnum):
     """release controls and opt out"""
     RECORD_VOTE = auto()
     """record the vote of an assembly"""
+    ACKNOWLEDGE = auto()
+    """acknowledge findings; those of others are refused by the call"""
     CONFIRM_VOTE = auto()
     """confirm a vote with the code on paper; never held by a role that may command"""
 
@@ -131,6 +133,7 @@ HELD: Mapping[Right, frozenset[Role]] = {
     Right.TRY: frozenset({INSTALLER, OPERATOR}),
     Right.COMMAND: frozenset({OPERATOR}),
     Right.RECORD_VOTE: frozenset({MANAGER}),
+    Right.ACKNOWLEDGE: frozenset({INSTALLER, MANAGER, OPERATOR}),
     Right.CONFIRM_VOTE: frozenset({MANAGER, READER}),
 }
 
@@ -171,6 +174,9 @@ NEEDS: Mapping[str, Right] = {
     "privacy.access": Right.SEE_PEOPLE,
     "read": Right.READ,
     "profile.record": Right.READ,
+    "bundle": Right.SEE_PLACES,  # its pseudonyms hide dwellings, as far as they are known
+    "bundle.read": Right.SEE_PLACES,
+    "config.show": Right.SEE_PLACES,  # names of devices may be labels of dwellings
     "place.new": Right.PLACES,
     "place.import": Right.PLACES,
     "alias.add": Right.PLACES,
@@ -206,12 +212,17 @@ NEEDS: Mapping[str, Right] = {
     "privacy.breach.add": Right.STOP,
     "privacy.breach.close": Right.STOP,
     "backup": Right.EXPORT,
+    "config.backup.to": Right.EXPORT,  # whose key opens every backup
     "privacy.breach.notification": Right.EXPORT,
     "privacy.breach.letters": Right.EXPORT,
     "scan": Right.LINES,
     "line.find": Right.LINES,
     "reload": Right.LINES,
     "configuration": Right.LINES,
+    "config.lines.add": Right.LINES,
+    "config.devices.add": Right.LINES,
+    "config.uplink.add": Right.LINES,
+    "device.try": Right.LINES,
     "clock.set": Right.LINES,
     "clock.reset": Right.LINES,
     "uplink.retry": Right.LINES,
@@ -228,6 +239,7 @@ NEEDS: Mapping[str, Right] = {
     "object.accept": Right.OBJECTS,
     "object.preview": Right.OBJECTS,
     "object.list": Right.OBJECTS,
+    "finding.acknowledge": Right.ACKNOWLEDGE,
     "control.test": Right.TRY,
     "control.dry_run": Right.TRY,
     "control.release": Right.COMMAND,
@@ -245,10 +257,16 @@ NEEDS: Mapping[str, Right] = {
 TYPED: Mapping[str, str] = {
     "clock.show": "clock",
     "line.find": "scan",
+    **dict.fromkeys(("bundle", "bundle.read"), "support-bundle"),
     "configuration": "config diff",
     "history.series": "history list",
     "history.read": "history show",
     "control.course": "history order",
+    "config.show": "check",
+    "config.lines.add": "commission",
+    "config.devices.add": "commission",
+    **dict.fromkeys(("config.uplink.add", "config.backup.to"), "commission"),
+    "device.try": "read",
     **{f"alias.{word}": f"place alias {word}" for word in ("add", "end", "import", "list")},
     "consent.answers": "consent import",
     "report.commissioning": "report",

@@ -1,17 +1,22 @@
-"""The gateway's own part of the status: disk, certificate, data moved."""
+"""The gateway's own part of the status: disk, certificate, data moved; and samples for people."""
 
 from __future__ import annotations
 
 import shutil
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from agent.acquisition.slots import multiplier
+from agent.core.clock import stamp
 from agent.core.errors import Refused
 from agent.core.i18n import Text
+from agent.core.quantities import channels
 from agent.enrolment import calls, credential
 from agent.gateway import key_rotation
 
 if TYPE_CHECKING:
     from agent.config import Config
+    from agent.core.model import Sample
     from agent.gateway.gateway import Gateway, Recipient, Recipients
 
 AHEAD = 1.1
@@ -74,3 +79,19 @@ def moved(gateway: Gateway, recipient: Recipient) -> dict[str, Any]:
             "this month's data are used faster than planned: batches are sent less often"
         )
     return {"month": counter.month, "used": counter.used, "budget": allowed, "said": warning}
+
+
+def shown(sample: Sample) -> dict[str, Any]:
+    """Convert a sample for people: in the channel's unit, with the digits that the meter gave."""
+    value, point = sample.value, sample.point
+    unit = channels()[point.channel].unit if point.channel else point.unit
+    if isinstance(value, Decimal):
+        value = format((value * multiplier(point)).normalize(), "f")
+    return {
+        "value": value,
+        "unit": unit,
+        "channel": point.channel,
+        "at": stamp(sample.at),
+        "why": sample.why,
+        "detail": sample.detail,
+    }

@@ -20,6 +20,7 @@ from urllib.parse import quote
 
 import typer
 
+from agent.api.redaction import GONE, redact, secrets, take_out, text_or_reason
 from agent.cli.terminal import DEFAULT_CONFIG, Config, State, ask, state_of
 from agent.core.i18n import _
 from agent.registry.place import LENGTH, agrees, looks_like_id, squeeze
@@ -42,26 +43,6 @@ NAMING_CALLS = ("place.list", "alias.list", "occupancy.list", "meter.list", "con
 """calls that return the names of dwellings, if the registry's own file is not readable"""
 PHRASE = "with dwellings"
 """what a person types to confirm that the names stay"""
-GONE = "<taken out>"
-SHORTEST = 4
-"""characters; removing a shorter secret would damage every text"""
-WORDS = r"pass(?:e|word|wd|phrase)?|secret|token|psk|pin|api[-_]?key|private[-_]?key|key"
-REFERENCE = r"(?:file|env|credential):"
-NAMED = re.compile(
-    rf"(?i)([\"']?[\w-]*(?:{WORDS})[\"']?(?:\s*[:=]\s*|\s+(?:is|est)\s+))(?!\s*{REFERENCE})(\"[^\"]*\"|'[^']*'|[^\s,}}#]+)"
-)
-IN_URL = re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://)[^/\s@\"']+@")
-PEM = re.compile(r"-----BEGIN [A-Z ]+-----.*?(?:-----END [A-Z ]+-----|\Z)", re.DOTALL)
-BLOCK = re.compile(
-    rf"(?im)^(([ \t]*)[\"']?[\w-]*(?:{WORDS})[\"']?\s*:\s*)[|>][^\n]*\n(?:\2[ \t]+[^\n]*(?:\n|\Z))+"
-)
-"""a YAML block scalar, whose text has several lines"""
-RANDOM = re.compile(
-    r"(?<![\w/+=.-])(?=[A-Za-z0-9+/_-]*\d)(?=[A-Za-z0-9+/_-]*[A-Za-z])[A-Za-z0-9+_-]{28,}={0,2}"
-)
-"""a word of at least 28 characters with letters and digits: it may be a key"""
-
-
 ID = re.compile(rf"(?<![^\W_])[DH](?:[-_. ]?[0-9A-Z]){{{LENGTH - 1}}}(?![^\W_])", re.IGNORECASE)
 """an id of a dwelling or an occupancy, as people write it"""
 NUMBER = re.compile(r"(?<![\w.,+-])\d{8,20}(?![\w.,])")
@@ -93,7 +74,7 @@ def support_bundle(
     if with_dwellings:
         _confirm()
     folder = state_of(config, state)
-    known = list(_secrets(config))
+    known = list(secrets(config))
     names_of = None if with_dwellings else _pseudonyms(Pseudonyms(), config, folder)
     try:
         # new and unreadable for others from the start: names may be in it
@@ -163,7 +144,7 @@ def _pseudonyms(names_of: Pseudonyms, config: Path, state: Path) -> Pseudonyms:
         names_of.learn({"serial": device.get("serial")})
     # serial numbers that are configured, but not in the registry yet
     for path in config.parent.glob("*.yaml"):
-        for serial in re.findall(r"\bserial[\"']?:\s*[\"']?([^\s\"',}#]+)", _read(path)):
+        for serial in re.findall(r"\bserial[\"']?:\s*[\"']?([^\s\"',}#]+)", text_or_reason(path)):
             names_of.learn({"serial": serial})
     return names_of
 
@@ -193,7 +174,7 @@ def _written_devices(config: Path) -> Iterator[str]:
     import re
 
     for path in (config, *config.parent.glob("*.yaml")):
-        text = _read(path)
+        text = text_or_reason(path)
         block = re.search(r"(?m)^devices:[^\n]*\n((?:[ \t]+[^\n]*\n?|[ \t]*\n)*)", text)
         lines = (block[1] if block else "" if path == config else text).splitlines()
         depth = min((len(line) - len(line.lstrip()) for line in lines if line.strip()), default=0)
@@ -226,12 +207,17 @@ def _parts(config: Path, state: Path) -> Iterator[tuple[str, str]]:
 
     folder = config.parent
     for path in sorted({config, *folder.glob("*.yaml"), *folder.glob("profiles/*.yaml")}):
-        yield f"config/{path.relative_to(folder)}", _read(path)
+        yield f"config/{path.relative_to(folder)}", text_or_reason(path)
     yield "status.json", json.dumps(_status(state), indent=1, ensure_ascii=False)
     yield "doctor.json", _doctor(config, state)
     yield "state.txt", _listing(state)
     for name, command in COMMANDS.items():
-        yield name, _output_of(command)
+        text = _output_of(command)
+        if name == "log.txt" and os.geteuid():
+            text += _(
+                "This account may not read the whole log. With it: sudo gardien support-bundle"
+            )
+        yield name, text
 
 
 def _status(state: Path) -> Any:
@@ -277,49 +263,6 @@ def _output_of(command: tuple[str, ...]) -> str:
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"{command[0]}: {error}\n"
     return (done.stdout + done.stderr).decode(errors="replace")
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError as error:
-        return f"{path}: {error.strerror}\n"
-
-
-def _secrets(config: Path) -> Iterator[str]:
-    """Yield every secret in the known places, so that it is removed wherever it was copied."""
-    import re
-
-    # line by line: a log may have copied one line of a secret that has several
-    for path in (config.parent / "credentials").glob("*"):
-        yield from _read(path).splitlines() if path.is_file() else ()
-    written = _read(config)
-    for kind, name in re.findall(r"\b(file|env):([^\s\"',}#]+)", written):
-        if kind == "env":
-            yield os.environ.get(name, "")
-        elif Path(name).is_file():
-            yield from _read(Path(name)).splitlines()
-
-
-def take_out(text: str, known: Iterable[str]) -> str:
-    """Remove the known secrets from a text, the longest first."""
-    # the longest first: a secret may contain another one
-    for secret in sorted({value.strip() for value in known}, key=len, reverse=True):
-        if len(secret) >= SHORTEST:
-            text = text.replace(secret, GONE)
-    return text
-
-
-def redact(text: str, known: Iterable[str] = ()) -> str:
-    """Remove the known secrets, values after a word like `password`, users and passwords in URLs,
-    PEM blocks, and long random words.
-    """
-    # from whole blocks to single words: a smaller match would break up a larger one
-    text = PEM.sub(GONE, take_out(text, known))
-    text = BLOCK.sub(rf"\1{GONE}\n", text)
-    text = IN_URL.sub(rf"\1{GONE}@", text)
-    text = NAMED.sub(rf"\1{GONE}", text)
-    return RANDOM.sub(GONE, text)
 
 
 class Pseudonyms:

@@ -19,6 +19,7 @@ from agent.cli.terminal import (
     Json,
     State,
     as_json,
+    ask,
     ask_watching,
     show_progress,
     state_of,
@@ -614,7 +615,18 @@ def _serials(path: Path) -> list[str]:
 
 
 def read(
-    what: Wanted,
+    what: Wanted = "",
+    tried: Annotated[
+        tuple[str, str] | None,
+        typer.Option(
+            "--try",
+            metavar="LINK ADDRESS",
+            help="Read a device that is not configured yet, with --profile.",
+        ),
+    ] = None,
+    profile: Annotated[
+        str, typer.Option(help="The profile of the device that is tried.", show_default=False)
+    ] = "",
     named: As = None,
     everything: All = False,
     trace: Trace = None,
@@ -626,6 +638,18 @@ def read(
 
     Exit status 1 if a value is missing.
     """
+    if (tried is None) == (not what) or (tried is not None) != bool(profile):
+        raise typer.BadParameter(
+            _("name a configured device, or try another one: --try LINK ADDRESS --profile PROFILE")
+        )
+    if tried is not None:
+        answer = _try(tried, profile, named, config, state)
+        if json:
+            as_json(answer)
+        else:
+            _show_points(answer["points"])
+            show_odd(answer["odd"], everything=True)
+        raise typer.Exit(0 if answer["ok"] else 1)
     device, _slash, point = what.partition("/")
     args = {"device": device, "point": point, "everything": everything or json, "named": named}
     with TraceFile(trace) as file:
@@ -635,19 +659,8 @@ def read(
     if json:
         as_json(answer)
     else:
-        from agent.control.history import number
-        from agent.core.quantities import spoken
-
         typer.echo(_("{device} on {link}", device=answer["device"], link=answer["link"]))
-        rows = [
-            # a serial number is a name: its digits are not grouped
-            (name, one["value"] if name == "serial" and one["value"]
-             else in_language(number(one["value"] or "–")), spoken(one["unit"]),
-             one["channel"] or "",
-             _missing(one) if one["why"] else when(one["at"]) + _note(one))
-            for name, one in answer["points"].items()
-        ]  # fmt: skip
-        table((_("point"), _("value"), _("unit"), _("channel"), _("read at")), rows)
+        _show_points(answer["points"])
         # a device with gaps between its registers refuses blocks of them, and gives all values
         gaps = answer["ok"] and not everything
         odd = [kind for kind in answer["odd"] if not (gaps and kind["expected"])]
@@ -673,6 +686,37 @@ def read(
                 )
             )
     raise typer.Exit(0 if answer["ok"] else 1)
+
+
+def _try(
+    tried: tuple[str, str], profile: str, named: str | None, config: Path, state: Path | None
+) -> dict[str, Any]:
+    """Read a device that is not configured; its serial number is the first of its points."""
+    link, address = tried
+    entry = {"link": link, "address": address, "profile": profile}
+    answer = ask(config, state, "device.try", entry=entry, named=named)
+    if not answer["ok"]:
+        return answer
+    typer.echo(
+        _("{address} on {link}, serial number {serial}", address=address, link=link,
+          serial=answer["serial"] or "–"), err=True,
+    )  # fmt: skip
+    return answer
+
+
+def _show_points(points: Mapping[str, dict[str, Any]]) -> None:
+    from agent.control.history import number
+    from agent.core.quantities import spoken
+
+    rows = [
+        # a serial number is a name: its digits are not grouped
+        (name, one["value"] if name == "serial" and one["value"]
+         else in_language(number(one["value"] or "–")), spoken(one["unit"]),
+         one["channel"] or "",
+         _missing(one) if one["why"] else when(one["at"]) + _note(one))
+        for name, one in points.items()
+    ]  # fmt: skip
+    table((_("point"), _("value"), _("unit"), _("channel"), _("read at")), rows)
 
 
 def _note(value: dict[str, Any]) -> str:

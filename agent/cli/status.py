@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from agent.cli.finding import acknowledged
 from agent.cli.terminal import (
     DEFAULT_CONFIG,
     As,
@@ -168,6 +169,8 @@ def _block(finding: Finding, *, short: bool = False) -> Iterator[str]:
         if finding.cost:
             yield f"    {finding.cost.in_language()}"
         yield from (f"    {text.in_language()}" for text in finding.also)
+    if text := acknowledged(finding):
+        yield f"    {text}"
     if finding.command:
         yield f"    > {to_type(finding.command).in_language()}"
 

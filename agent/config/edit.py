@@ -350,6 +350,18 @@ def _form(files: Files) -> int:
     return form if isinstance(form, int) else 0
 
 
+@dataclass(frozen=True, slots=True)
+class Edited:
+    """An edit in memory: checked, and not written yet."""
+
+    added: list[str]
+    """names of the new entries"""
+    home: File
+    """the file that changes"""
+    files: Files
+    """all files as they would be"""
+
+
 def add_devices(path: Path, new: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], Path]:
     """Add entries to the file that contains the devices, behind the last one.
 
@@ -357,7 +369,14 @@ def add_devices(path: Path, new: Mapping[str, Mapping[str, Any]]) -> tuple[list[
     device is configured already, or if they have neither a profile nor points. The file is changed
     in one step or not at all. Raises Refused with what to do instead.
     """
-    files = Files(path)
+    edited = with_devices(Files(path), new)
+    if edited.added:
+        edited.files.write(edited.home)
+    return edited.added, edited.home
+
+
+def with_devices(files: Files, new: Mapping[str, Mapping[str, Any]]) -> Edited:
+    """As `add_devices`, in memory. Raises Refused."""
     config = checked(files)
     # by address: a second scan would otherwise add the same devices again under other names
     known = {(one.link, one.address) for one in config.devices.values()}
@@ -365,10 +384,7 @@ def add_devices(path: Path, new: Mapping[str, Mapping[str, Any]]) -> tuple[list[
     for name, entry in new.items():
         if readable(entry) and (entry["link"], str(entry["address"])) not in known:
             added[unlike(name, {*config.devices, *added})] = entry
-    home, longer = _longer(files, "devices", added)
-    if added:
-        longer.write(home)
-    return list(added), home
+    return _longer(files, "devices", added)
 
 
 def add_lines(path: Path, new: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], Path]:
@@ -378,24 +394,28 @@ def add_lines(path: Path, new: Mapping[str, Mapping[str, Any]]) -> tuple[list[st
     Returns the names under which they were added, and the file. Raises Refused as `add_devices`.
     """
     files = Files(path)
+    edited = with_lines(files, new)
+    home = edited.home
+    if edited.added:
+        files.keep(home, home.with_name(f"{home.name}.{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%SZ}"))
+        edited.files.write(home)
+    return edited.added, home
+
+
+def with_lines(files: Files, new: Mapping[str, Mapping[str, Any]]) -> Edited:
+    """As `add_lines`, in memory. Raises Refused."""
     config = checked(files)
     added: dict[str, Mapping[str, Any]] = {}
     for name, entry in new.items():
         added[unlike(name, {*config.links, *added})] = entry
-    home, longer = _longer(files, "links", added)
-    if added:
-        files.keep(home, home.with_name(f"{home.name}.{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%SZ}"))
-        longer.write(home)
-    return list(added), home
+    return _longer(files, "links", added)
 
 
-def _longer(
-    files: Files, section: str, added: Mapping[str, Mapping[str, Any]]
-) -> tuple[Path, Files]:
-    """The file that contains a section, and all files with entries added to it, in memory."""
+def _longer(files: Files, section: str, added: Mapping[str, Mapping[str, Any]]) -> Edited:
+    """Add entries to a section, in memory. Raises Refused."""
     home, root = _home(files, section)
     if not added:
-        return home, files
+        return Edited([], home, files)
     text = inserted(files.text(home), added, str(home), root=root, section=section)
     longer = files.with_text(home, text)
     try:
@@ -404,7 +424,7 @@ def _longer(
     except ConfigError as error:
         refusal = _("{home} was not changed, because the result would have mistakes:", home=home)
         raise Refused("{refusal}\n{error}", refusal=refusal, error=error) from error
-    return home, longer
+    return Edited(list(added), home, longer)
 
 
 def _home(files: Files, section: str) -> tuple[Path, bool]:

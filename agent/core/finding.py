@@ -7,7 +7,7 @@ checks that make them are in `agent/api/diagnosis/` and `agent/config/check.py`.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -108,6 +108,8 @@ def component_text(component: str) -> Text:
     return Text(COMPONENTS[kind], name=name) if kind in COMPONENTS else as_text(component)
 
 
+ALWAYS_COUNT = (Severity.LOST, Severity.EQUIPMENT)
+"""what nobody can acknowledge away: readings are lost, or equipment is not as it should be"""
 REPLACED = (N_("DATE"), N_("DWELLING"), N_("FILE"), N_("NAME"), N_("NEW"), N_("OCCUPANCY"))
 """words of a command in whose place people type their own"""
 
@@ -117,6 +119,19 @@ def to_type(command: str) -> Text:
     values = {word: Text(word) for word in REPLACED if "{" not in command}
     message = re.sub(rf"\b({'|'.join(REPLACED)})\b", r"{\1}", command) if values else command
     return Text(message, **values)
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledgement:
+    """Somebody knows of a finding, and works on it."""
+
+    who: str
+    when: str
+    """RFC 3339, as `until`"""
+    until: str
+    """when it ends by itself"""
+    note: str
+    """what they wrote; empty for those who may not see names"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,12 +167,17 @@ class Finding:
     """not told to recipients at all"""
     also: tuple[Text, ...] = ()
     """what else has the same cause"""
+    id: str = ""
+    """the same as long as it lasts; set by `FirstSeen`"""
+    acknowledged: Acknowledgement | None = None
 
     @property
     def fine(self) -> bool | None:
-        """Whether nobody must look at it; None: unknown."""
+        """Whether nobody must look at it, or somebody does already; None: unknown."""
         if self.severity is Severity.UNKNOWN:
             return None
+        if self.acknowledged and self.severity not in ALWAYS_COUNT:
+            return True
         return RANK[self.severity] >= RANK[Severity.NOTE]
 
     @property
@@ -180,9 +200,13 @@ class Finding:
 
     def without_names(self) -> Finding:
         """Return the finding for those who may not see names of devices and dwellings."""
+        known = self.acknowledged and replace(self.acknowledged, note="")
         if self.outside is None:
-            return replace(self, also=()) if self.also else self
-        return replace(self, what=self.outside, outside=None, command="", cause="", also=())
+            same = not self.also and known == self.acknowledged
+            return self if same else replace(self, also=(), acknowledged=known)
+        return replace(
+            self, what=self.outside, outside=None, command="", cause="", also=(), acknowledged=known
+        )
 
     def wire(self) -> dict[str, Any]:
         """Return the JSON form. `text` is for recipients, `here` for people at the gateway."""
@@ -205,6 +229,8 @@ class Finding:
             "count": self.count,
             "uplink": self.uplink,
             "private": self.private,
+            "id": self.id,
+            "acknowledged": self.acknowledged and asdict(self.acknowledged),
         }
 
     @classmethod
@@ -229,6 +255,9 @@ class Finding:
             uplink=wire["uplink"],
             private=wire["private"],
             also=tuple(map(Text.of, wire["also"])),
+            # an earlier version has neither
+            id=wire.get("id", ""),
+            acknowledged=Acknowledgement(**known) if (known := wire.get("acknowledged")) else None,
         )
 
 
@@ -240,7 +269,13 @@ def worst_first(findings: Iterable[Finding]) -> list[Finding]:
         alone = not finding.cause or finding.severity in {Severity.FINE, Severity.UNKNOWN}
         causes.setdefault(number if alone else finding.cause, []).append(finding)
     merged = [_merged(group) for group in causes.values()]
-    return sorted(merged, key=lambda finding: RANK[finding.severity])
+    return sorted(merged, key=_place_in_order)
+
+
+def _place_in_order(finding: Finding) -> int:
+    """What is acknowledged and does not count stands among the notes."""
+    settled = finding.acknowledged and finding.fine
+    return max(RANK[finding.severity], RANK[Severity.NOTE]) if settled else RANK[finding.severity]
 
 
 def _merged(group: list[Finding]) -> Finding:
@@ -253,6 +288,8 @@ def _merged(group: list[Finding]) -> Finding:
         worst,
         since=min((finding.since for finding in group if finding.since), default=None),
         also=tuple(whats),
+        # a further finding with this cause is news
+        acknowledged=worst.acknowledged if all(one.acknowledged for one in group) else None,
     )
 
 

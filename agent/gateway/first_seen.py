@@ -44,7 +44,8 @@ class FirstSeen:
         self._apart = clock.now() - self._began
 
     def dated(self, findings: Iterable[Finding], *, keep: bool) -> list[Finding]:
-        """Return the findings, each with its beginning. `keep`: write the times to the disk.
+        """Return the findings, each with its id and its beginning. `keep`: write the times to
+        the disk.
 
         A finding that is not among them is over: if it comes back, it begins anew.
         """
@@ -62,7 +63,9 @@ class FirstSeen:
             # nobody waits for it: on a disk that fails, the times are in memory only
             self._file.save_later(self._seen)
         return [
-            finding if finding.since else replace(finding, since=stamp(self._seen[name]))
+            replace(
+                finding, id=name.replace(" ", ":"), since=finding.since or stamp(self._seen[name])
+            )
             for name, finding in zip(names, made, strict=True)
         ]
 

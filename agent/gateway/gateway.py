@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from agent.core.clock import Clock
     from agent.core.log_fields import LogNames
     from agent.core.model import MarkKey, Point
+    from agent.gateway.acknowledged import Acknowledgements
     from agent.gateway.backup import BuildingFile, PostRestoreGate
     from agent.gateway.controls import Steering
     from agent.gateway.disk import StateDisk
@@ -238,6 +239,10 @@ class Daemon:
         """returns what `gardien status` shows; nothing before the daemon has started"""
         self.path = DEFAULT_CONFIG
         """the configuration file that it has loaded"""
+        self.editing = asyncio.Lock()
+        """held while a call changes that file"""
+        self.bundling = asyncio.Lock()
+        """held while a support bundle is made"""
 
     def __bool__(self) -> bool:
         return False
@@ -320,6 +325,8 @@ class Gateway:
     factor_days: FactorDays
     first_seen: FirstSeen
     """since when each finding of the diagnosis is there"""
+    acknowledged: Acknowledgements
+    """which findings somebody works on"""
     plausibility: Plausibility
     """which devices' readings contradict each other"""
     jobs: Supervisor = field(default_factory=Supervisor)

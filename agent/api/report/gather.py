@@ -251,7 +251,8 @@ def _report(
             for name, one in sorted(config.controls.items())
         ],
         has_readings=True,
-        findings=[exact(one.wire()) for one in findings if one.fine is False],
+        findings=[exact(one.wire()) for one in findings
+                  if one.fine is False or one.acknowledged],
     )  # fmt: skip
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 from agent import app
 from agent.config import load
@@ -14,6 +16,7 @@ from agent.core.clock import Clock
 from agent.core.model import Reading, Series
 from agent.gateway.gateway import Gateway, Waits
 from agent.gateway.supervisor import running
+from agent.local import ask_daemon, open_door
 from agent.registry import identity
 from tests.waiting import until
 
@@ -55,6 +58,23 @@ async def _at_work(house: Gateway, config: Path) -> AsyncIterator[None]:
     async with running(house, config):
         yield
         assert not house.jobs.faults.all(), "a test that wants faults looks at them itself"
+
+
+@asynccontextmanager
+async def at_the_door(config: Path) -> AsyncIterator[tuple[Gateway, Callable[..., Any]]]:
+    """A gateway at work behind its door, and a function that makes a call there."""
+    state = config.with_name("state")
+
+    async def call(name: str, **args: Any) -> dict[str, Any] | None:
+        return await asyncio.to_thread(ask_daemon, state, name, args, lambda _: None)
+
+    async with at_work(config) as house:
+        serving = asyncio.ensure_future(open_door(house, state))
+        try:
+            await until((state / "gardien.sock").exists)
+            yield house, call
+        finally:
+            serving.cancel()
 
 
 async def put(house: Gateway, slots: int, first: int = 0) -> None:
