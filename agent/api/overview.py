@@ -46,6 +46,13 @@ class Question(NamedTuple):
     """whether nobody need worry about the answer"""
 
 
+class Part(NamedTuple):
+    """How a part of the gateway is, in a few words."""
+
+    text: Text
+    good: bool
+
+
 def questions(
     answer: Mapping[str, Any], findings: Sequence[Finding], spell: Spell
 ) -> tuple[Question, ...]:
@@ -100,7 +107,7 @@ def _waiting(answer: Mapping[str, Any], findings: Sequence[Finding], spell: Spel
 
 def _held(answer: Mapping[str, Any], wrong: Sequence[Finding], spell: Spell) -> Text:
     held = [
-        joined(" ", [name, value_text(control["value"], control["unit"])])
+        joined(" ", [name, _value(control["value"], control["unit"])])
         + (Text(" until {time}", time=spell(control["until"])) if control["until"] else "")
         for name, control in answer["controls"].items()
         if control["value"] is not None
@@ -112,8 +119,7 @@ def _held(answer: Mapping[str, Any], wrong: Sequence[Finding], spell: Spell) -> 
     return joined("", [text, Text(AND), look])
 
 
-def value_text(value: str, unit: str) -> Text:
-    """Return a value of a control with its unit."""
+def _value(value: str, unit: str) -> Text:
     return joined(
         " ", [part for part in (Text("{value}", value=Decimal(value)), spoken(unit)) if part]
     )
@@ -131,15 +137,16 @@ def _actors(findings: Sequence[Finding]) -> Text:
     )
 
 
-def lines(links: Mapping[str, Mapping[str, Any]]) -> Iterator[Text]:
+def lines(links: Mapping[str, Mapping[str, Any]]) -> Iterator[Part]:
     """Yield how many devices of each line answer."""
     for name, link in links.items():
-        yield Text(
+        text = Text(
             "{line} {answering} of {devices} devices answer",
             line=name,
             answering=answering(link),
             devices=link["devices"],
         )
+        yield Part(text, good=answering(link) == link["devices"])
 
 
 def answering(link: Mapping[str, Any]) -> int:
@@ -155,25 +162,26 @@ def connection(delivery: Mapping[str, Any]) -> str:
     return "silent" if delivery.get("silent_since") else "yes"
 
 
-def uplinks(status: Mapping[str, Mapping[str, Any]], spell: Spell) -> Iterator[Text]:
+def uplinks(status: Mapping[str, Mapping[str, Any]], spell: Spell) -> Iterator[Part]:
     """Yield whether each uplink is connected, and when its last receipt came."""
     for name, uplink in status.items():
         last = uplink["delivery"]["last_receipt"]
         receipt = Text("last receipt {time}", time=spell(last)) if last else None
-        yield Text(
-            CONNECTION[connection(uplink["delivery"])],
-            uplink=name,
-            receipt=receipt or Text("no receipt since the start"),
-        )
+        state = connection(uplink["delivery"])
+        receipt = receipt or Text("no receipt since the start")
+        yield Part(Text(CONNECTION[state], uplink=name, receipt=receipt), good=state == "yes")
 
 
-def gateway(answer: Mapping[str, Any]) -> Iterator[Text]:
+def gateway(answer: Mapping[str, Any]) -> Iterator[Part]:
     """Yield the state of clock, certificate and disk."""
     clock = "person" if answer.get("clock_person_until") else answer["clock"]
-    yield Text("clock {trust}", trust=Text(TRUST.get(clock, clock)))
+    trust = Text("clock {trust}", trust=Text(TRUST.get(clock, clock)))
+    yield Part(trust, good=clock in {"trusted", "holdover"})
     if certificate := answer["certificate"]:
-        yield Text("certificate {validity}", validity=certificate["validity"])
-    yield Text("{number:,} MB free on the disk", number=answer["disk"]["free"] // 10**6)
+        valid = Text("certificate {validity}", validity=certificate["validity"])
+        yield Part(valid, good=not certificate["alarm"])
+    free = Text("{number:,} MB free on the disk", number=answer["disk"]["free"] // 10**6)
+    yield Part(free, good=not answer.get("disk_full"))
 
 
 def dwellings(states: Mapping[str, int]) -> Text:

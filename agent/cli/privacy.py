@@ -95,17 +95,6 @@ ERASURES = {
     "cannot_ask_part": N_("erasure of a part: no uplink to ask"),
 }
 
-ACCESSES = {
-    "privacy.person": N_("letter on personal data"),
-    "read": N_("reading of a meter"),
-    "trace": N_("trace of a line"),
-    "status": N_("status with values"),
-    "meter.verify": N_("verification of a meter"),
-    "meter.load": N_("load test of a meter"),
-}
-"""by the call that showed data of a dwelling"""
-
-
 PROOFS = {
     "display": N_("its display was compared with the value read"),
     "load": N_("it counted an appliance that was switched on in the dwelling"),
@@ -474,6 +463,8 @@ def short_day(day: str) -> str:
 
 def access_text(what: str) -> str:
     """Return the kind of an access in words; an unknown call as it was recorded."""
+    from agent.registry.access_log import ACCESSES
+
     return _(ACCESSES[what]) if what in ACCESSES else what
 
 

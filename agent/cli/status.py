@@ -179,11 +179,11 @@ def _summary(answer: dict[str, Any], *, every: bool) -> Iterator[str]:
     """Yield what works, in a few lines; `every`: with each part."""
     from agent.api import overview
 
-    lines = [text.in_language() for text in overview.lines(answer["links"])]
+    lines = [part.text.in_language() for part in overview.lines(answer["links"])]
     if not every and len(answer["links"]) > 1:
         lines = [*_answering(answer["links"])]
-    uplinks = [text.in_language() for text in overview.uplinks(answer["uplinks"], when)]
-    gateway = [text.in_language() for text in overview.gateway(answer)]
+    uplinks = [part.text.in_language() for part in overview.uplinks(answer["uplinks"], when)]
+    gateway = [part.text.in_language() for part in overview.gateway(answer)]
     states = answer.get("dwellings") or {}
     for title, parts in (
         (_("lines"), lines),

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from agent.core.atomic_write import DiskWriter
 from agent.core.clock import stamp
+from agent.core.i18n import N_
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,6 +25,15 @@ YEARS = 5 * 366 * 86_400
 """seconds for which entries are kept"""
 EVERYBODY = "*"
 """place of an entry about all dwellings together"""
+ACCESSES = {
+    "privacy.person": N_("letter on personal data"),
+    "read": N_("reading of a meter"),
+    "trace": N_("trace of a line"),
+    "status": N_("status with values"),
+    "meter.verify": N_("verification of a meter"),
+    "meter.load": N_("load test of a meter"),
+}
+"""by the call that showed data of a dwelling"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.web import live
-from agent.web.pages import entry, now, order_actions, orders
+from agent.web.pages import audit, course, entry, gateway, now, order_actions, orders
 from agent.web.site import choose_language
 
 if TYPE_CHECKING:
     from aiohttp import web
 
 STATIC = Path(__file__).parents[1] / "static"
-TOPICS = (entry, now, orders, order_actions, live)
+TOPICS = (entry, now, orders, course, order_actions, audit, gateway, live)
 
 
 def add_pages(app: web.Application) -> None:

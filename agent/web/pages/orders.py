@@ -8,12 +8,12 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
-from agent.api.overview import value_text
 from agent.control.decide import ROLE_NAMES
-from agent.control.history import ENDS, evidence_text, how_ended
+from agent.control.history import ENDS, evidence_text, how_ended, number
 from agent.control.model import FAILSAFE, OrderState
 from agent.control.report import extremes, monthly, stairwell
-from agent.core.i18n import N_, Plural, Text
+from agent.core.i18n import N_, Plural, Text, joined
+from agent.core.quantities import spoken
 from agent.registry.page import printed
 from agent.web.live import TEXTS
 from agent.web.site import ask, page, site, visitor
@@ -52,6 +52,18 @@ async def clock_of(request: web.Request) -> LocalTime:
     return LocalTime(greeting["zone"], visitor(request).language)
 
 
+def value_text(value: str, unit: str) -> Text:
+    """Return a value of the journal with its unit."""
+    return joined(" ", [Text("{value}", value=number(value)), *filter(None, [spoken(unit)])])
+
+
+def span_text(begin: str, end: str, clock: LocalTime) -> str:
+    """Return from when to when, with the day once if it is the same."""
+    first, last = clock.local(begin), clock.local(end)
+    until = f"{last:%H:%M}" if first.date() == last.date() else clock.time(end)
+    return f"{clock.time(begin)} – {until}"
+
+
 # --- in force ---
 
 
@@ -66,6 +78,9 @@ async def show(request: web.Request) -> web.StreamResponse:
         history = await ask(request, "control.history", since=since)
     devices = (await ask(request, "status"))["devices"]
     shown = [control_view(name, one, history, devices) for name, one in controls.items()]
+    for control in shown:
+        for coming in control["next"]:
+            coming["span"] = span_text(coming["begin"], coming["end"], clock)
     of_today = {
         (one["jti"], one["control"])
         for one in history["orders"]
@@ -249,19 +264,21 @@ async def report(request: web.Request) -> web.StreamResponse:
 # --- one order ---
 
 
-async def order(request: web.Request) -> web.StreamResponse:
-    """Show one order: what was requested, what the device did, what the guards measured."""
-    shown = await order_of(request, await clock_of(request))
+async def order_page(
+    request: web.Request, order: Mapping[str, Any], **more: Any
+) -> web.StreamResponse:
+    """Return the page of one order."""
     return await page(
         request,
         "order.html",
-        order=shown,
-        value=value_text(shown["value"], shown["unit"]) if shown["value"] else "–",
-        by=shown["names"].get(shown["by"], shown["by"]),
-        based=evidence_text(shown["authorization"]) if shown["authorization"] else "",
-        seen=extremes(shown["seen"], visitor(request).language) if shown["seen"] else "",
-        result=_result(shown),
-        failsafe=shown["jti"] == FAILSAFE,
+        order=order,
+        value=value_text(order["value"], order["unit"]) if order["value"] else "–",
+        by=order["names"].get(order["by"], order["by"]),
+        based=evidence_text(order["authorization"]) if order["authorization"] else "",
+        seen=extremes(order["seen"], visitor(request).language) if order["seen"] else "",
+        result=_result(order),
+        failsafe=order["jti"] == FAILSAFE,
+        **more,
     )
 
 
@@ -326,6 +343,5 @@ ROUTES = [
     web.get("/orders", show),
     web.get("/orders/history", history),
     web.get("/orders/{kind:report|notice}", report),
-    web.get("/orders/order", order),
     web.get("/orders/grants", grants),
 ]
