@@ -48,6 +48,7 @@ SENTENCES = {
     "control.rejected": N_("{control}: an order was refused"),
     "control.release_pending": N_("{control}: the device has not confirmed its release yet"),
     "control.released": N_("{control}: released by hand"),
+    "control.restoring": N_("{control}: an order ends, and its value is being given back"),
     "control.revoked": N_("An authorization of orders was withdrawn"),
     "control.scheduled": N_("{control}: an order was planned"),
     "control.sheet_accepted": N_("{control}: the signature of its sheet was recorded"),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from agent.api import overview
-from agent.api.roles import HELD, NAMES, Right, Role
+from agent.api.roles import HELD, Right, Role
 from agent.core.errors import Refused
 from agent.core.i18n import N_, Text
 from agent.web.live import TEXTS
@@ -66,6 +66,16 @@ RIGHTS = {
 """what each right allows, for people"""
 
 
+ROLES = {
+    Role.INSTALLER: N_("installer"),
+    Role.MANAGER: N_("building manager"),
+    Role.OPERATOR: N_("boiler operator"),
+    Role.DPO: N_("data protection officer"),
+    Role.READER: N_("reader"),
+}
+"""the names of roles for people who know no groups"""
+
+
 # --- configuration ---
 
 
@@ -113,12 +123,13 @@ async def support(request: web.Request) -> web.StreamResponse:
         parts_shown=[part.text for part in overview.gateway(status)],
         own=(status.get("web") or {}).get("certificate"),
         job=job,
+        folder=FOLDER,
         documents=[(_document(name, visitor(request).language), text) for name, text in DOCUMENTS],
     )
 
 
 def _document(name: str, language: str) -> str:
-    return f"{FOLDER}/fr/{name}" if language == "fr" and name in FRENCH else f"{FOLDER}/{name}"
+    return f"fr/{name}" if language == "fr" and name in FRENCH else name
 
 
 def _machine() -> Iterator[str]:
@@ -184,7 +195,7 @@ async def me(request: web.Request) -> web.StreamResponse:
     return await page(
         request,
         "me.html",
-        roles=[Text(NAMES[role]) for role in Role if role in asks.roles],
+        roles=[Text(name) for role, name in ROLES.items() if role in asks.roles],
         rights=[Text(text) for right, text in RIGHTS.items() if asks.roles & HELD[right]],
         until=asks.until or None,
     )
