@@ -37,7 +37,7 @@ AND = N_("; ")
 """between the parts of a line"""
 
 
-class Question(NamedTuple):
+class AnsweredQuestion(NamedTuple):
     """One of the questions with which people come, and its answer."""
 
     text: Text
@@ -55,20 +55,20 @@ class Part(NamedTuple):
 
 def questions(
     answer: Mapping[str, Any], findings: Sequence[Finding], spell: Spell
-) -> tuple[Question, ...]:
+) -> tuple[AnsweredQuestion, ...]:
     """Answer the four questions from a status and its findings."""
     lost, wrong = _of(findings, Severity.LOST), _of(findings, Severity.EQUIPMENT)
     waiting = _waiting(answer, findings, spell)
     must_act = _actors([one for one in findings if one.fine is False])
     return (
-        Question(Text("Data lost now?"), _lost(lost), good=not lost),
-        Question(
+        AnsweredQuestion(Text("Data lost now?"), _lost(lost), good=not lost),
+        AnsweredQuestion(
             Text("Data waiting?"),
             Text("yes: {parts}", parts=_few(waiting)) if waiting else Text("no"),
             good=not waiting,
         ),
-        Question(Text("Equipment held?"), _held(answer, wrong, spell), good=not wrong),
-        Question(Text("Who must act?"), must_act or Text("nobody"), good=not must_act),
+        AnsweredQuestion(Text("Equipment held?"), _held(answer, wrong, spell), good=not wrong),
+        AnsweredQuestion(Text("Who must act?"), must_act or Text("nobody"), good=not must_act),
     )
 
 

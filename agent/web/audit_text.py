@@ -37,7 +37,7 @@ SENTENCES = {
     "control.ended": N_("An order was ended by its sender"),
     "control.expired": N_("{control}: an order expired"),
     "control.failed": N_("{control}: an order failed"),
-    "control.given_back": N_("{control}: a value without an order was released"),
+    "control.given_back": N_("{control}: the device has its own value again"),
     "control.grant": N_("An authorization of orders was recorded"),
     "control.handed_back": N_("{control}: released to a value that was stated by hand"),
     "control.left": N_("{control}: the device had another value, which was left to it"),

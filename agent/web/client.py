@@ -45,7 +45,7 @@ class Client:
         self._state = state
         self._free = asyncio.Semaphore(AT_ONCE)
 
-    async def ask(self, call: str, login: str = "", reason: str = "", **args: Any) -> Answer:
+    async def ask(self, call: str, login: str = "", reason: str = "", /, **args: Any) -> Answer:
         """Make a call and return its answer. Raises Refused as the daemon says, Unreachable."""
         async for message in self.follow(call, login, reason, **args):
             if "result" in message:
@@ -54,7 +54,7 @@ class Client:
         raise Unreachable("gardien was stopped before it answered. Try again in a minute")
 
     async def follow(
-        self, call: str, login: str = "", reason: str = "", **args: Any
+        self, call: str, login: str = "", reason: str = "", /, **args: Any
     ) -> AsyncIterator[Answer]:
         """Make a call; yield each `{"progress": …}` and at the end `{"result": …}`.
 

@@ -20,6 +20,7 @@ from agent.web.words import values_of
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from agent.web.client import Answer
     from agent.web.jobs import Job
 
 SHORTEST_REASON = 5
@@ -44,6 +45,11 @@ def _reason(fields: Mapping[str, Any]) -> str:
     return reason
 
 
+async def _ask(request: web.Request, call: str, **args: Any) -> Answer:
+    """As `ask`, for calls that have a `reason` of their own. Raises Refused."""
+    return await site(request).daemon.ask(call, visitor(request).login, "", **args)
+
+
 def _back(control: str, done: str) -> web.HTTPSeeOther:
     return web.HTTPSeeOther(f"/orders?done={done}&control={quote(control)}")
 
@@ -58,7 +64,7 @@ async def stop(request: web.Request) -> web.StreamResponse:
     """Release a control and cancel its orders."""
     fields = await form(request)
     name = str(fields.get("control", ""))
-    answer = await ask(request, "control.release", name=name, reason=_reason(fields))
+    answer = await _ask(request, "control.release", name=name, reason=_reason(fields))
     if not answer["ended"]:
         return _back(name, "nothing")
     return _back(name, "released" if answer["ok"] else "pending")
@@ -79,7 +85,7 @@ async def pause(request: web.Request) -> web.StreamResponse:
         hours=_hours(hours) if lasts == "hours" else "",
         until=_day(until) if lasts == "until" else "",
     )
-    answer = await ask(request, "control.opt_out", name=name, reason=_reason(fields), **asked)
+    answer = await _ask(request, "control.opt_out", name=name, reason=_reason(fields), **asked)
     return _back(name, "paused" if answer["ok"] else "pending")
 
 
