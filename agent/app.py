@@ -34,6 +34,7 @@ from agent.gateway.export_log import Exports
 from agent.gateway.first_seen import FirstSeen
 from agent.gateway.gateway import DwellingSums, Gateway, Recipients, policy_of
 from agent.gateway.lines import lines_of, mapped
+from agent.gateway.page_logins import PageLogins
 from agent.gateway.signed_objects import SignedObjects
 from agent.gateway.supervisor import Running, open_controls, running
 from agent.gateway.uplink_state import Moves, Traffic, UplinkShutdown
@@ -224,6 +225,7 @@ def opened(config: Config, clock: Clock | None = None) -> Iterator[Gateway]:
         config, who, clock, disk, registry, moves, traffic, lines, started, recipients, *parts,
         DwellingSums(registry), FactorDays(), FirstSeen(state, clock),
         Acknowledgements(state, clock), Plausibility(state / PLAUSIBILITY, config.devices),
+        PageLogins(state, clock.steady, audit),
     )  # fmt: skip
     with objects.open(partial(_open_inbox, gateway)) if who else nullcontext():
         yield gateway

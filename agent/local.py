@@ -3,11 +3,13 @@
 Each connection carries one request, `{"call": "place.list", "args": {}}`. The daemon answers
 `{"here": <pid>}`, any number of `{"progress": {…}}`, and one `{"result": {…}}` or
 `{"refused": "what to do instead"}`. A refusal also has its `text`; one that a person can answer has
-`doubts` (agent/registry/doubts.py). A text that its reader can translate is sent as
-`{"": {"text": …, "message": …, "values": …}}`, wherever it is. The kernel tells the account of the
-caller, `agent/api/roles.py` what it may do. An account without a role is refused at once. A long
-argument is not in `args`: `"files": {"text": 81920}` names it with its length, and its JSON follows
-after the line.
+`doubts` (agent/registry/doubts.py). The web page adds the `login` of a person, with the `reason`
+that the person gave, or with `live` if nobody has asked (agent/api/logins.py). A refusal for want
+of a login has `"login": false`, one for want of a reason `"reason": true`. A text that its reader
+can translate is sent as `{"": {"text": …, "message": …, "values": …}}`, wherever it is. The kernel
+tells the account of the caller, `agent/api/roles.py` what it may do. An account without a role is
+refused at once. A long argument is not in `args`: `"files": {"text": 81920}` names it with its
+length, and its JSON follows after the line.
 
 Modules of the daemon are imported inside functions, so that a command that only asks a running
 daemon starts quickly.
@@ -28,7 +30,7 @@ from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from agent.core.errors import AgentError, Refused, StorageFailed
+from agent.core.errors import AgentError, LoginNeeded, ReasonNeeded, Refused, StorageFailed
 from agent.core.i18n import _, from_wire, to_wire
 from agent.core.log_fields import LogEvent, fields
 from agent.core.state import SCAN, connect, listening, owned
@@ -72,15 +74,22 @@ PASSED_OVER = 64_000_000
 """most bytes read and dropped of a refused request, so that its sender gets the reason"""
 MOST_VISITORS = 32
 """most connections answered at the same time"""
+OF_THE_PAGE = 2
+"""the share of these that the web page gets: one of so many, so that commands are answered too"""
 LINE_WITHIN, FILES_WITHIN, TAKEN_WITHIN = 10.0, 60.0, 60.0
 """seconds for the request line, for its files, and for a piece of the answer to be read"""
 
 
-async def answer(gateway: Gateway, request: Any, caller: Caller) -> dict[str, Any]:
-    """Make the call that a request names. A refusal or an error is returned as `refused`."""
+async def answer(
+    gateway: Gateway, request: Any, caller: Caller, *, for_others: bool = False
+) -> dict[str, Any]:
+    """Make the call that a request names. A refusal or an error is returned as `refused`.
+
+    `for_others`: whether the caller's account may make the calls of the web page.
+    """
     from agent.api.calls import CALLS  # noqa: PLC0415 -- see the module
+    from agent.api.logins import check_may  # noqa: PLC0415
     from agent.api.registry import fit  # noqa: PLC0415
-    from agent.api.roles import see_that_it_may  # noqa: PLC0415
 
     name, arguments = request.get("call"), request.get("args") or {}
     if not isinstance(name, str) or name not in CALLS:
@@ -89,7 +98,7 @@ async def answer(gateway: Gateway, request: Any, caller: Caller) -> dict[str, An
         return {"refused": f"{name}: its arguments must be an object"}
     try:
         # Rights before arguments: a caller without the right learns nothing about the call.
-        see_that_it_may(caller.who, caller.roles, name)
+        check_may(caller, name, for_others=for_others)
         try:
             fit(CALLS[name], arguments)
         except AgentError as error:
@@ -110,7 +119,10 @@ def _refusal(error: AgentError) -> dict[str, Any]:
 
     if isinstance(error, NeedsConfirmation):
         return {"refused": str(error)} | error.wire()
-    return {"refused": str(error), "text": error.text}
+    marks = {"login": False} if isinstance(error, LoginNeeded) else {}
+    if isinstance(error, ReasonNeeded):
+        marks = {"reason": True}
+    return {"refused": str(error), "text": error.text, **marks}
 
 
 async def _result(
@@ -132,20 +144,24 @@ class Door:
 
     def __init__(self, gateway: Gateway, line_within: float, most_visitors: int) -> None:
         self._gateway, self._line_within, self._most_visitors = gateway, line_within, most_visitors
-        self._visitors = 0
+        self._visitors, self._pages = 0, 0
         self._with_files = asyncio.Semaphore(AT_ONCE)
 
     async def visit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection from its greeting to its end."""
-        from agent.api.registry import Caller  # noqa: PLC0415 -- see the module
+        from agent.api.logins import acts_for_others, is_page  # noqa: PLC0415 -- see the module
+        from agent.api.registry import Caller  # noqa: PLC0415
         from agent.api.roles import NO_ROLE, Role, roles_of  # noqa: PLC0415
 
         async def tell(progress: dict[str, Any]) -> None:
             await _send(writer, {"progress": progress})
 
         uid = _peer(writer.get_extra_info("socket"))
-        caller = Caller(account(uid), tell, roles_of(uid, self._gateway.config.building))
-        if not caller.roles:  # refused before it counts as a connection and before anything is read
+        name = account(uid)
+        page, for_others = is_page(name), acts_for_others(uid, name)
+        roles = frozenset() if page else roles_of(uid, self._gateway.config.building)
+        caller = Caller(name, tell, roles)
+        if not roles and not page:  # refused before it counts and before anything is read
             error = Refused(NO_ROLE, account=caller.who, group=Role.READER.group)
             with suppress(ConnectionError):
                 await _send(writer, {"here": os.getpid()})
@@ -153,33 +169,50 @@ class Door:
             writer.close()
             return
         self._visitors += 1
+        self._pages += page
         try:
             if self._visitors > 2 * self._most_visitors:
                 return  # too many even for a refusal
             await _send(writer, {"here": os.getpid()})
-            if self._visitors > self._most_visitors:
+            if self._too_many(page=page):
                 raise Refused(
                     "{most_visitors} other calls are being answered: try again later",
-                    most_visitors=self._most_visitors,
+                    most_visitors=self._most_visitors // (OF_THE_PAGE if page else 1),
                 )
-            await self._serve(reader, writer, caller)
+            await self._serve(reader, writer, caller, for_others=for_others)
         except (ConnectionError, TimeoutError) as error:
             log.info("a caller disconnected: %s", error, extra=fields(component="local socket"))
         except Refused as error:
-            await _turn_away(reader, writer, str(error), self._line_within)
+            await _turn_away(reader, writer, _refusal(error), self._line_within)
         finally:
             self._visitors -= 1
+            self._pages -= page
             writer.close()
 
+    def _too_many(self, *, page: bool) -> bool:
+        if page and self._pages > self._most_visitors // OF_THE_PAGE:
+            return True
+        return self._visitors > self._most_visitors
+
     async def _serve(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, caller: Caller
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        caller: Caller,
+        *,
+        for_others: bool,
     ) -> None:
+        from agent.api.logins import caller_of  # noqa: PLC0415 -- see the module
+
         request = await _read_request(reader, self._line_within)
+        # before its files: the page may send none for nobody
+        who = caller_of(self._gateway, caller, request, for_others=for_others)
         async with AsyncExitStack() as stack:
             if files := _sizes(request):
                 await stack.enter_async_context(self._with_files)
                 request["args"] = (request.get("args") or {}) | await _files(reader, files)
-            await _send(writer, await answer(self._gateway, request, caller))
+            made = await answer(self._gateway, request, who, for_others=for_others)
+            await _send(writer, made)
 
 
 async def _read_request(reader: asyncio.StreamReader, within: float) -> dict[str, Any]:
@@ -249,11 +282,14 @@ def _parsed(raw: bytes | bytearray) -> Any:
 
 
 async def _turn_away(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, why: str, within: float
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    refusal: dict[str, Any],
+    within: float,
 ) -> None:
     """Send a refusal to a caller who may still be sending its request."""
     with suppress(ConnectionError, TimeoutError):
-        await _send(writer, {"refused": why})
+        await _send(writer, refusal)
         writer.write_eof()
         async with asyncio.timeout(within):
             # Closing with unread bytes resets the connection, and the caller would lose the reason.
@@ -361,10 +397,11 @@ def ask_daemon(  # noqa: PLR0913, PLR0917 -- the last two have defaults
     except (ConnectionError, json.JSONDecodeError):
         pass  # the daemon ended while it answered
     except Refused as error:
-        from agent.api.roles import NEEDS, NO_ROLE, see_that_it_may  # noqa: PLC0415
+        from agent.api.roles import NEEDS, NO_ROLE, OF_ROOT, see_that_it_may  # noqa: PLC0415
 
         if error.text.message == NO_ROLE:  # said before the call was read
-            see_that_it_may(account(os.getuid()), frozenset(), typed if typed in NEEDS else call)
+            known = NEEDS.keys() | OF_ROOT
+            see_that_it_may(account(os.getuid()), frozenset(), typed if typed in known else call)
         raise
     raise Refused(CLOSED)
 

@@ -26,6 +26,7 @@ from agent.api import (
     syndic,
     uplinks,
     visit,
+    web,
 )
 from agent.api import clock as clock_api
 from agent.api import configuration as configuration_api
@@ -35,7 +36,7 @@ from agent.api.diagnosis import edits, machine, records, running
 from agent.api.forms import ending, open_forms
 from agent.api.listening import listening
 from agent.api.registry import Caller, author, in_person, or_nothing, passing
-from agent.api.roles import INSTALLER, NAMES, Right, holders
+from agent.api.roles import INSTALLER, NAMES, NOT_AT_THE_PAGE, PERSONS, Right, holders
 from agent.api.status import moved, own_status, shown
 from agent.config.edit import unlike
 from agent.config.estimates import left
@@ -56,7 +57,7 @@ from agent.registry.records import OccupancyState
 from agent.uplink import pacing
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Awaitable, Mapping, Sequence
     from pathlib import Path
 
     from agent.acquisition.device import Device
@@ -102,11 +103,15 @@ async def status(gateway: Gateway, caller: Caller, *, named: str | None = None) 
         shared = worst_first(finding for finding in events if not finding.private)
         events = [finding.without_names() for finding in shared]
     answer["events"] = [finding.wire() for finding in events]
-    homes = [name for name in answer["devices"] if not privacy.is_common(gateway, name)]
+    common = privacy.is_common
+    if caller.page:
+        from agent.api.page_view import is_plant as common  # noqa: PLC0415 -- see `at_home`
+    homes = [name for name in answer["devices"] if not common(gateway, name)]
     who = None
     with suppress(Refused):
         who = author(gateway, caller, named)
-    if who is None or not caller.may(Right.METERS):
+    # the page asks again and again, so it gets no values of dwellings at all
+    if who is None or caller.page or not caller.may(Right.METERS):
         for name in homes:
             latest = answer["devices"][name]["latest"]
             answer["devices"][name]["latest"] = {
@@ -206,6 +211,7 @@ def _status(gateway: Gateway) -> dict[str, Any]:
             for name, device in line.devices.items()
         },
         "dwellings": _dwellings(gateway.registry, int(now)),
+        "page": web.standing(gateway),
         "authority": trust_api.standing(gateway),
         "consents": _consents(gateway.registry, now),
         "storage": _storage(gateway),
@@ -477,6 +483,9 @@ def _delivery(delivery: Delivery, now: float) -> dict[str, Any]:
 
 def _must_be_readable(gateway: Gateway, caller: Caller, device: str) -> None:
     if not caller.may(Right.METERS) and not privacy.is_common(gateway, device):
+        if caller.page:
+            role, names = str(INSTALLER), [Text(PERSONS[INSTALLER])]
+            raise Refused(NOT_AT_THE_PAGE, person=caller.who, roles=names, role=role)
         raise Refused(
             NOT_PLANT,
             account=caller.who,
@@ -713,14 +722,25 @@ async def report(
     return await commissioning(gateway, caller, whole, named=named, since=since, readings=readings)
 
 
-def at_home(call: Call) -> Call:
-    """Wrap a call: its answer names the building's time zone, and times in sentences are in it."""
+def at_home(name: str, call: Call) -> Call:
+    """Wrap a call: its answer names the building's time zone, and times in sentences are in it.
+
+    A person of the web page sees what the page may show (agent/api/page_view.py).
+    """
 
     @passing(call)
     async def wrapper(gateway: Gateway, caller: Caller, **args: Any) -> dict[str, Any]:
         zone = gateway.config.building.timezone
         try:
-            answer: dict[str, Any] = await call(gateway, caller, **args) | {"timezone": zone}
+            made: Awaitable[dict[str, Any]]
+            if caller.page:
+                # only where the page is used, since the daemon's memory is bounded
+                from agent.api.page_view import at_the_page  # noqa: PLC0415
+
+                made = at_the_page(gateway, caller, name, call, args)
+            else:
+                made = call(gateway, caller, **args)
+            answer: dict[str, Any] = await made | {"timezone": zone}
         except AgentError as error:
             error.text = text_in_local_time(error.text, zone)
             error.args = (error.text,)
@@ -767,6 +787,7 @@ ALL: Mapping[str, Call] = {
     "bundle": in_person(bundle.bundle, "bundle"),
     **bundle.CALLS,
     "finding.acknowledge": partial(findings.acknowledge, _all_findings),
+    **web.CALLS,
 }
-CALLS: Mapping[str, Call] = {name: at_home(call) for name, call in ALL.items()}
+CALLS: Mapping[str, Call] = {name: at_home(name, call) for name, call in ALL.items()}
 """all calls by name"""

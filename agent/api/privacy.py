@@ -66,25 +66,31 @@ def seen(what: str, call: Call) -> Call:
         who = caller.who if plant else author(gateway, caller, named)
         # `author` comes before the call: a shared account without a name must see nothing.
         answer = await call(gateway, caller, **args, **({"named": named} if takes_name else {}))
-        place = _dwelling_of(gateway, args)
+        place = dwelling_of(gateway, args)
         if place is not None and not plant:
             # refused by the call unless it is one of this dwelling
             named_home = args.get("occupancy")
-            note(gateway, who, what, place, parse(named_home, OCCUPANCY) if named_home else "")
+            home = parse(named_home, OCCUPANCY) if named_home else ""
+            note(gateway, who, what, place, home, caller.reason)
         return answer
 
     return wrapper
 
 
-def note(
-    gateway: Gateway, who: str, what: str, place: str = EVERYBODY, occupancy: str = ""
+def note(  # noqa: PLR0913, PLR0917 -- the last three have defaults
+    gateway: Gateway,
+    who: str,
+    what: str,
+    place: str = EVERYBODY,
+    occupancy: str = "",
+    reason: str = "",
 ) -> None:
-    """Write an entry to the access log, before anything is shown.
+    """Write an entry to the access log, before anything is shown. `reason`: of the page's person.
 
     If the disk fails, the look goes to the system log instead, and the data is shown all the same.
     """
     try:
-        gateway.access_log.note(who, what, place, gateway.clock.now(), occupancy)
+        gateway.access_log.note(who, what, place, gateway.clock.now(), occupancy, reason)
     except OSError as error:
         log.error(  # noqa: TRY400 -- no bug
             "%s saw %s of %s; the access log could not be written: %s", who, what, place, error,
@@ -95,12 +101,12 @@ def note(
 def is_common(gateway: Gateway, name: str) -> bool:
     """Whether a device measures only common plant, or is commanded and in no dwelling."""
     if name in {one.point.partition("/")[0] for one in gateway.config.controls.values()}:
-        return _dwelling_of(gateway, {"device": name}) is None
+        return dwelling_of(gateway, {"device": name}) is None
     points = gateway.config.points().get(name, ())
     return bool(points) and all(one.place for one in points)
 
 
-def _dwelling_of(gateway: Gateway, args: Mapping[str, Any]) -> str | None:
+def dwelling_of(gateway: Gateway, args: Mapping[str, Any]) -> str | None:
     """Return the id of the dwelling whose data a call shows; None if it shows none."""
     if "device" in args:
         now = int(gateway.clock.now())
@@ -150,6 +156,7 @@ async def privacy_access(
     looks = gateway.access_log.of() if of is None else of.looks
     labels: dict[str, str] = {one.id: one.label for one in gateway.registry.places()}
     labels[EVERYBODY] = Text("all dwellings")
+    labels[""] = Text("a meter without a recorded dwelling")
     return {
         "looks": [asdict(one) | {"label": labels.get(one.place, "")} for one in looks],
         "former": [] if of is None else _former(of),

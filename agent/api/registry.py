@@ -56,6 +56,12 @@ class Caller:
     progress: Callable[[dict[str, Any]], Awaitable[None]]
     roles: frozenset[Role] = EVERY_ROLE
     """their roles; all of them if the owner of the state makes the call in this process"""
+    page: bool = False
+    """whether the call comes from the web page, for a person who is logged in there"""
+    reason: str = ""
+    """why the person of the page wants to see values of a dwelling"""
+    login: str = ""
+    """the key of their login at the page"""
 
     def may(self, right: Right) -> bool:
         """Whether one of their roles has this right."""
@@ -70,8 +76,11 @@ def shared(gateway: Gateway) -> frozenset[str]:
 def author(gateway: Gateway, caller: Caller, named: str | None) -> str:
     """Return who acts: the caller's account, with the name given by --as.
 
-    Raises Refused if several people use the account and no name is given.
+    A person of the web page is who has logged in, whatever name is given (rule W6). Raises Refused
+    if several people use the account and no name is given.
     """
+    if caller.page:
+        return caller.who
     return person(caller.who, named, shared(gateway))
 
 

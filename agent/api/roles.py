@@ -27,6 +27,16 @@ GROUP = "gardien-"
 OLD_GROUP = "gardien-admin"
 """up to version 0.1.0 its members had every right; they keep each role that nobody else has"""
 CONFIGURED = "building.roles"
+OF_THE_PAGE = frozenset({"web.greet", "web.salt", "web.enter", "web.code", "web.choose"})
+"""what the web page's own account may call while nobody is logged in"""
+WITH_A_LOGIN = frozenset({"web.me", "web.leave"})
+"""what everybody may call who is logged in to the page"""
+OF_SCRAPERS = frozenset({"metrics", "web.me"})
+"""what a program may call that fetches numbers by the page"""
+OF_ROOT = frozenset({
+    "web.open", "web.close", "web.person.add", "web.person.list", "web.person.remove", "web.token",
+})  # fmt: skip
+"""what needs every role, and is never done through the page: nobody there gives roles"""
 
 NOT_YOURS = N_(
     'nothing was done: the account "{account}" may not run `gardien {command}`. These roles may:'
@@ -40,6 +50,13 @@ NO_ROLE = N_(
 NO_ROLE_FOR = N_(
     'nothing was done: the account "{account}" has no role at this gateway. These roles may run'
     " `gardien {command}`: {roles}. An administrator can give one: sudo adduser {account} {group}"
+)
+NOT_AT_THE_PAGE = N_(
+    "nothing was done: {person} may not do this. These roles may: {roles}. An administrator can"
+    " give one: sudo gardien web person add NAME --role {role}"
+)
+ONLY_ROOT = N_(
+    "nothing was done: only root may do this, at the command line: sudo gardien {command}"
 )
 
 
@@ -70,6 +87,14 @@ NAMES: Mapping[Role, str] = {
     READER: N_("reader (group gardien-reader)"),
 }
 """their names for people"""
+PERSONS: Mapping[Role, str] = {
+    INSTALLER: N_("installer"),
+    MANAGER: N_("manager"),
+    OPERATOR: N_("operator"),
+    DPO: N_("data protection officer"),
+    READER: N_("reader"),
+}
+"""the same without groups, for the people of the web page"""
 
 
 class Right(StrEnum):
@@ -282,16 +307,33 @@ TYPED: Mapping[str, str] = {
 """the command that makes a call, if its words differ from the call's name"""
 
 
-def see_that_it_may(account: str, roles: frozenset[Role], call: str) -> None:
-    """Check that roles allow a call. Raises Refused, naming the roles and how to get one."""
+def command_of(call: str) -> str:
+    """Return the command that makes a call, as people type it after `gardien`."""
+    return TYPED.get(call) or call.replace(".", " ").replace("_", "-")
+
+
+def see_that_it_may(account: str, roles: frozenset[Role], call: str, *, page: bool = False) -> None:
+    """Check that roles allow a call. Raises Refused, naming the roles and how to get one.
+
+    `page`: the account is a person of the web page.
+    """
+    command = command_of(call)
+    if call in OF_ROOT:
+        # a person of the page may have every role, and still gives none
+        if page or roles != EVERY_ROLE:
+            raise Refused(ONLY_ROOT, command=command)
+        return
     holders = HELD[NEEDS[call]]
     if not roles & holders:
         named = [one for one in Role if one in holders]
         # Propose the role with the fewest rights that is enough.
         least = min(named, key=_rights)
+        if page:
+            names = [Text(PERSONS[one]) for one in named]
+            raise Refused(NOT_AT_THE_PAGE, person=account, roles=names, role=str(least))
         raise Refused(
             NOT_YOURS if roles else NO_ROLE_FOR,
-            command=TYPED.get(call) or call.replace(".", " ").replace("_", "-"),
+            command=command,
             account=account,
             roles=[Text(NAMES[one]) for one in named],
             group=least.group,

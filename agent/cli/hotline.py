@@ -374,13 +374,14 @@ def _receivers(facts: Facts) -> Iterator[str]:
 def _who_has_seen(facts: Facts) -> Iterator[str]:
     looks: dict[tuple[str, str], list[str]] = {}
     for look in facts["looks"]:
-        looks.setdefault((look["who"], look["what"]), []).append(look["when"])
+        what = access_text(look["what"], look.get("reason", ""))
+        looks.setdefault((look["who"], what), []).append(look["when"])
     for (who, what), days in looks.items():
         yield n_(
             "At the gateway, {who} saw data of your dwelling on {number} day, on {last}: {what}.",
             "At the gateway, {who} saw data of your dwelling on {number} days, last on {last}:"
             " {what}.",
-            len(days), who=who, last=_day(days[-1]), what=access_text(what),
+            len(days), who=who, last=_day(days[-1]), what=what,
         )  # fmt: skip
     if not looks:
         yield _("At the gateway, nobody is recorded as having seen data of your dwelling.")

@@ -447,7 +447,12 @@ def access(
         as_json(answer)
         return
     rows = [
-        (day(one["when"]), one["who"], access_text(one["what"]), i18n.in_language(one["label"]))
+        (
+            day(one["when"]),
+            one["who"],
+            access_text(one["what"], one.get("reason", "")),
+            i18n.in_language(one["label"]),
+        )
         for one in answer["looks"]
     ]
     table((_("when"), _("who"), _("by"), _("dwelling")), rows)
@@ -461,11 +466,14 @@ def short_day(day: str) -> str:
     return i18n.short_date(date.fromisoformat(day))
 
 
-def access_text(what: str) -> str:
-    """Return the kind of an access in words; an unknown call as it was recorded."""
+def access_text(what: str, reason: str = "") -> str:
+    """Return the kind of an access in words, with the reason that was given; an unknown call as it
+    was recorded.
+    """
     from agent.registry.access_log import ACCESSES
 
-    return _(ACCESSES[what]) if what in ACCESSES else what
+    kind = _(ACCESSES[what]) if what in ACCESSES else what
+    return f"{kind} ({reason})" if reason else kind
 
 
 To = Annotated[

@@ -5,7 +5,9 @@ AgentError
 │   ├── ConfigError  the same for the configuration: name the lines to change
 │   ├── NotYet       refused for now: keep the request, try again when something has changed
 │   ├── NotForYou    this account may not read the file: another account can
-│   └── NotRecorded  the disk did not store it: keep it, try exactly the same again later
+│   ├── NotRecorded  the disk did not store it: keep it, try exactly the same again later
+│   ├── LoginNeeded  the person must log in to the web page first
+│   └── ReasonNeeded the person must say why, which is written to the access log
 ├── WriteRefused     a device did not confirm a write: read its value before doing anything else
 ├── LinkLost         close the line, wait, open it again
 │   └── OutOfStep    the same, and ask again: the device is there, only the bytes are out of step
@@ -57,6 +59,14 @@ class NotForYou(Refused):
 
 class NotRecorded(Refused):
     """The disk did not store the object. Its sender must send the same object again later."""
+
+
+class LoginNeeded(Refused):
+    """The web page made a call for nobody: its login is missing, unknown or has ended."""
+
+
+class ReasonNeeded(Refused):
+    """The web page shows this only to a person who says why."""
 
 
 class WriteRefused(AgentError):

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from agent.gateway.export_log import Exports
     from agent.gateway.first_seen import FirstSeen
     from agent.gateway.lines import Lines
+    from agent.gateway.page_logins import PageLogins
     from agent.gateway.signed_objects import SignedObjects
     from agent.gateway.uplink_state import Moves, Traffic, UplinkShutdown
     from agent.inbox.setup import AuditNotes
@@ -329,6 +330,8 @@ class Gateway:
     """which findings somebody works on"""
     plausibility: Plausibility
     """which devices' readings contradict each other"""
+    page: PageLogins
+    """who may use the web page, and who does"""
     jobs: Supervisor = field(default_factory=Supervisor)
     """the components that run, and their faults"""
     steering: Steering = field(default_factory=NoControls)

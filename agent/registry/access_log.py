@@ -1,9 +1,9 @@
 """The access log: who looked at which data of a dwelling on this gateway. Entries are kept for five
 years, without values.
 
-The log has one entry per day, account, place and command. Further looks on the same day add none,
-so a program that asks every minute writes once a day. Only the owner of the state directory writes
-it.
+The log has one entry per day, account, place, command and reason. Further looks on the same day add
+none, so a program that asks every minute writes once a day. Only the owner of the state directory
+writes it.
 """
 
 from __future__ import annotations
@@ -32,6 +32,30 @@ ACCESSES = {
     "status": N_("status with values"),
     "meter.verify": N_("verification of a meter"),
     "meter.load": N_("load test of a meter"),
+    "report": N_("commissioning report with indexes"),
+    "meter.list": N_("list of meters with indexes"),
+    "meter.assign": N_("recording of a meter"),
+    "meter.exchange": N_("recording of a change of meters"),
+    "meter.remove": N_("recording of a meter's removal"),
+    "meter.import": N_("recording of a list of meters"),
+    "occupancy.list": N_("list of occupancies"),
+    "occupancy.proposed": N_("moves that the syndic's software reports"),
+    "consent.list": N_("list of consents"),
+    "consent.marks": N_("order of withdrawals"),
+    "consent.due": N_("forms without an answer"),
+    "consent.forms": N_("making of consent forms"),
+    "duty.list": N_("list of duties"),
+    "audit.list": N_("records of the audit chain"),
+    "privacy.explain": N_("explanation of what is sent"),
+    "privacy.disclosures": N_("number of values sent"),
+    "privacy.access": N_("access log"),
+    "privacy.breach.new": N_("recording of a breach"),
+    "privacy.breach.add": N_("recording of a breach"),
+    "privacy.breach.close": N_("recording of a breach"),
+    "privacy.breach.list": N_("list of breaches"),
+    "privacy.breach.show": N_("record of a breach"),
+    "privacy.breach.notification": N_("notification of a breach"),
+    "privacy.breach.letters": N_("letters about a breach"),
 }
 """by the call that showed data of a dwelling"""
 
@@ -49,6 +73,8 @@ class AccessEntry:
     """a place id, or `*`"""
     occupancy: str = ""
     """the occupants whose data was seen, if the call named them; empty: those of that day"""
+    reason: str = ""
+    """why, as the person of the web page wrote; empty: nobody was asked"""
 
     @property
     def at(self) -> int:
@@ -58,7 +84,7 @@ class AccessEntry:
     @property
     def key(self) -> tuple[str, ...]:
         """Two looks with the same key share one entry."""
-        return (self.when[:10], self.who, self.what, self.place, self.occupancy)
+        return (self.when[:10], self.who, self.what, self.place, self.occupancy, self.reason)
 
 
 class AccessLog:
@@ -73,9 +99,11 @@ class AccessLog:
             self._entries = kept
         self._known = {entry.key for entry in kept}
 
-    def note(self, who: str, what: str, place: str, now: float, occupancy: str = "") -> None:
+    def note(  # noqa: PLR0913, PLR0917 -- the last two have defaults
+        self, who: str, what: str, place: str, now: float, occupancy: str = "", reason: str = ""
+    ) -> None:
         """Record a look; its entry is on the disk when this returns. Raises OSError."""
-        entry = AccessEntry(stamp(now), who, what, place, occupancy)
+        entry = AccessEntry(stamp(now), who, what, place, occupancy, reason)
         if entry.key in self._known:
             return
         DiskWriter.make(lambda: _append(self._path, entry))
@@ -105,11 +133,15 @@ def _read(path: Path) -> list[AccessEntry]:
             entry = AccessEntry(**json.loads(line))
         except (ValueError, TypeError):  # empty, or cut short by a power cut
             continue
-        # the line before is the same look for versions that know no occupancy
-        if entry.occupancy and entries[-1:] == [replace(entry, occupancy="")]:
+        # the line before is the same look for versions that know no occupancy or no reason
+        if (entry.occupancy or entry.reason) and entries[-1:] == [_short(entry)]:
             entries.pop()
         entries.append(entry)
     return entries
+
+
+def _short(entry: AccessEntry) -> AccessEntry:
+    return replace(entry, occupancy="", reason="")
 
 
 def _append(path: Path, entry: AccessEntry) -> None:
@@ -131,7 +163,9 @@ def _replace(path: Path, entries: list[AccessEntry]) -> None:
 
 def _line(entry: AccessEntry) -> bytes:
     # begin with a line break: a power cut may have left the line before incomplete
-    old = asdict(entry)
-    del old["occupancy"]  # a version that does not know it skips a line that has it
-    lines = [old, asdict(entry)] if entry.occupancy else [old]
+    # a version that does not know one of these skips a line that has it
+    later = ("occupancy", "reason")
+    old = {name: value for name, value in asdict(entry).items() if name not in later}
+    whole = old | {name: getattr(entry, name) for name in later if getattr(entry, name)}
+    lines = [old] if whole == old else [old, whole]
     return b"".join(b"\n" + json.dumps(one, ensure_ascii=False).encode() + b"\n" for one in lines)

@@ -185,9 +185,10 @@ def letter(
     """
     evidence, extremes = journal
     wording = Wording(dossier, language)
-    looks: dict[tuple[str, str], list[str]] = {}
+    looks: dict[tuple[str, str, str], list[str]] = {}
     for entry in dossier.looks:
-        looks.setdefault((entry.who, entry.what), []).append(wording.day(entry.at))
+        key = (entry.who, entry.what, entry.reason)
+        looks.setdefault(key, []).append(wording.day(entry.at))
     names = (
         *("day", "minute", "span", "basis", "often", "facts", "dates", "has", "says"),
         *("lasting", "measures", "source", "value", "who", "unknown", "count"),
@@ -287,7 +288,12 @@ def table(dossier: Dossier, language: str = "en") -> str:
             "",
             _iso(one.at, zone),
             "",
-            Text("{who}: {what}", who=one.who, what=says.get(f"look_{one.what}", one.what)),
+            Text(
+                "{who}: {what}",
+                who=one.who,
+                what=says.get(f"look_{one.what}", one.what)
+                + (f" ({one.reason})" if one.reason else ""),
+            ),
         )
         for one in dossier.looks
     ]

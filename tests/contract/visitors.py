@@ -3,6 +3,7 @@ the machine's own groups, with a JSON list of steps on standard input.
 
 Steps: `{"as": "marie", "call": …, "args": {…}}`, answered on standard output in their order;
 `{"groups": "gardien-manager:x:3001:alice\n…"}`: the machine's groups from then on;
+`$2.code` in a step stands for the member `code` of the third answer's result.
 `{"as": "jean", "waits": 40}`: so many visitors who ask nothing, and stay;
 `{"as": "dupont", "run": ["audit", "verify"]}`: a command, answered with its `code`, `out`, `err`.
 """
@@ -19,6 +20,7 @@ from pathlib import Path
 from agent import local
 from agent.app import visited
 from agent.core.state import acting_as
+from tests.contract.visiting import filled
 
 
 async def answers(config: Path, groups: Path, steps: list) -> list:
@@ -31,7 +33,8 @@ async def answers(config: Path, groups: Path, steps: list) -> list:
         state.chmod(0o755)
         found, staying = [], []
         try:
-            for step in steps:
+            for written in steps:
+                step = filled(written, found)
                 if "groups" in step:
                     await asyncio.to_thread(groups.write_text, step["groups"])
                 elif "waits" in step:
@@ -75,6 +78,9 @@ async def answered(state: Path, step: dict) -> dict:
     reader, writer = await visitor(state, step["as"])
     try:
         request = {"call": step["call"], "args": step.get("args", {})}
+        request |= {
+            name: step[name] for name in ("login", "reason", "live", "files") if name in step
+        }
         with suppress(ConnectionError):
             writer.write(json.dumps(request).encode() + b"\n")
             await writer.drain()

@@ -110,6 +110,7 @@ def _gateway(answer: Mapping[str, Any]) -> Iterator[Finding]:
             actor=Actor.INSTALLER,
         )
     yield from _syndic(answer.get("syndic"))
+    yield from _page(answer.get("page") or {})
     if (certificate := answer.get("certificate")) and certificate["alarm"]:
         ended = certificate["days_left"] < 0
         yield Finding(
@@ -120,6 +121,39 @@ def _gateway(answer: Mapping[str, Any]) -> Iterator[Finding]:
             actor=Actor.INSTALLER,
             command="gardien key renew" if certificate["not_after"] else "gardien key enroll",
             **{"since" if ended else "until": certificate["not_after"]},
+        )
+
+
+def _page(page: Mapping[str, Any]) -> Iterator[Finding]:
+    """Findings about who may use the web page. No recipient gets them."""
+    if until := page.get("setup_until"):
+        yield Finding(
+            code="page-setup",
+            subject=Text("web page"),
+            what=Text("a set-up window admits an installer without a password"),
+            severity=Severity.NOTE,
+            until=until,
+            private=True,
+            command="sudo gardien web close",
+        )
+    if locked := page.get("locked"):
+        yield Finding(
+            code="page-locked",
+            subject=Text("web page"),
+            what=Plural(
+                "{number} person of the web page must wait after wrong passwords",
+                "{number} persons of the web page must wait after wrong passwords",
+                locked,
+            ),
+            severity=Severity.LATER,
+            until=page["locked_until"],
+            cost=Text(
+                "Somebody may be guessing the password. Who has forgotten it needs a new invitation"
+            ),
+            count=locked,
+            actor=Actor.MANAGER,
+            private=True,
+            command="sudo gardien web person list",
         )
 
 

@@ -109,7 +109,7 @@ async def commissioning(  # noqa: PLR0913 -- as many options
     )
     report = _report(gateway, who, await status(), recovery, left_open)
     if readings:
-        privacy.note(gateway, who, "report")
+        privacy.note(gateway, who, "report", reason=caller.reason)
     last = await asyncio.to_thread(kept.before, gateway.config.zone, report.made)
     before = given or last
     if before is not None:

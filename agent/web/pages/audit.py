@@ -61,6 +61,8 @@ async def _verified(request: web.Request) -> dict[str, Any]:
     try:
         return {"broken": "", **await ask(request, "audit.verify")}
     except Refused as refusal:
+        if type(refusal) is not Refused:
+            raise
         return {"broken": refusal.text}
 
 

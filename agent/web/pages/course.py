@@ -54,6 +54,8 @@ async def figures(
     try:
         course = await course_of(request, order)
     except Refused as refusal:
+        if type(refusal) is not Refused:
+            raise
         return [], refusal.text
     since, until = (clock.local(course[end]).timestamp() for end in ("since", "until"))
     mark = None

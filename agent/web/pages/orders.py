@@ -12,6 +12,7 @@ from agent.control.decide import ROLE_NAMES
 from agent.control.history import ENDS, evidence_text, how_ended, number
 from agent.control.model import FAILSAFE, OrderState
 from agent.control.report import extremes, monthly, stairwell
+from agent.core.errors import Refused
 from agent.core.i18n import N_, Plural, Text, joined
 from agent.core.quantities import spoken
 from agent.registry.page import printed
@@ -28,6 +29,7 @@ COMING = frozenset({OrderState.RECEIVED, OrderState.ACCEPTED, OrderState.SCHEDUL
 """states of an order that has not begun"""
 LONG = 90
 """minutes from which the time left is shown in hours"""
+NO_HISTORY: Mapping[str, Any] = {"orders": [], "sentences": [], "concerned": [], "names": {}}
 DONE = {
     "released": N_("{control} is released: the device has its own value again"),
     "pending": N_("{control} is not released yet: gardien tries again until the device confirms"),
@@ -72,10 +74,10 @@ async def show(request: web.Request) -> web.StreamResponse:
     clock = await clock_of(request)
     today = dt.datetime.now(clock.zone).date()
     controls = (await ask(request, "control.list"))["controls"]
-    history: Answer = {"orders": [], "sentences": [], "concerned": [], "names": {}}
+    history, refused = NO_HISTORY, ""
     if controls:
         since = f"{today - dt.timedelta(days=1)}"  # an order of yesterday may be in force
-        history = await ask(request, "control.history", since=since)
+        history, refused = await _history(request, since=since)
     devices = (await ask(request, "status"))["devices"]
     shown = [control_view(name, one, history, devices) for name, one in controls.items()]
     for control in shown:
@@ -94,8 +96,19 @@ async def show(request: web.Request) -> web.StreamResponse:
         today=lines(history, clock, of_today),
         month=f"{today:%Y-%m}",
         done=_done(request),
+        refused=refused,
         values=_values(shown, clock),
     )
+
+
+async def _history(request: web.Request, **asked: str) -> tuple[Mapping[str, Any], str]:
+    """Return a history, or why it is not shown: what is in force is shown all the same."""
+    try:
+        return await ask(request, "control.history", **asked), ""
+    except Refused as refusal:
+        if type(refusal) is not Refused:
+            raise
+        return NO_HISTORY, refusal.text
 
 
 def control_view(

@@ -64,3 +64,19 @@ def test_whose_data_was_seen_is_kept_and_an_older_version_still_reads_the_look(t
     lines = [json.loads(line) for line in path.read_text().split("\n") if line]
     old = [line for line in lines if set(line) == {"when", "who", "what", "place"}]
     assert (len(old), len(lines)) == (2, 3)
+
+
+def test_the_reason_is_kept_and_an_older_version_still_reads_the_look(tmp_path):
+    path = tmp_path / "looks.jsonl"
+    looks = AccessLog(path, NOW)
+    looks.note("Marie (web)", "read", "D1", NOW, reason="une fuite est signalée")
+    looks.note("Marie (web)", "read", "D1", NOW + 9, reason="une fuite est signalée")
+    looks.note("Marie (web)", "read", "D1", NOW + 10, "H1", "un relevé est contesté")
+    again = AccessLog(path, NOW)
+    assert again.of() == looks.of()
+    assert [(look.reason, look.occupancy) for look in again.of()] == [
+        ("une fuite est signalée", ""), ("un relevé est contesté", "H1"),
+    ]  # fmt: skip
+    lines = [json.loads(line) for line in path.read_text().splitlines() if line]
+    older = [line for line in lines if line.keys() == {"when", "who", "what", "place"}]
+    assert [line["who"] for line in older] == ["Marie (web)"] * 2
