@@ -6,7 +6,7 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
-from agent.core.errors import Refused
+from agent.core.errors import LoginNeeded, ReasonNeeded, Refused
 from agent.core.i18n import Text, from_wire
 from agent.core.state import connect
 from agent.core.storage import volatile
@@ -28,14 +28,6 @@ LONGEST_LINE = 16_000_000
 
 class Unreachable(Refused):
     """The daemon does not answer."""
-
-
-class LoginNeeded(Refused):
-    """The daemon does not know the login, or it has ended."""
-
-
-class ReasonNeeded(Refused):
-    """The call shows values of a dwelling, so the person must give a reason."""
 
 
 class Client:

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from agent.core.errors import Refused
-from agent.web.client import LoginNeeded
+from agent.core.errors import LoginNeeded, Refused
 from agent.web.site import HEADERS, Site, site
 
 if TYPE_CHECKING:

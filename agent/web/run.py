@@ -36,6 +36,8 @@ UNUSED, UNUSED_BY_PERSONS = 300.0, 20.0
 """seconds without a person until it exits: after its last person, and if there was none, only a
 scraper
 """
+FINISH_WITHIN = 1.0
+"""seconds for answers at the end: pages that watch would be answered for ever"""
 LOOK = 5.0
 """seconds between two looks at whether it is used"""
 
@@ -87,7 +89,9 @@ async def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
     app = application(state)
-    runner = web.AppRunner(app, handle_signals=False, access_log=None)
+    runner = web.AppRunner(
+        app, handle_signals=False, access_log=None, shutdown_timeout=FINISH_WITHIN
+    )
     await runner.setup()
     house = asyncio.create_task(House(runner, context).serve(listeners))
     notify("READY=1")

@@ -20,10 +20,10 @@ from urllib.parse import quote, urlsplit
 from aiohttp import web
 
 from agent.api.roles import EVERY_ROLE, HELD, Right, Role
-from agent.core.errors import Refused
+from agent.core.errors import LoginNeeded, ReasonNeeded, Refused
 from agent.core.i18n import N_
 from agent.registry.doubts import NeedsConfirmation
-from agent.web.client import Answer, Client, LoginNeeded, ReasonNeeded, Unreachable
+from agent.web.client import Answer, Client, Unreachable
 from agent.web.jobs import Jobs
 from agent.web.words import LANGUAGES, LocalTime, environment, language_of
 

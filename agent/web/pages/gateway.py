@@ -52,18 +52,12 @@ RIGHTS = {
     Right.METERS: N_("assign and verify meters"),
     Right.PEOPLE: N_("record moves and consents"),
     Right.STOP: N_("withdraw consents"),
-    Right.EXPORT: N_("fetch the backup"),
     Right.LINES: N_("search for devices and add them"),
-    Right.KEYS: N_("change the gateway's keys and its trust list"),
-    Right.CLOSE: N_("close an uplink"),
-    Right.OBJECTS: N_("bring signed objects"),
     Right.TRY: N_("test a control"),
     Right.COMMAND: N_("stop orders and opt out"),
-    Right.RECORD_VOTE: N_("record the vote of an assembly"),
-    Right.CONFIRM_VOTE: N_("confirm the vote of an assembly"),
     Right.ACKNOWLEDGE: N_("acknowledge what needs attention"),
 }
-"""what each right allows, for people"""
+"""what each right allows at the page, for people"""
 
 
 ROLES = {

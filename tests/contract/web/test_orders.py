@@ -27,7 +27,8 @@ links:
   cars: {{driver: modbus-tcp, host: 127.0.0.1, port: {port}}}
   cellar: {{driver: modbus-tcp, host: 127.0.0.1, port: 1}}
 devices:
-  lift: {{link: cellar, address: 1, place: CZS2Y-FSTBQ-Q5WDC, points: {{hours: {{at: "holding/1/uint16", unit: h}}}}}}
+  lift:
+    {{link: cellar, address: 1, points: {{hours: {{at: "holding/1/uint16", unit: h}}}}}}
   wallbox:
     link: cars
     address: 255
