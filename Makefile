@@ -9,7 +9,7 @@
 PYTHON ?= /usr/bin/python3
 BIN := .venv/bin
 DEBIAN := python3-venv mosquitto mosquitto-clients nats-server openssh-server mbpoll strace gcc libc6-dev libmodbus-dev postgresql-17 python3-systemd
-DEBIAN += node-ajv weasyprint
+DEBIAN += node-ajv promtool weasyprint
 # a real browser for the web page
 DEBIAN += chromium
 # with these the Debian package is built, and tried in a machine of its own
@@ -18,7 +18,7 @@ DEBIAN += apt-utils gpg dpkg-dev debhelper python3-typer python3-zstandard linti
 SYSTEMD := /usr/lib/python3/dist-packages/systemd
 COMMANDS := /usr/sbin/mosquitto /usr/sbin/nats-server /usr/sbin/sshd /usr/bin/mosquitto_sub /usr/bin/mbpoll /usr/bin/strace /usr/bin/gcc /usr/include/modbus/modbus.h
 COMMANDS += /usr/lib/postgresql/17/bin/postgres $(SYSTEMD)/journal.py /usr/share/nodejs/ajv/dist/2020.js
-COMMANDS += /usr/lib/python3/dist-packages/zstandard /usr/bin/weasyprint /usr/bin/chromium
+COMMANDS += /usr/lib/python3/dist-packages/zstandard /usr/bin/promtool /usr/bin/weasyprint /usr/bin/chromium
 COMMANDS += /usr/bin/apt-ftparchive /usr/bin/gpg /usr/bin/dh /usr/bin/lintian /usr/bin/mmdebstrap /usr/bin/systemd-nspawn
 OTHER := $(firstword $(wildcard $(filter-out $(realpath $(PYTHON)),/usr/bin/python3.11 /usr/bin/python3.12 /usr/bin/python3.13)))
 NEWEST := .venv-newest/bin/python -m pytest -o cache_dir=.venv-newest/pytest_cache --ignore tests/unit/packaging
@@ -51,7 +51,7 @@ setup: .venv/ready
 	  $(APT) update && DEBIAN_FRONTEND=noninteractive $(APT) install -y --no-install-recommends $(DEBIAN) >/dev/null; \
 	else echo "Debian packages are missing. As root: apt-get install $(DEBIAN)" >&2; exit 1; fi
 	$(PYTHON) -m venv .venv
-	$(BIN)/$(PIP_INSTALL) $(addprefix --constraint ,$(CONSTRAINTS)) --editable '.[dev,hil,receiver,export,sftp]'
+	$(BIN)/$(PIP_INSTALL) $(addprefix --constraint ,$(CONSTRAINTS)) --editable '.[dev,hil,receiver,export,sftp,web]'
 	@if command -v npm >/dev/null; then \
 	  npm install --prefix .venv/npm --omit=optional --no-audit --no-fund --silent --fetch-retries 10 $(NPM); \
 	else echo "there is no npm: the tests with $(NPM) are skipped" >&2; fi
@@ -103,7 +103,7 @@ endif
 
 .venv-newest/ready: pyproject.toml
 	$(OTHER) -m venv .venv-newest
-	.venv-newest/bin/$(PIP_INSTALL) --upgrade --editable '.[dev,hil,receiver,export,sftp]'
+	.venv-newest/bin/$(PIP_INSTALL) --upgrade --editable '.[dev,hil,receiver,export,sftp,web]'
 	@touch $@
 
 package-test: setup

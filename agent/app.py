@@ -146,7 +146,7 @@ async def _serve(
         gateway.registry.begin_notes(failing=bool(why))
         async with running(gateway, config_path) as here:
             started.set()
-            here.describe = partial(calls.status, gateway, calls.NOBODY)
+            here.describe = partial(calls.described, gateway)
             here.jobs.start("local socket", partial(serve_socket, gateway, config.state))
             here.jobs.start("reload", partial(_reload_on_signal, here, reload_requested))
             here.jobs.start("backup", partial(backup.keep, gateway, config_path))

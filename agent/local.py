@@ -407,7 +407,7 @@ def ask_daemon(  # noqa: PLR0913, PLR0917 -- the last two have defaults
 
 
 def request_pieces(
-    call: str, args: dict[str, Any], more: dict[str, str] | None = None
+    call: str, args: dict[str, Any], more: dict[str, Any] | None = None
 ) -> Iterator[bytes]:
     """Yield the request line, then the long arguments. `more`: members beside them."""
     written = {name: json.dumps(value).encode() for name, value in args.items()}

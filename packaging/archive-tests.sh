@@ -15,9 +15,11 @@ trap 'rm -rf --one-file-system "$work"' EXIT
 deb=$("$top/packaging/build-deb.sh" "$work/dist")
 
 receiver=$(echo "$work"/dist/gardien-receiver_*.deb)
+web=$(echo "$work"/dist/gardien-web_*.deb)
 
-for one in "$deb" "$receiver"; do
-    piuparts -d trixie -m "$MIRROR" --no-eatmydata "$one" >"$work/piuparts.log" 2>&1 ||
+for one in "$deb" "$receiver" "$deb $web"; do
+    # shellcheck disable=SC2086 -- two packages
+    piuparts -d trixie -m "$MIRROR" --no-eatmydata $one >"$work/piuparts.log" 2>&1 ||
         { tail -n 40 "$work/piuparts.log" >&2; exit 1; }
     grep -E 'PASS|FAIL' "$work/piuparts.log"
 done
@@ -27,6 +29,6 @@ cp /etc/resolv.conf "$work/root/etc/"
 mkdir "$work/src"
 git -C "$top" archive HEAD | tar -x -C "$work/src"
 cp -r "$work/src/packaging/debian" "$work/src/debian"
-autopkgtest --quiet --apt-upgrade -B "$deb" "$receiver" "$work/src/" -- chroot "$work/root" >"$work/autopkgtest.log" 2>&1 ||
+autopkgtest --quiet --apt-upgrade -B "$deb" "$web" "$receiver" "$work/src/" -- chroot "$work/root" >"$work/autopkgtest.log" 2>&1 ||
     { tail -n 40 "$work/autopkgtest.log" >&2; exit 1; }
 grep -E '(PASS|FAIL)$' "$work/autopkgtest.log" | sort -u

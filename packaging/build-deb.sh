@@ -1,9 +1,8 @@
 #!/bin/sh
 # Build the Debian packages from the committed tree: packaging/build-deb.sh [OUTDIR]
 #
-# Makes in OUTDIR (default: dist) gardien and gardien-receiver, their SBOMs (CycloneDX) and SHA256SUMS,
-# and prints the path of gardien. The same commit
-# gives the same bytes. What is vendored is fetched by hash beforehand; the build itself needs no
+# Makes in OUTDIR (default: dist) gardien, gardien-web and gardien-receiver, their SBOMs (CycloneDX) and
+# SHA256SUMS, and prints the path of gardien. The same commit gives the same bytes. What is vendored is fetched by hash beforehand; the build itself needs no
 # network. It works in a fresh clone on Debian 13; where a package is missing it names the command.
 set -eu
 umask 022
@@ -46,7 +45,7 @@ pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: -
 (cd "$src" && dpkg-buildpackage --unsigned-source --unsigned-changes --build=binary) >"$work/log" 2>&1 ||
     { cat "$work/log" >&2; exit 1; }
 
-for deb in gardien gardien-receiver; do
+for deb in gardien gardien-web gardien-receiver; do
     deb=$(basename "$work/${deb}"_*_all.deb .deb)
     python3 "$src/packaging/sbom.py" "$work/$deb.deb" >"$out/$deb.cdx.json"
     cp "$work/$deb.deb" "$out/"

@@ -2,6 +2,7 @@
 
     python3 packaging/depends.py debian            what stands in Depends
     python3 packaging/depends.py debian receiver   the same of gardien-receiver, an extra
+    python3 packaging/depends.py debian web        the same of gardien-web, an extra
     python3 packaging/depends.py debian sftp       what gardien suggests, an extra
     python3 packaging/depends.py metadata FOLDER   write the distribution's metadata there
 
@@ -18,6 +19,7 @@ from typing import Any
 
 TOP = Path(__file__).resolve().parent.parent
 RENAMED = {
+    "argon2-cffi": "python3-argon2",
     "pyserial": "python3-serial",
     "systemd-python": "python3-systemd",
     "yoyo-migrations": "python3-yoyo",

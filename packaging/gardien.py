@@ -1,5 +1,6 @@
 #!/usr/bin/python3 -I
-"""The command. Its code lies in a folder that only it looks into, what was compiled in one file.
+"""The command, and by its other name the web page. The code lies in a folder that only it looks
+into, what was compiled in one file.
 
 Compiled files beside the sources would take more room than all the rest. Where the packed one is
 not there, is damaged, or was made of other sources or for another Python, the source is taken.
@@ -40,6 +41,9 @@ with contextlib.suppress(OSError, BadZipFile):
     compiled = ZipFile(f"{FOLDER}/compiled.zip")
     sys.path_hooks.insert(0, ours)
 
-from agent.entry import main  # noqa: E402 -- the path first
+if sys.argv[0].endswith("/gardien-web"):
+    from agent.web.run import main
+else:
+    from agent.entry import main
 
 sys.exit(main())

@@ -1,8 +1,8 @@
 #!/bin/sh
 # One file for a cellar without a network: packaging/offline.sh [DEB] [OUTDIR] [ARCHITECTURE…]
 #
-# Makes OUTDIR/gardien-offline_VERSION_ARCHITECTURE.sh with the package and all that a Debian 13 may
-# lack, and its sha256 beside it: for amd64 and arm64, or for those named. apt fetches the packages of
+# Makes OUTDIR/gardien-offline_VERSION_ARCHITECTURE.sh with gardien, gardien-web and all that a Debian 13
+# may lack, and its sha256 beside it: for amd64 and arm64, or for those named. apt fetches the packages of
 # each architecture into folders of its own: nothing is installed here, nothing of another machine is
 # run, and root is not needed. There: sudo sh gardien-offline_….sh
 # Needs: apt and dpkg-dev of a Debian 13 of any architecture. MIRROR and SECURITY name other archives.
@@ -21,9 +21,12 @@ out=${2:-$top/dist}
 [ -n "$deb" ] || deb=$("$top/packaging/build-deb.sh" "$out")
 deb=$(readlink -f "$deb")
 version=$(dpkg-deb -f "$deb" Version)
+# build-deb.sh makes it beside
+web=$(dirname "$deb")/gardien-web_${version}_all.deb
+[ -e "$web" ] || { echo "missing: $web" >&2; exit 1; }
 # with these the commands of `gardien check` for what is only suggested work there, too. Not weasyprint: it
 # would make the file three times as large, and an office computer makes the PDF as well
-suggested=$(dpkg-deb -f "$deb" Suggests | sed 's/([^)]*)//g; s/,/ /g; s/\bweasyprint\b//')
+suggested=$(dpkg-deb -f "$deb" Suggests | sed 's/([^)]*)//g; s/,/ /g; s/\bweasyprint\b//; s/\bgardien-web\b//')
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -55,7 +58,7 @@ Dir::Etc "$there/etc";
 Dir::Etc::SourceList "$there/etc/sources.list";
 Dir::Etc::SourceParts "/dev/null";
 CONF
-    for words in update "-y --download-only install $deb $suggested"; do
+    for words in update "-y --download-only install $deb $web $suggested"; do
         # shellcheck disable=SC2086 -- several words
         APT_CONFIG=$there/apt.conf apt-get -qq $words >"$work/log" 2>&1 || { cat "$work/log" >&2; exit 1; }
     done
@@ -66,7 +69,7 @@ arch=$1
 fetch "$arch"
 rm -rf "$work/pool"
 mkdir "$work/pool"
-cp "$deb" "$work/pool/"
+cp "$deb" "$web" "$work/pool/"
 # what every Debian has is left out again
 for one in "$work/$arch/debs"/*.deb; do
     [ "$(dpkg-deb -f "$one" Priority)" = required ] || cp "$one" "$work/pool/"

@@ -58,7 +58,8 @@ def bom(deb: Path) -> dict[str, Any]:
     parts += [_beside(name, bound) for name, bound in debian(extra).items()]
     if not extra:
         parts += [_beside(name, bound, "optional") for name, bound in debian("sftp").items()]
-    parts.append(_beside("openssl", ""))
+    if package != "gardien-web":
+        parts.append(_beside("openssl", ""))
     ref = f"pkg:deb/{package}@{told['version']}?arch=all&{DISTRO}"
     return {
         "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",

@@ -26,12 +26,14 @@ FOR_PEOPLE = (
 )  # fmt: skip
 """where every sentence is for people"""
 NOT_FOR_PEOPLE = (
-    "api/forms", "api/protection/", "api/roles", "api/syndic", "registry/explain",
-    "registry/facts/", "registry/forms", "registry/letter", "registry/page",
+    "api/forms", "api/metric_types", "api/protection/", "api/roles", "api/syndic",
+    "registry/explain", "registry/facts/", "registry/forms", "registry/letter", "registry/page",
     "registry/recognition", "registry/records", "registry/storage", "registry/syndic_export",
     "registry/words",
 )  # fmt: skip
-"""of these: headings of spreadsheets, formats, and pages that have texts in both languages"""
+"""of these: headings of spreadsheets, formats (help of metrics), and pages that have texts in
+both languages
+"""
 NO_MESSAGE = {
     "Argument", "Field", "Option", "TypeVar", "Typer", "add_typer", "command", "compile", "decode",
     "encode", "endswith", "execute", "fields",
@@ -59,7 +61,7 @@ EXEMPT = {
     'SUBSYSTEM=="tty", KERNEL=="{}", GROUP="{}", MODE="0660"', "%Y-%m-%dT%H:%M:%SZ",
     "; confirmed:", "{}; confirmed: {}", "be refused", "be done", "lose against a stronger order",
     "change nothing", 'SUBSYSTEM=="tty", KERNEL=="', "' | sudo tee -a",
-    "`gardien control release",
+    "`gardien control release", "https://{}", "--certificate FILE --key FILE",
 }  # fmt: skip
 """strings that are no messages: commands, words of formats and of records, headings of the help"""
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
+from agent.api.metric_types import METRICS
 from agent.api.report import document
 from agent.control.schedule import SEASON, WINDOW
 from agent.core.errors import BatchRejected, TooLarge
@@ -519,17 +520,41 @@ FILES = {
 }
 
 
+def metrics() -> str:
+    """The table of all numbers of a gateway."""
+    lines = ["| metric | labels | what it is | in the status |", "|---|---|---|---|"]
+    for one in METRICS:
+        labels, shared = ", ".join(f"`{label}`" for label in one.labels), "yes" * one.shared
+        lines.append(f"| `{one.name}` | {labels} | {one.help} | {shared} |")
+    return "\n".join(lines)
+
+
+TABLES = {"metrics.md": metrics}
+"""pages of which only the table is made: everything from its first line to its last"""
+
+
 def main() -> None:
     """Write the files, or compare them; status 1 if one differs."""
     check, wrong = "--check" in sys.argv[1:], []
     for name, make in FILES.items():
         path, text = DOCS / name, json.dumps(make(), ensure_ascii=False, indent=2) + "\n"
-        if not check:
-            path.write_text(text, encoding="utf-8")
-        elif not path.exists() or path.read_text(encoding="utf-8") != text:
-            wrong.append(name)
+        wrong += _differing(path, text, check=check)
+    for name, table in TABLES.items():
+        page = (DOCS / name).read_text(encoding="utf-8")
+        begin, end = page.index("\n|") + 1, page.rindex("|\n") + 1
+        text = page[:begin] + table() + page[end:]
+        wrong += _differing(DOCS / name, text, check=check)
     if wrong:
         sys.exit(f"docs/ differs from the code in {', '.join(wrong)}: python -m tools.published")
+
+
+def _differing(path: Path, text: str, *, check: bool) -> list[str]:
+    """Write a file; or, to check it, return its name if it has another text."""
+    if not check:
+        path.write_text(text, encoding="utf-8")
+    elif not path.exists() or path.read_text(encoding="utf-8") != text:
+        return [path.name]
+    return []
 
 
 if __name__ == "__main__":

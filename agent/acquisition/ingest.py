@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -116,6 +117,8 @@ class Ingest:
         """monotonic time of the last commit"""
         self.shed_rows = 0
         """rows whose values were dropped since the start because the spool was full"""
+        self.slots: Counter[tuple[str, str | None]] = Counter()
+        """slots of the rows taken since the start, by their quality and the reason of M and W"""
 
     async def put(self, rows: Sequence[Reading], marks: Mapping[MarkKey, SlotMark]) -> None:
         """Take rows together with the marks that they cause, and wait while the memory is full.
@@ -127,6 +130,8 @@ class Ingest:
 
     def take(self, rows: Sequence[Reading], marks: Mapping[MarkKey, SlotMark]) -> None:
         """Take rows and marks at once. The caller waits for `room` before it takes more."""
+        for row in rows:
+            self.slots[row.quality, row.why] += row.span
         if self._failing and len(self._rows) + len(rows) > self._room:
             # While the disk fails nobody waits for room, so that lines are still read: the memory
             # must stay bounded by dropping values.

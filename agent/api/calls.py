@@ -30,6 +30,7 @@ from agent.api import (
 )
 from agent.api import clock as clock_api
 from agent.api import configuration as configuration_api
+from agent.api import metrics as metrics_api
 from agent.api import registry as registry_api
 from agent.api import trust as trust_api
 from agent.api.diagnosis import edits, machine, records, running
@@ -149,6 +150,23 @@ async def _findings(gateway: Gateway, answer: Mapping[str, Any]) -> list[Finding
     made = gateway.first_seen.dated(made, keep=bool(gateway.daemon))
     made = gateway.acknowledged.applied(made, keep=bool(gateway.daemon))
     return sorted(made, key=lambda finding: RANK[finding.severity])
+
+
+async def described(gateway: Gateway) -> dict[str, Any]:
+    """Return the whole answer to `status`, with the numbers that each recipient gets, by uplink."""
+    answer = await status(gateway, NOBODY)
+    made = await metrics_api.families(gateway, answer)
+    numbers = {
+        name: metrics_api.of_recipient(made, one["recipient"])
+        for name, one in answer["uplinks"].items()
+    }
+    return answer | {"metrics": numbers}
+
+
+async def metrics(gateway: Gateway, caller: Caller) -> dict[str, Any]:
+    """Return the state of the gateway in numbers; see `agent.api.metrics.families`."""
+    del caller
+    return {"families": await metrics_api.families(gateway, await status(gateway, NOBODY))}
 
 
 async def _all_findings(gateway: Gateway) -> list[Finding]:
@@ -753,6 +771,7 @@ def at_home(name: str, call: Call) -> Call:
 
 ALL: Mapping[str, Call] = {
     "status": status,
+    "metrics": metrics,
     "read": privacy.seen("read", read),
     "profile.record": privacy.seen("read", record),
     "reload": in_person(reload, "configuration.reloaded"),

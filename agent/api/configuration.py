@@ -28,7 +28,6 @@ from agent.core.i18n import N_, Text, from_wire
 from agent.core.model import ValueKind
 from agent.core.quantities import channels
 from agent.core.state import PACKAGED
-from agent.registry.access_log import EVERYBODY
 from agent.registry.records import covers, serial_key
 
 if TYPE_CHECKING:
@@ -235,8 +234,9 @@ async def device_try(
             "{error}. To check ports, hosts and rights: gardien doctor", error=error
         ) from error
     serial = next((str(one.value) for one in samples[: len(asked)] if one.value is not None), None)
-    if not all(point.place for point in points):
-        privacy.note(gateway, who, "device.try", _place_of(gateway, serial))
+    if any((caller.page or not one.place) and values_may_be_shown(caller, one) for one in points):
+        place = _place_of(gateway, serial)
+        privacy.note(gateway, who, "device.try", place, reason=caller.reason)
     whose = link.link.whose(address)
     odd = heard.odd({whose: UNSAVED})
     return {
@@ -271,7 +271,7 @@ def _points_of(path: Path, entry: dict[str, Any]) -> tuple[list[Point], Point | 
 
 
 def _place_of(gateway: Gateway, serial: str | None) -> str:
-    """Return the place for which a serial number is recorded; `*` if there is none."""
+    """Return the place for which a serial number is recorded; empty if there is none."""
     now = int(gateway.clock.now())
     return next(
         (
@@ -282,7 +282,7 @@ def _place_of(gateway: Gateway, serial: str | None) -> str:
             and covers(one, now)
             and serial_key(one.serial) == serial_key(serial)
         ),
-        EVERYBODY,
+        "",
     )
 
 
@@ -291,10 +291,11 @@ def values_may_be_shown(caller: Caller, point: Point) -> bool:
 
     At the page only indexes, and only with a reason: no momentary value and no comfort sensor.
     """
-    if point.place or not getattr(caller, "page", False):
+    if not caller.page:
         return True
+    # whatever place the entry claims: nobody has checked it
     index = point.channel is not None and channels()[point.channel].kind is ValueKind.REG
-    return index and bool(getattr(caller, "reason", ""))
+    return index and bool(caller.reason)
 
 
 def _shown_to(caller: Caller, sample: Sample) -> dict[str, Any]:

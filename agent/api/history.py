@@ -21,6 +21,7 @@ from agent.buffer.history_store import (
     QUARTER,
     REGISTER,
     SeriesName,
+    rounded,
     summary,
     three,
 )
@@ -30,6 +31,7 @@ from agent.control.model import OrderState, split
 from agent.core.clock import stamp
 from agent.core.errors import Refused, StorageFailed
 from agent.core.i18n import N_
+from agent.core.quantities import factor
 from agent.gateway.controls import NoControls
 from agent.gateway.gateway import OpenHistory
 from agent.gateway.plant_history import COMPONENT, admission, history_opening, kept_points
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
     from agent.api.registry import Call, Caller
-    from agent.buffer.history_store import Values
+    from agent.buffer.history_store import SlotValue, Values
     from agent.control.records import Outcome
     from agent.control.settings import Control
     from agent.gateway.gateway import Gateway
@@ -87,7 +89,8 @@ async def series(gateway: Gateway, caller: Caller) -> dict[str, Any]:
                 if number is not None
                 and (span := await opened.thread.run(opened.store.span, number))
             ]
-            last = [value.t for value in _waiting(gateway, chosen)]
+            names = {name for _, name in chosen.parts}
+            last = [value.t for value in _waiting(gateway) if value.name in names]
             begins = [begin for begin, _ in spans] + [t - QUARTER for t in last]
             name = chosen.name
             listed.append(
@@ -286,15 +289,21 @@ async def _point(
     if chosen is None:
         return {"kept": False, "step": "", "columns": [], "rows": []}
     device, point = split(id_)
+    step, columns = "1m", ["at", "value"]
     minutes = gateway.history.values.minutes.get((device, point))
-    if minutes is not None and (rows := minutes.between(*period)):
-        return {"kept": True, "step": "1m", "columns": ["at", "value"], "rows": rows}
-    rows_of = await _rows(gateway, opened, chosen, period, QUARTER)
-    # in the unit of the channel, which may not be that of the point
-    return {
-        "kept": True, "step": "15m", "unit": chosen.name.unit,
-        "columns": list(COLUMNS[chosen.name.kind]), "rows": rows_of,
-    }  # fmt: skip
+    rows: list[list[float | None]] = []
+    if minutes is not None:
+        rows = [[*pair] for pair in minutes.between(*period)]
+    if not rows:
+        step, columns = "15m", list(COLUMNS[chosen.name.kind])
+        rows = await _rows(gateway, opened, chosen, period, QUARTER)
+    # bounds and orders are in the point's own unit, the history in that of its channel
+    by = float(factor(chosen.name.unit, gateway.config.point(id_).unit) or 1)
+    rows = [
+        [at, *(None if value is None else rounded(value * by) for value in values)]
+        for at, *values in rows
+    ]
+    return {"kept": True, "step": step, "columns": columns, "rows": rows}
 
 
 @asynccontextmanager
@@ -321,7 +330,7 @@ def _visible(gateway: Gateway, caller: Caller, opened: OpenHistory) -> dict[str,
         known.name: known.number
         for known in sorted(opened.store.series, key=lambda one: one.number)
     }
-    for value in gateway.history.values.waiting(FOREVER):
+    for value in _waiting(gateway):
         numbers.setdefault(value.name, None)
     chosen: dict[str, _Chosen] = {}
     for name, number in numbers.items():
@@ -331,9 +340,9 @@ def _visible(gateway: Gateway, caller: Caller, opened: OpenHistory) -> dict[str,
     return chosen
 
 
-def _waiting(gateway: Gateway, chosen: _Chosen) -> list[Any]:
-    names = {name for _, name in chosen.parts}
-    return [value for value in gateway.history.values.waiting(FOREVER) if value.name in names]
+def _waiting(gateway: Gateway, until: float = FOREVER) -> list[SlotValue]:
+    """The slots that are over and not written yet."""
+    return gateway.history.values.waiting(min(until, gateway.clock.now()))
 
 
 async def _rows(
@@ -370,7 +379,7 @@ async def _quarters(
     slots: Values = {}
     if number is not None:
         slots = await opened.thread.run(opened.store.quarters, number, *period)
-    for value in gateway.history.values.waiting(period[1]):
+    for value in _waiting(gateway, period[1]):
         if value.name == name and value.t > period[0]:
             slots.setdefault(value.t, value.values)
     return slots

@@ -60,7 +60,7 @@ def acts_for_others(uid: int, account: str) -> bool:
 
 def is_open(gateway: Gateway) -> bool:
     """Whether the configuration opens the page."""
-    return getattr(gateway.config, "web", True) is not None
+    return gateway.config.web is not None
 
 
 def caller_of(

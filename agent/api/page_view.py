@@ -91,9 +91,9 @@ DECIDED: Mapping[str, Shows] = {
             "key.rotate", "trust.look", "trust.accept", "object.accept", "object.preview",
             "object.list", "control.release", "control.hand_back", "control.abandon",
             "control.accept", "control.opt_out", "control.opt_in", "web.me", "web.leave",
-            # the small history has common areas and plant only
-            "control.course", "history.series", "history.read", "config.show", "bundle",
-            "bundle.read", "finding.acknowledge",
+            "config.show", "config.lines.add", "config.devices.add", "config.uplink.add",
+            "config.backup.to", "bundle", "bundle.read", "finding.acknowledge",
+            "metrics", "history.series", "history.read", "control.course",
         ),
         Shows.NO_PEOPLE,
     ),
@@ -109,7 +109,8 @@ DECIDED: Mapping[str, Shows] = {
     ),
     **dict.fromkeys(
         (
-            "read", "profile.record", "report.commissioning", "meter.verify", "meter.load",
+            "read", "device.try", "profile.record", "report.commissioning", "meter.verify",
+            "meter.load",
             "meter.list", "meter.assign", "meter.exchange", "meter.remove", "meter.import",
         ),
         Shows.INDEXES,
@@ -123,7 +124,9 @@ DECIDED: Mapping[str, Shows] = {
 }  # fmt: skip
 """every call that a person of the page may make; a call that is missing here is refused there"""
 
-NOTED_BY_THEMSELVES = frozenset({"read", "meter.verify", "meter.load", "report.commissioning"})
+NOTED_BY_THEMSELVES = frozenset(
+    {"read", "device.try", "meter.verify", "meter.load", "report.commissioning"}
+)
 """calls that note in the access log what they show of a dwelling"""
 
 
@@ -176,6 +179,12 @@ def check_reason(gateway: Gateway, caller: Caller, key: str) -> None:
         raise Refused(TOO_OFTEN, minutes=math.ceil(wait / 60))
 
 
+ORDERS_SHOWN = frozenset(
+    {"control.history", "control.report", "control.course", "control.test", "control.dry_run"}
+)
+"""calls that show what guards measured"""
+
+
 def _check(gateway: Gateway, name: str, shows: Shows, args: Mapping[str, Any]) -> None:
     """Refuse what the page does not do."""
     command = command_of(name)
@@ -190,7 +199,13 @@ def _check(gateway: Gateway, name: str, shows: Shows, args: Mapping[str, Any]) -
             checked = parsers.checked_channel(parsers.channel(channel))
             if channels()[checked].kind is not ValueKind.REG:
                 raise Refused(ONLY_INDEXES, channel=checked)
-    if name in {"control.history", "control.report", "control.test", "control.dry_run"}:
+    if name in {
+        "control.history",
+        "control.report",
+        "control.course",
+        "control.test",
+        "control.dry_run",
+    }:
         control = args.get("name") or ""
         if names := sorted(one for one in _guarded(gateway) if control in {"", one}):
             raise Refused(GUARDED, names=names)
@@ -239,6 +254,8 @@ def _index_key(gateway: Gateway, caller: Caller, name: str, args: Mapping[str, A
     elif name in {"meter.verify", "meter.load"} or args.get("closing"):
         place = args.get("place")
         key = privacy.dwelling_of(gateway, {"place": place}) if place else EVERYBODY
+    elif name == "device.try":
+        key = str(args["entry"].get("address", "")) if caller.reason else None
     elif name != "profile.record" and caller.reason:
         key = EVERYBODY  # a list that is shown without indexes if no reason is given
     return key
@@ -313,6 +330,17 @@ def _controls(gateway: Gateway, args: Mapping[str, Any], answer: Answer, key: st
     return answer
 
 
+def _orders(gateway: Gateway, args: Mapping[str, Any], answer: Answer, key: str | None) -> Answer:
+    """Withhold what guards have measured, unless they are known to be in no dwelling."""
+    del args, key
+    shown = gateway.config.controls.keys() - set(_guarded(gateway))
+    if "orders" not in answer:
+        return answer
+    hidden = {"seen": "", "result": Text(HIDDEN)}
+    orders = [one if one["control"] in shown else one | hidden for one in answer["orders"]]
+    return answer | {"orders": orders}
+
+
 FILTERS: Mapping[str, Callable[..., Answer]] = {
     "read": _only_indexes,
     "scan": _no_objects,
@@ -324,5 +352,6 @@ FILTERS: Mapping[str, Callable[..., Answer]] = {
     "meter.import": _meters,
     "status": _controls,
     "control.list": _controls,
+    "privacy.explain": _orders,
 }
 """what is withheld from the answers of calls"""

@@ -164,6 +164,7 @@ HELD: Mapping[Right, frozenset[Role]] = {
 
 NEEDS: Mapping[str, Right] = {
     "status": Right.SEE_GATEWAY,  # agent/api/calls.py leaves out what the asker may not see
+    "metrics": Right.SEE_GATEWAY,
     "uplink.list": Right.SEE_GATEWAY,
     "control.list": Right.SEE_PLANT,
     "control.grants": Right.SEE_PLANT,
@@ -281,17 +282,18 @@ NEEDS: Mapping[str, Right] = {
 
 TYPED: Mapping[str, str] = {
     "clock.show": "clock",
+    "metrics": "status",
     "line.find": "scan",
     **dict.fromkeys(("bundle", "bundle.read"), "support-bundle"),
     "configuration": "config diff",
-    "history.series": "history list",
-    "history.read": "history show",
-    "control.course": "history order",
     "config.show": "check",
     "config.lines.add": "commission",
     "config.devices.add": "commission",
     **dict.fromkeys(("config.uplink.add", "config.backup.to"), "commission"),
     "device.try": "read",
+    "history.series": "history list",
+    "history.read": "history show",
+    "control.course": "history order",
     **{f"alias.{word}": f"place alias {word}" for word in ("add", "end", "import", "list")},
     "consent.answers": "consent import",
     "report.commissioning": "report",

@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from agent.acquisition.slots import multiplier
+from agent.api import page
 from agent.core.clock import stamp
 from agent.core.errors import Refused
 from agent.core.i18n import Text
@@ -28,7 +29,7 @@ LEAST_FREE = 4_000_000
 
 
 def own_status(gateway: Gateway) -> dict[str, Any]:
-    """Configuration, disk, certificate and the rotation of the spool key."""
+    """Configuration, disk, certificate, the rotation of the spool key, and the web page."""
     config, usage = gateway.config, shutil.disk_usage(gateway.config.state)
     return {
         "configuration": config.fingerprint,
@@ -36,6 +37,7 @@ def own_status(gateway: Gateway) -> dict[str, Any]:
         "disk_full": full(config, usage.free, gateway.recipients),
         "certificate": certificate(gateway),
         "rotation": key_rotation.standing(gateway),
+        "web": page.standing(config.web.listen if config.web else ()),
     }
 
 

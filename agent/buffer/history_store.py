@@ -204,13 +204,23 @@ class HistoryStore:
             pass
         refused: set[SeriesName] = set()
         for first in range(0, len(values), SLOTS):
-            try:
-                with self._database.transaction():
-                    self._append(values[first : first + SLOTS], refused)
-            except BaseException:
-                self._load()
-                raise
+            # on a full disk the file cannot grow: the oldest days make room
+            while not self._appended(values[first : first + SLOTS], refused):
+                if not self._drop_oldest():
+                    raise SpoolFull("the disk is full")
         return len(refused)
+
+    def _appended(self, values: Sequence[SlotValue], refused: set[SeriesName]) -> bool:
+        try:
+            with self._database.transaction():
+                self._append(values, refused)
+        except SpoolFull:
+            self._load()
+            return False
+        except BaseException:
+            self._load()
+            raise
+        return True
 
     def _append(self, values: Sequence[SlotValue], refused: set[SeriesName]) -> None:
         rows = [
@@ -264,11 +274,22 @@ class HistoryStore:
         kinds = {kept.number: kept.name.kind for kept in self._series.values()}
         known = [key for key in sorted(whole) if key[1] in kinds]
         for first in range(0, len(known), BODIES):
-            with self._database.transaction():
-                for day, number in known[first : first + BODIES]:
-                    self._put_day(day, number, kinds[number], whole[day, number])
+            chunk = known[first : first + BODIES]
+            while not self._put_days({key: whole[key] for key in chunk}, kinds):
+                # never a day that is being closed: its blocks are deleted below
+                if not self._drop_oldest(before=known[0][0]):
+                    raise SpoolFull("the disk is full")
         self._replace_recent(left)
         return len({day for day, _ in whole})
+
+    def _put_days(self, days: Mapping[tuple[int, int], Values], kinds: Mapping[int, str]) -> bool:
+        try:
+            with self._database.transaction():
+                for (day, number), slots in days.items():
+                    self._put_day(day, number, kinds[number], slots)
+        except SpoolFull:
+            return False
+        return True
 
     def _put_day(self, day: int, number: int, kind: str, slots: Values) -> None:
         # what is there already came first: it stays (a late value of a day that was closed)
@@ -303,14 +324,28 @@ class HistoryStore:
         latest = now + QUARTER
         recent = self._recent()
         left = [[number, t, *values] for number, t, values in recent if t <= latest]
-        later = self._database.scalar("SELECT 1 FROM fine WHERE day>?", now)
-        if len(left) == len(recent) and not later:
+        # the running day too: a clock that was ahead may have closed it
+        rows = self._database.read("SELECT day, series FROM fine WHERE day>?", now - 25 * 3600)
+        wrong = [
+            (day, number) for day, number in rows if max(self._day(day, number), default=0) > latest
+        ]
+        if len(left) == len(recent) and not wrong:
             return False
-        with self._database.transaction():
-            for table in ("fine", "daily"):
-                self._database.write(f"DELETE FROM {table} WHERE day>?", now)  # noqa: S608 -- ours
+        kinds = {kept.number: kept.name.kind for kept in self._series.values()}
+        for first in range(0, len(wrong), BODIES):
+            with self._database.transaction():
+                for day, number in wrong[first : first + BODIES]:
+                    self._cut_day(day, number, kinds[number], latest)
         self._replace_recent(left)
         return True
+
+    def _cut_day(self, day: int, number: int, kind: str, latest: int) -> None:
+        slots = {t: values for t, values in self._day(day, number).items() if t <= latest}
+        for table in ("fine", "daily"):
+            sql = f"DELETE FROM {table} WHERE day=? AND series=?"  # noqa: S608 -- ours
+            self._database.write(sql, day, number)
+        if slots:
+            self._put_day(day, number, kind, slots)
 
     def erase(self, numbers: Iterable[int]) -> None:
         """Destroy series, in the log as well: when this returns, no byte of them is left."""
@@ -339,11 +374,14 @@ class HistoryStore:
             if kept.number in gone:
                 self._series[name] = kept._replace(gone=gone[kept.number])
 
-    def _drop_oldest(self) -> bool:
-        """Remove the oldest day, of quarters before that of daily values."""
+    def _drop_oldest(self, before: int = 2**62) -> bool:
+        """Remove the oldest day that begins before `before`, of quarters first, then of days.
+
+        False if there is none. Raises SpoolFull if there is not even room for a deletion.
+        """
         for table in ("fine", "daily"):
             day = self._database.scalar(f"SELECT min(day) FROM {table}")  # noqa: S608 -- ours
-            if day is not None:
+            if day is not None and day < before:
                 with self._database.transaction():
                     self._database.write(f"DELETE FROM {table} WHERE day=?", day)  # noqa: S608
                 return True

@@ -41,6 +41,7 @@ from agent.cli import (
     updates,
     uplink,
     watch,
+    web,
 )
 from agent.core.i18n import N_, _
 
@@ -65,6 +66,7 @@ COMMANDS: dict[str, dict[str, Any]] = {
         "reload": run.reload,
         "status": status.status,
         "watch": watch.watch,
+        "web": web.app,
         "finding": finding.app,
         "clock": clock.app,
         "updates": updates.updates,

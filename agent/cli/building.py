@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -283,7 +284,9 @@ def factory_reset(
     lost. The package
     stays installed.
     """
+    from agent.cli import page_socket
     from agent.core.errors import Refused
+    from agent.enrolment import page_certificate
 
     folder = state_of(config, state)
     if not folder.is_dir():
@@ -307,10 +310,13 @@ def factory_reset(
     # the agent must not run: it would own the journal, and write to devices again
     if config == DEFAULT_CONFIG:
         _stop()
+        with suppress(Refused):  # `gardien status` names a page that is still open
+            page_socket.shut()
     _release_all(folder)
     try:
         who = _wipe(folder)
         if config == DEFAULT_CONFIG:
+            page_certificate.destroy()
             _clear_configuration(config)
     except OSError as error:
         raise Refused(

@@ -105,7 +105,7 @@ def commission(
     if not named and account(os.getuid()) in SHARED:  # else the first change is refused
         named = dialogue.ask("as", _("Your name? It is recorded with every change."))
     folder = state or (DEFAULT_STATE if config == DEFAULT_CONFIG else config.parent / "state")
-    made = _building(dialogue, config, folder) if step in {None, "building"} else False
+    made = begin_building(dialogue, config, folder) if step in {None, "building"} else False
     folder = state_of(config, state)
     with (
         TraceFile(trace) as traced,
@@ -288,7 +288,7 @@ def _minutes(seconds: float) -> float:
 # the steps
 
 
-def _building(ask: Dialogue, config: Path, state: Path) -> bool:
+def begin_building(ask: Dialogue, config: Path, state: Path) -> bool:
     """Write a configuration if there is none, or only the sample; whether one was written."""
     from agent.cli.building import SAMPLE
     from agent.config.edit import begin, keep_copy

@@ -18,7 +18,7 @@ from agent.cli.terminal import (
     wrapped,
     zone_of_answers,
 )
-from agent.core.i18n import _, number, short_date
+from agent.core.i18n import _, number, short_date, size
 from agent.core.quantities import spoken
 
 if TYPE_CHECKING:
@@ -123,13 +123,19 @@ def order(
 
 
 def _table(shown: dict[str, Any], *, days: bool) -> None:
-    unit = spoken(shown["unit"])
+    # sizes are shown with their unit
+    unit = "" if shown["unit"] == "B" else spoken(shown["unit"])
     typer.echo(f"{shown['name']} ({unit})" if unit else shown["name"])
     if not shown["rows"]:
         typer.echo(f"  {_('no values in this time')}")
         return
     heads = [_heading(name) for name in shown["columns"]]
-    table(heads, ([_time(at, days=days), *map(_value, values)] for at, *values in shown["rows"]))
+    shape = size if shown["unit"] == "B" else number
+    rows = (
+        [_time(at, days=days), *("–" if value is None else shape(value) for value in values)]
+        for at, *values in shown["rows"]
+    )
+    table(heads, rows)
 
 
 def _heading(name: str) -> str:
@@ -138,10 +144,6 @@ def _heading(name: str) -> str:
         "quantity": _("quantity"), "index": _("index"), "value": _("value"),
     }  # fmt: skip
     return headings[name]
-
-
-def _value(value: float | None) -> str:
-    return "–" if value is None else number(value)
 
 
 def _time(at: float, *, days: bool = False) -> str:

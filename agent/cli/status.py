@@ -193,7 +193,25 @@ def _summary(answer: dict[str, Any], *, every: bool) -> Iterator[str]:
     ):
         if parts:
             yield _row(title, parts, every=every)
+    yield from _page(answer.get("web"))
     yield from _pending(answer)
+
+
+def _page(web: dict[str, Any] | None) -> Iterator[str]:
+    """Yield where the web page is open, and what people compare when their browser warns."""
+    if not web or not web["listening"]:
+        return
+    addresses = ", ".join(f"https://{address}" for address in web["listening"])
+    if certificate := web["certificate"]:
+        marked = _("certificate {fingerprint}", fingerprint=in_two(certificate["fingerprint"]))
+        addresses = _(AND).join((addresses, marked))
+    yield f"{_('page'):<10} {addresses}"
+
+
+def in_two(fingerprint: str) -> str:
+    """Return a fingerprint with a space in the middle, where a line may be broken."""
+    half = len(fingerprint) // 2 + 1
+    return f"{fingerprint[:half]} {fingerprint[half:]}"
 
 
 def _answering(links: dict[str, dict[str, Any]]) -> Iterator[str]:

@@ -217,6 +217,7 @@ def _rules(config: Config) -> Iterator[tuple[str, str]]:
             every=duration(syndic.every),
         )
         yield _("leases"), text
+    yield from _titled(_("page"), _page(config))
     yield from _titled(_("flash"), wear(config))
     if of := config.updates:
         days = AFTER[of.ring]
@@ -224,6 +225,18 @@ def _rules(config: Config) -> Iterator[tuple[str, str]]:
         yield _("updates"), _("each version {waits}, {window}", waits=waits, window=of.window)
     else:
         yield _("updates"), _("by hand only: sudo gardien-upgrade")
+
+
+def _page(config: Config) -> Iterator[str]:
+    """Where the page listens; nothing if it is closed."""
+    if web := config.web:
+        yield _("on {addresses}, for those with a password", addresses=", ".join(web.listen))
+        for address in web.public:
+            yield _(
+                "! {address} is an address of the internet, where strangers try passwords: use one"
+                " of the building's network, or a VPN",
+                address=address,
+            )
 
 
 def _of_dwellings(config: Config) -> Iterator[Point]:

@@ -30,6 +30,7 @@ from agent.config.models import (
     transport_settings,
 )
 from agent.config.problem import did_you_mean, no_mapping, no_such_option, options
+from agent.config.web import Web
 from agent.control.settings import Control
 from agent.core.i18n import _
 from agent.core.settings import shown
@@ -61,6 +62,7 @@ SECTIONS = (
     "backup",
     "updates",
     "syndic",
+    "web",
 )
 SERIAL = {"modbus-tcp": "modbus-rtu", "modbus-rtu-tcp": "modbus-rtu", "mbus-tcp": "mbus"}
 """the driver for a serial port, by the one for the network"""
@@ -87,6 +89,7 @@ class ConfigDraft:
     trust: TrustSettings | None = None
     backup: Backup | None = None
     syndic: Syndic | None = None
+    web: Web | None = None
     top: Top | None = None
 
     def entry(self, section: str, name: str) -> dict[str, Any]:
@@ -136,6 +139,8 @@ def compose(written: Mapping[str, Any], report: ProblemReport, shelf: Profiles) 
         draft.backup = report.build(Backup, written["backup"], ("backup",))
     if "syndic" in written:
         draft.syndic = report.build(Syndic, written["syndic"], ("syndic",))
+    if "web" in written:
+        draft.web = report.build(Web, written["web"], ("web",))
     _compose_entries(draft)
     return draft
 

@@ -30,6 +30,7 @@ from agent.config.models import (
     Updates,
     UplinkConfig,
 )
+from agent.config.web import Web
 from agent.control import schedule
 from agent.control.model import ConfiguredControl, WatchdogTarget, WriteTarget, split
 from agent.control.settings import Control, modality
@@ -222,6 +223,8 @@ class Config(Section):
     backup: Backup | None = None
     syndic: Syndic | None = None
     """None: people record leases and moves"""
+    web: Web | None = None
+    """None: the page is closed"""
     state: Path
     written: dict[str, Any] = Field({}, repr=False)
     """the plain data of the file"""

@@ -10,6 +10,7 @@ second line, `"undo"`, restores the file; anything else, also the end of the con
 from __future__ import annotations
 
 import datetime as dt
+import fcntl
 import json
 import os
 import re
@@ -25,7 +26,7 @@ from agent.config.files import LARGEST, Files, YamlUnreadable, read, read_text
 from agent.config.load import checked
 from agent.config.models import NAME
 from agent.core.errors import AgentError, ConfigError, Refused
-from agent.core.i18n import Text, to_wire
+from agent.core.i18n import N_, Text, to_wire
 from agent.trust.strict import bound
 
 if TYPE_CHECKING:
@@ -163,6 +164,8 @@ def _lines(files: Files, _certificate: Path, args: dict[str, Any]) -> Edited:
     entries = _entries(args, "lines")
     for name, entry in entries.items():
         _flat(name, entry, None)
+        if not isinstance(entry.get("driver"), str):
+            raise Refused("{name}: a line needs its `driver`", name=name)
     return _named("links", with_lines(files, entries))
 
 
@@ -179,7 +182,8 @@ def device_entries(args: dict[str, Any]) -> dict[str, dict[str, Any]]:
         if not isinstance(points, dict):
             raise Refused("{name}: `points` must be an object", name=name)
         _flat(name, {key: value for key, value in entry.items() if key != "points"}, DEVICE)
-        if not {"link", "address"} <= entry.keys():
+        link, address = entry.get("link"), entry.get("address")
+        if not isinstance(link, str) or not isinstance(address, str | int):
             raise Refused("{name}: a device needs `link` and `address`", name=name)
         for point, options in points.items():
             _flat(f"{name}/{_name(point)}", options, POINT)
@@ -333,11 +337,18 @@ def parsed(line: bytes) -> Any:
         raise Refused("not an edit that this version knows: {error}", error=error) from error
 
 
+FAILED = N_("nothing more was done, because of an error in gardien: journalctl -u 'gardien-edit@*'")
+
+
 def serve(door: socket.socket, path: Path) -> None:
     """Carry out the request of one connection, and undo it if that is asked."""
+    folder = None
     try:
         door.settimeout(LINE_WITHIN)
         request = parsed(_line(door, LARGEST))
+        # the program of the connection before may not have ended yet
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fcntl.flock(folder, fcntl.LOCK_EX)
         change = write(path, request)
         _note(f"{_printed(request['edit'])}: {change.answer} by {_printed(request.get('by'))}")
         _send(door, {"result": change.answer})
@@ -351,6 +362,13 @@ def serve(door: socket.socket, path: Path) -> None:
         _send(door, {"refused": str(error), "text": error.text})
     except OSError as error:  # the agent is gone or does not ask: what was written is whole
         _note(f"the connection has ended: {error}")
+    except Exception as error:
+        _send(door, {"refused": FAILED, "text": Text(FAILED)})
+        _note(f"an error in gardien: {error!r}")
+        raise
+    finally:
+        if folder is not None:
+            os.close(folder)
 
 
 def _send(door: socket.socket, message: dict[str, Any]) -> None:

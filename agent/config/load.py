@@ -125,6 +125,7 @@ def _config(draft: ConfigDraft) -> Config:
             "trust": draft.trust,
             "backup": draft.backup,
             "syndic": draft.syndic,
+            "web": draft.web,
             "state": draft.top and draft.top.state,
             "written": draft.written,
         }

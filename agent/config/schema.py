@@ -25,6 +25,7 @@ from agent.config.models import (
     driver_settings,
     transport_settings,
 )
+from agent.config.web import Web
 from agent.control.settings import Control
 from agent.core.settings import BYTES, SECONDS, written, written_size
 from agent.drivers import DRIVERS
@@ -68,6 +69,7 @@ def schema() -> Json:
         "trust": _model(defs, TrustSettings),
         "backup": _model(defs, Backup),
         "syndic": _model(defs, Syndic),
+        "web": _model(defs, Web),
     }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

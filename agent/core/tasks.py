@@ -9,6 +9,7 @@ import asyncio
 import logging
 import random
 import traceback
+from collections import Counter
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -220,6 +221,8 @@ class Supervisor:
         self.faults = Faults()
         self._longest, self.well = longest, well
         self._components: dict[str, _Component] = {}
+        self.failures: Counter[str] = Counter()
+        """by component, how often an unexpected error has stopped it"""
 
     def start(
         self,
@@ -312,6 +315,7 @@ class Supervisor:
                     await component.wake.wait()
 
     def _park(self, component: _Component, error: BaseException) -> float:
+        self.failures[component.name] += 1
         wait = component.backoff.next()
         next_try = asyncio.get_running_loop().time() + wait
         self.faults.note(component.name, error, uplink=component.uplink, next_try=next_try)

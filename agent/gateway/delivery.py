@@ -59,7 +59,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-VOLATILE = ("at", "backlog", "data", "disk")
+VOLATILE = ("at", "backlog", "data", "disk", "metrics")
 """members that change all the time, and do not count as news"""
 RECEIPT_LOOK = 0.5
 """seconds between two checks for a receipt"""
@@ -87,7 +87,7 @@ STATUS_LOOK = 60.0
 
 
 def document(answer: Mapping[str, Any], uplink: str) -> dict[str, Any]:
-    """The document for one uplink's recipient, from the answer to `status`."""
+    """The document for one uplink's recipient, from the answer to `status` with `metrics`."""
     mine = answer["uplinks"][uplink]
     devices, links = answer["devices"].values(), answer["links"]
     silent = sum(one["failures"] > 0 for one in devices)
@@ -126,13 +126,21 @@ def document(answer: Mapping[str, Any], uplink: str) -> dict[str, Any]:
         members["restored"] = {"audience": audience or "", "made": restored["made"]}
     if "data" in mine:
         members["data"] = {word: mine["data"][word] for word in ("month", "used", "budget")}
+    # they would cost a metered line megabytes a month
+    if (numbers := answer.get("metrics", {}).get(uplink)) and not mine["data"]["budget"]:
+        members["metrics"] = numbers
     return members
 
 
 def _events(answer: Mapping[str, Any], uplink: str) -> list[dict[str, Any]]:
     """Return what a recipient may know of the findings, one for each cause as `status` has them."""
     findings = map(Finding.of, answer["events"])
-    shared = [one for one in findings if one.uplink in {None, uplink} and not one.private]
+    # that somebody at the building works on it changes nothing for a platform
+    shared = [
+        replace(one, acknowledged=None)
+        for one in findings
+        if one.uplink in {None, uplink} and not one.private
+    ]
     events = (one.without_names().wire() for one in worst_first(shared))
     return [{name: event[name] for name in EVENT if event[name] is not None} for event in events]
 

@@ -237,7 +237,9 @@ class Daemon:
 
     def __init__(self) -> None:
         self.describe: Callable[[], Awaitable[dict[str, Any]]] = _nothing
-        """returns what `gardien status` shows; nothing before the daemon has started"""
+        """returns what `gardien status` shows, and each recipient's `metrics`; nothing before the
+        daemon has started
+        """
         self.path = DEFAULT_CONFIG
         """the configuration file that it has loaded"""
         self.editing = asyncio.Lock()

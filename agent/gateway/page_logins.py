@@ -54,7 +54,9 @@ ADDRESSES = 500
 READINGS = (10, 8_640.0)
 """how often the indexes of a dwelling are shown at once, and the seconds for each further time: no
 curve can be drawn from that"""
-REASONS = (200, 432.0)
+DWELLINGS = 5_000
+"""dwellings of which this is remembered: more than a building has"""
+REASONS = (2_000, 43.2)
 """how many looks with a reason one person may make at once, and the seconds for each further one:
 each is an entry on the disk"""
 
@@ -117,7 +119,7 @@ class PageLogins:
         self.persons = PagePersons(state)
         self._audit = audit
         self._records = Rate(*RECORDS, ADDRESSES)
-        self.readings = Rate(*READINGS, ADDRESSES)
+        self.readings = Rate(*READINGS, DWELLINGS)
         """how often the indexes of each dwelling may be shown"""
         self.reasons = Rate(*REASONS, ADDRESSES)
         """how many reasons each person may give"""
@@ -154,6 +156,7 @@ class PageLogins:
                 )  # fmt: skip
                 self.record("page.locked", name_key(name), {"minutes": _minutes(wait)})
             raise Refused(WRONG)
+        self._give_back(address)
         self._right(name, address)
         return self._begin(LoginKind.PASSWORD, person.name, now), person
 
@@ -192,6 +195,7 @@ class PageLogins:
                 "{name} has a password of their own: log in with it, or give another name",
                 name=name,
             )
+        self._give_back(address)
         self._right(name, address)
         return self._begin(LoginKind.SETUP, name, now)
 
@@ -215,13 +219,14 @@ class PageLogins:
             raise Refused(TRY_LATER, seconds=int(wait) + 1)
 
     def _give_back(self, address: str) -> None:
-        self._from_one.give_back(address_key(address))
-        self._from_all.give_back("")
+        where = address_key(address)
+        self._from_one.give_back(where)
+        if where not in self._trusted:  # else none was taken
+            self._from_all.give_back("")
 
     def _right(self, name: str, address: str) -> None:
         where = address_key(address)
         self._lockouts.clear(name_key(name))
-        self._give_back(address)
         self._trusted[where] = None
         self._trusted.move_to_end(where)
         if len(self._trusted) > ADDRESSES:

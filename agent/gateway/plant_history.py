@@ -7,8 +7,9 @@ bounded memory.
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from asyncio import sleep
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from agent.acquisition.timetable import running_slot
 from agent.buffer.database import in_own_thread
 from agent.buffer.history_store import AMOUNT, DAY, FILE, QUARTER, HistoryStore
 from agent.core.clock import monotonic
-from agent.core.errors import SpoolFull
+from agent.core.errors import SpoolFull, StorageFailed
 from agent.core.model import ValueKind
 from agent.core.quantities import channels
 from agent.core.tasks import error_text, together
@@ -75,7 +76,8 @@ async def serve_history(
 
 
 async def _serve(gateway: Gateway, is_common: Callable[[str], bool]) -> None:
-    quarter, written = -1, monotonic()
+    # at once too: a gateway that is restarted often must close its days all the same
+    quarter, written = -1, monotonic() - WRITE_EVERY
     while True:
         await obey(gateway, is_common)
         clock = gateway.clock
@@ -233,12 +235,16 @@ def own_points(config: Config) -> list[str]:
 async def note_own(gateway: Gateway, now: float) -> None:
     """Note what waits for and was sent to each recipient, how busy each line is, and the disk."""
     note, history = gateway.history.values.note_own, gateway.history
-    note("disk/free", "B", now, float(shutil.disk_usage(gateway.config.state).free))
+    if history.opened is not None:  # in its thread: a disk that hangs must not stop the loop
+        usage = await history.opened.thread.run(shutil.disk_usage, gateway.config.state)
+        note("disk/free", "B", now, float(usage.free))
     for name, line in gateway.lines.items():
         if (share := line.link.health().get("busy")) is not None:
             note(f"busy/{name}", "%", now, round(100 * float(share), 2))
     for name, recipient in list(gateway.recipients.items()):
-        note(f"waiting/{name}", "1", now, float(await recipient.waiting()))
+        # its spool may be closed meanwhile
+        with suppress(StorageFailed, sqlite3.ProgrammingError):
+            note(f"waiting/{name}", "1", now, float(await recipient.waiting()))
         counter = gateway.traffic.of(recipient.settings.recipient, now)
         month, used = history.sent.get(name, (counter.month, counter.used))
         sent = counter.used - (used if month == counter.month else 0)

@@ -64,7 +64,7 @@ ONE_READ = 60.0
 """seconds that a reload waits for the read under way on a line"""
 AT_A_START = ("state", "clock", "spool", "trust")
 """sections that are read only when the agent starts"""
-IN_PLACE = ("building", "privacy", "enrolment", "updates", "backup", "syndic")
+IN_PLACE = ("building", "privacy", "enrolment", "updates", "backup", "syndic", "web")
 """sections that are read at each use: nothing must be opened or closed for them"""
 
 

@@ -22,6 +22,8 @@ AT_ONCE = 12
 """calls made at the same time: the daemon answers 32, and the command line needs some"""
 GREETING_WITHIN, LINE_WITHIN = 10.0, 600.0
 """seconds for the daemon's greeting, and between two messages of a call: a search may be quiet"""
+LIVE = "live "
+"""before the login of a call that nobody has asked for"""
 LONGEST_LINE = 16_000_000
 """most bytes of one message of the daemon"""
 
@@ -38,7 +40,10 @@ class Client:
         self._free = asyncio.Semaphore(AT_ONCE)
 
     async def ask(self, call: str, login: str = "", reason: str = "", /, **args: Any) -> Answer:
-        """Make a call and return its answer. Raises Refused as the daemon says, Unreachable."""
+        """Make a call and return its answer. Raises Refused as the daemon says, Unreachable.
+
+        `login`: of the person, or `live LOGIN` if nobody has asked: it does not keep a login alive.
+        """
         async for message in self.follow(call, login, reason, **args):
             if "result" in message:
                 result: Answer = message["result"]
@@ -56,7 +61,7 @@ class Client:
             reader, writer = await self._connected()
             try:
                 async with asyncio.timeout(GREETING_WITHIN):
-                    for piece in request_pieces(call, args, {"login": login, "reason": reason}):
+                    for piece in request_pieces(call, args, _members(login, reason)):
                         writer.write(piece)
                     await writer.drain()
                     await reader.readuntil(b"\n")
@@ -84,6 +89,11 @@ class Client:
             )
         door.setblocking(False)
         return await asyncio.open_unix_connection(sock=door, limit=LONGEST_LINE)
+
+
+def _members(login: str, reason: str) -> dict[str, Any]:
+    live, token = login.startswith(LIVE), login.removeprefix(LIVE)
+    return {"login": token, "reason": reason, "live": live}
 
 
 def _refusal(message: Answer) -> Refused:

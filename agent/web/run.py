@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import math
 import os
 import signal
 import socket
@@ -47,13 +48,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _options(arguments)
     handler = log_handler()
     logging.basicConfig(level=logging.INFO, handlers=[handler])
-    listeners = _handed_over() or [_listening(at) for at in options.listen]
+    handed_over = _handed_over()
+    listeners = handed_over or [_listening(at) for at in options.listen]
     if not listeners:
         raise SystemExit("gardien-web: no address to listen on. As root: gardien web open")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(options.tls / "certificate.pem", options.tls / "key.pem")
-    asyncio.run(serve(options.state, listeners, context, options.unused))
+    unused = options.unused or (UNUSED if handed_over else math.inf)
+    asyncio.run(serve(options.state, listeners, context, unused))
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -73,7 +76,10 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="if systemd passes no socket; may be repeated",
     )
     parser.add_argument(
-        "--unused", type=float, default=UNUSED, help="seconds without use after which it exits"
+        "--unused",
+        type=float,
+        help="seconds without use after which it exits (default: never,"
+        " or 300 if systemd starts it)",
     )
     return parser.parse_args(arguments)
 
@@ -116,10 +122,12 @@ def application(state: Path) -> web.Application:
 
 
 async def _until_unused(shared: Site, unused: float) -> None:
+    if math.isinf(unused):
+        await asyncio.Event().wait()
     begun = shared.used
     while True:
         await asyncio.sleep(min(LOOK, unused))
-        limit = unused if shared.used > begun else max(unused, 0) and min(unused, UNUSED_BY_PERSONS)
+        limit = unused if shared.used > begun else min(unused, UNUSED_BY_PERSONS)
         if not (shared.watching or shared.jobs.held) and time.monotonic() - shared.used >= limit:
             return
 

@@ -23,14 +23,12 @@ from agent.api.roles import EVERY_ROLE, HELD, Right, Role
 from agent.core.errors import LoginNeeded, ReasonNeeded, Refused
 from agent.core.i18n import N_
 from agent.registry.doubts import NeedsConfirmation
-from agent.web.client import Answer, Client, Unreachable
+from agent.web.client import LIVE, Answer, Client, Unreachable
 from agent.web.jobs import Jobs
 from agent.web.words import LANGUAGES, LocalTime, environment, language_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-
-    from multidict import MultiDict
 
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -70,7 +68,7 @@ class Visitor:
     login: str = ""
     name: str = ""
     roles: frozenset[Role] = frozenset()
-    until: float = 0.0
+    until: str = ""
     setup: bool = False
 
     def may(self, right: Right) -> bool:
@@ -143,7 +141,9 @@ def visitor(request: web.Request) -> Visitor:
 
 async def ask(request: web.Request, call: str, /, reason: str = "", **args: Any) -> Answer:
     """Make a call as the person who asks. Raises Refused as the daemon says."""
-    return await site(request).daemon.ask(call, visitor(request).login, reason, **args)
+    # what a page asks for by itself does not keep a login alive
+    live = LIVE if request.path == "/live" else ""
+    return await site(request).daemon.ask(call, live + visitor(request).login, reason, **args)
 
 
 async def follow(request: web.Request, call: str, /, **args: Any) -> AsyncIterator[Answer]:
@@ -172,7 +172,7 @@ async def page(
     return web.Response(text=text, status=code, content_type="text/html")
 
 
-async def form(request: web.Request) -> MultiDict[Any]:
+async def form(request: web.Request) -> Any:
     """Return the fields of a form that a page of this login has sent. Raises HTTPForbidden."""
     async with asyncio.timeout(READ_WITHIN):
         fields = await request.post()
@@ -271,7 +271,8 @@ async def _visitor(request: web.Request) -> Visitor:
     if not login:
         return nobody
     try:
-        me = await site(request).daemon.ask("web.me", login)
+        live = LIVE if request.path == "/live" else ""
+        me = await site(request).daemon.ask("web.me", live + login)
     except LoginNeeded:
         return nobody
     roles = frozenset(role for role in EVERY_ROLE if role in me["roles"])

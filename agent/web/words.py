@@ -18,7 +18,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from agent.core.finding import to_type
 from agent.core.i18n import Plural, Size, Text, in_language
-from agent.core.quantities import spoken
+from agent.core.quantities import channels, spoken
 from agent.registry.dates import text_in_local_time
 from agent.registry.place import shown
 
@@ -60,11 +60,16 @@ def environment(language: str) -> Environment:
     def command(value: str) -> str:
         return to_type(value).in_language(language)
 
+    def channel(name: str) -> str:
+        known = channels().get(name)
+        return (known and (known.fr if language == "fr" else known.en)) or name
+
     env.globals |= {"_": translated, "n_": counted, "LANGUAGES": LANGUAGES, "language": language}
     env.filters |= {
         "text": text,
         "number": number,
         "command": command,
+        "channel": channel,
         "size": lambda value: text(Size(value)),
         "duration": lambda seconds: text(dt.timedelta(seconds=round(seconds))),
         "place_id": lambda value: shown(value) if value else "–",

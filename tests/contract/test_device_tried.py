@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
 from dataclasses import dataclass
 
 import pytest
@@ -70,6 +72,7 @@ class Person:
 
     page: bool
     reason: str = ""
+    login: str = "x"
     who: str = "eva"
     progress: object = silent
     roles: frozenset = EVERY_ROLE
@@ -86,7 +89,11 @@ def test_a_device_is_read_before_it_is_saved_and_the_page_shows_indexes_with_a_r
         before = config.read_text()
         answers = [
             await tried(house, person, entry=ENTRY)
-            for person in (Person(False), Person(True), Person(True, "new meter of A-3"))
+            for person in (
+                Person(False, who="paul"),
+                Person(True),
+                Person(True, "new meter of A-3"),
+            )
         ]
         assert config.read_text() == before
         assert "new-device" not in house.config.devices
@@ -107,7 +114,7 @@ def test_a_device_is_read_before_it_is_saved_and_the_page_shows_indexes_with_a_r
         "at": reason["points"]["energy_import"]["at"]
     }
     assert reason["points"]["active_power"]["value"] is None
-    assert looks == [("eva", "device.try", "*")]
+    assert looks == [("paul", "device.try", ""), ("eva", "device.try", "")]
 
 
 def test_an_entry_that_could_not_be_saved_is_not_read(tmp_path):
@@ -155,14 +162,30 @@ def test_where_no_program_of_root_listens_the_agent_writes_its_own_file(tmp_path
     assert "hunter22" not in file["text"]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write any file")
-def test_an_agent_that_may_not_write_says_what_to_do(tmp_path):
-    async def told(house, config):
-        config.chmod(0o444)
-        with pytest.raises(Refused, match="sudo gardien web open"):
-            await CALLS["config.devices.add"](house, Person(False), devices={"m-2": ENTRY})
+ALONE = """
+import asyncio, sys
+from pathlib import Path
+from agent.api.configuration import _by_ourselves
+from agent.core.errors import Refused
+try:
+    asyncio.run(_by_ourselves(Path(sys.argv[1]), {}))
+except Refused as error:
+    print(error)
+"""
 
-    story(tmp_path, told)
+
+def test_an_agent_that_may_not_write_says_what_to_do(open_folder):
+    config = open_folder / "config.yaml"
+    config.write_text("building: {name: Test}\n")
+    config.chmod(0o444)
+    open_folder.chmod(0o755)
+    other = {} if os.geteuid() else {"user": 65534, "group": 65534, "extra_groups": ()}
+    done = subprocess.run(
+        [sys.executable, "-c", ALONE, config], check=True, capture_output=True, text=True, **other
+    )
+    assert "only root may write" in done.stdout
+    assert "sudo gardien web open" in done.stdout
+    assert config.read_text() == "building: {name: Test}\n"
 
 
 def test_the_command_reads_a_device_that_is_not_configured(tmp_path):

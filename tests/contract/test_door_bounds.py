@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from agent import local
-from agent.api.roles import EVERY_ROLE
+from agent.api.registry import Caller
 from agent.app import visited
 from agent.core.errors import Refused
 from agent.core.tasks import Supervisor
@@ -102,11 +102,8 @@ def test_what_is_wrong_is_refused_in_words_and_without_a_traceback(tmp_path, cap
 
 
 def test_a_fault_of_our_own_is_refused_too_and_its_traceback_is_logged(caplog):
-    class Asker:
-        who, roles = "root", EVERY_ROLE
-
     house = SimpleNamespace(registry=SimpleNamespace(revision=0), jobs=Supervisor())
-    answered = asyncio.run(local.answer(house, {"call": "status"}, Asker()))
+    answered = asyncio.run(local.answer(house, {"call": "status"}, Caller("root", None)))
     assert answered["refused"].startswith("an error in gardien itself (AttributeError)")
     assert [record.exc_info is not None for record in caplog.records] == [True]
 

@@ -11,11 +11,15 @@ import subprocess
 import sys
 import threading
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from agent.api import configuration
 from agent.config import edit_request, load
+from agent.config.edit import with_devices
+from agent.config.files import Files
 from agent.core.errors import Refused
 from agent.registry import identity
 from agent.trust.audit import bodies
@@ -157,6 +161,8 @@ HOSTILE = {
     "no object": b"[]\n",
     "nested": b'{"edit": ' + b"[" * 5_000 + b"\n",
     "bytes": b"\xff\xfe\n",
+    "a link that is a list": asked("devices.add", devices={"x": {"link": ["a"], "address": 1}}),
+    "a driver that is a list": asked("lines.add", lines={"x": {"driver": ["mbus"]}}),
     "another edit": asked("building.roles", roles={"manager": ["gardien"]}),
     "an edit that is no text": {"edit": ["devices.add"], "args": {}},
     "arguments that are a list": {"edit": "devices.add", "args": []},
@@ -254,6 +260,32 @@ def test_what_a_person_changes_meanwhile_is_not_undone(config):
         process.wait(10)
     assert "# Eva's house" in config.read_text()
     assert "m-2" in config.read_text()
+
+
+def test_what_a_person_changes_while_the_change_is_made_is_not_lost(config):
+    files = Files(config)
+    edited = with_devices(files, NEW)
+    changed = config.read_text().replace("# our house", "# Eva's house")
+    config.write_text(changed)
+    with pytest.raises(Refused, match="changed while it was read"):
+        edit_request._written(files, edited)
+    assert config.read_text() == changed
+
+
+def test_two_connections_at_once_write_one_after_the_other(config):
+    with started(config) as (first, process), started(config) as (second, other):
+        with first.makefile("rb") as one, second.makefile("rb") as two:
+            first.sendall(json.dumps(asked("devices.add", devices=NEW)).encode() + b"\n")
+            assert "result" in json.loads(one.readline())
+            more = {"m-3": NEW["m-2"] | {"address": "3"}}
+            second.sendall(json.dumps(asked("devices.add", devices=more)).encode() + b"\n")
+            first.sendall(b'"undo"\n')
+            assert json.loads(one.readline()) == {"result": {}}
+            first.shutdown(socket.SHUT_RDWR)
+            assert json.loads(two.readline())["result"]["added"] == ["m-3"]
+        second.shutdown(socket.SHUT_RDWR)
+        assert (process.wait(10), other.wait(10)) == (0, 0)
+    assert set(load(config).devices) == {"m-1", "m-3"}
 
 
 def test_a_disk_that_is_full_leaves_the_file_as_it_was(small_disk, config):
@@ -381,3 +413,18 @@ def test_root_without_any_capability_writes_the_file_and_keeps_its_group(config)
     written, copy = config.stat(), config.with_name(answer["result"]["copy"].rpartition("/")[2])
     assert (written.st_uid, written.st_gid, written.st_mode & 0o777) == (0, 65534, 0o640)
     assert copy.stat().st_gid == 65534
+
+
+def test_the_units_start_this_program_for_the_agent_alone_and_leave_it_nothing_else():
+    folder = Path(__file__).parents[2] / "packaging" / "debian"
+    door = (folder / "gardien-web.gardien-edit.socket").read_text().splitlines()
+    unit = (folder / "gardien-web@.gardien-edit.service").read_text().splitlines()
+    assert {"SocketUser=gardien", "SocketMode=0600", "Accept=yes"} < set(door)
+    assert f"ListenStream={configuration.DOOR}" in door
+    (start,) = (one for one in unit if one.startswith("ExecStart="))
+    assert start.endswith(" -m agent.config.edit_request /etc/gardien/config.yaml")
+    assert {
+        "CapabilityBoundingSet=", "NoNewPrivileges=yes", "PrivateNetwork=yes",
+        "ProtectSystem=strict", "ReadWritePaths=/etc/gardien", "SupplementaryGroups=gardien",
+    } < set(unit)  # fmt: skip
+    assert sum(one.startswith("ReadWritePaths=") for one in unit) == 1

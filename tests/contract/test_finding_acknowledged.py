@@ -11,6 +11,7 @@ from agent.api.roles import Role
 from agent.app import visited
 from agent.core.errors import Refused
 from agent.core.finding import Finding
+from agent.gateway.delivery import _events
 from agent.registry import identity
 from tests.command import gardien
 
@@ -74,6 +75,11 @@ def test_who_may_acknowledge_and_everybody_sees_by_whom(config):
         assert known.fine
         assert known.acknowledged.who == "alice"
         assert known.acknowledged.note == "Mme Roux's meter, Tuesday"
+        status = await CALLS["status"](house, INSTALLER)
+        first = _events(status, "centre")
+        for event in status["events"]:
+            event["acknowledged"] = None
+        assert _events(status, "centre") == first, "platforms see no difference"
         seen = await finding(house, READER)
         assert seen.acknowledged.note == ""
         assert seen.acknowledged.who == "alice"

@@ -27,6 +27,8 @@ state: {state}
 
 
 class Asker:
+    page = False
+
     def __init__(self):
         self.told = []
 

@@ -6,8 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from agent import local
 from agent.api import page_view
 from agent.api.calls import CALLS
+from agent.api.logins import caller_of
 from agent.api.page_view import DECIDED, Shows, at_the_page
 from agent.api.registry import Caller
 from agent.api.roles import EVERY_ROLE, NEEDS, WITH_A_LOGIN, Role
@@ -35,6 +37,7 @@ devices:
   m-3: {{link: riser, address: 3, profile: eastron-sdm120, every: 15min, place: CZS2Y-FSTBQ-Q5WDC}}
 clock: {{source: system}}
 state: {state}
+web: {{listen: ["127.0.0.1:8443"]}}
 """
 WHY = "le voisin du dessus signale une fuite"
 
@@ -122,6 +125,26 @@ def test_of_a_dwelling_only_indexes_are_read_and_only_with_a_reason(config):
     assert plant["points"]["energy_import"]["value"]
     assert plant["objects"]
     assert noted == [("Marie (web)", "read", "A-1", WHY), ("Marie (web)", "read", "A-2", WHY)]
+
+
+def test_the_page_hears_by_a_mark_that_a_reason_is_needed_and_brings_it_beside_the_call(config):
+    """Rules W2, W4."""
+
+    async def scenario(house):
+        code, _ = house.page.open_window(900)
+        token = house.page.enter_setup(code, "Jean", "::1")
+        read = {"call": "read", "args": {"device": "m-1"}, "login": token}
+        answers = []
+        for request in (read, read | {"reason": "hm"}, read | {"reason": f" {WHY} "}):
+            caller = caller_of(house, replace(ALICE, who="root"), request, for_others=True)
+            answers.append(await local.answer(house, request, caller, for_others=True))
+        return answers, looks(house)
+
+    (asked, again, given), noted = at_work(config, scenario)
+    assert asked["reason"] is again["reason"] is True
+    assert "5 to 200 characters" in asked["refused"]
+    assert given["result"]["points"]["energy_import"]["value"]
+    assert noted == [("Jean (web)", "read", "A-1", WHY)]
 
 
 def test_a_device_that_no_dwelling_is_recorded_for_may_be_in_one(config):
@@ -369,6 +392,13 @@ def test_a_guard_in_a_dwelling_is_not_shown(config):
                                  for name in controls}}  # fmt: skip
 
         answer = await at_the_page(house, MARIE, "control.list", listed, {})
+
+        async def explained(*_, **__):
+            seen = {"seen": "lowest room 17 °C", "result": "room is 17 °C, below 18"}
+            return {"orders": [seen | {"control": name} for name in ("stairs", "home", "gone")]}
+
+        page = await at_the_page(house, MARIE, "privacy.explain", explained, {})
+        assert ["17" in str(one) for one in page["orders"]] == [True, False, False]
         for call in ("control.history", "control.report"):
             for name in ("home", ""):
                 with pytest.raises(Refused, match=r"guard of home is a sensor in a dwelling"):
@@ -389,10 +419,10 @@ def test_reasons_are_bounded(config):
 
     async def scenario(house):
         house.clock.steady = lambda: 5_000.0
-        for n in range(200):
+        for n in range(2_000):
             page_view.check_reason(house, WITH_A_REASON, f"D{n}")
         with pytest.raises(Refused, match="not shown so often"):
-            page_view.check_reason(house, WITH_A_REASON, "D1000")
-        page_view.check_reason(house, replace(WITH_A_REASON, who="Paul (web)"), "D1000")
+            page_view.check_reason(house, WITH_A_REASON, "D9000")
+        page_view.check_reason(house, replace(WITH_A_REASON, who="Paul (web)"), "D9000")
 
     at_work(config, scenario)

@@ -16,6 +16,7 @@ from agent.api.protection.stores import stores
 from agent.buffer.disclosures import tokens_of
 from agent.buffer.orphaned_spools import destroy
 from agent.gateway.gateway import policy_of
+from agent.gateway.plant_history import serve_history
 from agent.registry.inputs import NewConsent, NewOccupancy
 from tests.contract.gateway.running import at_work
 from tests.contract.test_letter import DAY, MANAGER, US, Gateway, text_of
@@ -259,6 +260,7 @@ def test_every_file_that_the_gateway_keeps_stands_in_the_catalogue(gateway):
     async def works():
         async with at_work(gateway.path) as house:
             await house.disk.ask()
+            await house.jobs.open("history", partial(serve_history, house, bool))
         destroy(gateway.state, US, gateway.now, tokens_of(house.identity, US))
 
     asyncio.run(works())
@@ -272,7 +274,7 @@ def test_every_file_that_the_gateway_keeps_stands_in_the_catalogue(gateway):
         str(file.relative_to(gateway.state)) for file in gateway.state.rglob("*") if file.is_file()
     }
     assert {"looks.jsonl", "breaches.json", "registers.db", "spool-other.example.db"} <= found
-    assert f"disclosed-{US}.json" in found
+    assert {f"disclosed-{US}.json", "history.db"} <= found
     strange = {
         name
         for name in found - WITHOUT_PEOPLE

@@ -56,7 +56,7 @@ GROUPS = (
 ROLES = {"marie": "installer", "alice": "manager", "omar": "operator", "dupont": "dpo",
          "paul": "reader"}  # fmt: skip
 
-OF_ALL = {"status", "uplink.list", "clock.show", "key.show", "trust.show"}
+OF_ALL = {"status", "metrics", "uplink.list", "clock.show", "key.show", "trust.show"}
 SEEN = {"control.list", "control.history", "control.grants", "object.list"}
 PEOPLE = {"occupancy.list", "consent.list", "consent.marks", "privacy.explain", "privacy.access"}
 MOVES = {"occupancy.move_in", "occupancy.move_out", "occupancy.correct", "occupancy.import"}

@@ -74,6 +74,8 @@ async def scenario(folder: Path) -> None:
             assert document["devices"]["up"] == 3
             assert document["certificate"]["days_left"] == 9
             assert document["data"]["used"] >= 0
+            assert document["metrics"]["line_openings_total"] == {"riser-0": 1}
+            assert document["metrics"]["slots_total"]["measured"] > 0
             for secret in [one.label for one in on.dwellings] + [
                 one.serial for one in on.dwellings
             ]:

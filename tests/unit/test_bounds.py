@@ -38,8 +38,8 @@ def test_every_lower_bound_is_the_version_of_debian(wanted):
     assert version[: len(parts(bound))] == parts(bound), (wanted, shipped[plain(name)])
 
 
-def needed(extras=("hil",)):
-    """All that is installed for what gardien and its test bench ask for, theirs included."""
+def needed(extras=("hil", "web")):
+    """All that is installed for what gardien, its page and its tests ask for, theirs included."""
     found, todo = {}, [Requirement(f"gardien[{','.join(extras)}]")]
     while todo:
         wanted = todo.pop()
@@ -72,6 +72,8 @@ def test_what_is_installed_is_what_is_locked():
 
 
 ELSEWHERE = {
+    "argon2-cffi": "python3-argon2",
+    "attrs": "python3-attr",
     "pyserial": "python3-serial",
     "python-dotenv": "python3-dotenv",
     "pytz": "python3-tz",

@@ -6,7 +6,17 @@ from pathlib import Path
 import pytest
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = ("control", "dwellings", "install", "policy", "replace", "spreadsheets", "stolen", "trace")
+PAGES = (
+    "control",
+    "dwellings",
+    "install",
+    "policy",
+    "replace",
+    "spreadsheets",
+    "stolen",
+    "trace",
+    "web",
+)
 COMMENT = re.compile(r"\s+#\s.*|\s{2,}\S.*")
 """what a line of a block says beside its command: `gardien check   # reports every mistake`"""
 

@@ -594,12 +594,9 @@ def wear(
     name = Path(mounted(state, mounts)[0]).name
     if not name.startswith("mmcblk"):
         return
-    # mmcblk0p2 is a partition: the kernel reports the wear of the whole card
     card = name.partition("p")[0]
-    try:
-        levels = (blocks / card / "device/life_time").read_text(encoding="ascii").split()
-        tenths = max(int(level, 16) for level in levels)
-    except (OSError, ValueError):
+    tenths = wear_tenths(state, blocks, mounts)
+    if tenths is None:
         text = Text("{card} does not report it (SD cards do not): keep a spare card", card=card)
         yield unknown("card wear", subject, text)
         return
@@ -621,6 +618,22 @@ def wear(
         actor=Actor.INSTALLER,
         cause="disk",
     )
+
+
+def wear_tenths(
+    state: Path, blocks: Path = Path("/sys/class/block"), mounts: Path = MOUNTS
+) -> int | None:
+    """Return up to which tenth of its lifetime the eMMC is used; None: the disk does not report it.
+
+    Blocking.
+    """
+    # mmcblk0p2 is a partition: the kernel reports the wear of the whole card
+    card = Path(mounted(state, mounts)[0]).name.partition("p")[0]
+    try:
+        levels = (blocks / card / "device/life_time").read_text(encoding="ascii").split()
+        return max(int(level, 16) for level in levels)
+    except (OSError, ValueError):
+        return None
 
 
 def mounted(path: Path, mounts: Path = MOUNTS) -> tuple[str, str]:

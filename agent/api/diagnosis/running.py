@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from agent.buffer.upkeep import TRIED_ANEW
@@ -20,6 +21,8 @@ MOST_NAMES = 8
 """devices that one sentence names"""
 LONG_OUTAGE = 365
 """days; a spool that can take a longer outage is not mentioned"""
+PAGE_CERTIFICATE_ENDS = timedelta(days=30)
+"""before its end from which a warning is shown"""
 DISK = "disk"
 """the common cause of everything that a disk does"""
 REPLACE_DISK = N_("If this persists, replace the disk or card: docs/replace.md")
@@ -111,6 +114,7 @@ def _gateway(answer: Mapping[str, Any]) -> Iterator[Finding]:
         )
     yield from _syndic(answer.get("syndic"))
     yield from _page(answer.get("page") or {})
+    yield from _page_open(answer.get("web"), answer["now"])
     if (certificate := answer.get("certificate")) and certificate["alarm"]:
         ended = certificate["days_left"] < 0
         yield Finding(
@@ -338,6 +342,57 @@ def _syndic(syndic: Mapping[str, Any] | None) -> Iterator[Finding]:
     if since := syndic["overdue_since"]:
         what = Text("no new export of the syndic's software has arrived")
         yield Finding(**common, what=what, since=since)
+
+
+def _page_open(web: Mapping[str, Any] | None, now: str) -> Iterator[Finding]:
+    """A web page that is open where it should not be, or closed where it should be open."""
+    if web is None:
+        return
+    common: dict[str, Any] = {
+        "code": "page",
+        "subject": Text("web page"),
+        "actor": Actor.INSTALLER,
+        "private": True,
+    }
+    strange = [one for one in web["listening"] if one not in web["listen"]]
+    if strange:
+        what = Text("the web page listens on {addresses}, which `web` in the configuration does not"
+                    " name", addresses=strange)  # fmt: skip
+        cost = Text("Whoever connects there is refused")
+        yield Finding(**common, what=what, severity=Severity.LATER, cost=cost, about="open",
+                      command="sudo gardien web close")  # fmt: skip
+    if silent := [one for one in web["listen"] if one not in web["listening"]]:
+        what = Text("the web page does not listen on {addresses}, which `web` in the configuration"
+                    " names", addresses=silent)  # fmt: skip
+        # a person has closed it, or has not opened it yet
+        closed = not web["opened"]
+        yield Finding(**common | ({"actor": Actor.NOBODY} if closed else {}), what=what,
+                      severity=Severity.NOTE if closed else Severity.LATER, about="closed",
+                      command="sudo gardien web open")  # fmt: skip
+    if web["listening"] and (certificate := web["certificate"]):
+        yield from _page_certificate(certificate, now, common)
+
+
+def _page_certificate(
+    certificate: Mapping[str, Any], now: str, common: Mapping[str, Any]
+) -> Iterator[Finding]:
+    ends = datetime.fromisoformat(certificate["not_after"])
+    left = ends - datetime.fromisoformat(now)
+    if left > PAGE_CERTIFICATE_ENDS:
+        return
+    own = "--new-certificate" if certificate["own"] else "--certificate FILE --key FILE"
+    over = left < timedelta(0)
+    yield Finding(
+        **common,
+        what=Text("the certificate of the web page has ended")
+        if over
+        else Text("the certificate of the web page ends soon"),
+        severity=Severity.LATER,
+        cost=Text("Browsers refuse the page then, or warn each time"),
+        about="certificate",
+        command=f"sudo gardien web open --no-setup {own}",
+        **{"since" if over else "until": certificate["not_after"]},
+    )
 
 
 def _restored(restored: Mapping[str, Any] | None) -> Iterator[Finding]:

@@ -288,6 +288,8 @@ class Concern:
         return None
 
     def _in_store(self, store: Store, place: str, home: Occupancy | None) -> bool:
+        if store.concerns == "nobody":
+            return False
         since = self._began - self._periods[store.reach] if store.reach else NEVER
         if not self._lived(home, since):
             return False

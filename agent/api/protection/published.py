@@ -45,7 +45,15 @@ HELD_BY = {
     "sums": ("memory", "spool", "kept"),
     "registry": ("registry", "syndic", "syndic_files"),
     "evidence": ("marks", "disclosed", "disclosed_before", "audit", "looks"),
-    "operation": ("unclaimed", "set_aside", "objects", "configuration", "log", "building"),
+    "operation": (
+        "unclaimed",
+        "history",
+        "set_aside",
+        "objects",
+        "configuration",
+        "log",
+        "building",
+    ),
     "control": ("orders",),
     "breach": ("breaches",),
 }

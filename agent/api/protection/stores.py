@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ruamel.yaml import YAML
 
-from agent.buffer import disclosures, spool, upkeep
+from agent.buffer import disclosures, history_store, spool, upkeep
 from agent.control import journal
 from agent.core.errors import Refused
 from agent.registry import access_log
@@ -73,6 +73,8 @@ def periods(config: Config) -> Mapping[str, int]:
         "disclosed": disclosures.YEARS,
         "registers": LONGEST_KEPT,
         "sums": DAY,
+        "history": history_store.KEPT,
+        "history_quarters": history_store.FINE_KEPT - DAY,
         "waits": store.WAITS_FOR,
         "numbers": verify.KEPT_AFTER,
         "orders": round(journal.REMEMBERED),
@@ -131,7 +133,7 @@ class Store:
     reach: str | None
     """how far back its data reach, as a name in `periods`; None: without limit"""
     concerns: str
-    """whose data it holds: of dwellings with a `right` or a `duty`, or of `all`"""
+    """whose data it holds: of dwellings with a `right` or a `duty`, of `all`, or of `nobody`"""
     staff: bool
     """whether it holds names of people who act on the gateway"""
     descriptions: Mapping[str, Mapping[str, str]]

@@ -82,6 +82,9 @@ def _certificates(before: Report, after: Report) -> Iterator[Text]:
             yield Text("the gateway has a new certificate, valid until {day}", day=ends[1])
         else:
             yield Text("the gateway has no certificate any more")
+    pages = [one.page and one.page.fingerprint for one in (before, after)]
+    if pages[0] and pages[1] and pages[0] != pages[1]:
+        yield Text("the web page has another certificate: browsers warn once more")
 
 
 def _lines(before: Report, after: Report) -> Iterator[Text]:

@@ -260,6 +260,17 @@ class CertificateReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PageReport:
+    """The web page of the gateway, where it is open."""
+
+    addresses: list[str]
+    """on which it listens, as `ADDRESS:PORT`"""
+    fingerprint: str | None
+    """SHA-256 of its certificate, to compare when a browser warns; null: unreadable"""
+    not_after: Time | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BackupReport:
     """The backup, and for which recovery certificate it is encrypted."""
 
@@ -333,6 +344,8 @@ class Report:
     """what is open: what, its cost, who must act, and the next step"""
     clock_person_until: Time | None = None
     """until when the time that a person has given counts"""
+    page: PageReport | None = None
+    """null: no web page listens"""
     since: Earlier | None = None
     """null: there was no earlier report"""
     changes: list[Sentence] = field(default_factory=list)

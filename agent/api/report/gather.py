@@ -31,6 +31,7 @@ from agent.api.report.document import (
     LineReport,
     MeasuredPlace,
     MeterProof,
+    PageReport,
     PlaceReport,
     Report,
     UnreadMeter,
@@ -218,6 +219,7 @@ def _report(
         clock_problem=_wire(status["clock_said"]),
         certificate=_certificate(status["certificate"]),
         backup=_backup(gateway, config.backup, recovery),
+        page=_page(status["web"]),
         uplinks=[
             UplinkReport(
                 uplink=name,
@@ -254,6 +256,17 @@ def _report(
         findings=[exact(one.wire()) for one in findings
                   if one.fine is False or one.acknowledged],
     )  # fmt: skip
+
+
+def _page(web: Mapping[str, Any] | None) -> PageReport | None:
+    if not web or not web["listening"]:
+        return None
+    certificate = web["certificate"] or {}
+    return PageReport(
+        addresses=web["listening"],
+        fingerprint=certificate.get("fingerprint"),
+        not_after=certificate.get("not_after"),
+    )
 
 
 def _settings(config: Config) -> dict[str, str]:

@@ -350,6 +350,13 @@ class ReportView:
             ("recovery", *self.certificate(backup.recovery)),
             ("own_certificate", *self.certificate(report.certificate)),
         ]
+        if page := report.page:
+            where = ", ".join(f"https://{address}" for address in page.addresses)
+            rows.append(("page", where, None))
+            if page.fingerprint:
+                end = self.day(page.not_after)
+                text = self.say("certificate", name=f"SHA-256 {page.fingerprint}", day=end)
+                rows.append(("page_certificate", text, None))
         return [
             (self.say(name), f"{text}. {self.sentence(problem)}" if problem else text)
             for name, text, problem in rows

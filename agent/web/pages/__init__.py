@@ -6,14 +6,35 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.web import live
-from agent.web.pages import audit, course, entry, gateway, now, order_actions, orders
+from agent.web.pages import (
+    audit,
+    course,
+    entry,
+    gateway,
+    now,
+    numbers,
+    order_actions,
+    orders,
+    people,
+)
 from agent.web.site import choose_language
 
 if TYPE_CHECKING:
     from aiohttp import web
 
 STATIC = Path(__file__).parents[1] / "static"
-TOPICS = (entry, now, orders, course, order_actions, audit, gateway, live)
+TOPICS = (
+    entry,
+    now,
+    orders,
+    course,
+    order_actions,
+    people,
+    audit,
+    gateway,
+    numbers,
+    live,
+)
 
 
 def add_pages(app: web.Application) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from agent.api import overview
-from agent.api.roles import HELD, Right, Role
+from agent.api.roles import HELD, PERSONS, Right
 from agent.core.errors import Refused
 from agent.core.i18n import N_, Text
 from agent.web.live import TEXTS
@@ -58,16 +58,6 @@ RIGHTS = {
     Right.ACKNOWLEDGE: N_("acknowledge what needs attention"),
 }
 """what each right allows at the page, for people"""
-
-
-ROLES = {
-    Role.INSTALLER: N_("installer"),
-    Role.MANAGER: N_("building manager"),
-    Role.OPERATOR: N_("boiler operator"),
-    Role.DPO: N_("data protection officer"),
-    Role.READER: N_("reader"),
-}
-"""the names of roles for people who know no groups"""
 
 
 # --- configuration ---
@@ -189,7 +179,7 @@ async def me(request: web.Request) -> web.StreamResponse:
     return await page(
         request,
         "me.html",
-        roles=[Text(name) for role, name in ROLES.items() if role in asks.roles],
+        roles=[Text(name) for role, name in PERSONS.items() if role in asks.roles],
         rights=[Text(text) for right, text in RIGHTS.items() if asks.roles & HELD[right]],
         until=asks.until or None,
     )

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
+from agent.acquisition.common_history import CommonHistory
 from agent.acquisition.device import Device
 from agent.acquisition.directory import directory
 from agent.acquisition.factors import FactorDays
@@ -98,7 +99,7 @@ class World:
         self.clocks, self.takes = {}, 0.2
         """what meters say of their own clocks; seconds that a read takes"""
         self.decisions = []
-        self.factor_days = FactorDays()
+        self.factor_days, self.history = FactorDays(), CommonHistory()
 
     def audit(self, kind, body):
         self.decisions.append((kind, body))
@@ -182,7 +183,7 @@ class World:
             link = Link("riser", self.bus)
             poller = Poller(
                 link, devices, [SlotAccount(ledger, intake)], clock, lambda *_: None, ZONE,
-                factor_days=self.factor_days,
+                factor_days=self.factor_days, history=self.history,
             )  # fmt: skip
             pollers.append(poller)
             jobs = [link.serve(), poller.run(), intake.serve(), clock.serve(), self.keeper.serve()]

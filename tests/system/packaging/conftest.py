@@ -20,7 +20,8 @@ def needed():
     from depends import debian
 
     receiver = ("tzdata", "postgresql-17")
-    return [*sorted({*debian(), *debian("receiver")}), *receiver, "openssl", "python3"]
+    ours = sorted({*debian(), *debian("web"), *debian("receiver")})
+    return [*ours, *receiver, "openssl", "python3"]
 
 
 def pytest_collection_modifyitems(items):
@@ -112,6 +113,7 @@ def equip(built, test):
         shutil.copy(HERE / name, test)
     shutil.copytree(machine.TOP / "hil", test / "hil")
     shutil.copy(built, test / "new.deb")
+    shutil.copy(built.with_name(built.name.replace("gardien_", "gardien-web_")), test / "web.deb")
     for name, version, others in (
         ("old", "0.0.9", {}),
         ("newer", "0.1.1", {}),

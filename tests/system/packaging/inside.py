@@ -10,7 +10,9 @@ import re
 import resource
 import shutil
 import signal
+import socket
 import sqlite3
+import ssl
 import subprocess
 import sys
 import textwrap
@@ -23,6 +25,7 @@ import boiler
 TEST = Path("/opt/test")
 CONFIG = Path("/etc/gardien/config.yaml")
 BROKER, LINE, PLANT, ARCHIVE = 21883, 20502, 20503, 20580
+PAGE = "127.0.0.1:8443"
 REGISTER = TEST / "register.jsonl"
 POST = Path("/run/post")  # how the commands of ExecStopPost have ended
 METERS = 4
@@ -106,7 +109,140 @@ def apt_install(version):
 
 
 def install_new():
+    before = listens()
     apt_install("new")
+    said = apt_install("web").stdout[-900:]
+    done = sh("gardien", "web", "status", check=False)
+    after = listens()
+    begun = sh("gardien", "web", "open", "--no-setup", "--listen", PAGE, "--json",
+               input="Les Alpins\n\n\n")  # fmt: skip
+    found = {
+        "said": said,
+        "before": before,
+        "after": after,
+        "closed": done.returncode,
+        "begun": [json.loads(begun.stdout)["addresses"], begun.stderr],
+        "browsed": browse(PAGE)[0],
+        "building": status()["building"],
+        "config": CONFIG.read_text(),
+        "enabled": sh("systemctl", "is-enabled", "gardien").stdout.strip(),
+    }
+    web("close")
+    sh("systemctl", "disable", "--now", "gardien")
+    return found
+
+
+def listens():
+    """What listens on this machine, by another program's word."""
+    return sorted(line.split()[4] for line in sh("ss", "-Hltun").stdout.splitlines())
+
+
+def browse(address):
+    """What a browser gets: the status line, and the SHA-256 of the certificate."""
+    host, _, port = address.rpartition(":")
+    tls = ssl.create_default_context()
+    tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
+    with (
+        socket.create_connection((host, int(port)), timeout=30) as plain,
+        tls.wrap_socket(plain) as secure,
+    ):
+        secure.sendall(b"GET / HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n")
+        certificate = secure.getpeercert(binary_form=True)
+        return secure.recv(99).split(b"\r\n")[0].decode(), hashlib.sha256(certificate).hexdigest()
+
+
+def web(*command, check=True):
+    return sh("gardien", "web", *command, check=check)
+
+
+def page():
+    """Opened, used, killed, opened elsewhere, with a certificate of a CA, and closed again."""
+    unit, before, began = "gardien-web.service", listens(), time.time()
+    opened = json.loads(web("open", "--listen", PAGE, "--json").stdout)
+    only = sorted(set(listens()) - set(before))
+    idle = sh("systemctl", "is-active", unit, check=False).stdout.strip()
+    seen = browse(PAGE)
+    pid = int(sh("systemctl", "show", unit, "-p", "MainPID", "--value").stdout)
+    owner = pwd.getpwuid(Path(f"/proc/{pid}").stat().st_uid).pw_name
+    hidden = [
+        sh("nsenter", "-t", str(pid), "-m", *command, check=False).returncode
+        for command in (("cat", str(CONFIG)), ("ls", "/var/lib/gardien/keys"))
+    ]
+    where = "/ ( -path /proc -o -path /sys -o -path /dev ) -prune -o -type d -writable -print"
+    writable = sh(
+        "nsenter", "-t", str(pid), "-m", "setpriv", f"--reuid={owner}", f"--regid={owner}",
+        "--clear-groups", "find", *where.split(), check=False,
+    ).stdout.split()  # fmt: skip
+    told = status()["web"]
+    os.kill(pid, signal.SIGKILL)
+    again = until(lambda: quiet(browse, PAGE))
+    folder = Path("/var/lib/gardien-web")
+    modes = {p.name: f"{p.stat().st_mode & 0o777:o} {p.owner()}" for p in folder.iterdir()}
+    taken = web("open", "--no-setup", "--listen", f"127.0.0.1:{BROKER}", check=False)
+    stays = sorted(set(listens()) - set(before))
+    words = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 90 -subj /CN=page"
+    sh("openssl", *words.split(), "-keyout", "/opt/test/ca.key", "-out", "/opt/test/ca.crt")
+    issued = json.loads(
+        web("open", "--no-setup", "--certificate", "/opt/test/ca.crt", "--key", "/opt/test/ca.key",
+            "--json").stdout
+    )  # fmt: skip
+    found = {
+        "opened": opened,
+        "only": only,
+        "idle": idle,
+        "browsed": seen,
+        "owner": owner,
+        "hidden": hidden,
+        "writable": writable,
+        "status": told,
+        "again": again,
+        "modes": modes,
+        "taken": [taken.returncode, taken.stderr],
+        "stays": stays,
+        "issued": [issued["certificate"]["fingerprint"], browse(PAGE)[1]],
+        "shown": web("status").stdout,
+        "verify": sh(
+            "systemd-analyze", "verify", "--man=no", "gardien-web.socket", unit, check=False
+        ).stderr,
+        "score": sh("systemd-analyze", "security", unit).stdout.splitlines()[-1],
+        "limits": sh(
+            "systemctl", "show", unit, "-p", "MemoryMax", "-p", "MemorySwapMax", "--value"
+        ).stdout.split(),
+        "config": CONFIG.read_text(),
+    }
+    invited = web("person", "add", "Claire", "--role", "manager", "--role", "dpo").stdout
+    people = web("person", "list").stdout
+    web("close")
+    web("close")  # it is closed already
+    closed = listens() == before
+    window = json.loads(web("person", "list", "--json").stdout)["setup_until"]
+    note = [one for one in status()["events"] if one["code"] == "page"]
+    return found | {
+        "closed": closed,
+        "people": [invited, people],
+        "window": window,
+        "enabled": sh("systemctl", "is-enabled", "gardien-web.socket", check=False).stdout.strip(),
+        "drop_in": Path("/etc/systemd/system/gardien-web.socket.d").exists(),
+        "note": note,
+        "began": began,
+    }
+
+
+def quiet(call, *args):
+    with contextlib.suppress(OSError):
+        return call(*args)
+
+
+def page_gone():
+    """Opened once more, and then the package is purged."""
+    web("open", "--no-setup")
+    open_ = PAGE in listens()
+    sh("apt-get", "purge", "-y", "gardien-web")
+    left = sh(
+        "find", "/etc", "/var/lib/gardien-web", "/usr", "/run", "-xdev", "-name", "*gardien-web*",
+        "-not", "-path", "/usr/share/gardien/*", check=False,
+    ).stdout.split()  # fmt: skip
+    return {"open": open_, "listens": PAGE in listens(), "left": left}
 
 
 def install():
@@ -808,7 +944,8 @@ LIVES = {
         reinstalled, backed_up, reset, replaced, dead, purge,
     ),
     "versions": (
-        install_new, surroundings, commissioning, start, judged, timely, back, no_downgrade, memory,
+        install_new, surroundings, commissioning, start, page, judged, timely, back, no_downgrade,
+        memory, page_gone,
     ),
 }  # fmt: skip
 

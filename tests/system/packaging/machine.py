@@ -15,8 +15,8 @@ TOP = Path(__file__).resolve().parents[3]
 CACHE = Path(os.environ.get("GARDIEN_ROOT_CACHE", "/var/cache/gardien-package-test"))
 MAKING = threading.Lock()
 MIRROR = "http://deb.debian.org/debian"
-INCLUDE = ("systemd", "systemd-sysv", "dbus", "mosquitto", "python3", "bash-completion")
-"""mosquitto and Python are for what happens inside; gardien's own are not among them"""
+INCLUDE = ("systemd", "systemd-sysv", "dbus", "mosquitto", "python3", "bash-completion", "iproute2")
+"""mosquitto, Python and ss are for what happens inside; gardien's own are not among them"""
 UNSAFE = "force-unsafe-io"
 """what dpkg does in there need not survive a power cut"""
 TOOLS = {

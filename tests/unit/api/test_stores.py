@@ -16,7 +16,7 @@ from agent.api.protection.stores import (
     periods,
     stores,
 )
-from agent.buffer import disclosures, spool, upkeep
+from agent.buffer import disclosures, history_store, spool, upkeep
 from agent.config import parse
 from agent.control import journal
 from agent.registry import access_log
@@ -84,6 +84,7 @@ def test_the_catalogue_says_the_periods_that_the_code_keeps_to():
         "disclosed": disclosures.YEARS,
         "unclaimed": LONGEST_UNSENT,
         "registers": LONGEST_KEPT,
+        "history": history_store.KEPT,
         "objects": store.WAITS_FOR,
         "orders": journal.REMEMBERED,
         "audit": audit.KEPT_FOR,
@@ -135,13 +136,13 @@ def test_each_store_reaches_back_as_far_as_a_period_that_there_is():
     known = periods(configured())
     for kept in stores().values():
         assert kept.reach is None or kept.reach in known, kept.id
-        assert kept.concerns in {"right", "duty", "all"}, kept.id
+        assert kept.concerns in {"right", "duty", "all", "nobody"}, kept.id
         assert f"letter_{kept.data}" in page_texts("fr"), kept.id
 
 
 def test_a_key_concerns_what_it_opens():
     assert opened_by("spool") == (
-        "spool", "quarantine", "kept", "disclosed", "unclaimed", "registers",
+        "spool", "quarantine", "kept", "disclosed", "unclaimed", "registers", "history",
     )  # fmt: skip
     assert opened_by("recovery") == ("building",)
     assert opened_by("signing") == ()

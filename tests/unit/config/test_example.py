@@ -27,7 +27,13 @@ def test_the_sample_is_right_but_for_its_own_values(tmp_path):
 def test_the_sample_shows_every_section():
     text = EXAMPLE.read_text(encoding="utf-8")
     for section in (*SECTIONS, *Top.model_fields):
-        assert f"\n{section}:" in text
+        # what would open the page on somebody else's address is shown as a comment
+        assert (f"\n# {section}:" if section == "web" else f"\n{section}:") in text
+
+
+def test_the_section_that_the_sample_shows_as_a_comment_is_right():
+    text = EXAMPLE.read_text(encoding="utf-8").replace("\n# web:", "\nweb:")
+    assert parse(text, EXAMPLE).web.listen == ("192.168.1.10:8443",)
 
 
 def test_points_come_from_the_profile_and_from_what_is_written_beside_it():

@@ -284,10 +284,17 @@ def test_attempts_of_an_address_and_of_all_together_are_bounded_but_not_those_of
     assert tried <= 20
 
 
-def test_an_attempt_that_was_right_is_not_counted(page):
+def test_an_attempt_that_was_right_is_not_counted_and_gives_strangers_no_more(page):
+    """Rule W3."""
     page.join()
     for _ in range(500):
         assert page.enter()
+    tried = 0
+    for n in range(500):
+        assert page.enter()
+        said = page.refused(page.logins.enter, f"n{n}", OTHER, f"10.0.{n // 250}.{n % 250}")
+        tried += "too many attempts" not in said
+    assert tried == 100
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.floats(0, 20)), max_size=80))

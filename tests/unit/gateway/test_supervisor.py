@@ -61,6 +61,7 @@ def test_a_component_that_fails_is_parked_and_the_others_go_on():
         assert jobs.faults.all(), "it has to stand first"
         await asyncio.sleep(WELL)
         assert not jobs.faults.all()
+        assert jobs.failures == {"bad": 1}, "it is counted also after it is over"
         await jobs.end()
 
     run(scenario())

@@ -1,0 +1,48 @@
+"""A real browser: Debian's Chromium, driven by playwright, and the rules of WCAG by axe-core."""
+
+from contextlib import contextmanager
+from pathlib import Path
+
+from playwright.sync_api import sync_playwright
+
+OPTIONS = (
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
+AXE = Path(__file__).parents[1] / ".venv/npm/node_modules/axe-core/axe.min.js"
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+ASKED = """
+async (rules) => (await axe.run(document, {runOnly: rules})).violations.map(
+  (one) => one.id + ": " + one.help + " " + one.nodes.map((node) => node.target).join(" | "))
+"""
+
+
+@contextmanager
+def chromium():
+    """The browser, for contexts of several people."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=OPTIONS)
+        yield browser
+        browser.close()
+
+
+def person(browser, *, language="fr", viewport=PHONE, scripts=True, dark=False):
+    """A person with a browser of their own: a page without cookies."""
+    context = browser.new_context(
+        ignore_https_errors=True,
+        locale={"fr": "fr-FR", "en": "en-GB"}[language],
+        viewport=viewport,
+        java_script_enabled=scripts,
+        color_scheme="dark" if dark else "light",
+    )
+    context.set_default_timeout(30_000)
+    return context.new_page()
+
+
+def violations(page):
+    """What of the page breaks a rule of WCAG 2.2 AA, and whether it is wider than the screen."""
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    broken = page.evaluate(ASKED, RULES)
+    wide = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+    return broken + ([f"wider than the screen by {wide} px"] if wide > 0 else [])
