@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from agent.core.finding import to_type
 from agent.core.i18n import Plural, Size, Text, in_language
@@ -32,6 +33,7 @@ LANGUAGES = {"fr": "Français", "en": "English"}
 HERE = Path(__file__).parent
 SET_OFF = re.compile(r" ([:;?!»%])")
 """a space and the punctuation that French sets off by it"""
+CODE = re.compile(r"`([^`]+)`")
 
 
 @cache
@@ -69,6 +71,7 @@ def environment(language: str) -> Environment:
         "text": text,
         "number": number,
         "command": command,
+        "with_code": with_code,
         "channel": channel,
         "size": lambda value: text(Size(value)),
         "duration": lambda seconds: text(dt.timedelta(seconds=round(seconds))),
@@ -83,6 +86,11 @@ def set_in(language: str, value: object) -> str:
     """
     text = in_language(value, language)
     return SET_OFF.sub("\N{NO-BREAK SPACE}\\1", text) if language == "fr" else text
+
+
+def with_code(text: str) -> Markup:
+    """Return a text as HTML, with what it has between backticks as code."""
+    return Markup(CODE.sub(r"<code>\1</code>", str(escape(text))))  # noqa: S704 -- escaped
 
 
 class LocalTime:

@@ -186,7 +186,12 @@ async def _texts(request: web.Request) -> Mapping[str, str]:
     parts = _parts(status, visitor(request), clock)
     return {
         "state": repr((shape, [one.good for one in questions])),
-        **{f"what {one.id}": clock.sentence(one.what) for one in findings if one.id},
+        # as text: the template has made code of what is between backticks
+        **{
+            f"what {one.id}": clock.sentence(one.what).replace("`", "")
+            for one in findings
+            if one.id
+        },
         **{f"question {n}": clock.sentence(one.answer) for n, one in enumerate(questions, 1)},
         **{f"part {n}": clock.sentence(one.part.text) for n, one in enumerate(parts, 1)},
     }

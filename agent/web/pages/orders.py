@@ -227,12 +227,13 @@ async def history(request: web.Request) -> web.StreamResponse:
     following = (first + dt.timedelta(days=32)).replace(day=1)
     today = dt.datetime.now(clock.zone).date()
     last = min(following - dt.timedelta(days=1), today)
-    made = await ask(request, "control.history", name=name, since=f"{first}", until=f"{last}")
+    made, refused = await _history(request, name=name, since=f"{first}", until=f"{last}")
     names = (await ask(request, "control.list"))["controls"]
     return await page(
         request,
         "orders-history.html",
         lines=lines(made, clock),
+        refused=refused,
         month=f"{first:%Y-%m}",
         title=month_title(first),
         before=f"{first - dt.timedelta(days=1):%Y-%m}",
