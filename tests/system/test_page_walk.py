@@ -113,15 +113,19 @@ async def sets_up(walk, folder):
     assert await walk.tab.locator("[name=add]").count() == len(house.labels)
     await walk.press("form[action='/visit/search/add'] button:not([name])")
     await walk.goes("/visit/match")
+    await walk.press("form[action='/visit/match'] button")
+    await walk.checked()
     await walk.goes("/visit/flats")
     for label in FLATS:
-        await walk.press(f"table a:text-is('{label}')")
+        await walk.press(f"table a:has-text('{label}')")
         await walk.tab.fill("main input[inputmode=decimal]", house.display(label))
         await walk.press("form:has(input[inputmode=decimal]) button")
-        assert await walk.tab.locator(".tag.fine").count(), await walk.text()
+        assert not await walk.tab.locator(".tag.bad").count(), await walk.text()
         await walk.checked()
         await walk.goes("/visit/flats")
-    for path in ("/", "/lines", "/lines/hall", "/recipients", "/dwellings", "/visit", "/support"):
+    meters = [one for one in house.ask("meter.list")["meters"] if one["in_force"]]
+    assert [(one["label"], one["proof"]) for one in meters] == [(o, "display") for o in FLATS]
+    for path in ("/", "/lines", "/lines/bms/stairs", "/recipients", "/dwellings", "/visit", "/support"):
         await walk.goes(path)
 
 
