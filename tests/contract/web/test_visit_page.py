@@ -272,6 +272,24 @@ def test_values_of_dwellings_are_compared_only_with_a_reason(world):
     world.run(compare())
 
 
+def test_the_reason_of_a_visit_is_not_that_of_the_next_person(world):
+    async def look():
+        async with browser(world.page) as session:
+            await enter(session, world.code)
+            await post(session, "/visit/begin", "/visit", reason="of Marie alone")
+            assert "of Marie alone" in await get(session, "/visit")
+            async with session.get("/visit") as shown:
+                token = TOKEN.search(await shown.text())[1]
+            async with session.post("/leave", data={"token": token}):
+                pass
+            await enter(session, world.code, "Paul")
+            text = await get(session, "/visit")
+            assert "of Marie alone" not in text
+            assert "Why are you here?" in text
+
+    world.run(look())
+
+
 def test_what_somebody_searches_is_shown_to_no_other_login(world):
     async def look():
         async with browser(world.page) as marie, browser(world.page) as paul:
