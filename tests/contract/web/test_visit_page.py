@@ -162,6 +162,7 @@ async def add_line_and_devices(world, session):
     (name,) = of_form(text, "add")
     _, text, _ = await post(session, "/visit/lines/add", "/visit/lines", add=name)
     assert "1 line was added" in text
+    assert f">{where}<" in text
 
     # the devices: one is tried, then all are added, one under another name
     await post(session, "/visit/search", "/visit/search", link=name)
