@@ -125,7 +125,15 @@ async def sets_up(walk, folder):
         await walk.goes("/visit/flats")
     meters = [one for one in house.ask("meter.list")["meters"] if one["in_force"]]
     assert [(one["label"], one["proof"]) for one in meters] == [(o, "display") for o in FLATS]
-    for path in ("/", "/lines", "/lines/bms/stairs", "/recipients", "/dwellings", "/visit", "/support"):
+    for path in (
+        "/",
+        "/lines",
+        "/lines/bms/stairs",
+        "/recipients",
+        "/dwellings",
+        "/visit",
+        "/support",
+    ):
         await walk.goes(path)
 
 
