@@ -7,10 +7,17 @@ import pytest
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = (
+    "clock",
     "control",
     "dwellings",
+    "enrolment",
+    "forms",
+    "history",
     "install",
+    "log",
+    "metrics",
     "policy",
+    "privacy",
     "replace",
     "spreadsheets",
     "stolen",
@@ -55,6 +62,7 @@ def shape(text):
     return {
         "headings": [len(match) for match in re.findall(r"^(#+) ", page, re.MULTILINE)],
         "tables": [line.count(" | ") for line in rest if line.startswith("|")],
+        "names": [cell for line in rest for cell in re.findall(r"^\| (`[\w.]+`) \|", line)],
         "entries": [line[: line.index(" ")] for line in rest if re.match(r"([0-9]+\.|-) ", line)],
         "bold": len(re.findall(r"\*\*.+?\*\*", page, re.DOTALL)),
         "commands": commands,
