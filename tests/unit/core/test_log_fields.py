@@ -24,6 +24,8 @@ def catalog(name):
 def calls():
     """Each call of a module's log in the agent: where it stands, and the call."""
     for path in sorted((TOP / "agent").rglob("*.py")):
+        if path.is_relative_to(TOP / "agent/web"):
+            continue  # another process, whose few records name the page
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             match node:
                 case ast.Call(func=ast.Attribute(value=ast.Name(id="log"), attr=level)) if (
