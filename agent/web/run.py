@@ -22,9 +22,10 @@ from aiohttp import web
 from agent.core.state import PACKAGED
 from agent.core.systemd import log_handler, notify
 from agent.web.client import Client
+from agent.web.form_fields import LARGEST
 from agent.web.pages import add_pages
 from agent.web.serve import House
-from agent.web.site import LARGEST, SITE, Site, answered
+from agent.web.site import SITE, Site, answered
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

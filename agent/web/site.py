@@ -18,17 +18,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
 from aiohttp import web
+from multidict import MultiDict
 
 from agent.api.roles import EVERY_ROLE, HELD, Right, Role
 from agent.core.errors import LoginNeeded, ReasonNeeded, Refused
 from agent.core.i18n import N_
 from agent.registry.doubts import NeedsConfirmation
 from agent.web.client import LIVE, Answer, Client, Unreachable
+from agent.web.form_fields import fields_of
 from agent.web.words import LANGUAGES, LocalTime, environment, language_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
+    from agent.web.form_fields import Fields
 
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -36,10 +39,8 @@ log = logging.getLogger(__name__)
 
 COOKIE = "__Host-gardien"
 """the login: this name makes the browser refuse it without TLS, or from another host"""
-LARGEST = 4_000_000
-"""most bytes of a form with its files"""
-ANSWERED_WITHIN, READ_WITHIN = 120.0, 60.0
-"""seconds for a page, and for a form to arrive"""
+ANSWERED_WITHIN = 120.0
+"""seconds for a page"""
 UNCHANGED = 3
 """seconds for which what everybody may know of the gateway is kept"""
 HEADERS = {
@@ -172,10 +173,10 @@ async def page(
 
 async def form(request: web.Request) -> Any:
     """Return the fields of a form that a page of this login has sent. Raises HTTPForbidden."""
-    async with asyncio.timeout(READ_WITHIN):
-        fields = await request.post()
+    fields = await fields_of(request, known=bool(visitor(request).login))
     if not hmac.compare_digest(str(fields.get("token", "")), visitor(request).token):
-        raise web.HTTPForbidden(text="this form is not of this login: load the page again")
+        raise web.HTTPForbidden(text="this form is not of this login: load the page again\n")
+    request["fields"] = fields
     return fields.copy()
 
 
@@ -231,7 +232,7 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         back = "" if request.path == "/" else f"?back={quote(request.path)}"
         raise web.HTTPSeeOther(f"/login{back}") from None
     except NeedsConfirmation as doubtful:
-        fields = await request.post()
+        fields: Fields = request.get("fields", MultiDict())
         meant = {doubt.value: doubt for doubt in doubtful.doubts}
         again = carried(fields)
         return await page(
@@ -239,7 +240,7 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
             more=doubtful.more, wrong=bool(set(fields.getall("confirm", [])) - {""}),
         )  # fmt: skip
     except ReasonNeeded as refusal:
-        fields = await request.post()
+        fields = request.get("fields", MultiDict())
         return await page(
             request, "reason.html", 409, what=refusal.text, fields=carried(fields)
         )  # fmt: skip
