@@ -153,8 +153,12 @@ class Door:
         from agent.api.registry import Caller  # noqa: PLC0415
         from agent.api.roles import NO_ROLE, Role, roles_of  # noqa: PLC0415
 
+        sending = asyncio.Lock()
+
         async def tell(progress: dict[str, Any]) -> None:
-            await _send(writer, {"progress": progress})
+            # a search of several ports tells of all of them: their messages must not mix
+            async with sending:
+                await _send(writer, {"progress": progress})
 
         uid = _peer(writer.get_extra_info("socket"))
         name = account(uid)

@@ -269,7 +269,11 @@ class Poller:
         verdict = self._validation.check(sample.point, value, at)
         off = self.devices[sample.point.device].clock_wrong
         flags = (*verdict.flags, Flag.CLOCK) if off else verdict.flags
-        return replace(sample, quality=verdict.quality, flags=flags, delta=verdict.delta)
+        judged = replace(sample, quality=verdict.quality, flags=flags, delta=verdict.delta)
+        latest = self.devices[sample.point.device].latest
+        if latest.get(sample.point.name) is sample:  # what people see is judged too
+            latest[sample.point.name] = judged
+        return judged
 
     async def _close(self, device: Device, step: int, slot: int, samples: Sequence[Sample]) -> None:
         self._watch_for_steps()

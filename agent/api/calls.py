@@ -17,6 +17,7 @@ from agent.api import (
     carry,
     commission,
     control,
+    dwellings,
     findings,
     history,
     keys,
@@ -107,7 +108,9 @@ async def status(gateway: Gateway, caller: Caller, *, named: str | None = None) 
     common = privacy.is_common
     if caller.page:
         from agent.api.page_view import is_plant as common  # noqa: PLC0415 -- see `at_home`
-    homes = [name for name in answer["devices"] if not common(gateway, name)]
+    for name, device in answer["devices"].items():
+        device["common"] = common(gateway, name)
+    homes = [name for name, device in answer["devices"].items() if not device["common"]]
     who = None
     with suppress(Refused):
         who = author(gateway, caller, named)
@@ -782,6 +785,7 @@ ALL: Mapping[str, Call] = {
     **registry_api.CALLS,
     **commission.CALLS,
     **visit.CALLS,
+    **dwellings.CALLS,
     **trust_api.CALLS,
     **backup.CALLS,
     **syndic.CALLS,

@@ -435,6 +435,7 @@ async def walk(
             made.append(
                 {
                     "label": place.label,
+                    "place": place.id,
                     "installation": meter.id,
                     "serial": meter.serial,
                     "device": name,

@@ -79,7 +79,7 @@ DECIDED: Mapping[str, Shows] = {
         (
             "status", "uplink.list", "control.list", "control.grants", "control.history",
             "control.report", "control.test", "control.dry_run", "clock.show", "key.show",
-            "trust.show", "audit.verify", "privacy.catalogue", "privacy.register",
+            "trust.show", "audit.verify", "privacy.catalogue", "privacy.register", "dwelling.list",
             "privacy.assessment", "place.list", "place.check", "alias.list", "meter.proofs",
             "place.new", "place.import", "alias.add", "alias.end", "alias.import", "meter.match",
             "meter.swap", "meter.walk", "visit.show", "visit.keep", "visit.open",
@@ -100,7 +100,8 @@ DECIDED: Mapping[str, Shows] = {
     **dict.fromkeys(
         (
             "occupancy.list", "occupancy.proposed", "consent.list", "consent.marks", "consent.due",
-            "consent.forms", "duty.list", "audit.list", "privacy.explain", "privacy.disclosures",
+            "consent.count", "consent.forms", "duty.list",
+            "audit.list", "privacy.explain", "privacy.disclosures",
             "privacy.access", "privacy.breach.new", "privacy.breach.add", "privacy.breach.close",
             "privacy.breach.list", "privacy.breach.show", "privacy.breach.notification",
             "privacy.breach.letters",

@@ -45,27 +45,39 @@ HOW = {
 }
 
 
-async def meter_proofs(gateway: Gateway, caller: Caller) -> dict[str, Any]:
-    """Return the proofs of all factors, those that are wrong or missing first. `unread`: how many
-    meters of dwellings are left out, because no device has told their serial number yet.
+async def meter_proofs(
+    gateway: Gateway, caller: Caller, *, place: str = "", device: str = ""
+) -> dict[str, Any]:
+    """Return the proofs of all factors, those that are wrong or missing first; only those of a
+    place (by id) or of a device, if it is named. `unread`: how many meters of dwellings are left
+    out, because no device has told their serial number yet.
     """
     del caller
+    # without a device a meter has no index to prove; this asks every meter for its device
+    unread = 0 if place or device else _unread(gateway)
+    return {"proofs": proofs(gateway, place, device), "unread": unread}
+
+
+def _unread(gateway: Gateway) -> int:
     now = int(gateway.clock.now())
-    unread = sum(
+    return sum(
         one.place[0] == "D" and covers(one, now) and device_of(gateway, one) is None
         for one in gateway.registry.installations()
     )
-    return {"proofs": proofs(gateway), "unread": unread}
 
 
-def proofs(gateway: Gateway) -> list[dict[str, Any]]:
+def proofs(gateway: Gateway, place: str = "", device: str = "") -> list[dict[str, Any]]:
     """Return each index of energy or volume of a dwelling, with the proof of its factor.
 
     `proof`: `display`, `load`, `power` or `sum`; `wrong` (then `factor`: how many times too high);
     `none`. `needed`: whether it must be proven, as it also must once a comparison contradicted it.
     `sentence`: this for people, with the next step.
     """
-    made = [_answer(gateway, *one) for one in _indexes(gateway)]
+    made = [
+        _answer(gateway, point, meter)
+        for point, meter in _indexes(gateway)
+        if place in {"", meter.place} and device in {"", point.device}
+    ]
     rank = {WRONG: 0, NONE: 1}
     return sorted(
         made, key=lambda one: (rank.get(one["proof"], 2) if one["needed"] else 3, one["label"])

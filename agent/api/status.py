@@ -96,4 +96,6 @@ def shown(sample: Sample) -> dict[str, Any]:
         "at": stamp(sample.at),
         "why": sample.why,
         "detail": sample.detail,
+        "quality": str(sample.quality),
+        "flags": list(sample.flags),
     }

@@ -37,7 +37,7 @@ from agent.cli.terminal import (
     write_file,
 )
 from agent.core.errors import AgentError, Refused
-from agent.core.i18n import N_, _, in_language, n_
+from agent.core.i18n import _, in_language, n_
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -46,16 +46,8 @@ if TYPE_CHECKING:
 Answer = dict[str, Any]
 FEW = 3
 """names, and rows of a list, that are shown"""
-LAST, MARGIN = 247, 5
-"""the last unit id of Modbus, and how many are asked behind the last one that has answered"""
 AHEAD = 2
 """dwellings whose meters are read while the person is in the one before"""
-PULSES = {
-    "cw": "mbus-pulse-cold-water",
-    "dhw": "mbus-pulse-warm-water",
-    "elec.imp": "mbus-pulse-electricity",
-}
-"""profiles of an input of a pulse collector, by channel"""
 LINE = re.compile(
     r"(?P<driver>[\w-]+)\s+(?P<where>\S+)(\s+(?P<baudrate>\d+))?(\s+(?P<parity>\w+))?"
 )
@@ -167,6 +159,8 @@ class Visit:
 
     def run(self, step: str | None) -> None:
         """Make one step, or all that are not done. Raises Stop."""
+        from agent.api.visit_steps import TITLES
+
         ask = self.dialogue
         undone = [one for one in STEPS if one not in self.kept["steps"]]
         steps = undone if step is None else [step] if step != "building" else []
@@ -178,14 +172,13 @@ class Visit:
             self.kept["steps"] = {"building": time.time()}
             steps = [one for one in STEPS if one != "building"]
         elif step is None and self.kept["steps"].keys() - {"building"}:
-            done = ", ".join(_(STEPS[one][0]) for one in self.kept["steps"] if one in STEPS)
+            done = ", ".join(_(TITLES[one]) for one in self.kept["steps"] if one in STEPS)
             ask.say(_("The visit continues. Done: {steps}", steps=done))
         for number, name in enumerate(steps, 1):
-            title, make = STEPS[name]
             ask.say("")
-            ask.say(f"── {_(title)} ({number}/{len(steps)})")
+            ask.say(f"── {_(TITLES[name])} ({number}/{len(steps)})")
             try:
-                make(self)
+                STEPS[name](self)
             except AgentError as error:
                 ask.say(error.text.in_language())
                 ask.say(
@@ -290,6 +283,7 @@ def _minutes(seconds: float) -> float:
 
 def begin_building(ask: Dialogue, config: Path, state: Path) -> bool:
     """Write a configuration if there is none, or only the sample; whether one was written."""
+    from agent.api.visit_steps import TITLES
     from agent.cli.building import SAMPLE
     from agent.config.edit import begin, keep_copy
     from agent.core.state import owned
@@ -298,7 +292,7 @@ def begin_building(ask: Dialogue, config: Path, state: Path) -> bool:
     sample = SAMPLE.exists() and config.exists() and config.read_bytes() == SAMPLE.read_bytes()
     if config.exists() and config.stat().st_size and not sample:
         return False
-    ask.say(f"── {_(STEPS['building'][0])}")
+    ask.say(f"── {_(TITLES['building'])}")
     ask.say(_("A new configuration is written to {config}.", config=config))
     while not (name := ask.ask("building.name", _("Name of the building?"))):
         if not os.isatty(0):
@@ -375,6 +369,7 @@ def _lines(visit: Visit) -> None:
 
 def _find(visit: Visit, wanted: Sequence[str]) -> None:
     """Search serial ports and hosts for lines, and add those that the person agrees to."""
+    from agent.api.visit_steps import remember_last
     from agent.config.edit import add_lines
 
     ask = visit.dialogue
@@ -401,32 +396,19 @@ def _find(visit: Visit, wanted: Sequence[str]) -> None:
             f"lines.add.{name}", _("Add this line?"), default=True
         ):
             visit.change(partial(add_lines, visit.config, {name: entry}))
-            units = [int(one) for one in line["devices"] if one.isdigit()]
-            if line["driver"] == "modbus-rtu" and units:
-                visit.kept.setdefault("last", {})[name] = min(LAST, max(units) + MARGIN)
+            remember_last(visit.kept, name, line)
     if not (answer["found"] or answer["silent"] or answer["busy"]):
         ask.say(_("this machine has no serial port"))
 
 
 def _line_of(typed: str) -> tuple[str, Answer]:
-    """A name and the settings of a line that a person typed. Raises Refused."""
+    """A name and the entry of a line that a person typed. Raises Refused."""
+    from agent.api.visit_steps import line_entry
+
     match = LINE.fullmatch(typed.strip())
-    if match is None:
-        raise Refused("a line needs a driver and an address, such as modbus-tcp 192.168.10.20")
-    driver, where = match["driver"], match["where"]
-    if driver == "modbus":
-        driver = "modbus-rtu" if where.startswith("/dev/") else "modbus-tcp"
-    settings: Answer = {"driver": driver}
-    if where.startswith("/dev/"):
-        settings["port"] = where
-        settings |= {"baudrate": int(match["baudrate"])} if match["baudrate"] else {}
-        settings |= {"parity": match["parity"]} if match["parity"] else {}
-    elif driver == "bacnet":
-        settings["address"] = where
-    else:
-        host, _colon, port = where.partition(":")
-        settings |= {"host": host} | ({"port": int(port)} if port.isdigit() else {})
-    return driver.partition("-")[0], settings
+    parts = match.groupdict(default="") if match else {"driver": "", "where": ""}
+    entry = line_entry(**parts)
+    return entry["driver"].partition("-")[0], entry
 
 
 def _scan(visit: Visit) -> None:
@@ -497,7 +479,9 @@ def _searched(
 
     Returns the devices. Raises Refused.
     """
-    from agent.config.edit import add_devices, readable
+    from agent.api.visit_steps import remember_search
+    from agent.config.edit import add_devices
+    from agent.drivers.base import readable
     from agent.registry.records import serial_key
 
     ask, last = visit.dialogue, visit.kept.get("last", {}).get(link)
@@ -539,7 +523,7 @@ def _searched(
                     home=home,
                 )
             )
-        _remember(visit, link, devices, odd)
+        remember_search(visit.kept, link, devices, odd)
     for device in devices:
         numbers.pop(serial_key(device["number"] or ""), None)
         if not readable(device["entry"]):
@@ -552,30 +536,6 @@ def _searched(
     many = n_("{number} device", "{number} devices", len(devices))
     ask.say(_("{link}: {devices} found", link=link, devices=many))
     return devices
-
-
-def _remember(visit: Visit, link: str, devices: Sequence[Answer], odd: Sequence[Answer]) -> None:
-    """Keep what a later step needs of a search: warnings, and devices without known values."""
-    from agent.config.edit import readable
-    from agent.core.finding import as_text
-
-    # what is usual in a search, or named with its device, is no finding of its own
-    warnings = [(one["name"], warning, not one["number"] and not readable(one["entry"]))
-                for one in devices for warning in one["warnings"]]  # fmt: skip
-    named = {str(one["entry"].get("address")) for one in devices if one["warnings"]}
-    warnings += [(one["name"] or f"{link} {one['device']}", one["sentence"], False)
-                 for one in odd if not one["expected"] and one["device"] not in named]  # fmt: skip
-    kept = visit.kept.setdefault("warnings", [])
-    for name, warning, unknown in warnings:
-        text = as_text(warning).wire()
-        entry = next((one for one in kept if one["text"] == text), None)
-        if entry is None:
-            kept.append(entry := {"text": text, "devices": [], "unknown": unknown})
-        entry["devices"] += [name] * (name not in entry["devices"])
-    collectors = visit.kept.setdefault("collectors", {})
-    for device in devices:
-        if not readable(device["entry"]):
-            collectors[str(device["entry"]["address"])] = link
 
 
 def _list(visit: Visit) -> None:
@@ -595,8 +555,8 @@ def _list(visit: Visit) -> None:
 
 def _import(visit: Visit, path: Path, sheet: str) -> Sequence[str]:
     """Import one sheet; empty: the one that fits best. Returns the others then."""
+    from agent.api.visit_steps import remember_columns
     from agent.registry.recognition import MEANINGS, known_headings, lists, recognised
-    from agent.registry.sheet import plain
 
     ask, session = visit.dialogue, visit.session
     others: list[str] = []
@@ -640,9 +600,7 @@ def _import(visit: Visit, path: Path, sheet: str) -> Sequence[str]:
     made = lists(text, path.name, meanings)
     if made.places is None:
         raise Refused("{file}: no column says which dwelling a row is about", file=path)
-    visit.kept.setdefault("columns", {}).update(
-        {plain(column.heading): meaning for column, meaning in zip(columns, meanings, strict=True)}
-    )
+    remember_columns(visit.kept, columns, meanings)
     _record_list(visit, "place.import", text=made.places, name=path.name)
     for meters in made.meters:
         _record_list(visit, "meter.import", text=meters, name=path.name, join_lines=False)
@@ -735,48 +693,13 @@ def _match(visit: Visit) -> None:
 
 def _add_inputs(visit: Visit, silent: Sequence[Answer]) -> bool:
     """Configure the inputs of pulse collectors that the list names; whether there were any."""
+    from agent.api.visit_steps import UNCLEAR_INPUT, inputs_of_collectors
     from agent.config.edit import add_devices
-    from agent.registry.records import serial_key
 
-    collectors = {
-        serial_key(one): (one, link) for one, link in visit.kept.get("collectors", {}).items()
-    }
-    channels = {
-        one["serial"]: one["channel"]
-        for one in visit.session.ask("meter.list")["meters"]
-        if one["serial"]
-    }
-    inputs = [
-        (
-            *collectors[serial_key(number)],
-            place_of_input,
-            PULSES.get(channels.get(one["meter"], "")),
-        )
-        for one in silent
-        for number, slash, place_of_input in (one["meter"].partition("/"),)
-        if slash and serial_key(number) in collectors
-    ]
-    entries = {}
-    for address, link, number, profile in inputs:
-        name = f"mbus-{address.lower()}-{number}"
-        if profile is None:
-            visit.dialogue.say(
-                _(
-                    "{name}: the list does not say what this input counts (cold water,"
-                    " hot water, electricity)",
-                    name=name,
-                )
-            )
-            continue
-        together = sum(one[0] == address for one in inputs)
-        # the battery of a collector bears 24 readings a day, of all its inputs together
-        every = "1h" if together == 1 else "1d"
-        entries[name] = {
-            "link": link,
-            "address": f"{address}/{number}",
-            "profile": profile,
-            "every": every,
-        }
+    meters = visit.session.ask("meter.list")["meters"]
+    entries, unclear = inputs_of_collectors(visit.kept, meters, silent)
+    for name in unclear:
+        visit.dialogue.say(_(UNCLEAR_INPUT, name=name))
     if entries:
         added, _home = visit.change(partial(add_devices, visit.config, entries))
         visit.dialogue.say(
@@ -876,34 +799,20 @@ class _Ahead:
                 self._begun[label] = self._session.begin("meter.walk", places=[label], ahead=True)
 
 
-def _wrong_factor(result: Answer) -> str:
-    """What a display has shown about the meter's factor; empty unless it is wrong."""
-    if (result["factor"] or {}).get("proof") == "wrong":
-        factor = result["factor"]
-        return f"{in_language(factor['sentence'])}. {in_language(factor['remedy'])}"
-    if not result["times"]:
-        return ""
-    return _(
-        "The meter reads {factor} times what the display shows: `scale` or `unit` of its point"
-        " in the file is wrong, or its multiplier (gardien meter assign --multiplier). Not"
-        " recorded as proven.",
-        factor=result["times"],
-    )
-
-
 def _has_wrong_factor(visit: Visit, meter: Answer, result: Answer) -> bool:
     """Whether the display shows that the meter's own factor is wrong; says and keeps it."""
-    if not (wrong := _wrong_factor(result)):
+    from agent.api.visit_steps import remember_factor, wrong_factor
+
+    if (wrong := wrong_factor(result)) is None:
         return False
-    visit.dialogue.say(wrong)
-    if result["times"]:
-        visit.kept.setdefault("factors", {})[meter["installation"]] = result["times"]
+    visit.dialogue.say(wrong.in_language())
+    remember_factor(visit.kept, meter["installation"], result)
     return True
 
 
 def _compared(visit: Visit, meter: Answer, typed: str) -> bool:
     """Compare a display with its meter; whether the walk goes on to the next meter."""
-    from agent.cli.meter import _comparison
+    from agent.api.visit_steps import comparison, swap_question
 
     ask, session = visit.dialogue, visit.session
     verify = partial(
@@ -922,7 +831,7 @@ def _compared(visit: Visit, meter: Answer, typed: str) -> bool:
         ask.say(
             _("The meter does not answer, and no other one shows this value.")
             if result["read"] is None
-            else _comparison(result)
+            else comparison(result).in_language()
         )
         ask.say(_("Read the display again, and type its value; or press Enter to leave it open."))
         return False
@@ -930,32 +839,10 @@ def _compared(visit: Visit, meter: Answer, typed: str) -> bool:
     if other is None:
         # others show this value by chance, as new meters do
         return _has_wrong_factor(visit, meter, result)
-    number = other["serial"] or other["device"]
-    if other["label"]:
-        ask.say(
-            _(
-                "This is what {number} ({label}) shows: the two meters seem to be swapped.",
-                number=number,
-                label=other["label"],
-            )
-        )
-        question = _(
-            "Record that {number} measures {here}, and {mine} measures {there}?",
-            number=number,
-            here=meter["label"],
-            mine=result["meter"],
-            there=other["label"],
-        )
-    else:
-        ask.say(_("This is what {number} shows, which is recorded for no dwelling.", number=number))
-        question = _(
-            "Record that {number} measures {here} instead of {mine}?",
-            number=number,
-            here=meter["label"],
-            mine=result["meter"],
-        )
+    shows, question = swap_question(meter["label"], result["meter"], other)
+    ask.say(shows.in_language())
     ask.say(_("Compare the number on the plate of the meter."))
-    if not ask.agreed(f"swap/{meter['label']}", question, default=False):
+    if not ask.agreed(f"swap/{meter['label']}", question.in_language(), default=False):
         wrong = _has_wrong_factor(visit, meter, result)
         if not wrong:
             ask.say(_("Not recorded. Read the display again, or press Enter to leave it open."))
@@ -965,7 +852,7 @@ def _compared(visit: Visit, meter: Answer, typed: str) -> bool:
     )
     ask.say(_("recorded: {labels}", labels=", ".join(swapped["labels"])))
     (result,) = verify()["results"]
-    ask.say(f"  {_('agrees')}" if result["agrees"] else _comparison(result))
+    ask.say(f"  {_('agrees')}" if result["agrees"] else comparison(result).in_language())
     return True
 
 
@@ -1106,15 +993,15 @@ def _report(visit: Visit) -> None:
         ask.say(_("written: {file}", file=path))
 
 
-STEPS: dict[str, tuple[str, Callable[[Visit], None]]] = {
-    "building": (N_("The building"), lambda _: None),
+STEPS: dict[str, Callable[[Visit], None]] = {
+    "building": lambda _: None,
     # before the search, which asks the listed meters first
-    "list": (N_("The syndic's list"), _list),
-    "lines": (N_("The lines"), _lines),
-    "scan": (N_("The devices on the lines"), _scan),
-    "match": (N_("List and devices compared"), _match),
-    "flats": (N_("From flat to flat"), _flats),
-    "delivery": (N_("Delivery, certificate, backup"), _delivery),
-    "report": (N_("The commissioning report"), _report),
+    "list": _list,
+    "lines": _lines,
+    "scan": _scan,
+    "match": _match,
+    "flats": _flats,
+    "delivery": _delivery,
+    "report": _report,
 }
-"""the steps of a visit in order, each with its title"""
+"""the steps of a visit in order; their titles: agent/api/visit_steps.py"""

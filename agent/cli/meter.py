@@ -135,6 +135,8 @@ def verify(
     that agrees, with at least two digits, has its factor proven, too. Exit status 1 if one
     differs.
     """
+    from agent.api.visit_steps import comparison
+
     shown = _display_values(context.args)
     fields = {"place": place, "shown": shown, "multiplier": multiplier}
     answer = ask(config, state, "meter.verify", named=as_, **fields)
@@ -142,7 +144,7 @@ def verify(
         as_json(answer)
     else:
         for result in answer["results"]:
-            typer.echo(_comparison(result))
+            typer.echo(comparison(result).in_language())
             _show_factor(result)
             if not result["agrees"]:
                 typer.echo(wrapped(_after_a_difference(answer["label"], result)))
@@ -320,12 +322,9 @@ def _after_a_difference(label: str, result: dict[str, Any]) -> str:
             remedy=in_language(result["factor"]["remedy"]),
         )
     if result["times"] and len(result["shown_by"]) != 1:
-        return _(
-            "The meter reads {factor} times what the display shows: `scale` or `unit` of its point"
-            " in the file is wrong, or its multiplier (gardien meter assign --multiplier). Not"
-            " recorded as proven.",
-            factor=result["times"],
-        )
+        from agent.api.visit_steps import TIMES
+
+        return _(TIMES, factor=result["times"])
     shown = number(Decimal(result["shown"]))
     values = {"label": quote(label), "shown": shown, "meter": result["meter"]}
     if len(result["shown_by"]) == 1:
@@ -341,40 +340,6 @@ def _after_a_difference(label: str, result: dict[str, Any]) -> str:
         " its value. If it does show {shown}, the meter in {label} may be another one than {meter}:"
         " compare the number on its plate with gardien meter list",
         **values,
-    )
-
-
-def _comparison(result: dict[str, Any]) -> str:
-    """Return one result of `verify` in one line."""
-    shown = number(Decimal(result["shown"]))
-    subject = _("{channel} {value}: ", channel=result["channel"], value=shown)
-    if result["agrees"]:
-        return _(
-            "{subject}agrees: meter {meter} reads {read}",
-            subject=subject,
-            meter=result["meter"],
-            read=number(Decimal(result["read"])),
-        )
-    read = _(
-        "meter {meter} reads {value}",
-        meter=result["meter"],
-        value=number(Decimal(result["read"])) if result["read"] else _("no such channel"),
-    )
-    others = [
-        f"{o['serial'] or o['device']} ({o['label'] or _('unassigned')})"
-        for o in result["shown_by"]
-    ]
-    if not others:
-        return _(
-            "{subject}differs: {read}, and no other meter reads this value",
-            subject=subject,
-            read=read,
-        )
-    return _(
-        "{subject}differs: {read}; this value is read from {names}",
-        subject=subject,
-        read=read,
-        names=_(" and ").join(others),
     )
 
 

@@ -165,6 +165,8 @@ def _show_list(answer: Answer, *, preview: bool, most: int | None = None) -> Non
         columns = ", ".join(_(MEANINGS.get(one, one)) for one in answer["labels_made_of"])
         typer.echo(_("labels are made of the columns: {columns}", columns=columns))
     show_left_out(answer["left_out"])
+    from agent.registry.remarks import REMARKS
+
     for why in dict.fromkeys(one["why"] for one in answer["remarks"]):
         labels = [one["label"] for one in answer["remarks"] if one["why"] == why]
         text = _(N_("{labels}: {what}"), labels=_listed(labels), what=_(REMARKS[why]))
@@ -174,27 +176,6 @@ def _show_list(answer: Answer, *, preview: bool, most: int | None = None) -> Non
 
 def _listed(labels: Sequence[str]) -> str:
     return ", ".join(labels[:MOST_LABELS]) + " …" * (len(labels) > MOST_LABELS)
-
-
-REMARKS = {
-    "vacant": N_("vacant according to the list, so recorded without occupants"),
-    "left": N_("moved out according to the list, so recorded without occupants"),
-    "nobody": N_(
-        "no occupant in the list, so the date of entry is not used and the occupancy is unknown"
-    ),
-    "owner": N_(
-        "the list names owners and no occupants, so the date of entry is not used (it may be that"
-        " of the purchase) and the occupancy is unknown"
-    ),
-    "early": N_("recorded as occupied since 2000-01-02, the earliest day that is recorded"),
-    "no_date": N_(
-        "the date of entry is that of no occupants (01/01/1900), so the occupancy is unknown"
-    ),
-    "leaves": N_(
-        "will move out according to the list; the date is not recorded here: gardien occupancy"
-        " import, or move-out"
-    ),
-}
 
 
 command(app, place.LIST)(_show)

@@ -226,7 +226,8 @@ def _entry(line: dict[str, Any]) -> dict[str, Any]:
 
 
 def _lines(devices: Sequence[dict[str, Any]]) -> Iterator[str]:
-    from agent.config.edit import readable, written
+    from agent.config.edit import written
+    from agent.drivers.base import readable
 
     for device in devices:
         about = f"  # {in_language(device['about'])}"

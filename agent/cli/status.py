@@ -519,26 +519,9 @@ def _uplink_row(name: str, uplink: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _device_row(name: str, device: dict[str, Any], uplinks: Collection[str]) -> tuple[str, ...]:
+    from agent.api.device_state import device_state
+
     return (
         *(device["link"], name, device["place"] or "–", device["serial"] or "–"),
-        *(when(device["answered"]), _device_state(device, uplinks)),
+        *(when(device["answered"]), device_state(device, uplinks).in_language()),
     )
-
-
-def _device_state(device: dict[str, Any], uplinks: Collection[str]) -> str:
-    if number := device["failures"]:
-        times = n_("no answer once", "no answer {number} times", number)
-        return _("{what}, next try in {seconds} s", what=times, seconds=device["rests_s"])
-    # no recipient gets it: the reason is all that matters
-    if device["held"] and set(uplinks) <= device["held"].keys():
-        return _(AND).join(_(reason) for reason in sorted(set(device["held"].values())))
-    state = device["said"] or (_("fine") if device["answered"] else _("not read yet"))
-    if device["answer_ms"] and not device["said"] and device["answered"]:
-        state = _("fine, {number:.0f} ms", number=device["answer_ms"])
-        if device["failed"]:
-            state += ", " + _("{number} failed", number=device["failed"])
-    if device["clock"] and device["clock"]["words"]:
-        state += _(AND) + device["clock"]["words"]
-    for uplink, remark in device["held"].items():  # other uplinks get the readings
-        state += _(AND) + _("not sent to {uplink}: {words}", uplink=uplink, words=_(remark))
-    return state

@@ -155,22 +155,11 @@ def as_json(answer: Any) -> None:
     typer.echo(json.dumps(answer, indent=2, ensure_ascii=False))
 
 
-CHANNELS = {
-    "heat": N_("heat"),
-    "cool": N_("cooling"),
-    "cw": N_("cold water"),
-    "dhw": N_("hot water"),
-    "elec.imp": N_("electricity"),
-    "elec.exp": N_("electricity (fed in)"),
-    "gas": N_("gas"),
-    "hca": N_("heat cost allocator"),
-}
-"""what a meter measures, before the word meter"""
-
-
 def measured(channel: str) -> str:
     """What a channel measures, in a word; the channel's id where there is none."""
-    return _(CHANNELS.get(channel) or channel)
+    from agent.core.quantities import MEASURED
+
+    return _(MEASURED.get(channel) or channel)
 
 
 def table(
@@ -465,23 +454,12 @@ def show_ignored_columns(answer: dict[str, Any]) -> None:
 
 MOST_ROWS = 20
 """rows that are shown for each reason"""
-LEFT_OUT = {
-    "note": N_("which are no lots (titles, totals). Line and text:"),
-    "other": N_(
-        "in which nobody lives, or perhaps somebody does (a lodge, a maid's room). If somebody"
-        " does: gardien place new. Line and type:"
-    ),
-    "no_dwelling": N_(
-        "which are cellars, parking spaces and the like of no dwelling in the list. They need no"
-        " record. Line and type:"
-    ),
-    "no_lease": N_("which state no lease: a vacant dwelling, a cellar. Line and dwelling:"),
-    "no_lot": N_("which are cellars, parking spaces and the like without a lot number:"),
-}
 
 
 def show_left_out(rows: Sequence[dict[str, str]]) -> None:
     """Print which rows are left out, by reason."""
+    from agent.registry.remarks import LEFT_OUT
+
     for why in dict.fromkeys(row["why"] for row in rows):
         these = [row for row in rows if row["why"] == why]
         count = n_("left out: {number} row", "left out: {number} rows", len(these))

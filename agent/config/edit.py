@@ -19,6 +19,7 @@ from agent.config.problem import dotted
 from agent.core.errors import ConfigError, Refused
 from agent.core.i18n import _
 from agent.core.settings import shown
+from agent.drivers.base import readable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -434,11 +435,6 @@ def _home(files: Files, section: str) -> tuple[Path, bool]:
         if isinstance(key, ScalarNode) and key.value == section and value.tag == INCLUDE:
             return files.beside(value.value), True
     return files.path, False
-
-
-def readable(entry: Mapping[str, Any]) -> bool:
-    """Whether the entry of a found device says what to read from it."""
-    return bool(entry.keys() & {"profile", "points"})
 
 
 def unlike(name: str, taken: set[str]) -> str:

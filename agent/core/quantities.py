@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from agent.core.errors import Refused
+from agent.core.i18n import N_
 from agent.core.model import Channel, ValueKind
 
 if TYPE_CHECKING:
@@ -61,6 +62,17 @@ PLAIN = {
 
 SPOKEN = {"Cel": "°C", "m3": "m³", "m3/h": "m³/h", "%RH": "% RH", "1": ""}
 """how people write a unit, if they do not use its name"""
+MEASURED = {
+    "heat": N_("heat"),
+    "cool": N_("cooling"),
+    "cw": N_("cold water"),
+    "dhw": N_("hot water"),
+    "elec.imp": N_("electricity"),
+    "elec.exp": N_("electricity (fed in)"),
+    "gas": N_("gas"),
+    "hca": N_("heat cost allocator"),
+}
+"""what a meter measures, by channel, before the word meter"""
 EXACT = Context(prec=40, traps=[Inexact])
 
 

@@ -191,6 +191,11 @@ class Found:
     """all that the device lists, also what no channel fits: `at`, `name`, `value`, `unit`"""
 
 
+def readable(entry: Mapping[str, Any]) -> bool:
+    """Whether the entry of a found device says what to read from it."""
+    return bool(entry.keys() & {"profile", "points"})
+
+
 @runtime_checkable
 class Discovers(Protocol):
     """A bus that can be searched. A search never writes to a device."""

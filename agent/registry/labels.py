@@ -35,6 +35,13 @@ HINTS = 50
 """suggestions that are made before the registry changes again; each takes milliseconds"""
 
 
+def natural(name: str) -> list[int | str]:
+    """Return a key by which the numbers in names are sorted as numbers."""
+    # every second part is a number; `isdecimal` would also take digits of other scripts
+    parts = enumerate(re.split("([0-9]+)", name))
+    return [int(part) if place % 2 else part for place, part in parts]
+
+
 def listed(
     members: Sequence[V], gone: Iterable[V], new: Sequence[V], order: Callable[[V], Any]
 ) -> list[V]:
@@ -231,6 +238,12 @@ def _wrong(scheme: Scheme, written: str, value: str) -> str:
 def label_key(label: str) -> str:
     """Labels with the same key are the same label: case and spacing do not count."""
     return " ".join(unicodedata.normalize("NFKC", label).casefold().split())
+
+
+def plain_key(text: str) -> str:
+    """A text for a search: small letters without accents, and single spaces."""
+    whole = unicodedata.normalize("NFKD", text).casefold()
+    return " ".join("".join(c for c in whole if not unicodedata.combining(c)).split())
 
 
 def _loose_key(label: str) -> str:

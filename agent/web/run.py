@@ -38,6 +38,8 @@ UNUSED, UNUSED_BY_PERSONS = 300.0, 20.0
 """seconds without a person until it exits: after its last person, and if there was none, only a
 scraper
 """
+ENDED_WITHIN = 2.0
+"""seconds for requests that are being answered when it is asked to end"""
 LOOK = 5.0
 """seconds between two looks at whether it is used"""
 
@@ -94,7 +96,10 @@ async def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
     app = application(state)
-    runner = web.AppRunner(app, handle_signals=False, access_log=None)
+    # pages that wait for live values never end by themselves
+    runner = web.AppRunner(
+        app, handle_signals=False, access_log=None, shutdown_timeout=ENDED_WITHIN
+    )
     await runner.setup()
     house = asyncio.create_task(House(runner, context).serve(listeners))
     notify("READY=1")
@@ -125,7 +130,7 @@ async def _until_unused(shared: Site, unused: float) -> None:
     while True:
         await asyncio.sleep(min(LOOK, unused))
         limit = unused if shared.used > begun else min(unused, UNUSED_BY_PERSONS)
-        if not shared.watching and time.monotonic() - shared.used >= limit:
+        if not (shared.watching or shared.jobs.held) and time.monotonic() - shared.used >= limit:
             return
 
 

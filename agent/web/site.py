@@ -26,6 +26,7 @@ from agent.core.i18n import N_
 from agent.registry.doubts import NeedsConfirmation
 from agent.web.client import LIVE, Answer, Client, Unreachable
 from agent.web.form_fields import fields_of
+from agent.web.jobs import Jobs
 from agent.web.words import LANGUAGES, LocalTime, environment, language_of
 
 if TYPE_CHECKING:
@@ -113,6 +114,8 @@ class Site:
     """when a person last asked for something: a scraper does not count"""
     watching: int = 0
     """pages that wait for live values"""
+    jobs: Jobs = field(default_factory=Jobs)
+    """long calls that go on in the background"""
     _greeting: tuple[float, Answer] = (0.0, {})
 
     async def greeting(self) -> Answer:
@@ -155,13 +158,11 @@ async def page(
     request: web.Request, template: str, code: int = 200, /, **values: Any
 ) -> web.Response:
     """Return a page in the language of the person who asks."""
-    asks, building = visitor(request), {"building": "gardien", "zone": "UTC"}
-    with suppress(Unreachable):
-        building = await site(request).greeting()
-    clock = LocalTime(building["zone"], asks.language)
+    asks = visitor(request)
+    building, clock = await _here(request)
     text = environment(asks.language).get_template(template).render(
         asks=asks,
-        building=building["building"],
+        building=building,
         clock=clock,
         path=request.path,
         menu=[one for one in MENU if asks.login and asks.may(one.right)],
@@ -169,6 +170,19 @@ async def page(
         **values,
     )  # fmt: skip
     return web.Response(text=text, status=code, content_type="text/html")
+
+
+async def local_time(request: web.Request) -> LocalTime:
+    """Return the clock of the building, in the language of the person who asks."""
+    return (await _here(request))[1]
+
+
+async def _here(request: web.Request) -> tuple[str, LocalTime]:
+    """Return the name of the building and its clock, as far as the daemon answers."""
+    building = {"building": "gardien", "zone": "UTC"}
+    with suppress(Unreachable):
+        building = await site(request).greeting()
+    return building["building"], LocalTime(building["zone"], visitor(request).language)
 
 
 async def form(request: web.Request) -> Any:

@@ -52,7 +52,7 @@ def environment(language: str) -> Environment:
         return in_language(value, language)
 
     def number(value: object, unit: str = "") -> str:
-        return f"{in_language(_number(value), language)} {spoken(unit)}".strip()
+        return number_text(value, unit, language)
 
     def command(value: str) -> str:
         return to_type(value).in_language(language)
@@ -86,13 +86,17 @@ class LocalTime:
         if at is None or at == "":
             return "–"
         here = self.local(at)
-        if here.date() == dt.datetime.now(self.zone).date():
+        if here.date() == self.now().date():
             return f"{here:%H:%M}"
         return in_language(here, self._language)
 
     def day(self, at: str | float | None) -> str:
         """Return the day of a time."""
         return "–" if at is None else in_language(self.local(at).date(), self._language)
+
+    def now(self) -> dt.datetime:
+        """Return the present time in the building's zone."""
+        return dt.datetime.now(self.zone)
 
     def local(self, at: str | float) -> dt.datetime:
         """Return a time in the building's zone."""
@@ -105,6 +109,11 @@ class LocalTime:
         if isinstance(text, Text):
             return text_in_local_time(text, self._name).in_language(self._language)
         return in_language(text, self._language)
+
+
+def number_text(value: object, unit: str, language: str) -> str:
+    """Return a value, which may be a number written as text, with its unit."""
+    return f"{in_language(_number(value), language)} {spoken(unit)}".strip()
 
 
 def _number(value: object) -> object:

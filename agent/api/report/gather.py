@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import platform
-import re
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
@@ -56,6 +55,7 @@ from agent.enrolment import credential
 from agent.gateway.delivery import standing
 from agent.registry.dates import text_in_local_time
 from agent.registry.identity import why_absent
+from agent.registry.labels import natural
 from agent.registry.records import EXACT, Installation, covers, serial_key
 from agent.trust.jws import Key
 
@@ -303,11 +303,6 @@ def _order(device: DeviceReport) -> tuple[object, ...]:
     """Sort A-2 before A-10, and what has no place last."""
     label = device.measures[0].label if device.measures else "\uffff"
     return device.line, natural(label), natural(device.device)
-
-
-def natural(name: str) -> list[int | str]:
-    """Return a key by which the numbers in names are sorted as numbers."""
-    return [int(part) if part.isdecimal() else part for part in re.split("([0-9]+)", name)]
 
 
 def _device(  # noqa: PLR0913, PLR0917 -- what is known of it

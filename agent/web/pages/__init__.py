@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.web import live
-from agent.web.pages import entry, now, numbers, people
+from agent.web.pages import dwellings, entry, lines, now, numbers, people, recipients, visit
 from agent.web.site import choose_language
 
 if TYPE_CHECKING:
     from aiohttp import web
 
 STATIC = Path(__file__).parents[1] / "static"
-TOPICS = (entry, now, people, numbers, live)
+TOPICS = (entry, now, lines, recipients, dwellings, people, visit, numbers, live)
 
 
 def add_pages(app: web.Application) -> None:

@@ -86,6 +86,7 @@ async def leave(request: web.Request) -> web.StreamResponse:
     """Log out."""
     await form(request)
     await ask(request, "web.leave")
+    site(request).jobs.forget(visitor(request).login)
     return logged_out()
 
 

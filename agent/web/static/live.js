@@ -9,7 +9,8 @@ document.querySelector("nav [aria-current]")?.scrollIntoView({ block: "nearest",
   source.addEventListener("values", (event) => {
     for (const [name, text] of Object.entries(JSON.parse(event.data))) {
       for (const place of document.querySelectorAll(`[data-value="${CSS.escape(name)}"]`)) {
-        if (place.textContent !== text) place.textContent = text;
+        if (place instanceof HTMLProgressElement) { if (place.max > 1) place.value = Number(text); }
+        else if (place.textContent !== text) place.textContent = text;
       }
     }
   });

@@ -19,6 +19,7 @@ def plain(fingerprint):
 
 
 def test_nothing_listens_after_both_packages_are_installed(seen):
+    """Rule G10."""
     found = step(seen, "install_new")
     assert found["before"] == found["after"]
     assert found["closed"] == 1
