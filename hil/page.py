@@ -7,7 +7,6 @@ platform, the agent and its page. It prints the address and the codes, and serve
 Without `--ready` the meters are still to be found and assigned, as on a first visit; with it all of
 them are, half of the dwellings consent, and an order is in force.
 
-The control port takes `display LABEL` (what the meter of that flat shows, kWh) and `order`.
 """
 
 from __future__ import annotations
@@ -38,6 +37,8 @@ if TYPE_CHECKING:
 
 GARDIEN = Path(sys.executable).with_name("gardien")
 RECIPIENT = "energie.metropole.example"
+COMMON_AREA = "CZS2Y-FSTBQ-Q5WDC"
+"""where the boiler room is: what guards of an order measure is shown only of common areas"""
 CONFIG = """\
 building: {{name: Résidence Les Alpins, timezone: Europe/Paris}}
 links:
@@ -106,7 +107,7 @@ class House:
 
     def configure(self) -> None:
         """Write the configuration: the boiler room is known, the meters are not."""
-        boiler = self.room.devices("the building").replace(
+        boiler = self.room.devices(COMMON_AREA).replace(
             'offset: {at: "analog-value,7", unit: K, every: 10s}',
             'offset: {at: "analog-value,7", unit: K, every: 10s, writable: true}',
         )
@@ -114,7 +115,7 @@ class House:
             CONFIG.format(
                 hall=self.meters.ports[0],
                 bms=self.room.link(free_udp_port()),
-                boiler=boiler.replace("    place: the building\n", ""),
+                boiler=boiler,
                 recipient=RECIPIENT,
                 uplink=self.far.uplink,
                 granting=", ".join(GRANTING),
@@ -212,6 +213,7 @@ class House:
         async with asyncio.timeout(90):
             while not await asyncio.to_thread(self._guarded):
                 await asyncio.sleep(0.1)
+        await self.gardien("control", "test", "boiler-offset")
         self.order()
 
 

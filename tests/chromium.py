@@ -1,15 +1,15 @@
 """A real browser: Debian's Chromium, driven by playwright, and the rules of WCAG by axe-core."""
 
-from contextlib import contextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 
-from playwright.sync_api import sync_playwright
+from playwright.async_api import async_playwright
 
 OPTIONS = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 )  # fmt: skip
-PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
+PHONE, DESK = {"width": 360, "height": 780}, {"width": 1280, "height": 900}
 AXE = Path(__file__).parents[1] / ".venv/npm/node_modules/axe-core/axe.min.js"
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 ASKED = """
@@ -18,31 +18,33 @@ async (rules) => (await axe.run(document, {runOnly: rules})).violations.map(
 """
 
 
-@contextmanager
-def chromium():
+@asynccontextmanager
+async def chromium():
     """The browser, for contexts of several people."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=OPTIONS)
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(
+            executable_path="/usr/bin/chromium", args=OPTIONS
+        )
         yield browser
-        browser.close()
+        await browser.close()
 
 
-def person(browser, *, language="fr", viewport=PHONE, scripts=True, dark=False):
+async def person(browser, *, language="fr", viewport=PHONE, scripts=True, dark=False):
     """A person with a browser of their own: a page without cookies."""
-    context = browser.new_context(
+    context = await browser.new_context(
         ignore_https_errors=True,
         locale={"fr": "fr-FR", "en": "en-GB"}[language],
         viewport=viewport,
         java_script_enabled=scripts,
         color_scheme="dark" if dark else "light",
     )
-    context.set_default_timeout(30_000)
-    return context.new_page()
+    context.set_default_timeout(60_000)
+    return await context.new_page()
 
 
-def violations(page):
+async def violations(page):
     """What of the page breaks a rule of WCAG 2.2 AA, and whether it is wider than the screen."""
-    page.evaluate(AXE.read_text(encoding="utf-8"))
-    broken = page.evaluate(ASKED, RULES)
-    wide = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+    await page.evaluate(AXE.read_text(encoding="utf-8"))
+    broken = await page.evaluate(ASKED, RULES)
+    wide = await page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
     return broken + ([f"wider than the screen by {wide} px"] if wide > 0 else [])

@@ -19,7 +19,7 @@ from agent.api.registry import in_person, passing, shared
 from agent.control import schedule
 from agent.control.context import OPTED_OUT_FOR, unsigned
 from agent.control.guard import fresh, measured, plain
-from agent.control.history import order_reports, sentences, within
+from agent.control.history import concerned, order_reports, sentences, within
 from agent.control.hold import FOREVER
 from agent.control.model import FAILSAFE, Acceptance, No, OrderCode, OrderState, next_step
 from agent.control.orders import grant_of, order_of
@@ -564,6 +564,8 @@ async def history(
         "since": stamp(first),
         "until": stamp(last),
         "sentences": lines,
+        "concerned": concerned(kept, (first, last)),
+        "names": steering.config.privacy.names,
         "timezone": str(zone),
         "orders": [
             order.document() | {"unit": units.get(order.control, "")}

@@ -26,15 +26,13 @@ from agent.cli.terminal import (
     wrapped,
 )
 from agent.core.finding import (
-    ACTORS,
     Finding,
-    Severity,
     component_text,
     exit_status,
     to_type,
     worst_first,
 )
-from agent.core.i18n import N_, _, in_language, n_
+from agent.core.i18n import N_, _, n_
 from agent.core.quantities import spoken
 
 if TYPE_CHECKING:
@@ -42,20 +40,7 @@ if TYPE_CHECKING:
 
 WIDTH, HEIGHT = 80, 23
 """columns and lines of the screen that a status fits on; the last line is for the prompt"""
-TRUST = {
-    "trusted": N_("trusted"),
-    "holdover": N_("trusted, not synchronized now"),
-    "untrusted": N_("NOT TRUSTED"),
-    "person": N_("by a person's word"),
-}
-CONNECTION = {
-    "yes": N_("{uplink} connected, {receipt}"),
-    "silent": N_("{uplink} does not answer, {receipt}"),
-    "no": N_("{uplink} not connected, {receipt}"),
-}
 CONNECTED = {"yes": N_("yes"), "silent": N_("no answer"), "no": N_("no")}
-FEW = 3
-"""parts that an answer to a question names"""
 AND = N_("; ")
 """between the parts of a line"""
 SHORT = 20
@@ -134,81 +119,13 @@ def _gateway(answer: dict[str, Any]) -> Iterator[str]:
 
 def _answers(answer: dict[str, Any], findings: Sequence[Finding]) -> Iterator[str]:
     """Yield the answers to the four questions with which people come."""
-    questions = (_("Data lost now?"), _("Data waiting?"), _("Equipment held?"), _("Who must act?"))
-    answers = (
-        _lost(findings),
-        _waiting(answer, findings),
-        _held(answer, findings),
-        _actors(findings),
-    )
-    wide = max(map(len, questions))
-    for question, text in zip(questions, answers, strict=True):
+    from agent.api.overview import questions
+
+    rows = [(one.text.in_language(), one.answer.in_language())
+            for one in questions(answer, findings, when)]  # fmt: skip
+    wide = max(len(question) for question, _text in rows)
+    for question, text in rows:
         yield f"{question:<{wide}}  {text}"
-
-
-def _of(findings: Sequence[Finding], severity: Severity) -> list[Finding]:
-    return [finding for finding in findings if finding.severity is severity]
-
-
-def _lost(findings: Sequence[Finding]) -> str:
-    lost = _of(findings, Severity.LOST)
-    if not lost:
-        return _("no")
-    subjects = dict.fromkeys(finding.subject.in_language() for finding in lost)
-    return _("YES: {subjects}", subjects=_few(list(subjects)))
-
-
-def _few(parts: Sequence[str]) -> str:
-    """Return parts in one line of the screen; what does not fit is counted."""
-    if len(parts) <= FEW:
-        return ", ".join(parts)
-    return ", ".join([*parts[:FEW], _("{number} more", number=len(parts) - FEW)])
-
-
-def _waiting(answer: dict[str, Any], findings: Sequence[Finding]) -> str:
-    kept = [finding for finding in _of(findings, Severity.WAITING) if not finding.uplink]
-    parts = list(dict.fromkeys(finding.subject.in_language() for finding in kept))
-    for name, uplink in answer["uplinks"].items():
-        backlog = uplink["backlog"]
-        # an agent of an earlier version does not count those in quarantine
-        refused = backlog.get("quarantined_rows", 0)
-        number = backlog["slots"] + backlog["batch_rows"] + refused
-        # what is only as old as the interval of sending lets it be does not wait
-        if number and uplink.get("late", True):
-            values = n_("{number:,} value", "{number:,} values", number)
-            since = when(_stamp(backlog["oldest"])) if backlog["oldest"] else ""
-            oldest = _(" since {since}", since=since) if since else ""
-            parts.append(f"{name} {values}{oldest}")
-    return _("yes: {parts}", parts=_few(parts)) if parts else _("no")
-
-
-def _stamp(seconds: float) -> str:
-    from agent.core.clock import stamp
-
-    return stamp(seconds)
-
-
-def _held(answer: dict[str, Any], findings: Sequence[Finding]) -> str:
-    held = [
-        f"{name} {in_language(Decimal(control['value']))} {spoken(control['unit'])}"
-        + (_(" until {time}", time=when(control["until"])) if control["until"] else "")
-        for name, control in answer["controls"].items()
-        if control["value"] is not None
-    ]
-    wrong = [one.subject.in_language() for one in _of(findings, Severity.EQUIPMENT)]
-    if not held and not wrong:
-        return _("no")
-    text = _("yes: {controls}", controls=_few(held)) if held else _("no")
-    return text + _(AND) + _("LOOK AT {controls}", controls=_few(wrong)) if wrong else text
-
-
-def _actors(findings: Sequence[Finding]) -> str:
-    counts = {
-        actor: sum(finding.actor is actor and finding.fine is False for finding in findings)
-        for actor in ACTORS
-    }
-    named = [f"{_(ACTORS[actor])} ({number})" for actor, number in counts.items() if number]
-    return ", ".join(named) or _("nobody")
 
 
 def _listed(findings: Sequence[Finding], room: int | None) -> Iterator[str]:
@@ -260,32 +177,13 @@ def _block(finding: Finding, *, short: bool = False) -> Iterator[str]:
 
 def _summary(answer: dict[str, Any], *, every: bool) -> Iterator[str]:
     """Yield what works, in a few lines; `every`: with each part."""
-    lines = [
-        _(
-            "{line} {answering} of {devices} devices answer",
-            line=name,
-            answering=link["devices"] - link["silent"] if link["open"] else 0,
-            devices=link["devices"],
-        )
-        for name, link in answer["links"].items()
-    ]
+    from agent.api import overview
+
+    lines = [part.text.in_language() for part in overview.lines(answer["links"])]
     if not every and len(answer["links"]) > 1:
         lines = [*_answering(answer["links"])]
-    uplinks = [
-        _(
-            CONNECTION[_connection(uplink["delivery"])],
-            uplink=name,
-            receipt=_("last receipt {time}", time=when(last))
-            if (last := uplink["delivery"]["last_receipt"])
-            else _("no receipt since the start"),
-        )
-        for name, uplink in answer["uplinks"].items()
-    ]
-    clock = "person" if answer.get("clock_person_until") else answer["clock"]
-    gateway = [_("clock {trust}", trust=_(TRUST.get(clock, clock)))]
-    if certificate := answer["certificate"]:
-        gateway.append(_("certificate {validity}", validity=certificate["validity"]))
-    gateway.append(_("{number:,} MB free on the disk", number=answer["disk"]["free"] // 10**6))
+    uplinks = [part.text.in_language() for part in overview.uplinks(answer["uplinks"], when)]
+    gateway = [part.text.in_language() for part in overview.gateway(answer)]
     states = answer.get("dwellings") or {}
     for title, parts in (
         (_("lines"), lines),
@@ -316,20 +214,11 @@ def in_two(fingerprint: str) -> str:
     return f"{fingerprint[:half]} {fingerprint[half:]}"
 
 
-def _connection(delivery: dict[str, Any]) -> str:
-    """Return the key of a connection's state in CONNECTION and CONNECTED."""
-    if not delivery["connected_since"]:
-        return "no"
-    # a broker that is frozen keeps the connection open
-    return "silent" if delivery.get("silent_since") else "yes"
-
-
 def _answering(links: dict[str, dict[str, Any]]) -> Iterator[str]:
     """Yield how many devices answer, and the lines on which not all do."""
-    counts = {
-        name: (link["devices"] - link["silent"] if link["open"] else 0, link["devices"])
-        for name, link in links.items()
-    }
+    from agent.api.overview import answering as answering_of
+
+    counts = {name: (answering_of(link), link["devices"]) for name, link in links.items()}
     answering, devices = (sum(numbers) for numbers in zip(*counts.values(), strict=True))
     if answering == devices:
         yield _("all {devices} devices answer", devices=devices)
@@ -379,10 +268,9 @@ def _pending(answer: dict[str, Any]) -> Iterator[str]:
 
 def _dwellings(states: dict[str, int]) -> str:
     """Return how many dwellings are occupied, vacant and unknown."""
-    counts = _(
-        "{occupied} occupied, {vacant} vacant, {unknown} of unknown occupancy",
-        occupied=states["occupied"], vacant=states["vacant"], unknown=states["unknown"],
-    )  # fmt: skip
+    from agent.api import overview
+
+    counts = overview.dwellings(states).in_language()
     pointer = _("List: gardien occupancy list")
     return f"{counts}. {pointer}" if states["vacant"] or states["unknown"] else counts
 
@@ -507,10 +395,12 @@ def _remarks(uplink: dict[str, Any]) -> Iterator[str]:
 
 
 def _uplink_row(name: str, uplink: dict[str, Any]) -> tuple[str, ...]:
+    from agent.api.overview import connection
+
     delivery, backlog = uplink["delivery"], uplink["backlog"]
     return (
         name,
-        _(CONNECTED[_connection(delivery)]),
+        _(CONNECTED[connection(delivery)]),
         when(delivery["last_receipt"]),
         n_("{number:,} value", "{number:,} values", backlog["slots"]),
         str(backlog["batches"]),

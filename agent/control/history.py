@@ -130,11 +130,7 @@ def _why(group: Sequence[Outcome]) -> str:
 
 def within(outcomes: Iterable[Outcome], span: tuple[float, float]) -> list[OrderReport]:
     """What became of the orders of which something was recorded between two moments."""
-    return [
-        _report(group)
-        for group in _groups(outcomes)
-        if group[0].jti and any(span[0] <= one.at <= span[1] for one in group)
-    ]
+    return [_report(group) for group in _groups_within(outcomes, span) if group[0].jti]
 
 
 def sentences(
@@ -149,6 +145,20 @@ def sentences(
     """
     return [
         _sentence(group, zone, units.get(group[0].control, ""))
+        for group in _groups_within(outcomes, span)
+    ]
+
+
+def concerned(outcomes: Iterable[Outcome], span: tuple[float, float]) -> list[tuple[str, str]]:
+    """The order (its `jti`; empty: none) and the control of each of `sentences`."""
+    return [(group[0].jti, group[0].control) for group in _groups_within(outcomes, span)]
+
+
+def _groups_within(
+    outcomes: Iterable[Outcome], span: tuple[float, float] | None
+) -> list[list[Outcome]]:
+    return [
+        group
         for group in _groups(outcomes)
         if span is None or any(span[0] <= one.at <= span[1] for one in group)
     ]

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from agent.core.atomic_write import DiskWriter
 from agent.core.clock import stamp
+from agent.core.i18n import N_
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,6 +25,39 @@ YEARS = 5 * 366 * 86_400
 """seconds for which entries are kept"""
 EVERYBODY = "*"
 """place of an entry about all dwellings together"""
+ACCESSES = {
+    "privacy.person": N_("letter on personal data"),
+    "read": N_("reading of a meter"),
+    "trace": N_("trace of a line"),
+    "status": N_("status with values"),
+    "meter.verify": N_("verification of a meter"),
+    "meter.load": N_("load test of a meter"),
+    "report": N_("commissioning report with indexes"),
+    "meter.list": N_("list of meters with indexes"),
+    "meter.assign": N_("recording of a meter"),
+    "meter.exchange": N_("recording of a change of meters"),
+    "meter.remove": N_("recording of a meter's removal"),
+    "meter.import": N_("recording of a list of meters"),
+    "occupancy.list": N_("list of occupancies"),
+    "occupancy.proposed": N_("moves that the syndic's software reports"),
+    "consent.list": N_("list of consents"),
+    "consent.marks": N_("order of withdrawals"),
+    "consent.due": N_("forms without an answer"),
+    "consent.forms": N_("making of consent forms"),
+    "duty.list": N_("list of duties"),
+    "audit.list": N_("records of the audit chain"),
+    "privacy.explain": N_("explanation of what is sent"),
+    "privacy.disclosures": N_("number of values sent"),
+    "privacy.access": N_("access log"),
+    "privacy.breach.new": N_("recording of a breach"),
+    "privacy.breach.add": N_("recording of a breach"),
+    "privacy.breach.close": N_("recording of a breach"),
+    "privacy.breach.list": N_("list of breaches"),
+    "privacy.breach.show": N_("record of a breach"),
+    "privacy.breach.notification": N_("notification of a breach"),
+    "privacy.breach.letters": N_("letters about a breach"),
+}
+"""by the call that showed data of a dwelling"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,7 +99,7 @@ MENU = (
     MenuEntry("/orders", N_("Orders"), Right.SEE_PLANT),
     MenuEntry("/people", N_("Moves and consents"), Right.SEE_PEOPLE),
     MenuEntry("/visit", N_("Commissioning"), Right.METERS),
-    MenuEntry("/configuration", N_("Configuration"), Right.LINES),
+    MenuEntry("/configuration", N_("Configuration"), Right.SEE_PLACES),
     MenuEntry("/audit", N_("Audit"), Right.SEE_PEOPLE),
     MenuEntry("/support", N_("Support"), Right.SEE_GATEWAY),
 )

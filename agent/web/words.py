@@ -7,6 +7,7 @@ inserted is escaped.
 from __future__ import annotations
 
 import datetime as dt
+import re
 from decimal import Decimal, InvalidOperation
 from functools import cache
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from agent.core.finding import to_type
 from agent.core.i18n import Plural, Size, Text, in_language
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
 LANGUAGES = {"fr": "Français", "en": "English"}
 """the languages of the page, as each names itself; the first is for readers of neither"""
 HERE = Path(__file__).parent
+SET_OFF = re.compile(r" ([:;?!»%])")
+"""a space and the punctuation that French sets off by it"""
+CODE = re.compile(r"`([^`]+)`")
 
 
 @cache
@@ -43,13 +48,13 @@ def environment(language: str) -> Environment:
     )
 
     def translated(message: str, /, **values: object) -> str:
-        return Text(message, **values).in_language(language)
+        return set_in(language, Text(message, **values))
 
     def counted(singular: str, plural: str, number: float, /, **values: object) -> str:
-        return Plural(singular, plural, number, **values).in_language(language)
+        return set_in(language, Plural(singular, plural, number, **values))
 
     def text(value: object) -> str:
-        return in_language(value, language)
+        return set_in(language, value)
 
     def number(value: object, unit: str = "") -> str:
         return number_text(value, unit, language)
@@ -66,12 +71,26 @@ def environment(language: str) -> Environment:
         "text": text,
         "number": number,
         "command": command,
+        "with_code": with_code,
         "channel": channel,
         "size": lambda value: text(Size(value)),
         "duration": lambda seconds: text(dt.timedelta(seconds=round(seconds))),
         "place_id": lambda value: shown(value) if value else "–",
     }
     return env
+
+
+def set_in(language: str, value: object) -> str:
+    """Return a value as the reader sees it. No line begins with the punctuation that French sets
+    off by a space.
+    """
+    text = in_language(value, language)
+    return SET_OFF.sub("\N{NO-BREAK SPACE}\\1", text) if language == "fr" else text
+
+
+def with_code(text: str) -> Markup:
+    """Return a text as HTML, with what it has between backticks as code."""
+    return Markup(CODE.sub(r"<code>\1</code>", str(escape(text))))  # noqa: S704 -- escaped
 
 
 class LocalTime:
@@ -107,8 +126,8 @@ class LocalTime:
     def sentence(self, text: object) -> str:
         """Return a text with its times in the building's zone."""
         if isinstance(text, Text):
-            return text_in_local_time(text, self._name).in_language(self._language)
-        return in_language(text, self._language)
+            return set_in(self._language, text_in_local_time(text, self._name))
+        return set_in(self._language, text)
 
 
 def number_text(value: object, unit: str, language: str) -> str:

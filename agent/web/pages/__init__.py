@@ -6,14 +6,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.web import live
-from agent.web.pages import dwellings, entry, lines, now, numbers, people, recipients, visit
+from agent.web.pages import (
+    audit,
+    course,
+    dwellings,
+    entry,
+    gateway,
+    lines,
+    now,
+    numbers,
+    order_actions,
+    orders,
+    people,
+    recipients,
+    visit,
+)
 from agent.web.site import choose_language
 
 if TYPE_CHECKING:
     from aiohttp import web
 
 STATIC = Path(__file__).parents[1] / "static"
-TOPICS = (entry, now, lines, recipients, dwellings, people, visit, numbers, live)
+TOPICS = (
+    entry, now, lines, recipients, dwellings, orders, course, order_actions, people, visit, audit,
+    gateway, numbers, live,
+)  # fmt: skip
 
 
 def add_pages(app: web.Application) -> None:
