@@ -101,7 +101,8 @@ class BrowserConnection(RequestHandler):
     def pause_writing(self) -> None:
         """Begin to wait until the browser takes what has been written."""
         super().pause_writing()
-        self._untaken = asyncio.get_running_loop().call_later(TAKEN_WITHIN, self._abort)
+        within = self._house.taken_within if self._house else 0.0
+        self._untaken = asyncio.get_running_loop().call_later(within, self._abort)
 
     def resume_writing(self) -> None:
         """Go on writing."""
@@ -138,7 +139,10 @@ class BrowserConnection(RequestHandler):
 class House:
     """Accepts connections from listening sockets, and knows how many are open."""
 
-    def __init__(self, runner: AppRunner, context: ssl.SSLContext) -> None:
+    def __init__(
+        self, runner: AppRunner, context: ssl.SSLContext, taken_within: float = TAKEN_WITHIN
+    ) -> None:
+        self.taken_within = taken_within
         self._runner, self._context = runner, context
         self._open: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[Any]] = set()

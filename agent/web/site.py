@@ -269,12 +269,11 @@ OPEN_TO_ALL = ("/login", "/language/")
 
 
 def _foreign(request: web.Request) -> bool:
-    """Whether a form was sent by a page of another site (or by none that says so)."""
-    fetched = request.headers.get("Sec-Fetch-Site", "same-origin")
-    origin = request.headers.get("Origin")
-    return fetched not in {"same-origin", "none"} or (
-        origin is not None and urlsplit(origin).netloc != request.host
-    )
+    """Whether a form was sent by a page of another site, or by none that says which."""
+    fetched, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
+    if origin is None:
+        return fetched not in {"same-origin", "none"}
+    return fetched in {"cross-site", "same-site"} or urlsplit(origin).netloc != request.host
 
 
 async def _visitor(request: web.Request) -> Visitor:
