@@ -168,7 +168,11 @@ def test_who_does_not_read_loses_the_connection(loop, page):
 
     async def large(request):
         asked.append(request.transport)
-        return web.Response(body=b"x" * 20_000_000)
+        answer = web.StreamResponse()
+        await answer.prepare(request)
+        for _ in range(200):
+            await answer.write(b"x" * 100_000)
+        return answer
 
     async def stall():
         app = web.Application()
