@@ -66,6 +66,15 @@ SENTENCES = {
     "object.refused": N_("A signed object was refused"),
     "object.waits": N_("A signed object waits for others"),
     "registry": N_("Dwellings, meters, occupancies or consents were recorded"),
+    "page.closed": N_("The set-up window of the web page was closed"),
+    "page.code_void": N_("The code of the set-up window was given up after too many wrong ones"),
+    "page.entered": N_("{person} logged in to the web page"),
+    "page.locked": N_("Logging in to the web page was locked after wrong passwords"),
+    "page.opened": N_("A set-up window of the web page was opened"),
+    "page.password": N_("{person} has chosen a password"),
+    "page.person_added": N_("{person} was invited to the web page"),
+    "page.person_removed": N_("{person} was removed from the web page"),
+    "page.scraper_added": N_("A program for monitoring was admitted to the web page"),
     "report": N_("A commissioning report was made"),
     "restored": N_("The gateway was restored from a backup"),
     "restored.confirmed": N_("It was confirmed that all withdrawals since the backup have arrived"),
@@ -95,7 +104,7 @@ KINDS = {
     "key": N_("keys"),
     "clock": N_("clock"),
     "backup": N_("backup"),
-    "web": N_("this page"),
+    "page": N_("this page"),
 }
 """kinds to choose from, by the first part of a type"""
 
@@ -106,7 +115,11 @@ def sentence(type_: str, body: Mapping[str, Any]) -> Text:
     if message is None:
         return Text("{type}", type=type_)
     controls = body.get("control") or body.get("controls") or "–"
-    values = {"control": controls, "recipient": body.get("recipient") or "–"}
+    values = {
+        "control": controls,
+        "recipient": body.get("recipient") or "–",
+        "person": body.get("person") or "–",
+    }
     return Text(message, **{name: one for name, one in values.items() if f"{{{name}}}" in message})
 
 

@@ -104,9 +104,8 @@ async def sets_up(walk, folder):
     listed.write_text("logement;type;n° compteur\n" + "\n".join(lines) + "\n", encoding="utf-8")
     await walk.tab.set_input_files("[name=file]", listed)
     await walk.press("form[action='/visit/list'] button")
-    while "/visit/list/" in walk.path:
-        await walk.checked()
-        await walk.press("main form button")
+    await walk.checked()
+    await walk.press("form[action='/visit/list/record'] button")
     await walk.goes("/visit/search")
     await walk.tab.uncheck("[name=link][value=bms]")
     await walk.press("form[action='/visit/search'] button")

@@ -374,6 +374,8 @@ def test_the_audit_chain_is_shown_in_sentences_and_found_broken(loop, tested, pe
         manager = people["manager"]
         intact = await shown(manager, "/audit")
         orders = await shown(manager, "/audit?kind=control")
+        of_the_page = await shown(manager, "/audit?kind=page")
+        older = await shown(manager, "/audit?page=1")
         never = await shown(manager, "/audit?day=2020-01-01")
         reader = await people["reader"].get("/audit")
         (file,) = (tested.state / "audit").glob("*.jsonl")
@@ -383,13 +385,20 @@ def test_the_audit_chain_is_shown_in_sentences_and_found_broken(loop, tested, pe
             broken = await shown(manager, "/audit", 409)
         finally:
             file.write_bytes(before)
-        return intact, orders, never, reader.status, broken
+        return intact, of_the_page, older, orders, never, reader.status, broken
 
-    intact, orders, never, reader, broken = loop.run(look())
+    intact, of_the_page, older, orders, never, reader, broken = loop.run(look())
     assert "The audit chain is intact" in plain(intact)
     assert "wallbox-limit was tested (by operator (web))" in plain(orders)
     assert "trust list" not in plain(orders).partition("Decisions")[2].partition("Show")[2]
     assert "There is no such record" in plain(never)
+    assert 'href="/audit?page=1"' in intact
+    assert "Record 1 " in plain(older)
+    assert "manager was invited to the web page (by Paul (root))" in plain(of_the_page)
+    sentences = re.findall(r"<li><p>.*?</p>", intact + of_the_page + older)
+    assert len(sentences) > 60
+    # each kind of record has its sentence
+    assert not [one for one in sentences if re.search(r"\b[a-z]+\.[a-z_]+\b", plain(one))]
     assert reader == 409
     assert "does not follow from" in plain(broken)
 
