@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 DEVICES, ROUNDS, COLD = 100, 2, 2
 ROLES = ("installer", "manager", "operator", "dpo", "reader")
-PASSWORD = "une phrase assez longue"  # noqa: S105 -- of nobody
+PASSWORD = "une phrase assez longue"
 MOST_OF_ONE_ROUTE = 3
 """pages of one kind, such as those of devices, that are opened"""
 MOST_PAGES = 80
@@ -91,7 +91,7 @@ async def logged_in(house: House, url: str, role: str) -> aiohttp.ClientSession:
 def kind(path: str) -> str:
     """The pages that are alike: the first two parts of a path."""
     parts = urlsplit(path).path.split("/")
-    return "/".join(parts[:3] if len(parts) > 2 else parts) + ("/…" if len(parts) > 3 else "")  # noqa: PLR2004
+    return "/".join(parts[:3] if len(parts) > 2 else parts) + ("/…" if len(parts) > 3 else "")
 
 
 async def opened(session: aiohttp.ClientSession) -> dict[str, str]:
