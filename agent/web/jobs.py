@@ -59,6 +59,8 @@ class Job:
     """whether a person ended it"""
     used: float = field(default_factory=time.monotonic)
     """when it last made progress or was looked at"""
+    holds: bool = True
+    """whether its result is worth that the page does not exit before its person has seen it"""
     task: asyncio.Task[None] | None = None
 
     @property
@@ -163,7 +165,7 @@ class Jobs:
     def held(self) -> bool:
         """Whether anything runs or waits for its person: the page must not exit meanwhile."""
         self._forget_old()
-        return any(self._jobs.values())
+        return any(job.running or job.holds for job in self._all())
 
     def _all(self) -> list[Job]:
         return [job for jobs in self._jobs.values() for job in jobs.values()]

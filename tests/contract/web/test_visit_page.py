@@ -162,6 +162,7 @@ async def add_line_and_devices(world, session):
     (name,) = of_form(text, "add")
     _, text, _ = await post(session, "/visit/lines/add", "/visit/lines", add=name)
     assert "1 line was added" in text
+    assert f">{where}<" in text
 
     # the devices: one is tried, then all are added, one under another name
     await post(session, "/visit/search", "/visit/search", link=name)
@@ -270,6 +271,24 @@ def test_values_of_dwellings_are_compared_only_with_a_reason(world):
             assert of_form(text, "address") == ["1"]
 
     world.run(compare())
+
+
+def test_the_reason_of_a_visit_is_not_that_of_the_next_person(world):
+    async def look():
+        async with browser(world.page) as session:
+            await enter(session, world.code)
+            await post(session, "/visit/begin", "/visit", reason="of Marie alone")
+            assert "of Marie alone" in await get(session, "/visit")
+            async with session.get("/visit") as shown:
+                token = TOKEN.search(await shown.text())[1]
+            async with session.post("/leave", data={"token": token}):
+                pass
+            await enter(session, world.code, "Paul")
+            text = await get(session, "/visit")
+            assert "of Marie alone" not in text
+            assert "Why are you here?" in text
+
+    world.run(look())
 
 
 def test_what_somebody_searches_is_shown_to_no_other_login(world):

@@ -158,6 +158,8 @@ async def test_a_result_that_nobody_looks_at_is_forgotten_after_half_an_hour():
     assert jobs.of("marie", "find") is running
     jobs.forget("marie")
     assert not jobs.held
+    jobs.keep("marie", "notice", "done").holds = False
+    assert not jobs.held
 
 
 @in_a_loop

@@ -28,6 +28,7 @@ from agent.web.pages.visit.steps import (
     job,
     kept,
     needed_reason,
+    on_to,
     step_page,
     tell,
     to,
@@ -186,7 +187,7 @@ def _read_ahead(request: web.Request, places: Sequence[str]) -> None:
         return True
 
     with suppress(Refused):  # other jobs run: the comparison reads by itself
-        jobs.begin(login, "ahead", work, places=[*coming])
+        jobs.begin(login, "ahead", work, places=[*coming]).holds = False
 
 
 async def compare(request: web.Request) -> web.StreamResponse:
@@ -204,8 +205,8 @@ async def compare(request: web.Request) -> web.StreamResponse:
     results = await _compared_together(request, list(typed.values()), why)
     await _keep(request, place, results, len(typed))
     if all(one["agrees"] for one in results):
-        raise to(await _next(request, place), why)
-    raise to(f"/visit/flats/{place}", why)
+        raise on_to(request, await _next(request, place), why)
+    raise on_to(request, f"/visit/flats/{place}", why)
 
 
 async def _next(request: web.Request, place: str) -> str:
@@ -306,7 +307,9 @@ async def _keep(request: web.Request, place: str, results: Sequence[Answer], ans
         for result in results:
             if not result["agrees"] and result["factor"]:
                 remember_factor(visit, result["installation"], result["result"])
-    site(request).jobs.keep(visitor(request).login, "flat", list(results), place=place)
+    site(request).jobs.keep(
+        visitor(request).login, "flat", list(results), place=place
+    ).holds = False
 
 
 async def swap_here(request: web.Request) -> web.StreamResponse:
@@ -328,7 +331,9 @@ async def swap_here(request: web.Request) -> web.StreamResponse:
     now = next(one for one in meters if one["channel"] == meter["channel"])
     (result,) = await _compared_together(request, [(now, typed)], why)
     await _keep(request, place, [result], 1)
-    raise to(await _next(request, place) if result["agrees"] else f"/visit/flats/{place}", why)
+    raise on_to(
+        request, await _next(request, place) if result["agrees"] else f"/visit/flats/{place}", why
+    )
 
 
 ROUTES = [

@@ -20,6 +20,7 @@ from agent.web.pages.visit.steps import (
     job,
     kept,
     needed_reason,
+    on_to,
     step_page,
     tell,
     to,
@@ -168,7 +169,7 @@ async def try_device(request: web.Request) -> web.StreamResponse:
         name = text.get("name", "") or f"{text.get('link')}-{text.get('address')}"
     answer = await ask(request, "device.try", reason=why, entry=entry)
     site(request).jobs.keep(visitor(request).login, "try", answer, called=name, entry=entry)
-    raise to("/visit/search/tried", why)
+    raise on_to(request, "/visit/search/tried", why)
 
 
 async def tried(request: web.Request) -> web.StreamResponse:

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 DRIVERS = (
     ("modbus-tcp", "Modbus TCP"),
     ("modbus-rtu", "Modbus RTU"),
+    ("modbus-rtu-tcp", "Modbus RTU over TCP"),
     ("mbus", "M-Bus"),
+    ("mbus-tcp", "M-Bus over TCP"),
     ("bacnet", "BACnet/IP"),
 )
 BAUDRATES = ("", "300", "2400", "4800", "9600", "19200", "38400", "115200")

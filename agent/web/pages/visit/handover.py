@@ -15,7 +15,7 @@ from aiohttp import web
 
 from agent.core.errors import Refused
 from agent.core.i18n import Text
-from agent.web.pages.visit.steps import done, job, needed_reason, reason, step_page, tell, to
+from agent.web.pages.visit.steps import done, job, needed_reason, on_to, reason, step_page, tell, to
 from agent.web.site import ask, form, site, visitor
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ async def make(request: web.Request) -> web.StreamResponse:
         return answer
 
     site(request).jobs.begin(visitor(request).login, "report", work)
-    raise to("/visit/report", why)
+    raise on_to(request, "/visit/report", why)
 
 
 async def report_page(request: web.Request) -> web.StreamResponse:

@@ -72,7 +72,7 @@ async def done(request: web.Request, step: str, answers: int = 1) -> None:
 
 def tell(request: web.Request, kind: str, text: str) -> None:
     """Have the next page of the visit begin with a message. `kind`: as of `parts.notice`."""
-    site(request).jobs.keep(visitor(request).login, "notice", (kind, text))
+    site(request).jobs.keep(visitor(request).login, "notice", (kind, text)).holds = False
 
 
 def job(request: web.Request, name: str) -> Job | None:
@@ -83,7 +83,9 @@ def job(request: web.Request, name: str) -> Job | None:
 def reason(request: web.Request, fields: Mapping[str, Any] | None = None) -> str:
     """Return why the person needs values of dwellings; empty: they have not said it yet."""
     typed = str((fields or {}).get("reason", "")).strip()
-    return (typed or unquote(request.cookies.get(COOKIE, "")).strip())[:LONGEST]
+    of_whom, _dot, before = request.cookies.get(COOKIE, "").partition(".")
+    kept_reason = unquote(before).strip() if of_whom == visitor(request).token else ""
+    return (typed or kept_reason)[:LONGEST]
 
 
 def needed_reason(request: web.Request, fields: Mapping[str, Any] | None = None) -> str:
@@ -94,13 +96,18 @@ def needed_reason(request: web.Request, fields: Mapping[str, Any] | None = None)
     return why
 
 
-def to(path: str, why: str = "") -> web.HTTPSeeOther:
-    """Return an answer that goes to a page. `why`: the reason is kept for the whole visit."""
+def to(path: str) -> web.HTTPSeeOther:
+    """Return an answer that goes to a page."""
+    return web.HTTPSeeOther(path)
+
+
+def on_to(request: web.Request, path: str, why: str) -> web.HTTPSeeOther:
+    """As `to`, where a reason was given: it is kept for the whole visit of this login."""
     answer = web.HTTPSeeOther(path)
-    if why:
-        answer.set_cookie(
-            COOKIE, quote(why), secure=True, httponly=True, samesite="Strict", path="/"
-        )
+    answer.set_cookie(
+        COOKIE, f"{visitor(request).token}.{quote(why)}",
+        secure=True, httponly=True, samesite="Strict", path="/",
+    )  # fmt: skip
     return answer
 
 
@@ -173,7 +180,7 @@ async def begin(request: web.Request) -> web.StreamResponse:
     async with changing(request, 1) as visit:
         visit.setdefault("begun", time.time())
         visit["steps"].setdefault("building", time.time())
-    raise to(back_to(str(fields.get("back", "/visit"))), why)
+    raise on_to(request, back_to(str(fields.get("back", "/visit"))), why)
 
 
 async def check(request: web.Request) -> web.StreamResponse:
