@@ -376,6 +376,23 @@ def test_every_answer_forbids_code_of_others(loop, world):
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
 
 
+def test_a_page_that_is_not_there_is_named_in_the_language_of_who_asks(loop, world):
+    async def visit():
+        session = world.people["reader"]
+        french = {"Accept-Language": "fr"}
+        return [
+            await world.get(session, "/nothing", headers=french),
+            await world.get(session, "/people/nothing"),
+            await world.send(session, "/leave", {"token": "x"}),
+        ]
+
+    french, english, foreign = loop.run(visit())
+    assert (french.status, english.status, foreign.status) == (404, 404, 403)
+    assert "cette page n’existe pas" in french.text
+    assert "there is no such page" in english.text
+    assert "of another login: nothing was done" in foreign.text
+
+
 # -- logins
 
 
