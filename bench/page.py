@@ -30,7 +30,7 @@ from hil.page_server import activated, certified
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-DEVICES, ROUNDS, COLD = 100, 2, 2
+DEVICES, ROUNDS, COLD = 100, 5, 5
 ROLES = ("installer", "manager", "operator", "dpo", "reader")
 PASSWORD = "une phrase assez longue"
 MOST_OF_ONE_ROUTE = 3
