@@ -18,17 +18,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
 from aiohttp import web
+from multidict import MultiDict
 
 from agent.api.roles import EVERY_ROLE, HELD, Right, Role
 from agent.core.errors import LoginNeeded, ReasonNeeded, Refused
-from agent.core.i18n import N_
+from agent.core.i18n import N_, Text
 from agent.registry.doubts import NeedsConfirmation
 from agent.web.client import LIVE, Answer, Client, Unreachable
+from agent.web.form_fields import fields_of
 from agent.web.jobs import Jobs
 from agent.web.words import LANGUAGES, LocalTime, environment, language_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+
+    from agent.web.form_fields import Fields
 
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -36,10 +40,12 @@ log = logging.getLogger(__name__)
 
 COOKIE = "__Host-gardien"
 """the login: this name makes the browser refuse it without TLS, or from another host"""
-LARGEST = 4_000_000
-"""most bytes of a form with its files"""
-ANSWERED_WITHIN, READ_WITHIN = 120.0, 60.0
-"""seconds for a page, and for a form to arrive"""
+ANSWERED_WITHIN = 120.0
+"""seconds for a page"""
+NO_PAGE = N_("there is no such page. All pages are in the menu")
+NOT_OF_THIS_LOGIN = N_(
+    "this form was sent by a page of another login: nothing was done. Load the page again"
+)
 UNCHANGED = 3
 """seconds for which what everybody may know of the gateway is kept"""
 HEADERS = {
@@ -185,10 +191,10 @@ async def _here(request: web.Request) -> tuple[str, LocalTime]:
 
 async def form(request: web.Request) -> Any:
     """Return the fields of a form that a page of this login has sent. Raises HTTPForbidden."""
-    async with asyncio.timeout(READ_WITHIN):
-        fields = await request.post()
+    fields = await fields_of(request, known=bool(visitor(request).login))
     if not hmac.compare_digest(str(fields.get("token", "")), visitor(request).token):
-        raise web.HTTPForbidden(text="this form is not of this login: load the page again")
+        raise web.HTTPForbidden
+    request["fields"] = fields
     return fields.copy()
 
 
@@ -243,23 +249,33 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     except LoginNeeded:
         back = "" if request.path == "/" else f"?back={quote(request.path)}"
         raise web.HTTPSeeOther(f"/login{back}") from None
-    except NeedsConfirmation as doubtful:
-        fields = await request.post()
-        meant = {doubt.value: doubt for doubt in doubtful.doubts}
-        again = carried(fields)
+    except (Refused, web.HTTPNotFound, web.HTTPForbidden) as refusal:
+        return await _refused(request, refusal)
+
+
+async def _refused(
+    request: web.Request, refusal: Refused | web.HTTPNotFound | web.HTTPForbidden
+) -> web.StreamResponse:
+    """Return the page that says why something was not done, and what to do."""
+    fields: Fields = request.get("fields", MultiDict())
+    if isinstance(refusal, web.HTTPException):
+        what, code = Text(NO_PAGE), 404
+        if isinstance(refusal, web.HTTPForbidden):
+            what, code = Text(NOT_OF_THIS_LOGIN), 403
+        return await page(request, "refused.html", code, what=what, again=False)
+    if isinstance(refusal, NeedsConfirmation):
+        meant = {doubt.value: doubt for doubt in refusal.doubts}
         return await page(
-            request, "confirm.html", 409, doubts=list(meant.values()), fields=again,
-            more=doubtful.more, wrong=bool(set(fields.getall("confirm", [])) - {""}),
+            request, "confirm.html", 409, doubts=list(meant.values()), fields=carried(fields),
+            more=refusal.more, wrong=bool(set(fields.getall("confirm", [])) - {""}),
         )  # fmt: skip
-    except ReasonNeeded as refusal:
-        fields = await request.post()
+    if isinstance(refusal, ReasonNeeded):
         return await page(
             request, "reason.html", 409, what=refusal.text, fields=carried(fields)
         )  # fmt: skip
-    except Unreachable as refusal:
-        return await page(request, "refused.html", 503, what=refusal.text, again=True)
-    except Refused as refusal:
-        return await page(request, "refused.html", 409, what=refusal.text, again=False)
+    down = isinstance(refusal, Unreachable)
+    code = 503 if down else 409
+    return await page(request, "refused.html", code, what=refusal.text, again=down)
 
 
 OPEN_TO_ALL = ("/login", "/language/")
@@ -267,12 +283,11 @@ OPEN_TO_ALL = ("/login", "/language/")
 
 
 def _foreign(request: web.Request) -> bool:
-    """Whether a form was sent by a page of another site (or by none that says so)."""
-    fetched = request.headers.get("Sec-Fetch-Site", "same-origin")
-    origin = request.headers.get("Origin")
-    return fetched not in {"same-origin", "none"} or (
-        origin is not None and urlsplit(origin).netloc != request.host
-    )
+    """Whether a form was sent by a page of another site, or by none that says which."""
+    fetched, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
+    if origin is None:
+        return fetched not in {"same-origin", "none"}
+    return fetched in {"cross-site", "same-site"} or urlsplit(origin).netloc != request.host
 
 
 async def _visitor(request: web.Request) -> Visitor:

@@ -8,9 +8,8 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
-from agent.control.decide import ROLE_NAMES
 from agent.control.history import ENDS, evidence_text, how_ended, number
-from agent.control.model import FAILSAFE, OrderState
+from agent.control.model import FAILSAFE, ROLE_NAMES, OrderState
 from agent.control.report import extremes, monthly, stairwell
 from agent.core.errors import Refused
 from agent.core.i18n import N_, Plural, Text, joined
