@@ -30,7 +30,6 @@ MOST_FIELDS = 5_000
 AT_ONCE = 2
 """large forms that are read at the same time; others wait"""
 TOO_LARGE = N_("this is too large: at most {largest} bytes. Divide it into several files")
-NOT_A_FORM = "this is no form of this page: load the page again\n"
 PACKED = {"Content-Encoding", "Content-Transfer-Encoding"}
 """headers of a part of a form that no browser sends"""
 
@@ -45,7 +44,7 @@ async def fields_of(request: web.Request, *, known: bool) -> Fields:
     """
     size, largest = request.content_length, LARGEST if known else LARGEST_OF_STRANGERS
     if size is None or request.headers.get("Content-Encoding"):
-        raise web.HTTPBadRequest(text=NOT_A_FORM)
+        raise web.HTTPBadRequest
     if size > largest:
         raise Refused(TOO_LARGE, largest=largest)
     try:
@@ -55,7 +54,7 @@ async def fields_of(request: web.Request, *, known: bool) -> Fields:
             async with _large:
                 return await _read(request)
     except (ValueError, LookupError) as error:
-        raise web.HTTPBadRequest(text=NOT_A_FORM) from error
+        raise web.HTTPBadRequest from error
 
 
 async def _read(request: web.Request) -> Fields:

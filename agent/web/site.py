@@ -22,10 +22,10 @@ from multidict import MultiDict
 
 from agent.api.roles import EVERY_ROLE, HELD, Right, Role
 from agent.core.errors import LoginNeeded, ReasonNeeded, Refused
-from agent.core.i18n import N_, Text
+from agent.core.i18n import N_
 from agent.registry.doubts import NeedsConfirmation
 from agent.web.client import LIVE, Answer, Client, Unreachable
-from agent.web.form_fields import fields_of
+from agent.web.form_fields import LARGEST, fields_of
 from agent.web.jobs import Jobs
 from agent.web.words import LANGUAGES, LocalTime, environment, language_of
 
@@ -42,10 +42,6 @@ COOKIE = "__Host-gardien"
 """the login: this name makes the browser refuse it without TLS, or from another host"""
 ANSWERED_WITHIN = 120.0
 """seconds for a page"""
-NO_PAGE = N_("there is no such page. All pages are in the menu")
-NOT_OF_THIS_LOGIN = N_(
-    "this form was sent by a page of another login: nothing was done. Load the page again"
-)
 UNCHANGED = 3
 """seconds for which what everybody may know of the gateway is kept"""
 HEADERS = {
@@ -130,8 +126,17 @@ class Site:
             self._greeting = time.monotonic(), answer
         return answer
 
+    @property
+    def last_greeting(self) -> Answer:
+        """What the last greeting said, without asking; nothing if there was none."""
+        return self._greeting[1]
+
 
 SITE: web.AppKey[Site] = web.AppKey("site", Site)
+
+
+FIRST_PROBLEM = 400
+"""the lowest HTTP status of an answer that is not what was asked for"""
 
 
 def site(request: web.Request) -> Site:
@@ -162,8 +167,18 @@ async def page(
     request: web.Request, template: str, code: int = 200, /, **values: Any
 ) -> web.Response:
     """Return a page in the language of the person who asks."""
+    return _rendered(request, template, code, await _here(request), values)
+
+
+def _rendered(
+    request: web.Request,
+    template: str,
+    code: int,
+    here: tuple[str, LocalTime],
+    values: Mapping[str, Any],
+) -> web.Response:
     asks = visitor(request)
-    building, clock = await _here(request)
+    building, clock = here
     text = environment(asks.language).get_template(template).render(
         asks=asks,
         building=building,
@@ -174,6 +189,18 @@ async def page(
         **values,
     )  # fmt: skip
     return web.Response(text=text, status=code, content_type="text/html")
+
+
+def _problem(request: web.Request, code: int) -> web.Response:
+    """Return a page that says why a request is not answered.
+
+    The daemon is not asked, since it may be what does not answer, and strangers see nothing of the
+    building.
+    """
+    known = site(request).last_greeting if visitor(request).login else {}
+    clock = LocalTime(known.get("zone", "UTC"), visitor(request).language)
+    here = known.get("building", ""), clock
+    return _rendered(request, "problem.html", code, here, {"code": code, "largest": LARGEST})
 
 
 async def local_time(request: web.Request) -> LocalTime:
@@ -190,9 +217,13 @@ async def _here(request: web.Request) -> tuple[str, LocalTime]:
 
 
 async def form(request: web.Request) -> Any:
-    """Return the fields of a form that a page of this login has sent. Raises HTTPForbidden."""
+    """Return the fields of a form that a page of this login has sent.
+
+    Raises HTTPForbidden, HTTPBadRequest; Refused if it is too large.
+    """
     fields = await fields_of(request, known=bool(visitor(request).login))
-    if not hmac.compare_digest(str(fields.get("token", "")), visitor(request).token):
+    token = str(fields.get("token", "")).encode(errors="replace")
+    if not hmac.compare_digest(token, visitor(request).token.encode()):
         raise web.HTTPForbidden
     request["fields"] = fields
     return fields.copy()
@@ -218,14 +249,18 @@ async def answered(request: web.Request, handler: Handler) -> web.StreamResponse
         async with asyncio.timeout(None if request.path == "/live" else ANSWERED_WITHIN):
             answer = await _answer(request, handler)
     except web.HTTPException as error:
-        # aiohttp's answers are raised: with the headers of all others
-        error.headers.update(HEADERS)
-        raise
+        if error.status < FIRST_PROBLEM:
+            # redirects are raised: with the headers of all others
+            error.headers.update(HEADERS)
+            raise
+        answer = _problem(request, error.status)
+        if "Allow" in error.headers:  # HTTP wants it with status 405
+            answer.headers["Allow"] = error.headers["Allow"]
     except TimeoutError:
-        answer = web.Response(status=503, text="this took too long: try again\n")
+        answer = _problem(request, 503)
     except Exception:
         log.exception("the page %s failed because of an error in gardien", request.path)
-        answer = web.Response(status=500, text="an error in gardien: journalctl -u gardien-web\n")
+        answer = _problem(request, 500)
     if not answer.prepared:
         for name, value in HEADERS.items():
             answer.headers.setdefault(name, value)
@@ -237,7 +272,7 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     if request.method not in {"GET", "HEAD", "POST"}:
         raise web.HTTPMethodNotAllowed(request.method, ["GET", "HEAD", "POST"])
     if request.method == "POST" and _foreign(request):
-        raise web.HTTPForbidden(text="this form was sent by another site\n")
+        raise web.HTTPForbidden
     if request.path == "/metrics" or request.path.startswith("/static/"):
         return await handler(request)
     site(request).used = time.monotonic()
@@ -249,20 +284,13 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     except LoginNeeded:
         back = "" if request.path == "/" else f"?back={quote(request.path)}"
         raise web.HTTPSeeOther(f"/login{back}") from None
-    except (Refused, web.HTTPNotFound, web.HTTPForbidden) as refusal:
+    except Refused as refusal:
         return await _refused(request, refusal)
 
 
-async def _refused(
-    request: web.Request, refusal: Refused | web.HTTPNotFound | web.HTTPForbidden
-) -> web.StreamResponse:
+async def _refused(request: web.Request, refusal: Refused) -> web.StreamResponse:
     """Return the page that says why something was not done, and what to do."""
     fields: Fields = request.get("fields", MultiDict())
-    if isinstance(refusal, web.HTTPException):
-        what, code = Text(NO_PAGE), 404
-        if isinstance(refusal, web.HTTPForbidden):
-            what, code = Text(NOT_OF_THIS_LOGIN), 403
-        return await page(request, "refused.html", code, what=what, again=False)
     if isinstance(refusal, NeedsConfirmation):
         meant = {doubt.value: doubt for doubt in refusal.doubts}
         return await page(

@@ -301,7 +301,7 @@ async def order_of(request: web.Request, clock: LocalTime) -> dict[str, Any]:
     try:
         day = dt.date.fromisoformat(asked.get("day", ""))
     except ValueError:
-        raise web.HTTPNotFound(text="there is no such order\n") from None
+        raise web.HTTPNotFound from None
     today, beside = dt.datetime.now(clock.zone).date(), dt.timedelta(days=1)
     made = await ask(
         request,
@@ -314,7 +314,7 @@ async def order_of(request: web.Request, clock: LocalTime) -> dict[str, Any]:
     if "at" in asked:
         orders = [one for one in orders if one["at"] == asked["at"]]
     if not orders:
-        raise web.HTTPNotFound(text="there is no such order\n")
+        raise web.HTTPNotFound
     return {**orders[-1], "names": made["names"]}
 
 

@@ -197,17 +197,6 @@ async def withdraw(request: web.Request) -> web.StreamResponse:
     raise web.HTTPSeeOther("/people?done=withdraw")
 
 
-async def letter(request: web.Request) -> web.StreamResponse:
-    """Give the letter to the occupants of a dwelling."""
-    fields = await form(request)
-    place, language = _typed(fields, "place"), visitor(request).language
-    answer = await ask(
-        request, "privacy.person", _typed(fields, "reason"), place=place, language=language,
-        stop="stop" in fields,
-    )  # fmt: skip
-    return _download(answer["letter"], "text/html", f"{answer['label']}.html")
-
-
 async def print_forms(request: web.Request) -> web.StreamResponse:
     """Give the consent forms, and the list for the answers, in one file."""
     fields = await form(request)
@@ -354,7 +343,6 @@ ROUTES = [
     web.post("/people/consent", record_consent),
     web.get("/people/withdraw", show_withdrawal),
     web.post("/people/withdraw", withdraw),
-    web.post("/people/letter", letter),
     web.post("/people/forms", print_forms),
     web.get("/people/duties", show_duties),
     web.post("/people/duties", record_duty),
