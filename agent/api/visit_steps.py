@@ -160,7 +160,7 @@ def wrong_factor(result: Mapping[str, Any]) -> Text | None:
 
 TIMES = N_(
     "The meter reads {factor} times what the display shows: `scale` or `unit` of its point"
-    " in the file is wrong, or its multiplier (gardien meter assign --multiplier). Not"
+    " in the file is wrong, or its multiplier (gardien meter correct). Not"
     " recorded as proven."
 )
 
