@@ -71,7 +71,7 @@ async def figures(
         )
         for number, plot in enumerate(plots(course))
         if any(value is not None for curve in plot.curves for _at, value in curve.points)
-    ], ""  # fmt: skip
+    ], course["no_points"]  # fmt: skip
 
 
 def plots(course: Mapping[str, Any]) -> Iterator[Plot]:

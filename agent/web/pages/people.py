@@ -14,6 +14,7 @@ from agent.api.roles import Right
 from agent.core.errors import Refused
 from agent.core.i18n import N_
 from agent.core.quantities import channels
+from agent.registry.labels import in_order
 from agent.web.site import ask, form, page, visitor
 from agent.web.words import values_of
 
@@ -233,7 +234,7 @@ async def show_consents(request: web.Request) -> web.StreamResponse:
         one for one in consents
         if (old or one["in_force"]) and wanted in f"{one['label']} {one['recipient']}".casefold()
     ]  # fmt: skip
-    rows.sort(key=lambda one: _in_order(str(one["label"])))
+    rows.sort(key=lambda one: in_order(str(one["label"])))
     first = max(0, _whole(request.query.get("first", "0")))
     return await page(
         request, "people_consents.html", rows=rows[first : first + PAGE], number=len(rows), old=old,
@@ -323,12 +324,6 @@ def _typed(fields: Mapping[str, Any], name: str) -> str:
 
 def _confirmed(fields: Any) -> dict[str, Any]:
     return {"confirm": [str(one) for one in fields.getall("confirm", []) if one]}
-
-
-def _in_order(label: str) -> list[tuple[int, str]]:
-    """Return a key that sorts A-9 before A-10."""
-    parts = re.split(r"([0-9]+)", label.casefold())
-    return [(int(one), "") if one.isdigit() else (-1, one) for one in parts]
 
 
 def _whole(text: str) -> int:
