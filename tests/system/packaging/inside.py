@@ -951,8 +951,8 @@ LIVES = {
         reinstalled, backed_up, reset, replaced, dead, purge,
     ),
     "versions": (
-        install_new, surroundings, commissioning, start, page, page_used, judged, timely, back, no_downgrade,
-        memory, page_gone,
+        install_new, surroundings, commissioning, start, page, page_used, judged, timely, back,
+        no_downgrade, memory, page_gone,
     ),
 }  # fmt: skip
 

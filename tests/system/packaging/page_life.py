@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 
 UNIT, HELPER = "gardien-web.service", "gardien-edit.socket"
 DROP_INS = Path("/run/systemd/system")
-PASSWORD = "boiler room, second door"  # noqa: S105 -- of a person who does not exist
+PASSWORD = "boiler room, second door"
 REASON = "commissioning of the building"
 
 
@@ -88,7 +88,7 @@ def entered(here, opened):
     words = {"code": code, "password": PASSWORD, "again": PASSWORD}
     chosen = claire.post("/login/choose", **words)
     again = [Browser(here.PAGE).post("/login", name="Claire", password=PASSWORD)[0] for _ in "123"]
-    wrong = Browser(here.PAGE).post("/login", name="Claire", password="another password")  # noqa: S106
+    wrong = Browser(here.PAGE).post("/login", name="Claire", password="another password")
     return browser, {
         "refused": refused[0],
         "began": began[:2],

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-import re
 import os
+import re
 import sys
 from asyncio.subprocess import DEVNULL, PIPE
 from base64 import b64encode
