@@ -28,6 +28,7 @@ class Browser:
         self.tls.check_hostname, self.tls.verify_mode = False, ssl.CERT_NONE
 
     def send(self, method, path, fields=None, **headers):
+        headers["Accept-Language"] = "en"
         if self.cookies:
             headers["Cookie"] = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
         if fields is not None:
@@ -69,11 +70,12 @@ def active(here):
 
 
 def memory(here):
-    """MB of the page's process: now, and at its highest."""
+    """MB of the page's process: now, at its highest, and what of now no file backs."""
     facts = dict(
         line.split(":", 1) for line in Path(f"/proc/{pid_of(here)}/status").read_text().splitlines()
     )
-    return [round(int(facts[name].split()[0]) / 1024, 1) for name in ("VmRSS", "VmHWM")]
+    names = ("VmRSS", "VmHWM", "RssAnon")
+    return [round(int(facts[name].split()[0]) / 1024, 1) for name in names]
 
 
 def entered(here, opened):
@@ -144,7 +146,7 @@ def helper_sandbox(here):
     )
     here.sh("systemctl", "daemon-reload")
     here.sh("systemctl", "start", "gardien-edit@probe.service", check=False)
-    writable = Path("/run/probe").read_text().split()
+    writable = Path("/run/probe").read_text().split()[:20]
     shutil.rmtree(folder)
     here.sh("systemctl", "daemon-reload")
     score = here.sh("systemd-analyze", "security", "gardien-edit@probe.service").stdout
@@ -261,7 +263,7 @@ def closed_while_used(here):
 def used(here):
     """The page is opened, used, upgraded, left alone, and closed. The configuration is as before at
     the end."""
-    config = here.CONFIG.read_text()
+    config, began = here.CONFIG.read_text(), f"@{time.time():.0f}"
     opened = here.json.loads(here.web("open", "--listen", here.PAGE, "--json").stdout)
     browser, found = entered(here, opened)
     try:
@@ -271,7 +273,9 @@ def used(here):
         found["upgrade"] = upgraded(here, browser)
         found["idle"] = idle(here)
         found["closed"] = closed_while_used(here)
-        found["page_log"] = here.sh("journalctl", "-u", UNIT, "-p", "warning", "-o", "cat").stdout
+        found["page_log"] = here.sh(
+            "journalctl", "-u", UNIT, "-p", "warning", "-o", "cat", "--since", began
+        ).stdout
     finally:
         here.web("close", check=False)
         here.CONFIG.write_text(config)
