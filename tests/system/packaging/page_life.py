@@ -28,7 +28,7 @@ class Browser:
         self.tls.check_hostname, self.tls.verify_mode = False, ssl.CERT_NONE
 
     def send(self, method, path, fields=None, **headers):
-        headers["Accept-Language"] = "en"
+        headers |= {"Accept-Language": "en", "Origin": f"https://{self.address}"}
         if self.cookies:
             headers["Cookie"] = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
         if fields is not None:
