@@ -28,7 +28,7 @@ def test_the_process_of_the_page_stays_small(used):
     print(used["memory"], used["handed_over"]["memory"])
     now, highest, _anonymous = used["handed_over"]["memory"]
     assert now < 60
-    assert highest < 80
+    assert highest < 60  # a password for a moment, and pages of every topic
 
 
 def test_a_device_is_tried_and_added_through_root_s_program(used):
