@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from agent.api import privacy
 from agent.api.listening import listening
-from agent.api.redaction import redact, secrets
 from agent.api.registry import author
 from agent.api.status import shown
 from agent.config.edit import with_devices
@@ -192,6 +191,8 @@ async def show(gateway: Gateway, caller: Caller) -> dict[str, Any]:
 
 
 def _shown(path: Path) -> dict[str, Any]:
+    from agent.api.redaction import redact, secrets  # noqa: PLC0415 -- only people ask for it
+
     files = Files(path)
     shelf = Profiles(path.parent / FOLDER)
     result = examine(files.text(), str(path), files.include, shelf, strict=True)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.config.web import ip_of, joined
-from agent.enrolment import page_certificate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -27,7 +26,7 @@ LISTENING = "0A"
 def standing(
     configured: Sequence[str],
     drop_in: Path = DROP_IN,
-    folder: Path = page_certificate.FOLDER,
+    folder: Path | None = None,
     sockets: Iterable[Path] = SOCKETS,
 ) -> dict[str, Any] | None:
     """Return where the page is open; None: it is not configured, and was not opened.
@@ -38,12 +37,14 @@ def standing(
     opened = tuple(read_opened(drop_in))
     if not configured and not opened:
         return None
+    from agent.enrolment import page_certificate  # noqa: PLC0415 -- few gateways have a page
+
     now = set(listening(sockets))
     return {
         "listen": list(configured),
         "opened": list(opened),
         "listening": [one for one in dict.fromkeys((*opened, *configured)) if one in now],
-        "certificate": page_certificate.facts(folder),
+        "certificate": page_certificate.facts(folder or page_certificate.FOLDER),
     }
 
 

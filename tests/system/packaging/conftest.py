@@ -109,7 +109,7 @@ def life(name, test):
 
 def equip(built, test):
     """Collect what happens inside, and the versions of the package."""
-    for name in ("inside.py", "boiler.py"):
+    for name in ("inside.py", "boiler.py", "page_life.py"):
         shutil.copy(HERE / name, test)
     shutil.copytree(machine.TOP / "hil", test / "hil")
     shutil.copy(built, test / "new.deb")

@@ -21,6 +21,7 @@ import traceback
 from pathlib import Path
 
 import boiler
+import page_life
 
 TEST = Path("/opt/test")
 CONFIG = Path("/etc/gardien/config.yaml")
@@ -29,9 +30,10 @@ PAGE = "127.0.0.1:8443"
 REGISTER = TEST / "register.jsonl"
 POST = Path("/run/post")  # how the commands of ExecStopPost have ended
 METERS = 4
+NAMED = "Résidence Les Alpins"
 SEEN = {}
 WRITTEN = f"""\
-building: {{name: Résidence Les Alpins, timezone: Europe/Paris}}
+building: {{name: {NAMED}, timezone: Europe/Paris}}
 links:
   riser: {{driver: modbus-tcp, host: 127.0.0.1, port: {LINE}, timeout: 500ms}}
 {boiler.LINK.format(port=PLANT)}\
@@ -233,6 +235,11 @@ def quiet(call, *args):
         return call(*args)
 
 
+def page_used():
+    """People use the page; see page_life.py."""
+    return page_life.used(sys.modules[__name__])
+
+
 def page_gone():
     """Opened once more, and then the package is purged."""
     web("open", "--no-setup")
@@ -320,7 +327,7 @@ def surroundings():
         "--lines",
         "1",
         "--meters",
-        str(METERS),
+        str(METERS + 1),
         "--ports",
         str(LINE),
         "--log",
@@ -944,8 +951,8 @@ LIVES = {
         reinstalled, backed_up, reset, replaced, dead, purge,
     ),
     "versions": (
-        install_new, surroundings, commissioning, start, page, judged, timely, back, no_downgrade,
-        memory, page_gone,
+        install_new, surroundings, commissioning, start, page, page_used, judged, timely, back,
+        no_downgrade, memory, page_gone,
     ),
 }  # fmt: skip
 

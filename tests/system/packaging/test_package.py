@@ -45,8 +45,8 @@ def test_a_fresh_clone_gives_the_same_bytes(built, tmp_path):
 
 
 def test_it_is_small_and_its_checksums_hold(built):
-    # 1,223 kB with the guided visit and its tools: docs/decisions/012
-    assert built.stat().st_size < 1_250_000
+    # 1,383 kB with the web page: docs/decisions/012
+    assert built.stat().st_size < 1_420_000
     done = subprocess.run(
         ("sha256sum", "--strict", "-c", "SHA256SUMS"), cwd=built.parent, check=False
     )
@@ -126,8 +126,8 @@ def test_the_installation_is_quick_and_small(seen):
     assert found["cpu_s"] < 60  # what it takes where nothing else is to be done
     assert found["seconds"] < 240
     print(found)
-    assert found["package_kB"] < 6_500
-    assert found["installed_kB"] < 8_900  # with what is compiled
+    assert found["package_kB"] < 7_250
+    assert found["installed_kB"] < 10_100  # with what is compiled
     assert found["strewn"] == []
 
 
@@ -160,7 +160,7 @@ def test_it_is_ready_soon_and_small_in_memory(seen):
     print(found)
     assert found["ready_cpu_s"] < 3  # what it takes where nothing else is to be done
     assert found["ready_s"] < 15
-    assert found["rss_MB"] < 78
+    assert found["rss_MB"] < 79.5
 
 
 def test_it_listens_on_nothing_but_its_local_door(seen):
@@ -352,7 +352,7 @@ def test_it_stays_small_with_a_line_of_every_driver(seen):
     found = step(seen, "memory")
     print(found)
     assert all(line["open"] for name, line in found["lines"].items() if name != "heat")
-    assert found["rss_MB"] < 83
+    assert found["rss_MB"] < 84
 
 
 def test_root_writes_through_no_link_that_the_account_of_the_daemon_made(seen):

@@ -62,7 +62,7 @@ def test_the_page_has_an_account_of_its_own_and_sees_and_writes_nothing_of_the_a
     assert set(found["writable"]) == {"/tmp", "/var/tmp", "/var/lib/gardien-web"}
     assert found["verify"] == ""
     assert float(found["score"].split(": ")[1].split()[0]) <= 1.5
-    assert found["limits"] == [str(96 * 1024**2), "0"]
+    assert found["limits"] == [str(192 * 1024**2), "0"]
 
 
 def test_a_page_that_was_killed_is_there_for_the_next_connection(seen):

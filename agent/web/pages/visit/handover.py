@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import os
 import re
 import sys
 from asyncio.subprocess import DEVNULL, PIPE
@@ -194,7 +195,9 @@ async def _output(given: bytes, *command: str) -> bytes:
     """Return what a program makes of what it is given. Raises Refused if it fails."""
     async with _one_at_a_time:
         process = await asyncio.create_subprocess_exec(
-            *command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL
+            *command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL,
+            # the code of the package is in a folder that only its own programs know
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
         )  # fmt: skip
         try:
             async with asyncio.timeout(MADE_WITHIN):
