@@ -94,7 +94,7 @@ def unrecorded(text: Text) -> Text:
 
 def did_you_mean(written: str, known: Iterable[str]) -> str:
     """`; did you mean "dwelling"?`, or empty if no known name is similar."""
-    names = joined(Text(" or "), [f'"{name}"' for name in nearest(written, known)])
+    names = joined(Text(" or "), [Text('"{name}"', name=name) for name in nearest(written, known)])
     return Text("; did you mean {names}?", names=names) if names else ""
 
 
