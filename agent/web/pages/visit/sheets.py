@@ -264,7 +264,10 @@ async def record(request: web.Request) -> web.StreamResponse:
     except Refused as refusal:
         if not listed.places and not meters:
             raise
-        refused = Text(PARTLY, name=listed.name, many=_many(listed, meters), why=refusal.text)
+        from agent.registry.sheet import cause  # noqa: PLC0415 -- seldom
+
+        many, why = _many(listed, meters), cause(refusal.text)
+        refused = Text(PARTLY, name=listed.name, many=many, why=why)
         tell(request, "bad", refused)
         listed.places = 0
         raise to("/visit/list") from None
