@@ -14,9 +14,17 @@ from typing import TYPE_CHECKING
 from hil.ca import CA
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    import socket
+    from collections.abc import AsyncIterator, Sequence
 
 PAGE_SIZE = 4096
+HAND_OVER = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+"""as systemd does before it starts a service for a socket (sd_listen_fds(3))"""
 LISTENING = r"https://127\.0\.0\.1:(\d+)"
 
 
@@ -34,14 +42,35 @@ class PageServer:
         return int(pages) * PAGE_SIZE
 
 
-@asynccontextmanager
-async def page_of(folder: Path, state: Path, *more: str) -> AsyncIterator[PageServer]:
-    """Serve the page of the agent with this state on a free port, until the end of the block."""
+def certified(folder: Path) -> Path:
+    """Make a certificate for 127.0.0.1; return the folder that the page wants."""
     tls = folder / "tls"
     tls.mkdir(exist_ok=True)
     both = CA("Page").server(tls)
     for name in ("certificate.pem", "key.pem"):
         shutil.copy(both, tls / name)
+    return tls
+
+
+async def activated(
+    listener: socket.socket, folder: Path, state: Path, *more: str, before: Sequence[str] = ()
+) -> asyncio.subprocess.Process:
+    """Start the page as systemd does when somebody connects. `before`: a command that starts it.
+
+    The caller ends it. `folder` must be `certified`; its log is `page.log`.
+    """
+    with (folder / "page.log").open("ab") as log:
+        return await asyncio.create_subprocess_exec(
+            *before, sys.executable, "-SE", "-c", HAND_OVER, str(listener.fileno()),
+            sys.executable, "-m", "agent.web.run", "--state", str(state), "--tls",
+            str(folder / "tls"), *more, stderr=log, pass_fds=[listener.fileno()],
+        )  # fmt: skip
+
+
+@asynccontextmanager
+async def page_of(folder: Path, state: Path, *more: str) -> AsyncIterator[PageServer]:
+    """Serve the page of the agent with this state on a free port, until the end of the block."""
+    tls = certified(folder)
     with (folder / "page.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "agent.web.run", "--state", str(state), "--tls", str(tls),

@@ -28,6 +28,7 @@ from agent.registry import parsers
 from agent.registry.background_change import change_in_background
 from agent.registry.doubts import confirmations
 from agent.registry.inputs import FactorResult, NewExchange, NewInstallation
+from agent.registry.labels import in_order
 from agent.registry.matching import IndexReading, Listed, OnTheLine, join, verdict
 from agent.registry.parsers import checked_channel as channel_name
 from agent.registry.records import EXACT, Installation, covers
@@ -410,7 +411,7 @@ def _meters_of(gateway: Gateway, places: Sequence[str]) -> list[tuple[Place, Ins
     ]
     return [
         (place, meter)
-        for place in sorted(chosen, key=lambda one: _in_order(one.label))
+        for place in sorted(chosen, key=lambda one: in_order(one.label))
         for meter in registry.meters_of(place.id)
         if covers(meter, now)
     ]
@@ -445,11 +446,6 @@ async def walk(
                 }
             )
     return made
-
-
-def _in_order(label: str) -> list[tuple[int, str]]:
-    """Sort A-2 before A-10, as people walk."""
-    return [(int(part or 0) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", label)]
 
 
 async def meter_swap(  # noqa: PLR0913 -- as many options

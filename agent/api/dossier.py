@@ -15,8 +15,7 @@ from agent.acquisition.timetable import following, running_slot
 from agent.api.disclosures import Records, identify, records
 from agent.api.protection.published import responsible
 from agent.control.history import evidence_text, how_ended
-from agent.control.model import FAILSAFE, TEST, OrderState, split
-from agent.control.records import FINAL
+from agent.control.model import FAILSAFE, FINAL, TEST, OrderState, split
 from agent.core.i18n import N_, Text
 from agent.gateway.gateway import policy_of
 from agent.registry.aggregate import Group, formed, sent_alone

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.api import answers
 from agent.core.errors import Refused
-from agent.registry.labels import natural, plain_key
+from agent.registry.labels import in_order, plain_key
 from agent.registry.place import shown
 from agent.registry.records import OccupancyState, covers, serial_key
 
@@ -58,7 +58,7 @@ async def dwelling_list(  # noqa: PLR0913 -- which of them
             for dwelling in _fitting(registry, plain_key(search), now)
             if kinds[only](dwelling)
         ]
-        fitting.sort(key=lambda dwelling: natural(plain_key(dwelling.label)))
+        fitting.sort(key=lambda dwelling: in_order(dwelling.label))
     begin = max(0, int(first))
     part = fitting[begin : begin + min(max(1, int(number)), LARGEST)]
     homes = [registry.occupancy_at(dwelling.id, now) for dwelling in part]

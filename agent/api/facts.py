@@ -22,6 +22,7 @@ from agent.registry.inputs import (
     NewDuty,
     NewExchange,
     NewInstallation,
+    NewMultiplier,
     NewOccupancy,
     NewPlace,
     NewWithdrawal,
@@ -320,6 +321,28 @@ meter_remove = _recording(
     meter.REMOVE, NewExchange, Registry.exchange, answers.meters, meter.KNOWN, meter.LAST,
     followed=False,
 )  # fmt: skip
+
+
+@of(meter.CORRECT, meter.ALL, meter.LAST)
+def meter_correct(  # noqa: PLR0913 -- as many options
+    registry: Registry,
+    *,
+    who: str,
+    now: float,
+    zone: str | None = None,
+    all_channels: Sequence[str] = (),
+    last: Mapping[str, LastReading] | None = None,
+    **stated: Any,
+) -> Answer:
+    """Record the right multiplier of a meter.
+
+    `all_channels`: of its device, if the meter is recorded for all of them.
+    """
+    members = parsers.members(meter.CORRECT.fields, stated, zone)
+    members |= {"confirmed": confirmations(stated.get(CONFIRM.name) or (), zone), "last": last}
+    row = NewMultiplier(**members, every=tuple(all_channels))
+    changed = registry.correct_multiplier([row], who, meter.CORRECT.source, now)
+    return answers.meters(registry, changed, now)
 
 
 meter_import = _importing(

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from agent.api.registry import author
 from agent.api.roles import INSTALLER, MANAGER, NAMES, OPERATOR, Right
 from agent.core.errors import Refused
 from agent.core.finding import ALWAYS_COUNT, Actor, Severity
-from agent.registry import parsers
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -46,6 +44,9 @@ async def acknowledge(  # noqa: PLR0913 -- as many options
     at most 30; 0: it counts again. `counts`: whether it counts all the same, since readings are
     lost or equipment is concerned. Raises Refused.
     """
+    from agent.api.registry import author  # noqa: PLC0415 -- the page needs only the limits
+    from agent.registry import parsers  # noqa: PLC0415
+
     who = author(gateway, caller, named)
     written = parsers.text(note, "note", LONGEST_NOTE)
     if not 0 <= days <= MOST_DAYS:

@@ -17,6 +17,7 @@ from agent.registry.dates import DAY
 from agent.registry.forms import MOST_BOXES, NUMBER, Box, FormPage, answer, answer_list, printed
 from agent.registry.index import unknown
 from agent.registry.inputs import NewAnswer
+from agent.registry.labels import in_order
 from agent.registry.place import parse, shown
 from agent.registry.records import covers
 
@@ -107,7 +108,7 @@ def forms(  # noqa: PLR0913 -- as many options
     else:
         chosen = places or _not_asked(registry, now, set(waits), due)
         made = registry.print_forms(chosen, boxes, who, now) if chosen else []
-    of = sorted(pages(registry, made), key=lambda page: page.label)
+    of = sorted(pages(registry, made), key=lambda page: in_order(page.label))
     unknown = [
         registry.label(place)
         for place in registry.dwellings()
@@ -206,7 +207,9 @@ def ending(registry: Registry, now: float, days: int = SOON) -> list[Consent]:
 
 def due(registry: Registry, *, who: str, now: float, days: float = SOON) -> Answer:  # noqa: ARG001
     """List the forms without an answer and the consents that end within this many days."""
-    waits = sorted(open_forms(registry, now), key=lambda form: registry.label(form.place) or "")
+    waits = sorted(
+        open_forms(registry, now), key=lambda form: in_order(registry.label(form.place) or "")
+    )
     return {
         "forms": [_form_answer(registry, form) for form in waits],
         "printed": len(registry.forms()),

@@ -60,9 +60,17 @@ beginning of a local day"""
 MARGIN = 3600.0
 """seconds before and after an order that its course shows"""
 NOT_OPEN = N_(
-    "the history is not open, so nothing can be shown. To see why: gardien status. Where the"
+    "the history is not open, so no values can be shown. To see why: gardien status. Where the"
     " gateway has no keys yet there is none"
 )
+
+
+NOT_KEPT: Mapping[str, Any] = {"kept": False, "step": "", "columns": [], "rows": []}
+"""of a point without values"""
+
+
+class _NotOpen(Refused):
+    """There is no history now."""
 
 
 class _Chosen(NamedTuple):
@@ -169,7 +177,8 @@ async def course(  # noqa: PLR0913 -- what and when
 
     Of one order (`jti`), of a period, or of the latest order. `requested` and `written`: pairs of
     Unix seconds and value, each until the next one; None: nothing is requested, or written. Points
-    by minute within 48 h, else by quarter. Raises Refused.
+    by minute within 48 h, else by quarter; `kept` is false if the history may not have the point,
+    or is not open (`no_points`: why). Raises Refused.
     """
     steering, options = gateway.steering, gateway.config.controls.get(name)
     if not steering:
@@ -192,12 +201,17 @@ async def course(  # noqa: PLR0913 -- what and when
         orders = [_named_order(outcomes, name, jti)]
         period = _around(orders[0], gateway.clock.now())
     shown = {order.jti for order in orders}
-    async with _opened(gateway) as opened:
-        visible = _visible(gateway, caller, opened)
-        points = [
-            {**known, **await _point(gateway, opened, visible, known["id"], period)}
-            for known in _points_of(gateway, options)
-        ]
+    points = [dict(known, **NOT_KEPT) for known in _points_of(gateway, options)]
+    why: str = ""
+    try:
+        async with _opened(gateway) as opened:
+            visible = _visible(gateway, caller, opened)
+            points = [
+                {**known, **await _point(gateway, opened, visible, known["id"], period)}
+                for known in points
+            ]
+    except _NotOpen as error:
+        why = error.text  # what was requested and written is in the journal
     return {
         "control": name,
         "action": str(options.modality.action),
@@ -208,6 +222,7 @@ async def course(  # noqa: PLR0913 -- what and when
         "requested": [pair for order in orders for pair in _requested(order)],
         "written": list(_written([one for one in outcomes if one.jti in shown])),
         "points": points,
+        "no_points": why,
     }
 
 
@@ -287,7 +302,7 @@ async def _point(
     """The rows of a point; `kept` is false if the history may not have it (a dwelling's)."""
     chosen = visible.get(id_)
     if chosen is None:
-        return {"kept": False, "step": "", "columns": [], "rows": []}
+        return dict(NOT_KEPT)
     device, point = split(id_)
     step, columns = "1m", ["at", "value"]
     minutes = gateway.history.values.minutes.get((device, point))
@@ -313,13 +328,13 @@ async def _opened(gateway: Gateway) -> AsyncIterator[OpenHistory]:
         yield gateway.history.opened
         return
     if gateway.daemon or not gateway.identity or not (gateway.config.state / FILE).exists():
-        raise Refused(NOT_OPEN)
+        raise _NotOpen(NOT_OPEN)
     opening = partial(history_opening, gateway.config, gateway.identity)
     try:
         async with in_own_thread(COMPONENT, opening) as pair:
             yield OpenHistory(*pair)
     except StorageFailed as error:
-        raise Refused("the history cannot be read: {error}", error=error) from error
+        raise _NotOpen("the history cannot be read: {error}", error=error) from error
 
 
 def _visible(gateway: Gateway, caller: Caller, opened: OpenHistory) -> dict[str, _Chosen]:

@@ -113,6 +113,7 @@ DECIDED: Mapping[str, Shows] = {
             "read", "device.try", "profile.record", "report.commissioning", "meter.verify",
             "meter.load",
             "meter.list", "meter.assign", "meter.exchange", "meter.remove", "meter.import",
+            "meter.correct",
         ),
         Shows.INDEXES,
     ),
@@ -165,7 +166,8 @@ async def _with_reason(
         privacy.note(gateway, caller.who, name, key, reason=caller.reason)
         raise
     except AgentError:
-        gateway.page.readings.give_back(key)  # nothing was shown
+        gateway.page.readings.give_back(key)  # nothing was shown, and nothing is noted
+        gateway.page.reasons.give_back(caller.who)
         raise
     return answer
 
@@ -175,7 +177,9 @@ def check_reason(gateway: Gateway, caller: Caller, key: str) -> None:
     now = gateway.clock.steady()
     if not caller.reason:
         raise ReasonNeeded(WHY)
-    wait = gateway.page.readings.wait(key, now) or gateway.page.reasons.wait(caller.who, now)
+    wait = gateway.page.readings.wait(key, now)
+    if not wait and (wait := gateway.page.reasons.wait(caller.who, now)):
+        gateway.page.readings.give_back(key)  # another person may look
     if wait:
         raise Refused(TOO_OFTEN, minutes=math.ceil(wait / 60))
 
@@ -350,6 +354,7 @@ FILTERS: Mapping[str, Callable[..., Answer]] = {
     "meter.assign": _meters,
     "meter.exchange": _meters,
     "meter.remove": _meters,
+    "meter.correct": _meters,
     "meter.import": _meters,
     "status": _controls,
     "control.list": _controls,

@@ -154,26 +154,16 @@ def verify_command(label: str, point: Point, meter: Installation) -> str:
 def remedy(gateway: Gateway, point: Point, meter: Installation, factor: Decimal) -> Text:
     """Return both ways to correct a factor: in the file, or the multiplier of the meter."""
     label = quote(gateway.registry.label(meter.place) or meter.place)
-    name = quote(meter.serial or point.device)
-    right = EXACT.divide(meter.multiplier, factor)
-    assign = f"gardien meter assign {quote(point.device)} {label}"
-    assign += f" --serial {quote(meter.serial)}" if meter.serial else ""
-    commands = f"{assign} --channel {point.channel} --multiplier {_plain(Decimal(f'{right:.6g}'))}"
-    # a meter that was recorded for all its channels must be recorded for the others again
-    _, device = gateway.lines.find(point.device)
-    others = {str(one.channel) for one in device.points if one.channel} - {str(point.channel)}
-    for other in sorted(others if meter.channel is None else ()):
-        commands += f"; {assign} --channel {other}"
+    right = _plain(Decimal(f"{EXACT.divide(meter.multiplier, factor):.6g}"))
+    command = f"gardien meter correct {label} --old {quote(meter.serial or point.device)}"
+    command += f" --channel {point.channel} --multiplier {right}"
     return Text(
         "If the file states the device's unit wrongly, correct `scale` or `unit` of the point"
-        " {point} of {device} there. Otherwise correct the multiplier of the meter:"
-        " gardien meter remove {label} --old {name}; {commands} (remove --never also has the"
-        " wrong readings until now erased).",
+        " {point} of {device} there. Otherwise correct the multiplier of the meter: {command}"
+        " (--always also has the wrong readings until now erased).",
         point=point.name,
         device=quote(point.device),
-        label=label,
-        name=name,
-        commands=commands,
+        command=command,
     )
 
 

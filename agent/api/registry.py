@@ -441,6 +441,25 @@ async def meter_exchange(
     return await record(gateway, caller, serial=serial, at=at, confirm=confirm, **args)
 
 
+@passing(change(facts.meter_correct), "all_channels", "last")
+async def meter_correct(
+    gateway: Gateway, caller: Caller, *, place: str, old: str | None = None, **args: Any
+) -> dict[str, Any]:
+    """Record the right multiplier of a meter; its other channels go on. Raises Refused."""
+    author(gateway, caller, args.get("named"))  # before anything is told of the meter
+    channel = parsers.checked_channel(parsers.channel(args["channel"]))
+    meter = _meter_named(gateway, place, old, channel)
+    last: dict[str, LastReading] = {}
+    if args.get("closing"):
+        last = await last_indexes(gateway, meter) if meter else {}
+        last |= last_readings(gateway, meter)
+    points = gateway.config.points().get((meter and device_of(gateway, meter)) or "", ())
+    channels_ = sorted({point.channel for point in points if point.channel})
+    return await change(facts.meter_correct)(
+        gateway, caller, place=place, old=old, all_channels=channels_, last=last or None, **args
+    )
+
+
 def registers(gateway: Gateway, device: str | None) -> list[str]:
     """Return the channels of a device that are cumulative indexes."""
     points = gateway.config.points().get(device or "", ())
@@ -454,12 +473,16 @@ def _device_at(gateway: Gateway, place: str | None, old: str | None) -> str | No
     return device_of(gateway, meter) if meter else None
 
 
-def _meter_named(gateway: Gateway, place: str | None, old: str | None) -> Installation | None:
+def _meter_named(
+    gateway: Gateway, place: str | None, old: str | None, channel: str | None = None
+) -> Installation | None:
     """Return the only meter that matches; None if none or several match."""
     if not place:
         return None
     now, id_ = int(gateway.clock.now()), gateway.registry.place(place).id
     meters = [one for one in gateway.registry.meters_of(id_) if covers(one, now)]
+    if channel:
+        meters = [one for one in meters if one.channel in {None, channel}]
     matches = [one for one in meters if old in (None, one.serial, one.device)]
     return matches[0] if len(matches) == 1 else None
 
@@ -482,6 +505,7 @@ CALLS: Mapping[str, Call] = {
     "meter.assign": meter_assign,
     "meter.exchange": meter_exchange,
     "meter.remove": with_indexes(facts.meter_remove),
+    "meter.correct": meter_correct,
     "meter.list": meter_list,
     "consent.give": consent_give,
     "consent.withdraw": with_recipients(facts.consent_withdraw),

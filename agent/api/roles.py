@@ -213,6 +213,7 @@ NEEDS: Mapping[str, Right] = {
     "meter.assign": Right.METERS,
     "meter.exchange": Right.METERS,
     "meter.remove": Right.METERS,
+    "meter.correct": Right.METERS,
     "meter.import": Right.METERS,
     "meter.verify": Right.METERS,
     "meter.load": Right.METERS,

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MOST_RECORDS = 1_000
-"""most records in an answer"""
 ONE_READS = asyncio.Lock()
 """lets one caller at a time read the chain: reading 64 MB uses a core, and polling must go on"""
 
@@ -193,7 +191,7 @@ async def audit_list(
     def wanted(record: AuditRecord) -> bool:
         return record.t >= first and (not kind or f"{record.type}.".startswith(f"{kind}."))
 
-    most = max(1, min(int(last), MOST_RECORDS))
+    most = max(1, min(int(last), audit.MOST_RECORDS))
     return {
         "records": [asdict(one) for one in await _read(gateway.config, audit.newest, most, wanted)]
     }

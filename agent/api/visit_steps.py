@@ -102,6 +102,23 @@ def remember_columns(visit: Answer, columns: Sequence[Column], meanings: Sequenc
     )
 
 
+def merged(base: Mapping[str, Any], mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> Answer:
+    """Return a visit that two have changed since `base`: each member as whoever changed it has it,
+    and as `mine` if both did. Of members that are mappings, such as `steps`, each of their members.
+    """
+    visit: Answer = {}
+    for name in {**theirs, **mine}:
+        old, own, other = (one.get(name) for one in (base, mine, theirs))
+        if isinstance(own, dict) and isinstance(other, dict):
+            visit[name] = merged(old if isinstance(old, dict) else {}, own, other)
+        elif own != old:
+            if name in mine:
+                visit[name] = own
+        elif name in theirs:
+            visit[name] = other
+    return visit
+
+
 def remember_factor(visit: Answer, installation: str, result: Mapping[str, Any]) -> None:
     """Keep by what a meter reads more than its display, for the findings of the visit."""
     if result["times"]:
@@ -160,7 +177,7 @@ def wrong_factor(result: Mapping[str, Any]) -> Text | None:
 
 TIMES = N_(
     "The meter reads {factor} times what the display shows: `scale` or `unit` of its point"
-    " in the file is wrong, or its multiplier (gardien meter assign --multiplier). Not"
+    " in the file is wrong, or its multiplier (gardien meter correct). Not"
     " recorded as proven."
 )
 

@@ -10,6 +10,7 @@ import os
 import re
 import sys
 import time
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from shlex import quote
@@ -153,6 +154,7 @@ class Visit:
         self.dialogue, self.session, self.config, self.given = dialogue, session, config, given
         self.trace = trace
         self.kept: Answer = session.ask("visit.show")["visit"]
+        self._base = deepcopy(self.kept)
         self._before = {name: self.kept.get(name, 0) for name in ("answers", "person", "machine")}
         self.kept.setdefault("steps", {})
         self.ticker = Ticker()
@@ -196,14 +198,19 @@ class Visit:
         self.keep()
 
     def keep(self) -> None:
-        """Write how far the visit is."""
+        """Write how far the visit is, with what the page has recorded meanwhile."""
+        from agent.api.visit_steps import merged
+
         now = {
             "answers": self.dialogue.answers,
             "person": self.dialogue.person,
             "machine": self.dialogue.machine,
         }
         self.kept |= {name: round(self._before[name] + value) for name, value in now.items()}
+        stored = self.session.ask("visit.show")["visit"]
+        self.kept = merged(self._base, self.kept, stored)
         self.session.ask("visit.keep", visit=self.kept)
+        self._base = deepcopy(self.kept)
 
     def change(self, edit: Callable[[], Any]) -> Any:
         """Change the configuration; the file before the visit is kept beside it. Raises Refused."""

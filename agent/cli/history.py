@@ -18,7 +18,7 @@ from agent.cli.terminal import (
     wrapped,
     zone_of_answers,
 )
-from agent.core.i18n import _, number, short_date, size
+from agent.core.i18n import _, in_language, number, short_date, size
 from agent.core.quantities import spoken
 
 if TYPE_CHECKING:
@@ -112,8 +112,10 @@ def order(
         return
     for shown in parts:
         _table(shown, days=False)
+    if answer["no_points"]:
+        typer.echo(wrapped(f"! {in_language(answer['no_points'])}"))
     for point in answer["points"]:
-        if not point["kept"]:
+        if not point["kept"] and not answer["no_points"]:
             remark = _(
                 "! {name}: no values are kept, because the configuration names no common place for"
                 " its device",

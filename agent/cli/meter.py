@@ -355,4 +355,5 @@ def _show_exchange(answer: Answer, _args: Answer) -> None:
 
 
 command(app, meter.REMOVE)(_show)
+command(app, meter.CORRECT)(_show)
 command(app, meter.LIST)(_show)

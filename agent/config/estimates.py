@@ -37,6 +37,10 @@ CARD, REWRITES, INSIDE = 8_000_000_000, 1_000, 10
 """a common small card: its bytes, how often each can be rewritten, and how many bytes it writes for
 each byte that it receives; makers do not state the last, and ten is a cautious estimate
 """
+HISTORY, HISTORY_SERIES = 1_000_000, 46
+"""bytes a day that the small history writes at most, measured with so many series (python -m
+bench.history)
+"""
 LONG = 20
 """years, after which other parts fail first"""
 
@@ -210,7 +214,8 @@ def wear(config: Config) -> list[str]:
     commits = sum(_commits(config, uplink.settings.seal) for uplink in config.uplinks.values())
     if not commits:
         return []
-    a_day = commits * COMMIT
+    history = _history(config)
+    a_day = commits * COMMIT + history
     years = CARD * REWRITES / (a_day * INSIDE * YEAR)
     lasts = (
         _("over {number} years", number=LONG)
@@ -220,6 +225,7 @@ def wear(config: Config) -> list[str]:
     spares = _("a `flush` over {flush} makes it last longer", flush=written(config.spool.flush))
     return [
         _("some {size} a day, in {commits:,} commits", size=_card_size(a_day), commits=commits),
+        _("{size} of it for the history of common areas and plant", size=_card_size(history)),
         _(
             "a card of {card} GB for {rewrites:,} rewrites lasts {lasts}",
             card=CARD // 10**9,
@@ -228,6 +234,12 @@ def wear(config: Config) -> list[str]:
         ),
         *([spares] if years <= LONG else []),
     ]
+
+
+def _history(config: Config) -> int:
+    """Bytes a day for the history: of the gateway itself, and of devices in common areas."""
+    points = [one for of in config.points().values() for one in of if one.place and not one.derived]
+    return ceil(HISTORY * max(1, len(points) / HISTORY_SERIES))
 
 
 def _commits(config: Config, seal: float) -> int:

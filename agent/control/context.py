@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from agent.control.decide import DecisionFacts
 from agent.control.guard import GuardExtremes, measured, plain
 from agent.control.hold import FOREVER, Holder, PointDependencies, Setpoint
-from agent.control.model import FAILSAFE, LossRule, No, OrderCode, OrderState
-from agent.control.records import FINAL, Outcome, Phase, Transaction
+from agent.control.model import FAILSAFE, FINAL, LossRule, No, OrderCode, OrderState
+from agent.control.records import Outcome, Phase, Transaction
 from agent.core.i18n import Text
 
 if TYPE_CHECKING:

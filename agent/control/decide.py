@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from agent.control import schedule
 from agent.control.guard import inhibited, measured, plain, tripped
-from agent.control.model import No, OrderCode, OrderState, elapsed
+from agent.control.model import ROLE_NAMES, No, OrderCode, OrderState, elapsed
 from agent.core.clock import stamp
 from agent.core.finding import as_text
-from agent.core.i18n import N_, Text
+from agent.core.i18n import Text
 from agent.core.quantities import spoken
 from agent.core.settings import written
 from agent.trust.object_id import number_of
@@ -33,17 +33,6 @@ FURTHEST = 2 * 366 * 86_400.0
 """seconds from now to the latest begin of an order: no grant is valid for longer"""
 STARTABLE = 300.0
 """seconds by which the begin of an order may be past when it arrives over a slow transport"""
-ROLE_NAMES = {
-    "grid_operator": N_("grid operator"),
-    "building_manager": N_("building manager"),
-    "boiler_operator": N_("boiler operator"),
-    "residents_council": N_("residents council"),
-    "occupant": N_("occupant"),
-    "consent_collector": N_("consent collector"),
-    "registry": N_("registry"),
-    "updater": N_("updater"),
-    "root": N_("root key"),
-}
 NOT_COUNTED = {
     OrderState.RECEIVED,
     OrderState.REJECTED,

@@ -8,8 +8,7 @@ from datetime import date, datetime
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 
-from agent.control.model import FAILSAFE, TEST, OrderState
-from agent.control.records import FINAL, Outcome
+from agent.control.model import FAILSAFE, FINAL, TEST, OrderState
 from agent.core.clock import stamp
 from agent.core.i18n import N_, Text, joined
 from agent.core.quantities import spoken
@@ -17,6 +16,8 @@ from agent.core.quantities import spoken
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from zoneinfo import ZoneInfo
+
+    from agent.control.records import Outcome
 
 ENDS = {
     OrderState.REJECTED: Text("refused"),

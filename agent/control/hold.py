@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Protocol
 
-from agent.control.model import No, OrderCode, OrderState, same
+from agent.control.model import FINAL, No, OrderCode, OrderState, same
 from agent.control.point_access import beat, call_off, look_whole, watched
-from agent.control.records import FINAL, HoldRecord, Outcome, Phase, Transaction
+from agent.control.records import HoldRecord, Outcome, Phase, Transaction
 from agent.control.schedule import toward
 from agent.core.errors import LinkLost, Refused, SpoolFull, StorageFailed, WriteRefused
 from agent.core.i18n import Text, text_of

@@ -17,9 +17,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from agent.buffer.database import Damaged, Database, set_aside
-from agent.control.model import OrderState
+from agent.control.model import FINAL, OrderState
 from agent.control.records import (
-    FINAL,
     IDENTITY,
     LEFT,
     OPEN,

@@ -19,6 +19,19 @@ if TYPE_CHECKING:
 
     from agent.core.model import Value
 
+ROLE_NAMES = {
+    "grid_operator": N_("grid operator"),
+    "building_manager": N_("building manager"),
+    "boiler_operator": N_("boiler operator"),
+    "residents_council": N_("residents council"),
+    "occupant": N_("occupant"),
+    "consent_collector": N_("consent collector"),
+    "registry": N_("registry"),
+    "updater": N_("updater"),
+    "root": N_("root key"),
+}
+"""names of those who sign objects, by their role in the trust list"""
+
 
 @dataclass(frozen=True, slots=True)
 class Moment:
@@ -82,6 +95,18 @@ class OrderState(StrEnum):
     EXPIRED = "EXPIRED"
     FAILED = "FAILED"
     RELEASE_PENDING = "RELEASE_PENDING"
+
+
+FINAL = {
+    OrderState.REJECTED,
+    OrderState.COMPLETED,
+    OrderState.CANCELLED,
+    OrderState.SUPERSEDED,
+    OrderState.ABORTED,
+    OrderState.OPTED_OUT,
+    OrderState.EXPIRED,
+    OrderState.FAILED,
+}
 
 
 class OrderCode(StrEnum):

@@ -137,16 +137,6 @@ class HoldRecord:
         return replace(self, phase=Phase.RELEASING, outcome=outcome, words=reason)
 
 
-FINAL = {
-    OrderState.REJECTED,
-    OrderState.COMPLETED,
-    OrderState.CANCELLED,
-    OrderState.SUPERSEDED,
-    OrderState.ABORTED,
-    OrderState.OPTED_OUT,
-    OrderState.EXPIRED,
-    OrderState.FAILED,
-}
 IDENTITY = """CREATE TABLE IF NOT EXISTS journal(one INTEGER PRIMARY KEY, id TEXT NOT NULL,
     probed INTEGER NOT NULL)"""
 TABLES = (

@@ -72,6 +72,7 @@ COMPONENTS = {
     "controls left": N_("release of controls that were removed"),
     "diagnosis": N_("minute check of the gateway's state"),
     "event loop": N_("gardien itself"),
+    "history": N_("history of common areas and plant"),
     "journal pruning": N_("tidying of the journal of orders"),
     "journal storage": N_("storage of the journal of orders"),
     "factors": N_("proof of the factors of meters"),

@@ -17,6 +17,7 @@ import os
 import re
 from decimal import Decimal
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -453,7 +454,9 @@ def entries(text: str) -> Iterator[tuple[str, str]]:
     """Parse a catalogue into messages and translations (PO format without plurals and contexts)."""
     parts: dict[str, list[str]] = {}
     key = ""
-    for line in [*text.splitlines(), "msgid"]:  # the last "msgid" makes the last entry complete
+    # not all lines at once: they would take 3 MB, and leave holes. The last "msgid" makes the last
+    # entry complete
+    for line in chain((match[0] for match in re.finditer(r"[^\r\n]+", text)), ("msgid",)):
         keyword, _space, quoted = line.partition(" ")
         if keyword == "msgid":
             if "msgstr" in parts:

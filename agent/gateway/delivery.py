@@ -71,7 +71,7 @@ REFUSALS = 2
 """refusals in a row before the previous certificate is used again: some platforms hang up without
 a reason
 """
-WENT_BACK = (
+WENT_BACK = Text(
     "a platform refuses the new certificate, so the previous one is in use again. Have the new key"
     " certified (gardien key csr), then run: gardien key install, or gardien key renew"
 )

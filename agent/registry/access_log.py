@@ -37,6 +37,7 @@ ACCESSES = {
     "meter.assign": N_("recording of a meter"),
     "meter.exchange": N_("recording of a change of meters"),
     "meter.remove": N_("recording of a meter's removal"),
+    "meter.correct": N_("correction of a meter's multiplier"),
     "meter.import": N_("recording of a list of meters"),
     "occupancy.list": N_("list of occupancies"),
     "occupancy.proposed": N_("moves that the syndic's software reports"),

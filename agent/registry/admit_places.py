@@ -58,6 +58,7 @@ if TYPE_CHECKING:
         NewAlias,
         NewExchange,
         NewInstallation,
+        NewMultiplier,
         NewPlace,
     )
     from agent.registry.labels import Scheme
@@ -398,6 +399,58 @@ def admit_exchanges(
         yield claim(claims, new)
 
     doubts = partial(_exchange_doubts, index, _serial_doubts(index), author.now)
+    return in_order(admit_rows(rows, admit, doubts=doubts))
+
+
+def admit_multipliers(
+    index: RegistryIndex, rows: Sequence[NewMultiplier], author: Author
+) -> list[Document]:
+    """Documents for meters whose multiplier was wrong: the old installation ends, and one with the
+    right multiplier begins at the same instant, with the same index. Its other channels go on.
+
+    `never`: it was wrong from the beginning, and what was delivered with it is retracted.
+    """
+    claims = current_claims(index)
+
+    def admit(row: NewMultiplier) -> Iterator[Document]:
+        at = author.since(row.at)
+        old = _old(index, replace(row, never=False), at)  # of one that is in force
+        at = old.since if row.never else at
+        if row.multiplier == old.multiplier and old.channel is not None:
+            raise Refused(
+                "meter {meter} has the multiplier {multiplier} already",
+                meter=old.meter,
+                multiplier=format(old.multiplier, "f"),
+            )
+        if old.channel is None and row.channel not in row.every:
+            raise Refused(
+                "meter {meter} is recorded for all its channels, and gardien has not read {channel}"
+                " from it. See gardien meter list and gardien scan",
+                meter=old.meter,
+                channel=row.channel,
+            )
+        provenance = author.provenance(row.where)
+        shown = old.opened if row.never else _indexes(row.closing, old.channel)
+        yield claim(claims, replace(old, until=at, closed=() if row.never else shown,
+                                    word=provenance))  # fmt: skip
+        for channel in (old.channel,) if old.channel else row.every:
+            right = row.multiplier if channel == row.channel else None
+            new = replace(
+                old, id=new_id(), channel=channel, since=at, until=old.until, word=provenance,
+                multiplier=right or old.multiplier, closed=old.closed,
+                opened=tuple(one for one in shown if one[0] == channel),
+            )  # fmt: skip
+            yield claim(claims, new)
+
+    def doubts(row: NewMultiplier, made: Sequence[Document]) -> Iterator[DoubtfulValue]:
+        old = made[0]
+        assert isinstance(old, Installation)
+        if not row.never:
+            label, at = index.places[old.place].label, author.since(row.at)
+            yield from date_doubts(label, at, author.now, row.where, ahead=not_yet)
+            yield from backdated_doubts(label, at, author.now, row.where)
+            yield from _closing_doubts(old, label, row.last or {})
+
     return in_order(admit_rows(rows, admit, doubts=doubts))
 
 

@@ -128,6 +128,14 @@ class NewExchange(Input):
 
 
 @dataclass(frozen=True, slots=True)
+class NewMultiplier(NewExchange):
+    """The multiplier of a meter was wrong; `never`: from the beginning, else until `at`."""
+
+    every: tuple[str, ...] = ()
+    """all channels of its device; empty: not known"""
+
+
+@dataclass(frozen=True, slots=True)
 class NewConsent(Input):
     """A consent of the occupants of one dwelling."""
 

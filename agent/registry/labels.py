@@ -246,6 +246,11 @@ def plain_key(text: str) -> str:
     return " ".join("".join(c for c in whole if not unicodedata.combining(c)).split())
 
 
+def in_order(label: str) -> list[int | str]:
+    """Return a key that sorts labels as people do: A-2 before A-10, é beside e, in any case."""
+    return natural(plain_key(label))
+
+
 def _loose_key(label: str) -> str:
     return "".join(c for c in unicodedata.normalize("NFKD", label).casefold() if c.isalnum())
 

@@ -9,8 +9,6 @@ from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
-from ruamel.yaml import YAML
-
 from agent.core.model import ValueKind
 from agent.core.quantities import channels
 from agent.registry.dates import DAY
@@ -125,6 +123,8 @@ def texts(file: Path, language: str) -> Mapping[str, Any]:
 
 @cache
 def _both(file: Path) -> dict[str, Any]:
+    from ruamel.yaml import YAML  # noqa: PLC0415 -- the web page seldom needs these texts
+
     loaded: dict[str, Any] = YAML(typ="safe", pure=True).load(file)
     return loaded
 

@@ -12,7 +12,6 @@ from agent.core.i18n import N_, Text, joined, text_of
 from agent.core.model import ValueKind
 from agent.core.quantities import channels as known_channels
 from agent.core.quantities import factor, spoken, units
-from agent.core.settings import ALSO, duration
 from agent.registry.dates import DAY, MONTH, moment, months_later
 from agent.registry.facts.declaration import REQUIRED, Field, Kind, number
 from agent.registry.facts.meter import MOST
@@ -423,6 +422,8 @@ def scope_of(seconds: int) -> str:
 
 
 def _seconds(text: str) -> int:
+    from agent.core.settings import ALSO, duration  # noqa: PLC0415 -- has pydantic, 4 MB
+
     if scope := SCOPE_WORDS.find(text):  # `jour`, `mois`
         return SCOPES[scope]
     try:

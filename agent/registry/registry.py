@@ -35,6 +35,7 @@ from agent.registry.admit_places import (
     admit_exchanges,
     admit_factors,
     admit_installations,
+    admit_multipliers,
     admit_pin,
     admit_pins,
     admit_places,
@@ -74,6 +75,7 @@ if TYPE_CHECKING:
         NewDuty,
         NewExchange,
         NewInstallation,
+        NewMultiplier,
         NewOccupancy,
         NewPlace,
         NewWithdrawal,
@@ -305,6 +307,12 @@ class Registry:
     ) -> list[Installation]:
         """Record exchanges of meters; the result has the old and the new meters."""
         return self._change(Installation, partial(admit_exchanges, rows=rows), (who, source, now))
+
+    def correct_multiplier(
+        self, rows: Sequence[NewMultiplier], who: str, source: str, now: float
+    ) -> list[Installation]:
+        """Record right multipliers of meters; the result has both versions of each."""
+        return self._change(Installation, partial(admit_multipliers, rows=rows), (who, source, now))
 
     def pin(
         self, device: str, serial: str, who: str, source: str, now: float

@@ -51,6 +51,8 @@ YEAR = 366 * 86_400
 RECEIPTED = "receipted.json"
 """file with the last record whose hash a recipient has receipted"""
 LONGEST_LINE = 64 * 1024
+MOST_RECORDS = 1_000
+"""most records in an answer of `audit.list`"""
 NOT_IN_CHAIN = N_(
     "no record here has the hash {hash}: this is another chain, or records were removed"
 )

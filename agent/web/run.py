@@ -22,9 +22,10 @@ from aiohttp import web
 from agent.core.state import PACKAGED
 from agent.core.systemd import log_handler, notify
 from agent.web.client import Client
+from agent.web.form_fields import LARGEST
 from agent.web.pages import add_pages
 from agent.web.serve import House
-from agent.web.site import LARGEST, SITE, Site, answered
+from agent.web.site import SITE, Site, answered
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,7 +45,9 @@ LOOK = 5.0
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Serve the page. Exit status 0: nobody has used it for a while, or it was asked to end."""
+    """Serve the page. Exit status 0: nobody has used it for a while, or it was asked to end; 1:
+    it has no address, or no certificate that can be used.
+    """
     options = _options(arguments)
     handler = log_handler()
     logging.basicConfig(level=logging.INFO, handlers=[handler])
@@ -52,11 +55,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     listeners = handed_over or [_listening(at) for at in options.listen]
     if not listeners:
         raise SystemExit("gardien-web: no address to listen on. As root: gardien web open")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(options.tls / "certificate.pem", options.tls / "key.pem")
+    context = tls_of(options.tls)
     unused = options.unused or (UNUSED if handed_over else math.inf)
     asyncio.run(serve(options.state, listeners, context, unused))
+
+
+def tls_of(folder: Path) -> ssl.SSLContext:
+    """Return TLS with the page's certificate. Raises SystemExit if it cannot be used."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    certificate, key = folder / "certificate.pem", folder / "key.pem"
+    try:
+        # without a password: a key that has one would ask for it at a terminal
+        context.load_cert_chain(certificate, key, password=lambda: "")
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        raise SystemExit(
+            f"gardien-web: the page cannot be shown, since {certificate} and {key} cannot be used:"
+            f" {error}. For a new one: sudo gardien web open --new-certificate"
+        ) from None
+    return context
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -28,8 +28,14 @@ MOST, MOST_EACH = 64, 24
 """connections at the same time: in all, and of one address"""
 HANDSHAKE_WITHIN, REQUEST_WITHIN, IDLE_AFTER = 5.0, 5.0, 15.0
 """seconds for TLS, for the head of a request, and from one request to the next"""
-LONGEST_HEAD = 8_190
-"""most bytes of a header line, and of the first line of a request"""
+TAKEN_WITHIN = 20.0
+"""seconds in which a browser must take some of what waits for it"""
+LONGEST_LINE, LONGEST_HEAD = 8_190, 32_768
+"""most bytes of a header line or of the first line of a request, and of all of them"""
+MOST_WAITING = 4
+"""requests of one connection that wait for the end of the one before; browsers send none"""
+PIECE = 4_096
+"""bytes after which these limits are checked"""
 TLS_HANDSHAKE = b"\x16"
 """the first byte of TLS (RFC 8446, 5.1)"""
 COLLECTED_EVERY = 64
@@ -39,9 +45,11 @@ PAUSE = 0.5
 
 
 class BrowserConnection(RequestHandler):
-    """One connection. It is closed if the head of a request is not complete in time."""
+    """One connection. It is closed if the head of a request is not complete in time, or too large,
+    and if what waits for the browser is not taken.
+    """
 
-    __slots__ = ("_deadline", "_house", "address")
+    __slots__ = ("_deadline", "_head", "_house", "_untaken", "address")
 
     def __init__(self, house: House, server: Server, address: str) -> None:
         super().__init__(
@@ -49,13 +57,17 @@ class BrowserConnection(RequestHandler):
             loop=asyncio.get_running_loop(),
             keepalive_timeout=IDLE_AFTER,
             access_log=None,  # type: ignore[arg-type]  # its annotation forgets it
-            max_line_size=LONGEST_HEAD,
-            max_field_size=LONGEST_HEAD,
+            max_line_size=LONGEST_LINE,
+            max_field_size=LONGEST_LINE,
             lingering_time=2.0,
+            auto_decompress=False,  # browsers pack no forms, and a few kB can become a GB
         )
         self.address = address
         self._house: House | None = house
         self._deadline: asyncio.TimerHandle | None = None
+        self._untaken: asyncio.TimerHandle | None = None
+        self._head = 0
+        """bytes that have arrived since the end of the request before, but for its body"""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to wait for the first request."""
@@ -63,30 +75,63 @@ class BrowserConnection(RequestHandler):
         self._expect()
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes; the head that they begin must be complete in time."""
+        """Take bytes; the head that they begin must be complete in time, and not too large."""
+        for begin in range(0, len(data), PIECE):
+            if self.transport is None or self.transport.is_closing():
+                return
+            self._take(data[begin : begin + PIECE])
+
+    def _take(self, data: bytes) -> None:
         if self._deadline is None and self._current_request is None:
             self._expect()
+        waiting, in_body = len(self._messages), self._in_body()
         super().data_received(data)
         if self._messages or self._current_request is not None:
             self._arrived()
+        self._head = 0 if in_body or len(self._messages) > waiting else self._head + len(data)
+        if self._head > LONGEST_HEAD or len(self._messages) > MOST_WAITING:
+            self._abort()
+
+    def _in_body(self) -> bool:
+        """Whether what arrives now is the body of a request."""
+        if self._messages:
+            return not self._messages[-1][1].is_eof()
+        return self._current_request is not None and not self._current_request.content.is_eof()
+
+    def pause_writing(self) -> None:
+        """Begin to wait until the browser takes what has been written."""
+        super().pause_writing()
+        within = self._house.taken_within if self._house else 0.0
+        self._untaken = asyncio.get_running_loop().call_later(within, self._abort)
+
+    def resume_writing(self) -> None:
+        """Go on writing."""
+        super().resume_writing()
+        self._taken()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Free its place."""
         self._arrived()
+        self._taken()
         house, self._house = self._house, None
         if house is not None:
             house.left(self.address)
         super().connection_lost(exc)
 
     def _expect(self) -> None:
-        self._deadline = asyncio.get_running_loop().call_later(REQUEST_WITHIN, self._too_slow)
+        self._deadline = asyncio.get_running_loop().call_later(REQUEST_WITHIN, self._abort)
 
     def _arrived(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
 
-    def _too_slow(self) -> None:
+    def _taken(self) -> None:
+        if self._untaken is not None:
+            self._untaken.cancel()
+            self._untaken = None
+
+    def _abort(self) -> None:
         if self.transport is not None:
             self.transport.abort()
 
@@ -94,7 +139,10 @@ class BrowserConnection(RequestHandler):
 class House:
     """Accepts connections from listening sockets, and knows how many are open."""
 
-    def __init__(self, runner: AppRunner, context: ssl.SSLContext) -> None:
+    def __init__(
+        self, runner: AppRunner, context: ssl.SSLContext, taken_within: float = TAKEN_WITHIN
+    ) -> None:
+        self.taken_within = taken_within
         self._runner, self._context = runner, context
         self._open: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[Any]] = set()

@@ -18,17 +18,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
 from aiohttp import web
+from multidict import MultiDict
 
 from agent.api.roles import EVERY_ROLE, HELD, Right, Role
 from agent.core.errors import LoginNeeded, ReasonNeeded, Refused
 from agent.core.i18n import N_
 from agent.registry.doubts import NeedsConfirmation
 from agent.web.client import LIVE, Answer, Client, Unreachable
+from agent.web.form_fields import LARGEST, fields_of
 from agent.web.jobs import Jobs
 from agent.web.words import LANGUAGES, LocalTime, environment, language_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+
+    from agent.web.form_fields import Fields
 
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -36,10 +40,8 @@ log = logging.getLogger(__name__)
 
 COOKIE = "__Host-gardien"
 """the login: this name makes the browser refuse it without TLS, or from another host"""
-LARGEST = 4_000_000
-"""most bytes of a form with its files"""
-ANSWERED_WITHIN, READ_WITHIN = 120.0, 60.0
-"""seconds for a page, and for a form to arrive"""
+ANSWERED_WITHIN = 120.0
+"""seconds for a page"""
 UNCHANGED = 3
 """seconds for which what everybody may know of the gateway is kept"""
 HEADERS = {
@@ -124,8 +126,17 @@ class Site:
             self._greeting = time.monotonic(), answer
         return answer
 
+    @property
+    def last_greeting(self) -> Answer:
+        """What the last greeting said, without asking; nothing if there was none."""
+        return self._greeting[1]
+
 
 SITE: web.AppKey[Site] = web.AppKey("site", Site)
+
+
+FIRST_PROBLEM = 400
+"""the lowest HTTP status of an answer that is not what was asked for"""
 
 
 def site(request: web.Request) -> Site:
@@ -156,8 +167,18 @@ async def page(
     request: web.Request, template: str, code: int = 200, /, **values: Any
 ) -> web.Response:
     """Return a page in the language of the person who asks."""
+    return _rendered(request, template, code, await _here(request), values)
+
+
+def _rendered(
+    request: web.Request,
+    template: str,
+    code: int,
+    here: tuple[str, LocalTime],
+    values: Mapping[str, Any],
+) -> web.Response:
     asks = visitor(request)
-    building, clock = await _here(request)
+    building, clock = here
     text = environment(asks.language).get_template(template).render(
         asks=asks,
         building=building,
@@ -170,6 +191,18 @@ async def page(
         **values,
     )  # fmt: skip
     return web.Response(text=text, status=code, content_type="text/html")
+
+
+def _problem(request: web.Request, code: int) -> web.Response:
+    """Return a page that says why a request is not answered.
+
+    The daemon is not asked, since it may be what does not answer, and strangers see nothing of the
+    building.
+    """
+    known = site(request).last_greeting if visitor(request).login else {}
+    clock = LocalTime(known.get("zone", "UTC"), visitor(request).language)
+    here = known.get("building", ""), clock
+    return _rendered(request, "problem.html", code, here, {"code": code, "largest": LARGEST})
 
 
 async def local_time(request: web.Request) -> LocalTime:
@@ -186,11 +219,15 @@ async def _here(request: web.Request) -> tuple[str, LocalTime]:
 
 
 async def form(request: web.Request) -> Any:
-    """Return the fields of a form that a page of this login has sent. Raises HTTPForbidden."""
-    async with asyncio.timeout(READ_WITHIN):
-        fields = await request.post()
-    if not hmac.compare_digest(str(fields.get("token", "")), visitor(request).token):
-        raise web.HTTPForbidden(text="this form is not of this login: load the page again")
+    """Return the fields of a form that a page of this login has sent.
+
+    Raises HTTPForbidden, HTTPBadRequest; Refused if it is too large.
+    """
+    fields = await fields_of(request, known=bool(visitor(request).login))
+    token = str(fields.get("token", "")).encode(errors="replace")
+    if not hmac.compare_digest(token, visitor(request).token.encode()):
+        raise web.HTTPForbidden
+    request["fields"] = fields
     return fields.copy()
 
 
@@ -224,14 +261,18 @@ async def answered(request: web.Request, handler: Handler) -> web.StreamResponse
         async with asyncio.timeout(None if request.path == "/live" else ANSWERED_WITHIN):
             answer = await _answer(request, handler)
     except web.HTTPException as error:
-        # aiohttp's answers are raised: with the headers of all others
-        error.headers.update(HEADERS)
-        raise
+        if error.status < FIRST_PROBLEM:
+            # redirects are raised: with the headers of all others
+            error.headers.update(HEADERS)
+            raise
+        answer = _problem(request, error.status)
+        if "Allow" in error.headers:  # HTTP wants it with status 405
+            answer.headers["Allow"] = error.headers["Allow"]
     except TimeoutError:
-        answer = web.Response(status=503, text="this took too long: try again\n")
+        answer = _problem(request, 503)
     except Exception:
         log.exception("the page %s failed because of an error in gardien", request.path)
-        answer = web.Response(status=500, text="an error in gardien: journalctl -u gardien-web\n")
+        answer = _problem(request, 500)
     if not answer.prepared:
         for name, value in HEADERS.items():
             answer.headers.setdefault(name, value)
@@ -243,7 +284,7 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     if request.method not in {"GET", "HEAD", "POST"}:
         raise web.HTTPMethodNotAllowed(request.method, ["GET", "HEAD", "POST"])
     if request.method == "POST" and _foreign(request):
-        raise web.HTTPForbidden(text="this form was sent by another site\n")
+        raise web.HTTPForbidden
     if request.path == "/metrics" or request.path.startswith("/static/"):
         return await handler(request)
     site(request).used = time.monotonic()
@@ -257,23 +298,26 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         lost = "ended=form" if request.method == "POST" else ""
         query = "&".join(filter(None, [back, lost]))
         raise web.HTTPSeeOther(f"/login?{query}" if query else "/login") from None
-    except NeedsConfirmation as doubtful:
-        fields = await request.post()
-        meant = {doubt.value: doubt for doubt in doubtful.doubts}
-        again = carried(fields)
+    except Refused as refusal:
+        return await _refused(request, refusal)
+
+
+async def _refused(request: web.Request, refusal: Refused) -> web.StreamResponse:
+    """Return the page that says why something was not done, and what to do."""
+    fields: Fields = request.get("fields", MultiDict())
+    if isinstance(refusal, NeedsConfirmation):
+        meant = {doubt.value: doubt for doubt in refusal.doubts}
         return await page(
-            request, "confirm.html", 409, doubts=list(meant.values()), fields=again,
-            more=doubtful.more, wrong=bool(set(fields.getall("confirm", [])) - {""}),
+            request, "confirm.html", 409, doubts=list(meant.values()), fields=carried(fields),
+            more=refusal.more, wrong=bool(set(fields.getall("confirm", [])) - {""}),
         )  # fmt: skip
-    except ReasonNeeded as refusal:
-        fields = await request.post()
+    if isinstance(refusal, ReasonNeeded):
         return await page(
             request, "reason.html", 409, what=refusal.text, fields=carried(fields)
         )  # fmt: skip
-    except Unreachable as refusal:
-        return await page(request, "refused.html", 503, what=refusal.text, again=True)
-    except Refused as refusal:
-        return await page(request, "refused.html", 409, what=refusal.text, again=False)
+    down = isinstance(refusal, Unreachable)
+    code = 503 if down else 409
+    return await page(request, "refused.html", code, what=refusal.text, again=down)
 
 
 OPEN_TO_ALL = ("/login", "/language/")
@@ -281,12 +325,11 @@ OPEN_TO_ALL = ("/login", "/language/")
 
 
 def _foreign(request: web.Request) -> bool:
-    """Whether a form was sent by a page of another site (or by none that says so)."""
-    fetched = request.headers.get("Sec-Fetch-Site", "same-origin")
-    origin = request.headers.get("Origin")
-    return fetched not in {"same-origin", "none"} or (
-        origin is not None and urlsplit(origin).netloc != request.host
-    )
+    """Whether a form was sent by a page of another site, or by none that says which."""
+    fetched, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
+    if origin is None:
+        return fetched not in {"same-origin", "none"}
+    return fetched in {"cross-site", "same-site"} or urlsplit(origin).netloc != request.host
 
 
 async def _visitor(request: web.Request) -> Visitor:

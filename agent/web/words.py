@@ -24,9 +24,11 @@ from agent.registry.dates import text_in_local_time
 from agent.registry.place import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import MutableMapping, Sequence
+    from types import CodeType
 
     from aiohttp.web import Request
+    from jinja2 import Template
 
 LANGUAGES = {"fr": "Français", "en": "English"}
 """the languages of the page, as each names itself; the first is for readers of neither"""
@@ -36,11 +38,38 @@ SET_OFF = re.compile(r"(?<=«) | (?=[:;?!»%])")
 CODE = re.compile(r"`([^`]+)`")
 
 
+class OnceCompiled(FileSystemLoader):
+    """Loads templates, each compiled once for all languages: their code takes 3 MB.
+
+    So a template must not apply a filter to a constant: it would be computed once, too.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._compiled: dict[str, CodeType] = {}
+
+    def load(
+        self,
+        environment: Environment,
+        name: str,
+        globals: MutableMapping[str, Any] | None = None,  # noqa: A002 -- its name
+    ) -> Template:
+        """Return a template. Raises TemplateNotFound."""
+        if name not in self._compiled:
+            source, file, _unchanged = self.get_source(environment, name)
+            self._compiled[name] = environment.compile(source, name, file)
+        code = self._compiled[name]
+        return environment.template_class.from_code(environment, code, globals or {})
+
+
+TEMPLATES = OnceCompiled(HERE / "templates")
+
+
 @cache
 def environment(language: str) -> Environment:
     """Return the templates of a language."""
     env = Environment(
-        loader=FileSystemLoader(HERE / "templates"),
+        loader=TEMPLATES,
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

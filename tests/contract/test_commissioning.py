@@ -789,7 +789,7 @@ def test_a_slip_of_the_pen_is_no_error_of_a_confirmed_factor(config, building):
     assert proofs_of(config) == [("A-1", "elec.imp", "none", None, False)]
 
 
-def test_the_multiplier_is_corrected_by_the_commands_that_are_named(config, building):
+def test_the_multiplier_is_corrected_by_the_command_that_is_named(config, building):
     config.write_text(config.read_text().replace(f"points: {{{OWN}}}", "points: {}"))
     two = "points: {energy_import: {}, energy_export: {}}"  # one meter for both channels
     config.write_text(config.read_text().replace("points: {}", two))
@@ -798,10 +798,9 @@ def test_the_multiplier_is_corrected_by_the_commands_that_are_named(config, buil
     said = gardien("meter", "proofs", "-c", str(config))
     text = " ".join(said.output.split())
     assert "`scale` or `unit` of the point energy_import of m-1" in text
-    (commands,) = re.findall(r"gardien (meter remove .*?) \(remove --never", text)
-    for command in commands.split("; gardien "):
-        done = gardien(*shlex.split(command), "--as", "alice", "-c", str(config))
-        assert done.exit_code == 0, done.output
+    (command,) = re.findall(r"gardien (meter correct .*?) \(--always", text)
+    done = gardien(*shlex.split(command), "--as", "alice", "-c", str(config))
+    assert done.exit_code == 0, done.output
     recorded = asked(config, ("meter.list", {}))[0]["meters"]
     assert sorted(
         (one["channel"], one["multiplier"]) for one in recorded if one["until"] is None

@@ -153,8 +153,12 @@ def test_a_visit_that_is_interrupted_goes_on_where_it_was(config, building, term
     visit.answers("A-1: display", display(building, 1))
     visit.until("agrees")
     visit.until("A-2: display")
+    # somebody at the page has made a step meanwhile
+    kept = json.loads(file.read_text())
+    file.write_text(json.dumps(kept | {"steps": kept["steps"] | {"report": 7}}))
     visit.interrupt()
     assert visit.ended() == 1
+    assert json.loads(file.read_text())["steps"].keys() == {*steps, "report"}
     assert f"To continue:\n    > gardien commission --config {config}" in visit.shown
     killed = terminal("commission", "-c", config)
     killed.answers("A-2: display", display(building, 2))

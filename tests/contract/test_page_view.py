@@ -414,6 +414,49 @@ def test_a_guard_in_a_dwelling_is_not_shown(config):
     assert "17" not in str(controls["home"])
 
 
+def test_a_visit_to_400_flats_is_not_bounded_by_what_is_misspelt(config):
+    """Rule W4: five values that are refused, one that differs and one that agrees, in each."""
+
+    async def refused(*_, **__):
+        raise Refused("this is no index")
+
+    async def compared(*_, **__):
+        return {"results": []}
+
+    async def scenario(house):
+        house.clock.steady = lambda: 5_000.0
+        labels = [f"F-{n}" for n in range(400)]
+        for name, words in places(*labels):
+            await CALLS[name](house, ALICE, **words)
+        for label in labels:
+            args = {"place": label, "shown": {"elec.imp": "1"}}
+            for _ in range(5):
+                with pytest.raises(Refused, match="this is no index"):
+                    await at_the_page(house, WITH_A_REASON, "meter.verify", refused, args)
+            for _ in range(2):
+                await at_the_page(house, WITH_A_REASON, "meter.verify", compared, args)
+        # each flat by itself is bounded as before
+        for _ in range(8):
+            await at_the_page(house, WITH_A_REASON, "meter.verify", compared, args)
+        with pytest.raises(Refused, match="Wait 144 min"):
+            await at_the_page(house, WITH_A_REASON, "meter.verify", compared, args)
+
+    at_work(config, scenario)
+
+
+def test_whoever_has_no_looks_left_takes_none_from_others(config):
+    async def scenario(house):
+        house.clock.steady = lambda: 5_000.0
+        for n in range(2_000):
+            page_view.check_reason(house, WITH_A_REASON, f"D{n}")
+        for _ in range(20):
+            with pytest.raises(Refused, match="Wait 1 min"):
+                page_view.check_reason(house, WITH_A_REASON, "D9000")
+        page_view.check_reason(house, replace(WITH_A_REASON, who="Paul (web)"), "D9000")
+
+    at_work(config, scenario)
+
+
 def test_reasons_are_bounded(config):
     """Each is an entry on the disk. Rule W4."""
 

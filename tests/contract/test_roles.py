@@ -65,7 +65,8 @@ PLANT = {"control.release", "control.hand_back", "control.abandon", "control.opt
          "control.opt_in"}  # fmt: skip
 KEYS = {"key.csr", "key.install", "key.enroll", "key.renew", "key.rotate", "trust.accept"}
 LINES = {"reload", "scan", "line.find", "configuration", "uplink.retry", "clock.reset"}
-METERS = {"meter.assign", "meter.exchange", "meter.remove", "meter.import", "meter.verify"}
+METERS = {"meter.assign", "meter.exchange", "meter.remove", "meter.import", "meter.verify",
+          "meter.correct"}  # fmt: skip
 MAY = {
     "marie": OF_ALL | SEEN | KEYS | LINES | METERS | {"uplink.close", "place.new", "control.test"},
     "alice": OF_ALL | SEEN | PEOPLE | MOVES | STOPS | {"consent.give", "place.new", "backup"},

@@ -7,16 +7,25 @@ import pytest
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = (
+    "clock",
     "control",
     "dwellings",
+    "enrolment",
+    "forms",
+    "history",
     "install",
+    "log",
+    "metrics",
     "policy",
+    "privacy",
     "replace",
     "spreadsheets",
     "stolen",
     "trace",
     "web",
 )
+CODES = re.compile(r"\| (`[A-Za-z0-9_.]+`(?:, `[A-Za-z0-9_.]+`)*) (?=\|)")
+"""a cell of a table that has names of the program only"""
 COMMENT = re.compile(r"\s+#\s.*|\s{2,}\S.*")
 """what a line of a block says beside its command: `gardien check   # reports every mistake`"""
 
@@ -55,6 +64,7 @@ def shape(text):
     return {
         "headings": [len(match) for match in re.findall(r"^(#+) ", page, re.MULTILINE)],
         "tables": [line.count(" | ") for line in rest if line.startswith("|")],
+        "names": [cell for line in rest for cell in CODES.findall(line)],
         "entries": [line[: line.index(" ")] for line in rest if re.match(r"([0-9]+\.|-) ", line)],
         "bold": len(re.findall(r"\*\*.+?\*\*", page, re.DOTALL)),
         "commands": commands,
@@ -92,6 +102,7 @@ def test_a_command_that_one_language_lacks_is_found():
     assert shape(text)["commands"] == ["gardien check"]
     assert shape(text) != shape(text.replace("gardien check", "gardien status"))
     assert shape(text) != shape(text + "- b\n")
+    assert shape("| `a`, `b` | x |") == shape("| `a`, `b` | y |") != shape("| `a`, `c` | x |")
 
 
 def test_what_is_printed_is_in_the_language_of_the_page_and_what_is_typed_is_not():

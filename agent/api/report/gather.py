@@ -55,7 +55,7 @@ from agent.enrolment import credential
 from agent.gateway.delivery import standing
 from agent.registry.dates import text_in_local_time
 from agent.registry.identity import why_absent
-from agent.registry.labels import natural
+from agent.registry.labels import in_order
 from agent.registry.records import EXACT, Installation, covers, serial_key
 from agent.trust.jws import Key
 
@@ -302,7 +302,7 @@ def _devices(gateway: Gateway, status: Mapping[str, Any]) -> Iterator[DeviceRepo
 def _order(device: DeviceReport) -> tuple[object, ...]:
     """Sort A-2 before A-10, and what has no place last."""
     label = device.measures[0].label if device.measures else "\uffff"
-    return device.line, natural(label), natural(device.device)
+    return device.line, in_order(label), in_order(device.device)
 
 
 def _device(  # noqa: PLR0913, PLR0917 -- what is known of it

@@ -91,6 +91,8 @@ SHEET = (
 )  # fmt: skip
 KNOWN = given("known", "Sequence[str]", ())
 """the channels that the device measures"""
+ALL = given("all_channels", "Sequence[str]", ())
+"""the channels that the device measures, momentary ones too"""
 LAST = given("last", "Mapping[str, LastReading] | None", None)
 """the last readings of the meter, by channel (agent/registry/doubts.py)"""
 ASSIGN = stated(
@@ -119,6 +121,20 @@ EXCHANGE = stated(
     Field("opening", "The new meter's first index: 0 or heat=0.5; may be repeated.", Kind.INDEXES),
     MULTIPLIER,
     OFFSET,
+    CONFIRM,
+)
+CORRECT = stated(
+    "meter.correct",
+    "Correct the multiplier of a meter, from now on or from a given time.",
+    PLACE,
+    CHANNEL._replace(default=REQUIRED),
+    MULTIPLIER._replace(help="The right multiplier of the index.", default=REQUIRED),
+    OLD._replace(help="The meter, by serial number or device; required if several fit."),
+    SINCE._replace(member="at", prefixed=False),
+    flag(
+        "always", "The multiplier was never right: have the readings made with it erased."
+    )._replace(member="never"),
+    CLOSING._replace(help="What the meter showed at that time: 8412,5.", option="index"),
     CONFIRM,
 )
 REMOVE = stated(

@@ -7,9 +7,9 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
-from agent.api.trust import MOST_RECORDS
 from agent.core.errors import Refused
 from agent.registry.access_log import ACCESSES
+from agent.trust.audit import MOST_RECORDS
 from agent.web.audit_text import KINDS, members, sentence
 from agent.web.site import ask, page, site, visitor
 from agent.web.words import LocalTime, values_of

@@ -71,7 +71,7 @@ async def figures(
         )
         for number, plot in enumerate(plots(course))
         if any(value is not None for curve in plot.curves for _at, value in curve.points)
-    ], ""  # fmt: skip
+    ], course["no_points"]  # fmt: skip
 
 
 def plots(course: Mapping[str, Any]) -> Iterator[Plot]:
@@ -110,7 +110,7 @@ async def csv(request: web.Request) -> web.StreamResponse:
     shown = list(plots(await course_of(request, order)))
     number = request.query.get("plot", "")
     if not number.isdecimal() or int(number) >= len(shown):
-        raise web.HTTPNotFound(text="there is no such plot\n")
+        raise web.HTTPNotFound
     plot = shown[int(number)]
     text = csv_of(plot.curves, plot.unit, clock, visitor(request).language)
     day = clock.local(order["at"])

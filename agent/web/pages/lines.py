@@ -16,7 +16,7 @@ from agent.core.finding import Finding
 from agent.core.i18n import N_, Text, in_language
 from agent.core.model import Flag, Quality, ValueKind
 from agent.core.quantities import channels
-from agent.registry.labels import natural
+from agent.registry.labels import in_order
 from agent.registry.page import label
 from agent.registry.place import looks_like_id, shown
 from agent.web.history import SPANS, csv_text, figures, series_of, span_of
@@ -101,8 +101,8 @@ def _devices(status: Answer, line: str) -> list[dict[str, Any]]:
         devices,
         key=lambda device: (
             not device["common"],
-            natural(device["place"]),
-            natural(device["name"]),
+            in_order(device["place"]),
+            in_order(device["name"]),
         ),
     )
 

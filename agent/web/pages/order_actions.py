@@ -35,7 +35,7 @@ async def _control(request: web.Request, name: str) -> dict[str, Any]:
     """Return a control as the page of orders shows it. Raises HTTPNotFound."""
     controls = (await ask(request, "control.list"))["controls"]
     if name not in controls:
-        raise web.HTTPNotFound(text="there is no such control\n")
+        raise web.HTTPNotFound
     return control_view(name, controls[name], {"orders": [], "names": {}}, {})
 
 

@@ -8,9 +8,8 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
-from agent.control.decide import ROLE_NAMES
 from agent.control.history import ENDS, evidence_text, how_ended, number
-from agent.control.model import FAILSAFE, OrderState
+from agent.control.model import FAILSAFE, ROLE_NAMES, OrderState
 from agent.control.report import extremes, monthly, stairwell
 from agent.core.errors import Refused
 from agent.core.i18n import N_, Plural, Text, joined
@@ -302,7 +301,7 @@ async def order_of(request: web.Request, clock: LocalTime) -> dict[str, Any]:
     try:
         day = dt.date.fromisoformat(asked.get("day", ""))
     except ValueError:
-        raise web.HTTPNotFound(text="there is no such order\n") from None
+        raise web.HTTPNotFound from None
     today, beside = dt.datetime.now(clock.zone).date(), dt.timedelta(days=1)
     made = await ask(
         request,
@@ -315,7 +314,7 @@ async def order_of(request: web.Request, clock: LocalTime) -> dict[str, Any]:
     if "at" in asked:
         orders = [one for one in orders if one["at"] == asked["at"]]
     if not orders:
-        raise web.HTTPNotFound(text="there is no such order\n")
+        raise web.HTTPNotFound
     return {**orders[-1], "names": made["names"]}
 
 

@@ -15,6 +15,7 @@ from agent.api.roles import Right
 from agent.core.errors import Refused
 from agent.core.i18n import N_
 from agent.core.quantities import channels
+from agent.registry.labels import in_order
 from agent.web.site import ask, form, page, visitor
 from agent.web.words import values_of
 
@@ -218,17 +219,6 @@ async def withdraw(request: web.Request) -> web.StreamResponse:
     raise _recorded("withdraw", _typed(fields, "place"))
 
 
-async def letter(request: web.Request) -> web.StreamResponse:
-    """Give the letter to the occupants of a dwelling."""
-    fields = await form(request)
-    place, language = _typed(fields, "place"), visitor(request).language
-    answer = await ask(
-        request, "privacy.person", _typed(fields, "reason"), place=place, language=language,
-        stop="stop" in fields,
-    )  # fmt: skip
-    return _download(answer["letter"], "text/html", f"{answer['label']}.html")
-
-
 async def print_forms(request: web.Request) -> web.StreamResponse:
     """Give the consent forms, and the list for the answers, in one file."""
     fields = await form(request)
@@ -265,7 +255,7 @@ async def show_consents(request: web.Request) -> web.StreamResponse:
         one for one in consents
         if (old or one["in_force"]) and wanted in f"{one['label']} {one['recipient']}".casefold()
     ]  # fmt: skip
-    rows.sort(key=lambda one: _in_order(str(one["label"])))
+    rows.sort(key=lambda one: in_order(str(one["label"])))
     first = max(0, _whole(request.query.get("first", "0")))
     return await page(
         request, "people_consents.html", rows=rows[first : first + PAGE], number=len(rows), old=old,
@@ -357,12 +347,6 @@ def _confirmed(fields: Any) -> dict[str, Any]:
     return {"confirm": [str(one) for one in fields.getall("confirm", []) if one]}
 
 
-def _in_order(label: str) -> list[tuple[int, str]]:
-    """Return a key that sorts A-9 before A-10."""
-    parts = re.split(r"([0-9]+)", label.casefold())
-    return [(int(one), "") if one.isdigit() else (-1, one) for one in parts]
-
-
 def _whole(text: str) -> int:
     return int(text) if text.isascii() and text.isdecimal() and len(text) < len("1000000") else 0
 
@@ -375,7 +359,6 @@ ROUTES = [
     web.post("/people/consent", record_consent),
     web.get("/people/withdraw", show_withdrawal),
     web.post("/people/withdraw", withdraw),
-    web.post("/people/letter", letter),
     web.post("/people/forms", print_forms),
     web.get("/people/duties", show_duties),
     web.post("/people/duties", record_duty),

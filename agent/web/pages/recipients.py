@@ -10,7 +10,7 @@ from aiohttp import web
 from agent.api.roles import Right
 from agent.core.errors import Refused
 from agent.core.i18n import N_, Plural, Text
-from agent.registry.labels import natural
+from agent.registry.labels import in_order
 from agent.web.history import GATEWAY, SPANS, curves_of, of_each_step, series_of, span_of
 from agent.web.live import TEXTS
 from agent.web.pages.lines import quantity_name
@@ -133,7 +133,7 @@ async def _sent(request: web.Request) -> dict[str, list[dict[str, Any]]]:
         if duty["in_force"]
     ]
     rows: dict[str, list[dict[str, Any]]] = {}
-    for row in (*sorted(consents, key=lambda row: natural(row["purpose"])), *duty_rows):
+    for row in (*sorted(consents, key=lambda row: in_order(row["purpose"])), *duty_rows):
         rows.setdefault(row["recipient"], []).append(row)
     return rows
 

@@ -96,8 +96,11 @@ def test_the_key_before_is_kept_until_the_new_one_works_and_used_again_where_it_
             await until(is_back)
             await put(house, 5)
             await settled(house)
-            said = (await status(house, NOBODY))["events"]
-            assert any("the previous one is in use again" in one["text"] for one in said)
+            answer = await status(house, NOBODY)
+            events = [event["text"] for event in answer["events"]]
+            assert any("the previous one is in use again" in text for text in events)
+            in_french = answer["certificate"]["alarm"].in_language("fr")
+            assert in_french.startswith("une plateforme refuse le nouveau certificat")
             assert (await keys.show(house, NOBODY))["waits"], "the new key, for another certificate"
 
     asyncio.run(scenario())

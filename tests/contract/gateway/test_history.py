@@ -434,6 +434,16 @@ def test_the_course_of_an_order_has_what_was_requested_done_and_measured(config)
             house.history.values.minutes.clear()
             course = await ask(house, "control.course", name="boiler-offset", jti="o-1")
             assert course["points"][2]["step"] == "15m"
+            # without the file the journal still knows
+            opened, house.history.opened = house.history.opened, None
+            course = await ask(house, "control.course", name="boiler-offset", jti="o-1")
+            assert course["requested"] == [(begin, -1.5), (end, None)]
+            assert course["written"] == [(begin, -1.5), (end, 0.0)]
+            assert [(one["kept"], one["rows"]) for one in course["points"]] == [(False, [])] * 3
+            assert "not open" in course["no_points"]
+            house.history.opened = opened
+            course = await ask(house, "control.course", name="boiler-offset", jti="o-1")
+            assert course["no_points"] == ""
             assert course["points"][2]["columns"] == ["at", "min", "mean", "max"]
             assert {row[1] for row in course["points"][2]["rows"]} >= {59.0, 60.0}
 

@@ -2,6 +2,8 @@
 Rule I13.
 """
 
+from decimal import Decimal
+
 import pytest
 
 from agent.api import facts
@@ -191,3 +193,69 @@ def test_a_duty_that_is_added_again_is_said_to_stand(registry):
     facts.duty_add(registry, **at(), **words)
     with pytest.raises(Refused, match=r"contract 7 .*recorded already"):
         facts.duty_add(registry, **at(NOW + DAY), **words)
+
+
+CORRECT = {"place": "A-1", "channel": "heat", "multiplier": "10"}
+
+
+def rows_of(registry, place="A-1"):
+    return [
+        (one.channel, one.multiplier, one.since, one.until)
+        for one in registry.meters_of(registry.place(place).id)
+    ]
+
+
+def test_a_multiplier_is_corrected_at_one_instant_and_the_index_is_sent_with_both(registry):
+    then, before = int(NOW + DAY), registry.revision
+    made = facts.meter_correct(registry, **at(then), **CORRECT, closing=["8412,5"])
+    assert [(one["serial"], one["multiplier"]) for one in made["meters"]] == [
+        ("045", "1"), ("045", "10"),
+    ]  # fmt: skip
+    assert rows_of(registry) == [("heat", 1, NOW, then), ("heat", 10, then, None)]
+    assert [(one.t, one.value) for one in registry.exchange_indexes(before)] == [
+        (then - 1, Decimal("8412.5")), (then, Decimal(84125)),
+    ]  # fmt: skip
+    with pytest.raises(Refused, match="has the multiplier 10 already"):
+        facts.meter_correct(registry, **at(then + 9), **CORRECT)
+
+
+def test_a_multiplier_that_was_never_right_leaves_an_empty_interval(registry):
+    (old,) = registry.meters_of(registry.place("A-1").id)
+    facts.meter_correct(registry, **at(NOW + DAY), **CORRECT)
+    facts.meter_correct(
+        registry, **at(NOW + 2 * DAY), **CORRECT | {"multiplier": "20"}, always=True
+    )
+    (_, first), (_, empty), (_, last) = [(one.id, one) for one in registry.meters_of(old.place)]
+    assert (first.since, first.until, first.multiplier) == (NOW, NOW + DAY, 1)
+    assert sorted((one.until == one.since, one.multiplier) for one in (empty, last)) == [
+        (False, 20), (True, 10),
+    ]  # fmt: skip
+
+
+def test_of_a_meter_for_all_channels_the_others_go_on(registry):
+    words = {"place": "A-2", "channel": "heat", "multiplier": "0.1"}
+    with pytest.raises(Refused, match="recorded for all its channels"):
+        facts.meter_correct(registry, **at(NOW + DAY), **words)
+    facts.meter_correct(
+        registry, **at(NOW + DAY), **words, all_channels=["cw", "heat"], since="2026-09-22T00:00Z"
+    )
+    since = 1_790_035_200
+    assert rows_of(registry, "A-2") == [
+        (None, 1, NOW, since), ("cw", 1, since, None), ("heat", Decimal("0.1"), since, None),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        ({"multiplier": "0"}, "is not a number such as"),
+        ({"channel": "cw"}, "none of them is cw"),
+        ({"old": "46"}, "none of them is 46"),
+        ({"since": "2026-09-20"}, "no meter is recorded there"),
+    ],
+)
+def test_what_is_no_correction_is_refused_and_changes_nothing(registry, words, why):
+    before = registry.revision
+    with pytest.raises(Refused, match=why):
+        facts.meter_correct(registry, **at(NOW + DAY), **CORRECT | words)
+    assert registry.revision == before

@@ -5,6 +5,7 @@ No daemon runs here: the page must answer all the same, and say so.
 
 import asyncio
 import contextlib
+import html
 import socket
 import ssl
 import time
@@ -246,7 +247,83 @@ def test_a_form_of_another_site_is_refused_before_the_daemon_hears_of_it(loop, p
         ):
             return answer.status, await answer.text()
 
-    assert loop.run(send()) == (403, "this form was sent by another site\n")
+    status, text = loop.run(send())
+    assert status == 403
+    assert "not sent by a page of your login" in text
+
+
+MULTIPART = "multipart/form-data"
+UNKNOWN_ENCODING = (
+    b'--x\r\nContent-Disposition: form-data; name="token"\r\n'
+    b"Content-Transfer-Encoding: x-none\r\n\r\na\r\n--x--\r\n"
+)
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("gzip", b"token=a"),
+        (MULTIPART, b"--x\r\n"),
+        (f"{MULTIPART}; boundary=x", b"no part at all"),
+        (f"{MULTIPART}; boundary=x", b"--x\r\n\r\nwithout a name\r\n--x--\r\n"),
+        (
+            f"{MULTIPART}; boundary=x",
+            UNKNOWN_ENCODING,
+        ),
+        ("application/x-www-form-urlencoded; charset=none-such", b"token=a"),
+        ("application/x-www-form-urlencoded; charset=utf-8", b"token=\xff\xfe"),
+        ("application/x-www-form-urlencoded", "token=é".encode()),
+        ("application/x-www-form-urlencoded", b"token=%ED%A0%80"),
+        ("text/plain", b"token=a"),
+    ],
+)
+def test_a_form_that_is_none_is_refused_without_an_error_in_gardien(loop, page, kind, body):
+    headers = {"Content-Type": kind} if "/" in kind else FORM | {"Content-Encoding": kind}
+
+    async def send():
+        async with (
+            browser(page) as session,
+            session.post("/login", data=body, headers=headers) as answer,
+        ):
+            return answer.status, await answer.text(), answer.headers
+
+    status, text, headers = loop.run(send())
+    assert status in {400, 403}
+    assert "Nothing was done" in text
+    assert headers["X-Frame-Options"] == "DENY"
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "sentence"),
+    [
+        ("GET /login/none-such", 404, "L'adresse est peut-être mal saisie"),
+        ("PUT /login", 405, "gardien ne sait pas lire ce qui a été envoyé"),
+        ("POST /login", 403, "n'a pas été envoyé par une page de votre connexion"),
+    ],
+)
+def test_a_stranger_gets_a_page_with_a_way_back_in_his_language(
+    loop, page, asked, status, sentence
+):
+    method, path = asked.split()
+
+    async def send():
+        async with (
+            browser(page, **{"Accept-Language": "fr"}) as session,
+            session.request(
+                method, path, data=b"" if method == "POST" else None, headers=FORM
+            ) as answer,
+        ):
+            return answer.status, await answer.text(), answer.headers
+
+    got, text, headers = loop.run(send())
+    assert got == status, text
+    assert sentence in html.unescape(text).replace("\N{NO-BREAK SPACE}", " ")
+    assert '<html lang="fr">' in text
+    assert '<a class="button" href="/">' in text
+    assert "<nav" not in text
+    assert "default-src 'none'" in headers["Content-Security-Policy"]
+    assert ("Allow" in headers) == (status == 405)
 
 
 def test_no_redirect_leads_to_another_site(loop, page):

@@ -166,6 +166,28 @@ def test_lines_show_common_plant_live_and_no_value_of_a_dwelling(shown):
     assert "kWh" not in words(text).partition("m-2")[2]
 
 
+def test_what_is_not_there_is_said_with_the_building_only_to_who_is_logged_in(loop, world, shown):
+    status, text = shown("reader", "/none-such")
+    assert status == 404
+    assert "what this page showed may be gone" in text
+    assert "Les Alpins" in text
+    assert '<a href="/recipients">' in text
+
+    async def stranger():
+        async with (
+            browser(world.page) as session,
+            session.get("/") as first,  # the page knows the building's name now
+            session.get("/login/none-such") as answer,
+        ):
+            return await first.text(), answer.status, await answer.text()
+
+    first, status, text = loop.run(stranger())
+    assert "Les Alpins" in first
+    assert status == 404
+    assert "Les Alpins" not in text
+    assert "Europe/Paris" not in text
+
+
 @pytest.mark.parametrize("role", ["operator", "reader"])
 def test_who_may_not_see_places_sees_no_device_of_a_dwelling(shown, role):
     _status, text = shown(role, "/lines")

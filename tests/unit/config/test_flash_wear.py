@@ -24,7 +24,7 @@ def told(text: str) -> tuple[float, int, str]:
 def test_quarter_hours_cost_a_commit_each_and_a_batch_with_its_receipt():
     size, commits, card = told(SMALL)
     assert commits == 96 * 3
-    assert size == pytest.approx(commits * 15_000 / MB, abs=1)
+    assert size == pytest.approx(commits * 15_000 / MB + 1, abs=1)
     assert "over 20 years" in card
 
 
@@ -52,6 +52,15 @@ def test_a_serial_line_that_is_read_for_minutes_has_commits_all_the_while():
     )
     text = text.replace("uplinks:", f"{many}uplinks:")
     assert told(text)[1] > told(SMALL)[1]
+
+
+def test_the_history_is_counted_with_its_series():
+    lines = wear(parse(SMALL, "x"))
+    assert "1 MB of it for the history" in lines[1]
+    points = ", ".join(f"p{n}: {{at: input/{2 * n}/float32}}" for n in range(100))
+    many = f"  c: {{link: plant, address: 20, place: CZS2Y-FSTBQ-Q5WDC, points: {{{points}}}}}\n"
+    common = wear(parse(SMALL.replace("uplinks:", f"{many}uplinks:"), "x"))
+    assert common[1].startswith("2 MB of it")
 
 
 def test_nothing_is_said_where_nothing_is_kept():

@@ -3,7 +3,7 @@
 import pytest
 
 from agent.core.errors import Refused
-from agent.registry.labels import Labels
+from agent.registry.labels import Labels, in_order
 from tests.unit.registry.building import HOME, NEIGHBOUR, PLANT, called
 
 
@@ -41,3 +41,12 @@ def test_where_several_places_are_left_they_are_named(labels):
 def test_an_unknown_place_is_refused_with_what_is_near(labels, text, why):
     with pytest.raises(Refused, match=why):
         labels.find(text)
+
+
+def test_labels_are_in_the_order_in_which_people_walk():
+    labels = ["Étage 2", "b-10", "A-10", "B-9", "A-2", "Etage 10", "", "²", "٣"]
+    ordered = sorted(labels, key=in_order)
+    assert ordered[:1] == [""]
+    assert [one for one in ordered if one not in {"", "²", "٣"}] == [
+        "A-2", "A-10", "B-9", "b-10", "Étage 2", "Etage 10",
+    ]  # fmt: skip
