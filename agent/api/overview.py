@@ -120,9 +120,9 @@ def _held(answer: Mapping[str, Any], wrong: Sequence[Finding], spell: Spell) -> 
 
 
 def _value(value: str, unit: str) -> Text:
-    return joined(
-        " ", [part for part in (Text("{value}", value=Decimal(value)), spoken(unit)) if part]
-    )
+    number = Decimal(value)
+    text = Text("−{number}", number=-number) if number < 0 else Text("{number}", number=number)
+    return joined(" ", [part for part in (text, spoken(unit)) if part])
 
 
 def _actors(findings: Sequence[Finding]) -> Text:

@@ -82,6 +82,8 @@ async def code(
             "roles": _roles(person.roles),
             "salt": person.new_salt,
         }
+    if not name.strip():
+        raise Refused("enter your name too: it is recorded with every change")
     named = _name(name)
     token = gateway.page.enter_setup(code, named, address)
     return _entered(gateway, token, named, (str(Role.INSTALLER),)) | {"setup": True}

@@ -142,11 +142,15 @@ def text_of(error: BaseException) -> Text:
 
 
 def joined(separator: str, parts: Iterable[str]) -> Text:
-    """Join texts as `str.join` does; the result can be translated."""
+    """Join texts as `str.join` does; the result can be translated, and so can a separator."""
     whole = Text("")
+    # a language may space a separator in its own way
+    message = f"{{first}}{separator}{{then}}"
+    between: dict[str, object] = {}
+    if isinstance(separator, Text):
+        message, between = "{first}{separator}{then}", {"separator": separator}
     for part in parts:
-        message = f"{{first}}{separator}{{then}}"  # a language may space a separator in its own way
-        whole = Text(message, first=whole, then=part) if whole else whole + part
+        whole = Text(message, first=whole, then=part, **between) if whole else whole + part
     return whole
 
 

@@ -42,6 +42,7 @@ ACCESSES = {
     "occupancy.list": N_("list of occupancies"),
     "occupancy.proposed": N_("moves that the syndic's software reports"),
     "consent.list": N_("list of consents"),
+    "consent.count": N_("number of consents"),
     "consent.marks": N_("order of withdrawals"),
     "consent.due": N_("forms without an answer"),
     "consent.forms": N_("making of consent forms"),

@@ -92,6 +92,13 @@ def unrecorded(text: Text) -> Text:
     return joined("\n", [text, Text("nothing was recorded")])
 
 
+def cause(text: Text) -> Text:
+    """The text of a refusal without the last line of `unrecorded`: something else was recorded."""
+    first = text.values.get("first")
+    last = text.values.get("then") == Text("nothing was recorded")
+    return first if last and isinstance(first, Text) else text
+
+
 def did_you_mean(written: str, known: Iterable[str]) -> str:
     """`; did you mean "dwelling"?`, or empty if no known name is similar."""
     names = joined(Text(" or "), [f'"{name}"' for name in nearest(written, known)])

@@ -49,6 +49,13 @@ class ListKind(Enum):
         answers = self is ListKind.CONSENTS and is_list(text)
         return "consent.answers" if answers else self.command.call, {"text": text, "name": name}
 
+    def rows(self, answer: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return what a list changes for occupants, with the dwelling and the days."""
+        shown: list[dict[str, Any]] = []
+        if self in {ListKind.LEASES, ListKind.CONSENTS}:
+            shown = answer.get(self.value[2], shown)
+        return shown
+
     def counted(self, answer: dict[str, Any]) -> int:
         """Return how many rows a list changes."""
         if "answers" in answer:

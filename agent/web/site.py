@@ -184,6 +184,8 @@ def _rendered(
         building=building,
         clock=clock,
         path=request.path,
+        here=page_of(request),
+        posted=request.method == "POST",
         menu=[one for one in MENU if asks.login and asks.may(one.right)],
         right=Right,
         **values,
@@ -236,6 +238,16 @@ def back_to(path: str) -> str:
     return path if local and not parts.netloc and not parts.scheme and path.isprintable() else "/"
 
 
+def page_of(request: web.Request) -> str:
+    """Return the address of the page that is shown, or on which a form was sent."""
+    if request.method != "POST":
+        return request.path_qs
+    before = urlsplit(request.headers.get("Referer", ""))
+    if before.netloc != request.host:
+        return "/"
+    return back_to(before.path + (f"?{before.query}" if before.query else ""))
+
+
 def carried(fields: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return the fields that a question about them must send again."""
     kept = getattr(fields, "items", dict(fields).items)()
@@ -282,8 +294,10 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
             raise LoginNeeded("Log in first")
         return await handler(request)
     except LoginNeeded:
-        back = "" if request.path == "/" else f"?back={quote(request.path)}"
-        raise web.HTTPSeeOther(f"/login{back}") from None
+        back = "" if (here := page_of(request)) == "/" else f"back={quote(here)}"
+        lost = "ended=form" if request.method == "POST" else ""
+        query = "&".join(filter(None, [back, lost]))
+        raise web.HTTPSeeOther(f"/login?{query}" if query else "/login") from None
     except Refused as refusal:
         return await _refused(request, refusal)
 

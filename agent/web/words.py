@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 LANGUAGES = {"fr": "Français", "en": "English"}
 """the languages of the page, as each names itself; the first is for readers of neither"""
 HERE = Path(__file__).parent
-SET_OFF = re.compile(r" ([:;?!»%])")
-"""a space and the punctuation that French sets off by it"""
+SET_OFF = re.compile(r"(?<=«) | (?=[:;?!»%])")
+"""the space between French punctuation and what it belongs to"""
 CODE = re.compile(r"`([^`]+)`")
 
 
@@ -114,7 +114,7 @@ def set_in(language: str, value: object) -> str:
     off by a space.
     """
     text = in_language(value, language)
-    return SET_OFF.sub("\N{NO-BREAK SPACE}\\1", text) if language == "fr" else text
+    return SET_OFF.sub("\N{NO-BREAK SPACE}", text) if language == "fr" else text
 
 
 def with_code(text: str) -> Markup:

@@ -151,7 +151,7 @@ async def consents(walk):
     await walk.tab.check("[name=channels][value='elec.imp']")
     await walk.tab.select_option("[name=scope]", "loadcurve")
     await walk.press("main form.card button")
-    assert walk.path == "/people?done=consent", await walk.text()
+    assert walk.path == f"/people?done=consent&place={FLATS[0]}", await walk.text()
     for path in ("/people/consents", "/dwellings", "/audit", "/people/duties"):
         await walk.goes(path)
 

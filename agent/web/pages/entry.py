@@ -51,7 +51,7 @@ async def use_code(request: web.Request) -> web.StreamResponse:
             "web.code", code=code, name=name, address=request.remote or ""
         )
     except Refused as refusal:
-        return await _shown(request, refusal.text, name=name)
+        return await _shown(request, refusal.text, name=name, code=code)
     if not answer.get("choose"):
         return logged_in(answer["login"])
     return await page(request, "choose.html", code=code, invited=answer, shortest=SHORTEST, what="")
@@ -90,7 +90,9 @@ async def leave(request: web.Request) -> web.StreamResponse:
     return logged_out()
 
 
-async def _shown(request: web.Request, what: str = "", /, name: str = "") -> web.StreamResponse:
+async def _shown(
+    request: web.Request, what: str = "", /, name: str = "", code: str = ""
+) -> web.StreamResponse:
     greeting: Answer = await site(request).greeting()
     return await page(
         request,
@@ -99,6 +101,8 @@ async def _shown(request: web.Request, what: str = "", /, name: str = "") -> web
         greeting=greeting,
         what=what,
         name=name,
+        code=code,
+        ended=request.query.get("ended") == "form",
         back=back_to(request.query.get("back", "/")),
     )
 

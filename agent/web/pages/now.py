@@ -46,6 +46,8 @@ PATHS = (
     ("gardien support-bundle", "/support"),
 )
 """the page on which a command can be done, by the command's beginning"""
+HELD = 3
+"""the number of the question whether equipment is held: its answer leads to the orders"""
 DAYS = (1, 3, 7, 14, MOST_DAYS)
 """for how many days a finding may be acknowledged"""
 
@@ -71,6 +73,7 @@ async def show(request: web.Request) -> web.StreamResponse:
         state=state_of(findings),
         mark=counting[0]["mark"] if counting else "fine",
         questions=overview.questions(status, findings, clock.time),
+        held=HELD if any(one["value"] is not None for one in status["controls"].values()) else 0,
         counting=counting,
         others=[one for one in shown if one["mark"] == "fine"],
         parts_shown=list(_parts(status, visitor(request), clock)),

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 SHORTEST_REASON = 5
 """characters of a reason for stopping an order: the person who requested it reads it"""
 NO_REASON = N_("state the reason in at least {number} characters: it is recorded")
+UNCLEAR = N_("it is unclear until when: choose one answer, and fill in only its field")
 TEST = "test a control"
 """the name of its job"""
 
@@ -81,12 +82,27 @@ async def pause(request: web.Request) -> web.StreamResponse:
     fields = await form(request)
     name, lasts = str(fields.get("control", "")), str(fields.get("lasts", ""))
     hours, until = str(fields.get("hours", "")).strip(), str(fields.get("until", "")).strip()
+    lasts = _meant(lasts, hours, until)
     asked = values_of(
         hours=_hours(hours) if lasts == "hours" else "",
         until=_day(until) if lasts == "until" else "",
     )
     answer = await _ask(request, "control.opt_out", name=name, reason=_reason(fields), **asked)
     return _back(name, "paused" if answer["ok"] else "pending")
+
+
+def _meant(lasts: str, hours: str, until: str) -> str:
+    """Return for how long orders are refused: as chosen, or as the only field that is filled.
+
+    A person may fill in a field without choosing it: the first choice would end hours too early.
+    Raises Refused if a field was filled beside another choice.
+    """
+    filled = [name for name, text in (("hours", hours), ("until", until)) if text]
+    if not lasts and len(filled) == 1:
+        return filled[0]
+    if [name for name in filled if name != lasts]:
+        raise Refused(UNCLEAR)
+    return lasts
 
 
 def _hours(text: str) -> float:

@@ -7,6 +7,7 @@ import io
 import re
 import zipfile
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote
 
 from aiohttp import web
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 MANY = 500
 """dwellings up to which their labels are offered while one is typed"""
+ROWS = 20
+"""entries of an uploaded list that are shown before they are recorded"""
 PAGE = 50
 """rows of a list on one page"""
 SCOPES = (("monthly", N_("one index a month")), ("daily", N_("one index a day")),
@@ -88,12 +91,29 @@ async def show(request: web.Request) -> web.StreamResponse:
         unknown=[o for o in homes["not_occupied"] if o["occupancy_state"] == "unknown"],
         may_record=may_record, may_stop=asks.may(Right.STOP),
         done=DONE.get(request.query.get("done", ""), ""),
+        done_at=await _label(request, request.query.get("place", "")),
     )  # fmt: skip
+
+
+async def _label(request: web.Request, place: str) -> str:
+    """Return the label of a place that an address may name by its id; what is unknown as it is."""
+    if not place or not visitor(request).may(Right.SEE_PLACES):
+        return place
+    try:
+        known = (await ask(request, "dwelling.list", place=place))["dwellings"]
+    except Refused:
+        return place
+    return str(known[0]["label"])
+
+
+def _recorded(done: str, place: str = "") -> web.HTTPSeeOther:
+    """Return the way to the page that says what was recorded, and of which dwelling."""
+    return web.HTTPSeeOther(f"/people?done={done}" + (f"&place={quote(place)}" if place else ""))
 
 
 async def show_move(request: web.Request) -> web.StreamResponse:
     """Show the form of a move."""
-    return await _move(request, {"place": request.query.get("place", "")})
+    return await _move(request, {"place": await _label(request, request.query.get("place", ""))})
 
 
 async def record_move(request: web.Request) -> web.StreamResponse:
@@ -104,7 +124,7 @@ async def record_move(request: web.Request) -> web.StreamResponse:
     if "stays" in args:
         args["stays"] = True
     await ask(request, move.call, **args, **_confirmed(fields))
-    raise web.HTTPSeeOther(f"/people?done={move.call.partition('.')[2]}")
+    raise _recorded(move.call.partition(".")[2], args.get("place", ""))
 
 
 async def _move(request: web.Request, typed: Mapping[str, str]) -> web.StreamResponse:
@@ -134,7 +154,8 @@ AGREED = ("place", "recipient", "purpose", "scope", "step", "since", "until", "g
 
 async def show_consent(request: web.Request) -> web.StreamResponse:
     """Show the form of a consent."""
-    return await _consent(request, {"place": request.query.get("place", "")}, [])
+    place = await _label(request, request.query.get("place", ""))
+    return await _consent(request, {"place": place}, [])
 
 
 async def record_consent(request: web.Request) -> web.StreamResponse:
@@ -155,7 +176,7 @@ async def record_consent(request: web.Request) -> web.StreamResponse:
         request, "consent.give", places=[typed["place"]], channels=wanted,
         replace="replace" in fields, **args, **_confirmed(fields),
     )  # fmt: skip
-    raise web.HTTPSeeOther("/people?done=consent")
+    raise _recorded("consent", typed["place"])
 
 
 async def _consent(
@@ -176,7 +197,7 @@ def _personal() -> list[str]:
 
 async def show_withdrawal(request: web.Request) -> web.StreamResponse:
     """Show what a dwelling's occupants have agreed to, and the buttons that end it."""
-    place = request.query.get("place", "").strip()
+    place = await _label(request, request.query.get("place", "").strip())
     consents: list[Answer] = []
     if place:
         answer = await ask(request, "consent.list", place=place)
@@ -195,7 +216,7 @@ async def withdraw(request: web.Request) -> web.StreamResponse:
         request, "consent.withdraw", **_confirmed(fields),
         **(only or {"place": _typed(fields, "place")}),
     )  # fmt: skip
-    raise web.HTTPSeeOther("/people?done=withdraw")
+    raise _recorded("withdraw", _typed(fields, "place"))
 
 
 async def print_forms(request: web.Request) -> web.StreamResponse:
@@ -290,7 +311,7 @@ async def check_list(request: web.Request) -> web.StreamResponse:
         answer = await ask(request, call, preview=True, **args)
         return await page(
             request, "people_list.html", kind=kind, preview=answer, text=text, name=name,
-            counted=kind.counted(answer),
+            counted=kind.counted(answer), rows=kind.rows(answer), most=ROWS,
         )  # fmt: skip
     await ask(request, call, **args)
     raise web.HTTPSeeOther("/people?done=list")

@@ -2,6 +2,13 @@
 // the page shows the values of the moment at which it was loaded.
 "use strict";
 document.querySelector("nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+// a field below a choice: who fills it in has chosen it
+for (const field of document.querySelectorAll("input[data-chooses]")) {
+  field.addEventListener("input", () => {
+    const radio = document.querySelector(`input[type=radio][value="${CSS.escape(field.dataset.chooses)}"]`);
+    if (radio) radio.checked = true;
+  });
+}
 (() => {
   const from = document.body.dataset.live;
   if (!from || !window.EventSource) return;

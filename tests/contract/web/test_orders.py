@@ -286,15 +286,19 @@ def test_an_opt_out_lasts_as_long_as_was_said(loop, tested, people):
         operator, on = people["operator"], f"/orders/pause?control={NAME}"
         fields = {"control": NAME, "reason": "Visite de la chaufferie", "lasts": "hours"}
         wrong = await submit(operator, "/orders/pause", on, hours="two", **fields)
+        # filled in, but not chosen: the first choice would end it much earlier
+        fields["lasts"] = ""
+        twice = await submit(operator, "/orders/pause", on, hours="2", until="2030-01-01", **fields)
         right = await submit(operator, "/orders/pause", on, hours="2,5", **fields)
         until_then = tested.asked("control.list")["controls"][NAME]["opted_out_until"]
         refused = tested.order(12)
         back = await submit(operator, "/orders/resume", "/orders", control=NAME)
-        return wrong, right, until_then, refused, back
+        return wrong, twice, right, until_then, refused, back
 
     began = time.time()
-    wrong, right, until_then, refused, back = loop.run(opt_out())
-    assert wrong[0] == 409
+    wrong, twice, right, until_then, refused, back = loop.run(opt_out())
+    assert wrong[0] == twice[0] == 409
+    assert "unclear until when" in plain(twice[2])
     assert '"two" is no number of hours' in plain(wrong[2])
     assert "takes no orders for now" in plain(right[2])
     assert "operator (web) has opted out: Visite de la chaufferie" in plain(right[2])

@@ -220,7 +220,7 @@ async def hand_over(world, session):
         assert json.loads(await answer.text())
     await post(session, "/visit/check", "/visit")
     text = await ended(session, "/visit")
-    assert "2 of 3 meters were compared with their display" in text
+    assert "Meters compared with their display: 2 of 3" in text
     assert f"A-3 {three}: the values are 10 times too high" in text
     steps = world.ask("visit.show")["visit"]["steps"]
     assert {"list", "lines", "scan", "match", "report"} <= steps.keys()

@@ -114,7 +114,7 @@ def test_equipment_that_is_held_is_named_with_its_value_and_end(monkeypatch, cap
     control = {"value": "-1.5", "unit": "K", "until": "2026-11-24T12:00:00Z", "alarm": ""}
     made["controls"] = {"boiler-offset": control}
     shown = "\n".join(screen(monkeypatch, capsys, made))
-    assert "Equipment held?  yes: boiler-offset -1.5 K until 2026-11-24" in shown
+    assert "Equipment held?  yes: boiler-offset −1.5 K until 2026-11-24" in shown
     made["controls"] = {"boiler-offset": control | {"alarm": "not released yet: no answer"}}
     shown = " ".join(" ".join(screen(monkeypatch, capsys, made)).split())
     assert "LOOK AT control boiler-offset" in shown

@@ -42,11 +42,11 @@ def test_the_four_questions_say_whether_somebody_must_worry():
     status = {"uplinks": {}, "controls": {"boiler": control}}
     made = overview.questions(status, [finding(Severity.LATER)], lambda _: "18:00")
     assert [(str(one.answer), one.good) for one in made] == [
-        ("no", True), ("no", True), ("yes: boiler -1.5 K until 18:00", True),
+        ("no", True), ("no", True), ("yes: boiler −1.5 K until 18:00", True),
         ("installer (1)", False),
     ]  # fmt: skip
     wrong = overview.questions(status, [finding(Severity.EQUIPMENT)], lambda _: "18:00")[2]
-    assert str(wrong.answer) == "yes: boiler -1.5 K until 18:00; LOOK AT line hall"
+    assert str(wrong.answer) == "yes: boiler −1.5 K until 18:00; LOOK AT line hall"
     assert not wrong.good
 
 

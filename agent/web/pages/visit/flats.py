@@ -241,7 +241,7 @@ async def _compared_together(
         )  # fmt: skip
     except Refused as refusal:
         if len(pairs) == 1:
-            results = [_outcome(*pairs[0]) | {"sentences": [refusal.text]}]
+            results = [_outcome(*pairs[0]) | {"sentences": [refusal.text], "unread": True}]
         else:  # one of them is misspelt: the others count
             results = [
                 result
@@ -262,6 +262,7 @@ def _outcome(meter: Answer, typed: str) -> Answer:
         "agrees": False,
         "sentences": [],
         "wrong": False,
+        "unread": False,
         "swap": None,
         "others": [],
         "factor": None,

@@ -42,6 +42,7 @@ async def show(request: web.Request) -> web.StreamResponse:
     links, visit, scan = await configured(request), await kept(request), job(request, "scan")
     devices = devices_of(scan)
     numbers = await _listed(request)
+    listed = bool(numbers)
     for device in devices:
         numbers.pop(serial_key(device["number"] or ""), None)
     return await step_page(
@@ -56,7 +57,7 @@ async def show(request: web.Request) -> web.StreamResponse:
         unknown=[one for one in devices if not readable(one["entry"])],
         configured_before=sum(one["configured"] for one in devices),
         odd=[one for one in (scan.last.get("odd", ()) if scan else ()) if not one["expected"]],
-        missing=_missing(list(numbers.values())) if scan else "",
+        missing=_missing(list(numbers.values())) if scan and listed else "",
         slow=[name for name, link in links.items() if _slow(link)],
     )
 

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from agent.api.visit_steps import remember_columns
 from agent.core.errors import Refused
-from agent.core.i18n import Plural, Text, joined
+from agent.core.i18n import N_, Plural, Text, joined
 from agent.registry.doubts import NeedsConfirmation
 from agent.registry.remarks import LEFT_OUT, REMARKS
 from agent.web.pages.visit.steps import changing, done, job, kept, step_page, tell, to
@@ -32,6 +32,7 @@ FEW = 5
 """places of a list that are shown before it is recorded"""
 MOST_ROWS = 10
 """rows that are named among those left out"""
+PARTLY = N_("{name}: recorded: {many}. The rest was refused: {why}")
 _one_at_a_time = asyncio.Semaphore(1)
 """a large workbook takes seconds of a small processor"""
 
@@ -250,21 +251,27 @@ async def record(request: web.Request) -> web.StreamResponse:
     places = await ask(request, "place.import", text=made.places, reviewed=True, **args)
     listed.places += len(places["places"])
     before, listed.doubts, listed.more = {one.value for one in listed.doubts}, [], 0
+    meters: list[Answer] = []
     try:
-        meters = [
-            await ask(request, "meter.import", text=one, join_lines=False, **args)
-            for one in made.meters
-        ]
+        for listing in made.meters:
+            answer = await ask(request, "meter.import", text=listing, join_lines=False, **args)
+            meters.append(answer)
     except NeedsConfirmation as doubtful:
         listed.doubts, listed.more = _once(doubtful), doubtful.more
         if before & {one.value for one in listed.doubts}:
             tell(request, "bad", Text("What was typed is another value."))
         raise to("/visit/list/check") from None
-    many = [
-        Plural("{number} dwelling or other place", "{number} dwellings and other places",
-               listed.places),
-        Plural("{number} meter", "{number} meters", sum(len(one["meters"]) for one in meters)),
-    ]  # fmt: skip
+    except Refused as refusal:
+        if not listed.places and not meters:
+            raise
+        from agent.registry.sheet import cause  # noqa: PLC0415 -- seldom
+
+        many, why = _many(listed, meters), cause(refusal.text)
+        refused = Text(PARTLY, name=listed.name, many=many, why=why)
+        tell(request, "bad", refused)
+        listed.places = 0
+        raise to("/visit/list") from None
+    many = _many(listed, meters)
     tell(request, "fine", Text("{name}: recorded: {many}", name=listed.name, many=many))
     async with changing(request, len(listed.confirmed)) as visit:
         remember_columns(visit, listed.columns, listed.meanings)
@@ -274,6 +281,15 @@ async def record(request: web.Request) -> web.StreamResponse:
     if listed.read >= set(listed.sheets):  # it may name people
         site(request).jobs.forget(visitor(request).login, "list")
     raise to("/visit/list")
+
+
+def _many(listed: UploadedList, meters: Sequence[Answer]) -> list[Text]:
+    """Return how many places and meters of a list were recorded."""
+    return [
+        Plural("{number} dwelling or other place", "{number} dwellings and other places",
+               listed.places),
+        Plural("{number} meter", "{number} meters", sum(len(one["meters"]) for one in meters)),
+    ]  # fmt: skip
 
 
 ROUTES = [
