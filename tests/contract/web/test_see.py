@@ -333,6 +333,28 @@ def test_a_dwelling_shows_meter_lease_and_bases_without_values(loop, world, show
     assert world.meters.serial(0, 2) not in text
 
 
+def test_a_form_names_the_dwelling_by_its_label_and_another_language_shows_the_same_page(
+    loop, world, shown
+):
+    place = loop.run(world.list("place.check", text="A-2"))["id"]
+    _status, text = shown("manager", f"/people/move-out?place={place}")
+    assert 'name="place" value="A-2"' in text
+    assert f"back=/people/move-out%3Fplace%3D{place}" in text
+
+
+def test_a_form_of_an_ended_session_says_that_it_was_not_recorded(loop, world):
+    async def send():
+        session = browser(world.page)
+        try:
+            return await submit(session, "/people/move-in", "/login", place="A-2")
+        finally:
+            await session.close()
+
+    _status, path, text = loop.run(send())
+    assert path.startswith("/login")
+    assert "what you just sent was not recorded" in words(text)
+
+
 def test_a_hostile_label_stays_text(loop, world, shown):
     place = loop.run(world.list("place.check", text=HOSTILE))["id"]
     for role, path in (
