@@ -2,8 +2,8 @@
 
 An installer searches a line, assigns and verifies meters; the manager records a move and a consent;
 the operator tests a control, sees an order in force, and stops it. Once
-in French on a phone without scripts, once in English on a desk with them; there each page is
-checked by axe-core for WCAG 2.2 AA, in light and dark.
+in French on a phone without scripts, once in English on a desk with them (the long form: all eight).
+With scripts each page is checked by axe-core for WCAG 2.2 AA, in light and dark.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ import pytest
 from hil.page import RECIPIENT, House
 from hil.page_server import page_of
 from tests.chromium import DESK, PHONE, chromium, person, violations
+from tests.depth import depth
 from tests.waiting import until
 
 INSTALLER_SEES = (
@@ -82,7 +83,9 @@ class Walk:
         self.seen += 1
         if SHOTS:
             name = re.sub(r"[^a-z0-9-]+", "_", f"{self.seen:02}-{self.who}{self.path}".lower())
-            folder = Path(SHOTS) / f"{self.language}-{self.look['viewport']['width']}"
+            folder = (
+                Path(SHOTS) / f"{self.language}-{self.look['viewport']['width']}-{self.scripts}"
+            )
             await self.tab.screenshot(path=folder / f"{name}.png", full_page=True)
         if self.scripts:
             for scheme in ("light", "dark"):
@@ -177,10 +180,25 @@ async def stops(walk):
         await walk.goes(path)
 
 
+SHORT = [("fr", PHONE, False), ("en", DESK, True)]
+EVERY = [
+    (language, viewport, scripts)
+    for language in ("fr", "en")
+    for viewport in (PHONE, DESK)
+    for scripts in (False, True)
+]
+
+
+def _named(look):
+    language, viewport, scripts = look
+    size = "phone" if viewport is PHONE else "desk"
+    return f"{language}-{size}-{'with' if scripts else 'without'}-scripts"
+
+
 @pytest.mark.parametrize(
     ("language", "viewport", "scripts"),
-    [("fr", PHONE, False), ("en", DESK, True)],
-    ids=["a phone without scripts", "a desk with scripts"],
+    looks := depth(SHORT, EVERY),
+    ids=[_named(look) for look in looks],
 )
 def test_from_the_set_up_window_to_a_stopped_order(tmp_path, language, viewport, scripts):
     async def walked():
