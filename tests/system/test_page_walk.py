@@ -1,9 +1,9 @@
 """From the set-up window to a stopped order, in a real browser.
 
 An installer searches a line, assigns and verifies meters; the manager records a move and a consent;
-the operator tests a control, sees an order in force, and stops it. Once
-in French on a phone without scripts, once in English on a desk with them (the long form: all eight).
-With scripts each page is checked by axe-core for WCAG 2.2 AA, in light and dark.
+the operator tests a control, sees an order in force, and stops it. Once in French on a phone
+without scripts, once in English on a desk with them; the long form has all eight. With scripts each
+page is checked by axe-core for WCAG 2.2 AA, in light and dark.
 """
 
 import asyncio
