@@ -167,6 +167,8 @@ async def stops(walk):
     await walk.press("main form button")
     await walk.checked()
     walk.house.order()
+    # it may begin some seconds after it was accepted
+    await until(lambda: walk.house.ask("status")["holds"])
     await walk.goes("/orders")
     assert re.search(r"-?1[.,]5", await walk.text()), await walk.text()
     await walk.press("a[href^='/orders/stop']")

@@ -318,6 +318,8 @@ state: {state}
 class Asker:
     """Somebody who is told how far it is."""
 
+    page = False
+
     async def progress(self, words):
         assert words
 
