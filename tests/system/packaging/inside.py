@@ -87,15 +87,18 @@ def rows():
 
 
 def python(*words, unit):
-    sh(
+    """Start a program as a unit, also one that was stopped just now: systemd forgets it later."""
+    command = (
         "systemd-run",
         "--quiet",
+        "--collect",
         f"--unit={unit}",
         "--setenv=PYTHONPATH=/opt/test",
         "python3",
         "-m",
         *words,
     )
+    until(lambda: not sh(*command, check=False).returncode)
 
 
 def as_user(name, *command):
