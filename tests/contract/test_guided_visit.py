@@ -178,7 +178,7 @@ def test_a_visit_that_is_interrupted_goes_on_where_it_was(config, building, term
 def test_a_file_answers_and_the_summary_is_json(config, building):
     serials = walk(config, building)
     answers = config.with_name("answers.json")
-    values = {"A-1/elec.imp": display(building, 1), "A-2/elec.imp": "7", "A-3/elec.imp": "q"}
+    values = {"A-1/elec.imp": display(building, 1), "A-2/elec.imp": "54321", "A-3/elec.imp": "q"}
     answers.write_text(json.dumps(values))
     words = ("commission", "flats", "--answers", answers, "--as", "alice", "-c", config)
     stopped = gardien(*words, "--json")

@@ -165,7 +165,7 @@ async def stops(walk):
     await walk.press("a[href^='/orders/test']")
     await walk.checked()
     await walk.press("main form button")
-    await walk.checked()
+    await walk.awaits(".notice.fine")
     walk.house.order()
     # it may begin some seconds after it was accepted
     await until(lambda: walk.house.ask("status")["holds"])
