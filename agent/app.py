@@ -26,12 +26,13 @@ from agent.core.state import AGENT, PATIENCE, on_trial, owned
 from agent.core.storage import PROBED_EVERY, probed, volatile
 from agent.core.systemd import notify
 from agent.core.tasks import end, error_text
-from agent.gateway import liveness, plant_history
+from agent.gateway import flight_recorder, liveness, plant_history
 from agent.gateway.acknowledged import Acknowledgements
 from agent.gateway.backup import BuildingFile, PostRestoreGate
 from agent.gateway.disk import REGISTRY, StateDisk
 from agent.gateway.export_log import Exports
 from agent.gateway.first_seen import FirstSeen
+from agent.gateway.flight_recorder import FlightRecorder
 from agent.gateway.gateway import DwellingSums, Gateway, Recipients, policy_of
 from agent.gateway.lines import lines_of, mapped
 from agent.gateway.page_logins import PageLogins
@@ -49,7 +50,7 @@ from agent.uplink.base import Cursors
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
-    from contextlib import AbstractAsyncContextManager
+    from contextlib import AbstractAsyncContextManager, AbstractContextManager
     from pathlib import Path
     from typing import Any
 
@@ -110,12 +111,16 @@ async def run(
     config = load(config_path)
     refuse_start(config)
     reload_requested = _listen(signal.SIGHUP)
-    with owned(config.state, AGENT, PATIENCE) as lock_held:
+    with (
+        owned(config.state, AGENT, PATIENCE) as lock_held,
+        FlightRecorder(config.state).recording(config) as flight,
+    ):
         # Listen only now. While we wait for the lock, SIGTERM must end the process at once.
         stop_requested, started = _listen(signal.SIGTERM, signal.SIGINT), asyncio.Event()
+        opening = partial(opened, config, flight=flight)
         until_stopped = partial(_until_stopped, stop_requested, lock_held, config.state)
         service = asyncio.ensure_future(
-            _serve(config, config_path, serve_socket, (until_stopped, reload_requested), started)
+            _serve(opening, config_path, serve_socket, (until_stopped, reload_requested), started)
         )
         stopping = asyncio.ensure_future(_stop_start(stop_requested, started, service))
         try:
@@ -128,7 +133,7 @@ async def run(
 
 
 async def _serve(
-    config: Config,
+    opening: Callable[[], AbstractContextManager[Gateway]],
     config_path: Path,
     serve_socket: Callable[[Gateway, Path], Coroutine[Any, Any, None]],
     signals: tuple[Callable[[], Awaitable[str]], asyncio.Event],
@@ -136,11 +141,13 @@ async def _serve(
 ) -> None:
     """Run the agent in a locked state directory.
 
-    `signals`: waits until the agent must stop and returns the reason, empty if it was asked to; and
-    the event that asks for a reload. Raises Refused after a shutdown that nobody asked for.
+    `opening`: opens all that needs no task. `signals`: waits until the agent must stop and returns
+    the reason, empty if it was asked to; and the event that asks for a reload. Raises Refused after
+    a shutdown that nobody asked for.
     """
     until_stopped, reload_requested = signals
-    with opened(config) as gateway:
+    with opening() as gateway:
+        config = gateway.config
         if why := probed(config.state):
             gateway.disk.storage.failed(REGISTRY, why)
         gateway.registry.begin_notes(failing=bool(why))
@@ -156,6 +163,7 @@ async def _serve(
             here.jobs.start("clock", gateway.clock.serve)
             here.jobs.start("diagnosis", partial(calls.diagnose, gateway))
             here.jobs.start("storage", partial(_tend_storage, gateway))
+            here.jobs.start(flight_recorder.COMPONENT, gateway.flight.serve)
             here.jobs.start("registry log", partial(keep_log_short, gateway.registry))
             here.jobs.start("watchdog", partial(liveness.watch, gateway))
             notify("READY=1")
@@ -191,10 +199,13 @@ async def _until_stopped(
 
 
 @contextmanager
-def opened(config: Config, clock: Clock | None = None) -> Iterator[Gateway]:
+def opened(
+    config: Config, clock: Clock | None = None, flight: FlightRecorder | None = None
+) -> Iterator[Gateway]:
     """Open all that needs no task: everything that is open is opened here, in this order.
 
-    `clock`: of a simulation; otherwise the clock of this machine.
+    `clock`: of a simulation; otherwise the clock of this machine. `flight`: a flight recorder that
+    is recording.
     """
     state, moved = config.state, False
     who = identity.absent(state)
@@ -225,7 +236,7 @@ def opened(config: Config, clock: Clock | None = None) -> Iterator[Gateway]:
         config, who, clock, disk, registry, moves, traffic, lines, started, recipients, *parts,
         DwellingSums(registry), FactorDays(), FirstSeen(state, clock),
         Acknowledgements(state, clock), Plausibility(state / PLAUSIBILITY, config.devices),
-        PageLogins(state, clock.steady, audit),
+        PageLogins(state, clock.steady, audit), flight=flight or FlightRecorder(),
     )  # fmt: skip
     with objects.open(partial(_open_inbox, gateway)) if who else nullcontext():
         yield gateway

@@ -393,7 +393,10 @@ class Clock:
             self.history.steps = [*self.history.steps, (wall - moved, moved)][-STEPS_KEPT:]
             if moved > DAY and (self.source == "system" or self._memory.proved is not None):
                 self._moved_on = steady
-            log.error("the clock stepped by %+.0f s", moved, extra=fields(LogEvent.CLOCK_STEPPED))
+            log.error(
+                "the clock stepped by %+.0f s", moved,
+                extra=fields(LogEvent.CLOCK_STEPPED, detail=f"{moved:+.0f}"),
+            )  # fmt: skip
         if self.source == "system":
             self._memory = replace(self._memory, apart=wall - steady)
             return
@@ -419,7 +422,7 @@ class Clock:
             level = logging.WARNING if trust is ClockTrust.UNTRUSTED else logging.INFO
             log.log(
                 level, "the clock is now %s (was %s); it shows %s", trust, self._trust, stamp(wall),
-                extra=fields(LogEvent.CLOCK_TRUST_CHANGED),
+                extra=fields(LogEvent.CLOCK_TRUST_CHANGED, detail=trust.value),
             )  # fmt: skip
         self._trust = trust
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agent.core.atomic_write import SILENT
 from agent.core.clock import seconds
 from agent.core.errors import Refused
 from agent.core.i18n import Text
@@ -38,6 +39,8 @@ PROBED_EVERY = 60.0
 SPOOL = Text("the spool of ")
 """name of a recipient's store, before the name of the uplink"""
 READ_ONLY, FAILING = Text("the disk is read-only"), Text("the disk reports errors")
+ERRNOS: dict[str, str] = {READ_ONLY: "EROFS", FAILING: "EIO", SILENT: "silent"}
+"""the reasons of faults, as the log's field DETAIL has them"""
 NOT_WELL = {errno.EIO, errno.ENXIO, errno.ENODEV, errno.EUCLEAN, errno.ESHUTDOWN}
 RUN = Path("/run/gardien")
 """created by the package, for the state PACKAGED"""
@@ -73,7 +76,10 @@ class Storage:
         if known is None or known.reason != reason:
             log.error(
                 "%s cannot be written: %s", store, reason,
-                extra=fields(LogEvent.STORE_FAILED, store=store, uplink=_uplink_of(store)),
+                extra=fields(
+                    LogEvent.STORE_FAILED, store=store, uplink=_uplink_of(store),
+                    detail=ERRNOS.get(reason, ""),
+                ),
             )  # fmt: skip
         self._faults[store] = StoreFault(reason, known.since if known else self._now())
 

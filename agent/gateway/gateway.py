@@ -19,6 +19,7 @@ from agent.core.errors import Refused
 from agent.core.state import DEFAULT_CONFIG
 from agent.core.tasks import Supervisor
 from agent.gateway.controls import NoControls
+from agent.gateway.flight_recorder import FlightRecorder
 from agent.registry.consent_policy import CommonBasis, Policy, policy
 from agent.registry.dates import DAY
 
@@ -345,6 +346,8 @@ class Gateway:
     rotation: KeyRotation = field(default_factory=KeyRotation)
     daemon: Daemon = field(default_factory=Daemon)
     waits: Waits = field(default_factory=Waits)
+    flight: FlightRecorder = field(default_factory=FlightRecorder)
+    """remembers what happens to the agent; it records nothing in a command without daemon"""
 
 
 def books(gateway: Gateway) -> list[SlotBook]:

@@ -157,6 +157,7 @@ class Running(Daemon):
         for name in removed:
             await self._close_recipient(name)
         gateway.config = new
+        gateway.flight.know(new)
         forget_closed(gateway)
         changed = [name for name in list(recipients) if await self._renew(old, name)]
         added = [name for name in new.uplinks if name not in recipients]
@@ -469,12 +470,17 @@ def open_controls(gateway: Gateway) -> AbstractAsyncContextManager[Steering]:
     """Open the journal of the controls. Nothing is written to a device yet."""
     lines, registry, clock = gateway.lines, gateway.registry, gateway.clock
     who, inbox = gateway.identity, gateway.objects.inbox
+
+    def audit(kind: str, body: Mapping[str, Any]) -> None:
+        gateway.flight.note(kind.replace(".", "-"), str(body.get("control", "")))
+        gateway.audit(kind, body)
+
     return open_steering(
         gateway.config,
         clock,
         lambda place: link_to(lines, gateway.config, place),
         lines.latest,
-        gateway.audit,
+        audit,
         home=lambda home, device: occupied(lines, registry, int(clock.now()), home, device),
         ask=lambda name: read_guards(lines, gateway.config, name),
         witness=Key.of(who.signing_key.public_key()).kid if who else "",
