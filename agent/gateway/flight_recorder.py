@@ -418,7 +418,7 @@ class FlightRecorder:
         finally:
             with self._lock:
                 if not written:
-                    self._lines, self._keep = [*self._writing, *self._lines][-MOST_LINES:], keep
+                    self._lines, self._keep = [*self._writing, *self._lines], keep
                 self._writing = []
                 self._busy = written and bool(self._lines)
                 if self._busy:

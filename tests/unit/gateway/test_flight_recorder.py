@@ -46,6 +46,7 @@ NOW = 1_795_000_000
 DEVICES = {
     f"A-{n}-heat": SimpleNamespace(link="riser", profile="eastron-sdm120") for n in range(1, 301)
 } | {"boiler": SimpleNamespace(link="plant", profile=None)}
+OF_PEOPLE = ("METER_", "REPLACEMENT_", "EXPORT_", "WITHDRAWAL_", "LOOK_", "PAGE_", "INDEX_")
 CONFIG = SimpleNamespace(devices=DEVICES)
 
 
@@ -156,6 +157,7 @@ def test_outside_its_block_and_without_a_folder_nothing_is_recorded(bench, tmp_p
 
 def test_events_about_meters_and_people_are_not_recorded(bench):
     """Rule U20."""
+    assert not {event for event in RECORDED if event.name.startswith(OF_PEOPLE)}
     with bench.recorder.recording(CONFIG):
         for event in set(LogEvent) - set(RECORDED):
             if event != LogEvent.LOCK_LOST:
@@ -362,6 +364,17 @@ def test_a_torn_line_is_left_out_and_what_follows_is_whole(bench, tear):
             restore()
         assert {START, "line-restored", STOP} <= set(kinds(bench.folder))
         assert read(bench.folder)[-1].life in (1, 2)
+
+
+def test_a_long_torn_line_hides_nothing_that_is_written_later(bench):
+    with bench.recorder.recording(CONFIG):
+        lose()
+    with (bench.folder / FILE).open("ab") as file:
+        file.write(b"x" * 5_000)
+    with bench.anew().recording(CONFIG):
+        restore()
+        bench.pass_(HOUR)
+    assert kinds(bench.folder) == [START, "line-lost", STOP, START, "line-restored", STOP]
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/full")])
