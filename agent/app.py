@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,7 @@ from agent.core.log_fields import LogEvent, fields
 from agent.core.state import AGENT, PATIENCE, on_trial, owned
 from agent.core.storage import PROBED_EVERY, probed, volatile
 from agent.core.systemd import notify
-from agent.core.tasks import end, error_text
+from agent.core.tasks import LOOK, Wakeup, end, error_text, to_next, until
 from agent.gateway import flight_recorder, liveness, plant_history
 from agent.gateway.acknowledged import Acknowledgements
 from agent.gateway.backup import BuildingFile, PostRestoreGate
@@ -63,8 +63,10 @@ NOTES = "registry.json"
 """file in memory, outside the state directory: changes that could not be written to the disk"""
 WRITTEN_WITHIN = 5.0
 """seconds that a shutdown waits until small files are written"""
-LOCK_LOOK = 10.0
+LOCK_LOOK = LOOK
 """seconds between two checks that the lock of the state is still ours"""
+ILL_LOOK = 1.0
+"""seconds between two looks at stores that cannot be written"""
 LOST = "%s/lock was removed or replaced. Another agent may own the state, so this agent stops"
 
 
@@ -189,9 +191,7 @@ async def _until_stopped(
 ) -> str:
     """Return "" when asked to stop, or the reason when the lock of the state was lost."""
     while not stop_requested.is_set():
-        with suppress(TimeoutError):
-            async with asyncio.timeout(LOCK_LOOK):
-                await stop_requested.wait()
+        await until(stop_requested, to_next(LOCK_LOOK))
         if not lock_held():
             log.error(LOST, state, extra=fields(LogEvent.LOCK_LOST))
             return LOST % state
@@ -260,8 +260,10 @@ async def _tend_storage(gateway: Gateway) -> None:
     """Write to the disk, once it works again, what it could not store before. Never returns."""
     tried = monotonic()
     registry, store, disk, objects = gateway.registry, REGISTRY, gateway.disk, gateway.objects
+    wakeup, ill = Wakeup(registry.changed, disk.storage.changed, objects.changed), True
     while True:
-        await asyncio.sleep(1)
+        # the end of a fault, or of an upgrade on trial, is seen only by looking
+        await wakeup.wait(ILL_LOOK if ill else to_next(LOOK))
         disk.look()
         if not registry.marked:
             _draw_marks(registry, gateway.config.state, gateway.clock.now())
@@ -270,6 +272,7 @@ async def _tend_storage(gateway: Gateway) -> None:
         if waits and store not in disk.storage.faults:
             disk.storage.failed(store, disk.failure() or "the last write has failed")
         in_memory = bool(objects.inbox) and objects.inbox.trust_store.volatile
+        ill = waits or in_memory or bool(disk.storage.faults) or not registry.marked
         if not (waits or in_memory) or monotonic() - tried < PROBED_EVERY:
             continue
         tried = monotonic()

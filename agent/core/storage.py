@@ -24,6 +24,7 @@ from agent.core.errors import Refused
 from agent.core.i18n import Text
 from agent.core.log_fields import LogEvent, fields
 from agent.core.state import PACKAGED
+from agent.core.tasks import Change
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -64,6 +65,8 @@ class Storage:
     def __init__(self, now: Callable[[], float] = seconds) -> None:
         self._now = now
         self._faults: dict[str, StoreFault] = {}
+        self.changed = Change()
+        """a fault has begun or ended"""
 
     @property
     def faults(self) -> Mapping[str, StoreFault]:
@@ -82,10 +85,13 @@ class Storage:
                 ),
             )  # fmt: skip
         self._faults[store] = StoreFault(reason, known.since if known else self._now())
+        if known is None:
+            self.changed.tell()
 
     def recovered(self, store: str) -> None:
         """Note that a store was opened again and a test commit has succeeded."""
         if self._faults.pop(store, None):
+            self.changed.tell()
             log.warning(
                 "%s can be written again", store,
                 extra=fields(LogEvent.STORE_RECOVERED, store=store, uplink=_uplink_of(store)),
