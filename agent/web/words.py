@@ -90,11 +90,11 @@ def compiled_file(template: str) -> str:
 def compiled_templates() -> Iterator[tuple[Path, bytes]]:
     """Compile all templates; yield each with the content of its compiled file."""
     env = environment(next(iter(LANGUAGES)))
-    for name in env.list_templates():
-        env.get_template(name)
-        source = (TEMPLATES / name).read_text(encoding="utf-8")
-        bucket = CODE_OF_TEMPLATES.get_bucket(env, name, None, source)
-        yield TEMPLATES / name, bucket.bytecode_to_string()
+    for file in sorted(TEMPLATES.glob("*.html")):
+        env.get_template(file.name)
+        source = file.read_text(encoding="utf-8")
+        bucket = CODE_OF_TEMPLATES.get_bucket(env, file.name, None, source)
+        yield file, bucket.bytecode_to_string()
 
 
 @cache
