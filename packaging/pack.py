@@ -12,7 +12,7 @@ import sys
 from importlib.util import cache_from_source
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from zipfile import ZIP_DEFLATED, ZipFile
+from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 
 def templates(folder: Path) -> list[tuple[Path, bytes]]:
@@ -42,7 +42,8 @@ def pack(folder: Path) -> None:
             py_compile.compile(str(source), str(compiled), doraise=True)
             packed.write(compiled, cache_from_source(str(source.relative_to(folder))))
         for template, code in templates(folder):
-            packed.writestr(cache_from_source(str(template.relative_to(folder))), code)
+            name = cache_from_source(str(template.relative_to(folder)))
+            packed.writestr(ZipInfo(name), code, ZIP_DEFLATED)  # without the time, as above
     new.replace(made)
 
 
