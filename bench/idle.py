@@ -2,7 +2,7 @@
 
 One meter over Modbus TCP that is read every 15 minutes, one uplink over MQTT to a broker, a
 watchdog of 30 s as in the package's unit. Counted by thread: how often it went to sleep (voluntary
-context switches, as the kernel counts them), and how often it woke after a second of rest. CPU is
+context switches, as the kernel counts them), and how often it woke after a rest. CPU is
 the operating system's own account of the process.
 """
 
@@ -23,8 +23,8 @@ from hil.platform.child import Platform
 
 SETTLED = 90
 """seconds after the start in which the first batches leave, and each component counts as well"""
-REST = 1.0
-"""seconds of rest after which it counts as another wake"""
+REST = 0.2
+"""seconds of rest after which work counts as another wake"""
 CONFIG = """\
 building: {{name: Bench}}
 links:
