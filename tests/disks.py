@@ -72,8 +72,13 @@ class Disk:
                     continue
 
     def recover(self) -> None:
-        """Mounted anew, as after a reboot or a new card; nobody may have a file open."""
+        """Mounted anew, as after a reboot or a new card; nobody may have a file open.
+
+        A copy is mounted: who took a mount namespace of its own meanwhile, also in another test,
+        keeps the file system that failed, and Linux would mount that again.
+        """
         self.close()
+        self.image = Path(shutil.copyfile(self.image, self.image.with_name(f"{self.image.name}+")))
         subprocess.run(["/usr/sbin/fsck.ext4", "-p", "-f", str(self.image)], check=False,
                        capture_output=True)  # fmt: skip
         self._mount()

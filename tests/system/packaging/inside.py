@@ -18,6 +18,7 @@ import sys
 import textwrap
 import time
 import traceback
+import zipfile
 from pathlib import Path
 
 import boiler
@@ -131,10 +132,19 @@ def install_new():
         "building": status()["building"],
         "config": CONFIG.read_text(),
         "enabled": sh("systemctl", "is-enabled", "gardien").stdout.strip(),
+        "templates": templates(),
     }
     web("close")
     sh("systemctl", "disable", "--now", "gardien")
     return found
+
+
+def templates():
+    """How many templates the page has, and how many of them were compiled with the package."""
+    folder = Path("/usr/share/gardien")
+    with zipfile.ZipFile(folder / "compiled.zip") as packed:
+        compiled = [name for name in packed.namelist() if "/templates/" in name]
+    return len(list(folder.glob("agent/web/templates/*.html"))), len(compiled)
 
 
 def listens():

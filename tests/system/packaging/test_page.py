@@ -26,6 +26,11 @@ def test_nothing_listens_after_both_packages_are_installed(seen):
     assert "sudo gardien web open" in found["said"]
 
 
+def test_templates_are_compiled_when_the_page_is_installed_after_the_agent(seen):
+    there, compiled = step(seen, "install_new")["templates"]
+    assert there == compiled > 40
+
+
 def test_on_a_gateway_with_the_sample_only_the_building_is_asked_for_and_the_agent_is_started(seen):
     found = step(seen, "install_new")
     addresses, said = found["begun"]

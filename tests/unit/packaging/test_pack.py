@@ -62,6 +62,34 @@ def changed(folder, *, since=True):
     os.utime(source, (before.st_atime, before.st_mtime + 2 * since))
 
 
+DOCUMENTED = '''"""Of the module."""
+from __future__ import annotations
+class Kept:
+    """Of the class."""
+    def kept(self): """Of the function."""
+def main():
+    """Of the function."""
+    assert Kept, "asserted"
+    print(__doc__, main.__doc__, Kept.__doc__, Kept().kept())
+'''
+
+
+@pytest.mark.parametrize(
+    ("place", "shown"),
+    [("entry", "None None Of the class. None"),
+     ("cli/entry", "Of the module. Of the function. Of the class. None")],
+)  # fmt: skip
+def test_docstrings_of_functions_are_packed_only_where_they_are_help(installed, place, shown):
+    source = (installed / "agent" / place).with_suffix(".py")
+    source.parent.mkdir(exist_ok=True)
+    source.write_text(DOCUMENTED)
+    subprocess.run((sys.executable, "-I", str(PACK), str(installed)), check=True)
+    command = installed / "gardien"
+    module = f"agent.{place}".replace("/", ".")
+    command.write_text(command.read_text().replace("agent.entry import", f"{module} import"))
+    assert said(installed) == shown
+
+
 def test_what_was_packed_is_what_runs(installed):
     changed(installed, since=False)  # seen by nobody who looks at what was compiled
     assert said(installed) == "first"

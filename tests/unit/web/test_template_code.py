@@ -1,11 +1,14 @@
 """Templates are compiled once: their code is kept beside that of modules, and no code outlives its
-source.
+source or the library that it was compiled for.
 """
 
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
+import jinja2
 import pytest
 
 KEPT = """
@@ -26,6 +29,10 @@ from agent.web.words import TemplateCode
 env = Environment(loader=DictLoader({"problem.html": "another"}), bytecode_cache=TemplateCode())
 print(env.get_template("problem.html").render())
 """
+SHOWN = """
+from agent.web.words import environment
+print(environment("fr").get_template("problem.html").name)
+"""
 
 
 @pytest.fixture
@@ -35,11 +42,11 @@ def folder(tmp_path):
     return tmp_path
 
 
-def run(code, folder):
+def run(code, folder, **more):
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     done = subprocess.run(
         (sys.executable, "-c", code), capture_output=True, text=True, check=False,
-        env=kept | {"PYTHONPYCACHEPREFIX": str(folder)},
+        env=kept | {"PYTHONPYCACHEPREFIX": str(folder)} | more,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -59,3 +66,13 @@ def test_a_file_that_is_not_whole_costs_time_only(folder, left):
     file.write_bytes(file.read_bytes()[:left])
     assert run(KEPT, folder)
     assert run(TAKEN, folder)
+
+
+def test_after_an_update_of_the_library_alone_templates_are_compiled_anew(tmp_path):
+    library = tmp_path / "library/jinja2"
+    shutil.copytree(Path(jinja2.__file__).parent, library)
+    here = {"PYTHONPATH": str(library.parent)}
+    run(KEPT, tmp_path, **here)
+    for file in library.glob("*.py"):  # the code that is kept imports this
+        file.write_text(file.read_text().replace("TemplateReference", "ReferenceOfTemplate"))
+    assert run(SHOWN, tmp_path, **here) == "problem.html"
