@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from contextlib import asynccontextmanager, contextmanager, nullcontext
+from contextlib import ExitStack, asynccontextmanager, contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,7 @@ from agent.core.errors import Refused
 from agent.core.i18n import Text
 from agent.core.log_fields import LogEvent, fields
 from agent.core.state import AGENT, PATIENCE, on_trial, owned
-from agent.core.storage import PROBED_EVERY, probed, volatile
+from agent.core.storage import PROBED_EVERY, disk_stated, probed, volatile
 from agent.core.systemd import notify
 from agent.core.tasks import LOOK, Wakeup, end, error_text, to_next, until
 from agent.gateway import flight_recorder, liveness, plant_history
@@ -205,8 +205,18 @@ def opened(
     """Open all that needs no task: everything that is open is opened here, in this order.
 
     `clock`: of a simulation; otherwise the clock of this machine. `flight`: a flight recorder that
-    is recording.
+    is recording. Raises Refused, also if the disk fails (rule A1).
     """
+    with ExitStack() as stack:
+        with disk_stated(config.state):
+            gateway = stack.enter_context(_opened(config, clock, flight))
+        yield gateway
+
+
+@contextmanager
+def _opened(
+    config: Config, clock: Clock | None, flight: FlightRecorder | None
+) -> Iterator[Gateway]:
     state, moved = config.state, False
     who = identity.absent(state)
     if (state / identity.KEYS).exists():

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from agent.acquisition.row_assignment import FOREVER
-from agent.buffer.announcements import ENDS
+from agent.buffer.announcements import ENDS, series_key
 from agent.core.clock import stamp
 from agent.core.model import ValueKind
 from agent.registry.aggregate import ID
@@ -51,11 +51,11 @@ def directory(  # noqa: PLR0913, PLR0917 -- what it is made of
     """Every item by its key: the building's time zone, places with their aliases, installations,
     occupancies, bases, and the series of which each slot is owed.
 
-    `owed`: the first slot of each series, seconds since 1970. `announced`: the items that the
-    recipient has. `device_serials`: the serial numbers that devices report, in their comparable
-    form. `name`: the building's name, where sums over dwellings are sent. `sums`: the channels of
-    these sums. `moduli`: as `SlotLedger.moduli`. `now`: which bases have ended. `factors`: by
-    installation and channel, how its factor is proven.
+    `owed`: the first slot of each series that is stored, seconds since 1970. `announced`: the items
+    that the recipient has or is to have (`Spool.announced`). `device_serials`: the serial numbers
+    that devices report, in their comparable form. `name`: the building's name, where sums over
+    dwellings are sent. `sums`: the channels of these sums. `moduli`: as `SlotLedger.moduli`. `now`:
+    which bases have ended. `factors`: by installation and channel, how its factor is proven.
 
     An item whose key begins with ENDS is the end of one that the recipient may have (rule T34).
     """
@@ -65,8 +65,11 @@ def directory(  # noqa: PLR0913, PLR0917 -- what it is made of
     homes = {consent.occupancy for consent in consents}
     homes |= {home.id for home in registry.occupancies() for duty in duties if _meet(home, duty)}
     lived_in = {home.place for home in registry.occupancies() if home.id in homes}
+    series = dict(_series(owed, announced))
     places = {consent.place for consent in consents} | lived_in
-    places |= {series.place for series in owed}
+    # Of a dwelling only a basis speaks: its series stay owed when the last basis was withdrawn.
+    places |= {item["place"] for item in series.values() if item["place"][:1] != "D"}
+    series = {key: item for key, item in series.items() if item["place"] in places}
     items: Items = {"zone/": {"timezone": zone}}
     items |= _measured(registry, places, device_serials)
     for home in registry.occupancies():
@@ -89,7 +92,6 @@ def directory(  # noqa: PLR0913, PLR0917 -- what it is made of
     if policy.common is not None:
         evidence, since = policy.common.evidence, stamp(policy.common.since)
         items["bases/common"] = {"id": "common", "evidence": evidence, "since": since}
-    series = dict(_series(owed, announced))
     known = {*sums, *announced.get(f"bases/{ID}", {}).get("channels", ())}
     _add_moduli(registry, items, series, announced, moduli)
     for key, item in items.items():
@@ -184,21 +186,21 @@ def _series(
     owed: Mapping[ExpectedSeries, int], announced: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """The series owed. A series stays owed from its first slot on, even after a restart."""
-    expected = {
-        "/".join(("series", series.place, series.channel, series.kind, str(series.step))): (
-            series,
-            since,
-        )
-        for series, since in owed.items()
-    }
+    expected = series_items(owed)
     for key, item in announced.items():
         if key.startswith("series/") and key not in expected:
             yield key, dict(item)
-    for key, (series, since) in expected.items():
-        begins = (
-            min(stamp(since), str(announced[key]["since"])) if key in announced else stamp(since)
-        )
-        yield key, series._asdict() | {"since": begins}
+    for key, item in expected.items():
+        begins = min(item["since"], announced.get(key, item)["since"])
+        yield key, item | {"since": begins}
+
+
+def series_items(owed: Mapping[ExpectedSeries, int]) -> Items:
+    """Series by their keys, each from its first slot on."""
+    return {
+        series_key(of.place, of.channel, of.kind, of.step): of._asdict() | {"since": stamp(first)}
+        for of, first in owed.items()
+    }
 
 
 def _rest(

@@ -73,6 +73,11 @@ class ExpectedSeries(NamedTuple):
     unit: str
     step: int
 
+    @classmethod
+    def of(cls, series: Series) -> ExpectedSeries:
+        """The series that the recipient is owed, whatever meter, people and basis it has."""
+        return cls(series.place, series.channel, series.kind, series.unit, series.step)
+
 
 class _Slot(NamedTuple):
     """A slot that is being closed, and what applies to all of its values."""
@@ -532,12 +537,12 @@ class SlotLedger:
         planned = [series for series in announced if self._lies_at(series, point, slot.t)]
         if boundary is not None:  # of two bases the duty is more durable (rule T13)
             for series in planned:
-                self._owe(series, slot.t)
+                self.owe(series, slot.t)
             planned = [*(series for series in planned if series.step != boundary.step), boundary]
         mine = [series for series in planned if self._claim(point, series, slot.t, slot.t)]
         for series in mine:
             if series is not boundary:
-                self._owe(series, slot.t)
+                self.owe(series, slot.t)
         if planned and not mine:
             speaker = self._claims[_key(planned[0])][0]
             return Withholding(f"{speaker} measures {planned[0].channel} of the same place")
@@ -561,9 +566,15 @@ class SlotLedger:
         self._claims[_key(series)] = (point.device, last)
         return True
 
-    def _owe(self, series: Series, first: int) -> None:
-        owed = ExpectedSeries(series.place, series.channel, series.kind, series.unit, series.step)
+    def owe(self, series: Series, first: int) -> None:
+        """Note that the recipient is owed each slot of a series from this one on."""
+        owed = ExpectedSeries.of(series)
         self.owed[owed] = min(first, self.owed.get(owed, first))
+
+    def owed_in(self, rows: Iterable[Reading]) -> dict[ExpectedSeries, int]:
+        """Those of `owed` that have a row among these."""
+        present = {ExpectedSeries.of(row.series) for row in rows}
+        return {series: first for series, first in self.owed.items() if series in present}
 
     def _gap(self, key: MarkKey, before: int, why: Why) -> list[Reading]:
         """M for the slots after the mark and before `before`. Moves the mark there."""
@@ -617,7 +628,7 @@ class SlotLedger:
             each = within(series.step, start, last, point.every, self.zone)
             for slot, count in ((start, slots),) if series.step == point.every else each:
                 if withheld is None:
-                    self._owe(series, slot)
+                    self.owe(series, slot)
                 yield series, slot, count, withheld
 
 

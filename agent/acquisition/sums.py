@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent.acquisition.row_assignment import Withholding
-from agent.acquisition.slots import ExpectedSeries, multiplier
+from agent.acquisition.slots import multiplier
 from agent.acquisition.timetable import following, is_slot, length, running_slot
 from agent.core.atomic_write import StateFile
 from agent.core.errors import Refused
@@ -127,9 +127,7 @@ class Sums:
         """Close every slot that is due."""
         for key, rows, mark in self.close(config, now):
             for row in rows:
-                of = row.series
-                owed = ExpectedSeries(of.place, of.channel, of.kind, of.unit, of.step)
-                ledger.owed[owed] = min(row.t, ledger.owed.get(owed, row.t))
+                ledger.owe(row.series, row.t)
             await ingest.put(rows, {key: mark})
 
     def close(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from agent.buffer.disclosures import Read
     from agent.buffer.keys import SpoolKeys
     from agent.buffer.schema import Meta
-    from agent.core.model import Retraction
+    from agent.core.model import Retraction, Series
 
 MOST, BYTES = 100, 300
 """retractions in one batch, and bytes of each before compression"""
@@ -39,6 +39,8 @@ ENDS = "ends/"
 # then left no room for readings in the smallest file, which is all that a full disk allows.
 TABLE = """CREATE TABLE IF NOT EXISTS announced
     (key TEXT PRIMARY KEY, epoch TEXT NOT NULL, body BLOB NOT NULL)"""
+NOT_SENT = ""
+"""the epoch of an item that must be sent"""
 SECRET = "announced key"  # noqa: S105 -- what it is for
 AT_ONCE = 200
 """entries that are rewritten in one commit"""
@@ -182,8 +184,15 @@ def as_plain(retraction: Retraction) -> dict[str, Any]:
     return {name: value for name, value in members.items() if value is not None}
 
 
+def series_key(place: str, channel: str, kind: str, step: int) -> str:
+    """The key of a series in the directory: whatever its meter, people and basis."""
+    return f"series/{place}/{channel}/{kind}/{step}"
+
+
 class Announced:
-    """The items as last sent. Every change belongs inside the caller's transaction."""
+    """The items as last sent, and the series of stored rows, which must be sent before these. Every
+    change belongs inside the caller's transaction.
+    """
 
     def __init__(
         self,
@@ -260,8 +269,29 @@ class Announced:
         return bool(self._database.read(sql))
 
     def all(self) -> dict[str, Item]:
-        """Every item as last sent."""
+        """Every item as last sent, or as it must be sent."""
         return {key: json.loads(text) for key, (_, text) in self._items.items()}
+
+    def owe(self, series: Mapping[str, Item]) -> dict[str, str]:
+        """Keep series of which a row is being stored, as not sent: a restart would forget that the
+        recipient is owed them. Return what is new, for `learn` under no epoch, once the transaction
+        is committed.
+        """
+        new = {}
+        for key, item in series.items():
+            known = json.loads(self._items[key][1]) if key in self._items else item
+            if key not in self._items or item["since"] < known["since"]:
+                new[key] = json.dumps(known | {"since": item["since"]}, ensure_ascii=False)
+        for key, text in new.items():
+            self._keep(key, NOT_SENT, text)
+        return new
+
+    def explains(self, series: Series) -> bool:
+        """Whether no item must be sent in this epoch before a row of a series (rule T21)."""
+        key = series_key(series.place, series.channel, series.kind, series.step)
+        epoch, _ = self._items.get(key, (None, ""))
+        # a row without a basis says that something is withheld: the directory has nothing of it
+        return epoch in {None, str(self._meta["epoch"])} or not series.basis
 
     def differs(self, directory: Mapping[str, Item]) -> bool:
         """Whether something must still be sent."""
@@ -295,11 +325,11 @@ class Announced:
 
     def resend_all(self) -> None:
         """Treat everything as not sent, as in a new epoch."""
-        self._database.write("UPDATE announced SET epoch=''")
-        self._items = {key: ("", text) for key, (_, text) in self._items.items()}
+        self._database.write("UPDATE announced SET epoch=?", NOT_SENT)
+        self._items = {key: (NOT_SENT, text) for key, (_, text) in self._items.items()}
 
     def learn(self, epoch: str, items: Mapping[str, str]) -> None:
-        """Note items that are in a committed batch."""
+        """Note items that are in a committed batch, or were kept as not sent."""
         self._items.update({key: (epoch, text) for key, text in items.items()})
 
     def _changed(self, directory: Mapping[str, Item]) -> list[tuple[str, str]]:

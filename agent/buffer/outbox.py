@@ -672,10 +672,12 @@ class Sealing:
         self._outbox = outbox
         self._meta = meta
         self._head = head
+        self.explained: Callable[[Series], bool] = lambda _: True
+        """whether the recipient was sent what it needs to read rows of a series"""
 
     def seal(self, request: SealRequest) -> SealedBatch | None:
         """The next batch; its rows no longer wait. None if the lane has no rows, or if a change of
-        the registry must be applied first.
+        the registry must be applied or the directory sent first.
 
         Damaged blocks are removed and their rows counted. So are rows without a basis any more.
         """
@@ -690,7 +692,9 @@ class Sealing:
         choices = [self._without_lost_bases(choice, request.bases) for choice in choices]
         chosen = (choice.block.rows[i] for choice in choices for i in choice.wanted)
         rows = list(islice(chosen, request.most_rows))
-        if not rows:
+        series = {row.series for row in rows}
+        # Since the caller sent the directory, a new series may have come, or a new epoch.
+        if not rows or not all(map(self.explained, series)):
             return None
         batch = self._fit(request, rows)
         self._pending.take(choices, batch.rows)

@@ -11,9 +11,10 @@ import sys
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from agent.buffer.announcements import Announced, Retracting
+from agent.buffer.announcements import NOT_SENT, Announced, Retracting
 from agent.buffer.batch import Stamp, read_audit
 from agent.buffer.capacity import AT_FIRST, DiskSpace, Shedding, SpoolCapacity
 from agent.buffer.database import Damaged, Database, set_aside, suspicion
@@ -175,6 +176,7 @@ class Spool:
         self._announced = Announced(database, keys, meta, self._label, on_trial=on_trial)
         parts = pending, voided_rows, outbox, self._sealing, self._retracting, purge
         self._upkeep = Upkeep(*parts, self._announced, meta)
+        self._sealing.explained = self._announced.explains
         self._refused = self._refused_on_disk = int(meta.number("refused") or 0)
         self.marks(), self.backlog()  # read the small tables now, so that damage shows at once
         with suppress(SpoolFull):  # the next start tries again
@@ -471,9 +473,16 @@ class Spool:
         return epoch == self.epoch or self._outbox.knows(epoch)
 
     def append(
-        self, rows: Sequence[Reading], marks: Mapping[MarkKey, SlotMark], now: float | None = None
+        self,
+        rows: Sequence[Reading],
+        marks: Mapping[MarkKey, SlotMark],
+        now: float | None = None,
+        owed: Mapping[str, Item] = MappingProxyType({}),
     ) -> None:
         """Store rows and marks, in one commit: they are on the disk when it returns.
+
+        `owed`: the series of these rows that the recipient is owed, as items of the directory. They
+        are kept until they are sent, and no row of them is sealed before that (rule T21).
 
         `now`: seconds since 1970 UTC; fresh readings are live for two seal intervals from then on.
         None: only their slots decide. At the cap, and on a full disk, the least valuable waiting
@@ -482,7 +491,7 @@ class Spool:
         carry.
         """
         try:
-            self._append(rows, marks, now)
+            self._append(rows, marks, now, owed)
         except SpoolFull:
             self._refused += len(rows)
             raise
@@ -593,8 +602,8 @@ class Spool:
         the unreceipted batches need the room.
 
         `bases` is asked about rows of dwellings inside the transaction. A row without a basis is
-        destroyed, and nothing is sealed while a change of the registry must be applied. Raises
-        SpoolFull only if nothing is left to give up.
+        destroyed, and nothing is sealed while a change of the registry must be applied, or the
+        directory sent (rule T21). Raises SpoolFull only if nothing is left to give up.
         """
         if self.purging:
             return None
@@ -603,7 +612,9 @@ class Spool:
         return self._capacity.durably(lambda: self._sealing.seal(request))
 
     def announced(self) -> dict[str, Item]:
-        """The directory items that the recipient was last sent, by key, in any epoch."""
+        """The directory items that the recipient was last sent, by key, in any epoch; and the
+        series of stored rows, which it must be sent.
+        """
         return self._announced.all()
 
     def announce(self, directory: Mapping[str, Item], now: float, trust: str) -> SealedBatch | None:
@@ -788,9 +799,14 @@ class Spool:
         return self._backlog_count.now(self._cap, self._refused)
 
     def _append(
-        self, rows: Sequence[Reading], marks: Mapping[MarkKey, SlotMark], now: float | None
+        self,
+        rows: Sequence[Reading],
+        marks: Mapping[MarkKey, SlotMark],
+        now: float | None,
+        owed: Mapping[str, Item],
     ) -> None:
         body, last = b"", self._versions.last
+        new_items: dict[str, str] = {}
         if self._provisional:
             rows = provisional(rows, int(seconds() if now is None else now))
         if rows:
@@ -805,12 +821,14 @@ class Spool:
         def change() -> None:
             if rows:
                 self._pending.add(rows, body, now)
+            new_items.update(self._announced.owe(owed))
             self._put_marks(marks)
             self._versions.keep(last)
             if self._refused != self._refused_on_disk:  # saves a page in most commits
                 self._meta["refused"] = self._refused
 
         self._capacity.admit(change)
+        self._announced.learn(NOT_SENT, new_items)
         self._refused_on_disk = self._refused
 
     def _put_marks(self, marks: Mapping[MarkKey, SlotMark]) -> None:

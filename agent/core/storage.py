@@ -26,7 +26,7 @@ from agent.core.state import PACKAGED
 from agent.core.tasks import Change
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 log = logging.getLogger(__name__)
 
@@ -120,6 +120,26 @@ def reason_of(error: BaseException, where: Path) -> str | None:
     if primary == sqlite3.SQLITE_CANTOPEN and _room(where):
         return READ_ONLY if is_read_only(where) else FAILING
     return None
+
+
+@contextlib.contextmanager
+def disk_stated(state: Path) -> Iterator[None]:
+    """Raise Refused with the disk as its reason where an error, or a Refused that follows from it,
+    is one of the disk: who is told that a file is damaged looks for a copy of it (rule A1).
+    """
+    try:
+        yield
+    except Exception as error:
+        causes = filter(None, (error, error.__cause__))
+        reason = next(filter(None, (reason_of(cause, state) for cause in causes)), None)
+        if reason is None:
+            raise
+        raise Refused(
+            "{state} cannot be opened: {reason}. If this persists, replace the disk or card:"
+            " docs/replace.md",
+            state=state,
+            reason=reason,
+        ) from error
 
 
 def probed(state: Path) -> str:

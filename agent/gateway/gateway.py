@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from agent.acquisition.factors import FactorDays
     from agent.acquisition.ingest import Ingest
     from agent.acquisition.plausibility import Plausibility
-    from agent.acquisition.slots import SlotLedger
+    from agent.acquisition.slots import ExpectedSeries, SlotLedger
     from agent.acquisition.sums import ConfiguredSums, Sums, Totals
     from agent.acquisition.unsent_readings import MidnightReadings, UnassignedReadings
     from agent.buffer.announcements import Item
@@ -75,7 +75,9 @@ class Recipient:
     intake: Ingest
     delivery: Delivery
     announced: Mapping[str, Item]
-    """the directory as the recipient had it when the spool was opened"""
+    """the directory as the recipient had it, or was to have it, when the spools were opened"""
+    owed: dict[ExpectedSeries, int]
+    """the first slot of each series of which rows were stored since the start"""
     sums: Sums
     """the sums over dwellings that are not sent one by one"""
     totals: Totals

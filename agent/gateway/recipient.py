@@ -15,7 +15,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-from agent.acquisition.directory import directory
+from agent.acquisition.directory import directory, series_items
 from agent.acquisition.factors import needed
 from agent.acquisition.ingest import Ingest
 from agent.acquisition.row_assignment import RegistryBases, RowAssignment
@@ -243,7 +243,12 @@ async def _connect(
         gateway, name, spool, thread, await thread.run(spool.marks)
     )
     recipient.spool, recipient.thread, recipient.in_memory = spool, thread, memory
-    recipient.announced = await thread.run(spool.announced)
+    # The spool in memory may hold series that the one on the disk does not know. Of others the disk
+    # knows the first slot.
+    announced: dict[str, Item] = {}
+    for each, of in reversed(opened):
+        announced |= await of.run(each.announced)
+    recipient.announced = announced
     if disk is not None and memory is not None:
         # Both spools give versions to rows. The spool on the disk must go on above those that the
         # one in memory has given, or the platform would ignore its rows.
@@ -313,7 +318,10 @@ def _new_recipient(
     bases = _bases(ledger, gateway.clock)
 
     async def append(rows: Sequence[Reading], marks: Mapping[MarkKey, SlotMark]) -> None:
-        await recipient.thread.run(recipient.spool.append, rows, marks, gateway.clock.now())
+        owed, now = ledger.owed_in(rows), gateway.clock.now()
+        await recipient.thread.run(recipient.spool.append, rows, marks, now, series_items(owed))
+        # Only now: a series whose first row is lost in a power cut was never owed.
+        recipient.owed |= owed
         recipient.delivery.stored()
 
     flush = config.spool.flush
@@ -324,7 +332,7 @@ def _new_recipient(
     outbox = SpoolOutbox(spool, thread, gateway.clock, bases=bases)
     facts = (name, uplink.settings, uplink.transport, spool, thread, outbox)
     delivery = Delivery(uplink=name, recipient=recipient_id)
-    recipient = Recipient(*facts, ledger, intake, delivery, {}, sums, totals)
+    recipient = Recipient(*facts, ledger, intake, delivery, {}, {}, sums, totals)
     return recipient
 
 
@@ -436,7 +444,7 @@ def directory_of(gateway: Gateway, recipient: Recipient) -> Mapping[str, Item]:
         gateway.registry,
         recipient.ledger.assignment.policy,
         recipient.settings.recipient,
-        recipient.ledger.owed,
+        recipient.owed,
         recipient.announced,
         gateway.config.building.timezone,
         {serial_key(mark.serial) for mark in recipient.ledger.marks.values() if mark.serial},

@@ -8,7 +8,7 @@ names no other dwelling and nobody who lives there.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent.core.clock import stamp
@@ -607,11 +607,7 @@ def dossier(  # noqa: PLR0913 -- its facts
         vacant_since=registry.occupancy_state(place.id, at)[1] if home is None else None,
         meters=meters,
         explanations=[one for one in sources.explanations if here and one.place == place.id],
-        consents=[
-            # A withdrawal is a later version of the consent: take the date of the first version.
-            one if one.given is not None else replace(one, given=first[one.id].when)
-            for one in consents
-        ],
+        consents=consents,
         marks=registry.marks(home.id) if home else [],
         forms=[one for one in registry.forms() if home and one.occupancy == home.id],
         duties=[one for one in duties if (overlaps(one, home) if home else covers(one, at))],

@@ -182,17 +182,18 @@ class RegistryIndex:
         latest = dict(self._latest)
         before: dict[tuple[str, str], Document | None] = {}
         narrowed = dict(self._narrowed)
-        for document in documents:
-            key = (document.kind, document.id)
+        for version in documents:
+            key = (version.kind, version.id)
             rank, former = latest.get(key, (len(latest), None))
+            document = _as_given(version, former)
             before.setdefault(key, former)
-            latest[key] = rank, document
-            # remember which version withdrew each channel: its date decides about erasure
             if isinstance(document, Consent) and isinstance(former, Consent):
+                # remember which version withdrew each channel: its date decides about erasure
                 lost = set(former.channels) - set(document.channels)
                 if lost:
                     known = narrowed.get(document.id, {})
                     narrowed[document.id] = {**known, **dict.fromkeys(lost, document)}
+            latest[key] = rank, document
         former_ended = list(_ended(before.values(), self._narrowed))
         self._latest, self._narrowed = latest, narrowed
         gone = [document for document in before.values() if document is not None]
@@ -499,6 +500,15 @@ def _strength(proof: FactorProof) -> int:
 def _firmness(consent: Consent) -> tuple[int, int, str]:
     """The consent hardest to lose first."""
     return (-consent.step, -consent.until, consent.id)
+
+
+def _as_given(version: Document, former: Document | None) -> Document:
+    """A withdrawal or a replacement is a later version of a consent: that was given with the first
+    one.
+    """
+    if isinstance(version, Consent) and isinstance(former, Consent) and version.given is None:
+        return replace(version, given=former.given_at)
+    return version
 
 
 def _capped(consent: Consent) -> Consent:

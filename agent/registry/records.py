@@ -192,7 +192,7 @@ class Consent:
 
     @property
     def given_at(self) -> int:
-        """When it was signed, or else recorded."""
+        """When it was signed, or else first recorded."""
         return self.word.when if self.given is None else self.given
 
 

@@ -1,10 +1,16 @@
 """A start that is told to end does so at once; what runs already ends in its own order."""
 
 import asyncio
+from pathlib import Path
+
+import pytest
 
 from agent import app
 from agent.app import _stop_start
+from agent.config import load
+from agent.core.errors import Refused
 from agent.core.state import AGENT, owned
+from agent.registry import identity
 from tests.virtual_time import run
 
 
@@ -46,3 +52,38 @@ def test_an_agent_ends_when_the_lock_of_its_state_is_lost_and_not_before(tmp_pat
     assert run(scenario(None)) == ""
     assert "Another agent may own the state" in run(scenario(replaced))
     assert "was removed" in run(scenario((tmp_path / "lock").unlink))
+
+
+UNREADABLE = Path("/proc/self/mem")
+"""a file of which the first byte cannot be read: EIO"""
+
+
+@pytest.mark.parametrize("name", ["keys/identity.json", "audit/000000000001.jsonl"])
+def test_a_start_from_a_disk_that_cannot_be_read_is_refused_and_blames_no_file(tmp_path, name):
+    """Rule A1."""
+    state = tmp_path / "state"
+    state.mkdir(mode=0o700)
+    identity.mint(state)
+    config = tmp_path / "config.yaml"
+    config.write_text(f"building: {{name: Les Alpins}}\nstate: {state}\n", encoding="utf-8")
+    with app.opened(load(config)) as gateway:
+        gateway.audit("test", {})
+    (state / name).unlink()
+    (state / name).symlink_to(UNREADABLE)
+    with (
+        pytest.raises(Refused, match="the disk reports errors") as refused,
+        app.opened(load(config)),
+    ):
+        pass
+    assert "damaged" not in str(refused.value)
+
+
+def test_a_start_that_fails_for_another_reason_names_that(tmp_path):
+    state = tmp_path / "state"
+    state.mkdir(mode=0o700)
+    identity.mint(state)
+    (state / "keys" / "identity.json").unlink()
+    config = tmp_path / "config.yaml"
+    config.write_text(f"building: {{name: Les Alpins}}\nstate: {state}\n", encoding="utf-8")
+    with pytest.raises(Refused, match="is damaged"), app.opened(load(config)):
+        pass

@@ -3,6 +3,7 @@ Rule T21.
 """
 
 import json
+from decimal import Decimal
 from pathlib import Path
 
 import jsonschema
@@ -12,7 +13,7 @@ import zstandard
 from agent.buffer.batch import BatchHead
 from agent.buffer.spool import Spool
 from agent.core.errors import SpoolFull
-from agent.core.model import Receipt
+from agent.core.model import Lane, Reading, Receipt, Series
 from hil.platform.unpack import unpack
 
 HEAD = BatchHead("GTEST", "r.example", "FR-1")
@@ -64,6 +65,66 @@ def test_a_restart_remembers_what_was_told(tmp_path):
         assert spool.announced() == items(3)
         assert told(spool, items(3)) == []
         assert len(told(spool, items(4))) == 1
+
+
+SERIES = Series("CZS2YFSTBQQ5WDC", "heat", "REG", "kWh", 3600, "m1", None, "common")
+KEY = "series/CZS2YFSTBQQ5WDC/heat/REG/3600"
+
+
+def row(t, series=SERIES):
+    return Reading(series, t, Decimal(1), "V")
+
+
+def owed(since):
+    of = {"place": SERIES.place, "channel": "heat", "kind": "REG", "unit": "kWh", "step": 3600}
+    return {KEY: of | {"since": since}}
+
+
+def sealed(spool):
+    return spool.seal(Lane.BACKFILL, NOW, "trusted", int(NOW))
+
+
+def test_a_series_is_known_after_a_kill_from_its_first_stored_row_on(tmp_path):
+    """Rule T21: no row leaves before its series is told, with its first slot."""
+    first = owed("2026-11-24T00:00:00Z")
+    with opened(tmp_path) as spool:
+        spool.append([row(1_795_478_400)], {}, NOW, first)
+        spool.append([row(1_795_482_000)], {}, NOW, owed("2026-11-24T01:00:00Z"))
+    with opened(tmp_path) as spool:
+        assert spool.announced() == first
+        assert sealed(spool) is None
+        assert told(spool, spool.announced()) == [{"series": [first[KEY]]}]
+        assert sealed(spool).rows == 2
+
+
+def test_a_row_that_could_not_be_stored_makes_no_series_owed(tmp_path, monkeypatch):
+    with opened(tmp_path) as spool:
+
+        def full(*_):
+            raise SpoolFull("no room")
+
+        monkeypatch.setattr(spool._pending, "add", full)
+        with pytest.raises(SpoolFull):
+            spool.append([row(1_795_478_400)], {}, NOW, owed("2026-11-24T00:00:00Z"))
+        assert spool.announced() == {}
+    with opened(tmp_path) as spool:
+        assert spool.announced() == {}
+
+
+def test_no_row_of_a_new_epoch_is_sealed_before_its_series_is_told_anew(tmp_path):
+    """Rule T21. What is withheld has no series, and does not wait for one."""
+    first = owed("2026-11-24T00:00:00Z")
+    with opened(tmp_path) as spool:
+        spool.append([row(1_795_478_400)], {}, NOW, first)
+        told(spool, first)
+        spool.settle(Receipt("GTEST", "r.example", spool.epoch, ((7, "0" * 64),)), NOW)
+        assert sealed(spool) is None
+        told(spool, first)
+        assert sealed(spool).rows == 1
+        spool.tell_again()
+        withheld = Reading(SERIES._replace(basis=""), 1_795_482_000, None, "W", why="consent")
+        spool.append([withheld], {}, NOW)
+        assert sealed(spool).rows == 1
 
 
 def test_a_large_building_is_told_in_several_batches_and_none_twice(tmp_path):

@@ -358,6 +358,17 @@ def failing(path, notes):
     return found, lambda: mended.append(True)
 
 
+def test_a_consent_was_given_when_it_was_first_recorded_whatever_became_of_it(registry, path):
+    """Rule P22: people are told when they consented, not when they withdrew."""
+    (given,) = registry.consent([consent()], *BY, FR)
+    later = ("alice", "a test", NOW + 86_400)
+    registry.consent([consent(step=86_400, replaces="any")], *later, FR)
+    registry.withdraw([NewWithdrawal(id=given.id)], "alice", "a test", NOW + 2 * 86_400)
+    for book in (registry, Registry(path)):
+        days = sorted(one.given_at - int(NOW) for one in book.consents())
+        assert days == [0, 86_400]
+
+
 def test_A_g_a_withdrawal_holds_while_the_disk_fails_and_after_kill_9(registry, path, tmp_path):  # noqa: N802
     """It was acknowledged from memory, and the consent was in force again. Rule A7."""
     (given,) = registry.consent([consent()], *BY, FR)

@@ -6,7 +6,14 @@ from agent.acquisition.directory import directory
 from agent.acquisition.slots import ExpectedSeries, SlotLedger
 from agent.core.clock import stamp
 from agent.core.model import SlotMark
-from agent.registry.inputs import NewAlias, NewDuty, NewExchange, NewOccupancy, NewWithdrawal
+from agent.registry.inputs import (
+    NewAlias,
+    NewDuty,
+    NewExchange,
+    NewOccupancy,
+    NewPlace,
+    NewWithdrawal,
+)
 from tests.unit.acquisition.house import LONG_AGO, NOW, RECIPIENT, Town, point
 
 
@@ -40,6 +47,22 @@ def test_a_series_is_owed_since_its_first_slot_ever(tmp_path):
     assert known["since"] == "2025-10-09T08:53:20Z"
     for owed in ({}, {series: NOW}):  # the agent has started anew
         assert listed(told(town, owed=owed, before=first), "series") == [known]
+
+
+def test_the_place_of_a_series_is_told_with_it_and_that_of_a_dwelling_only_on_a_basis(tmp_path):
+    """Rules T21 and P21: after a restart and in a new epoch, too."""
+    town = Town(tmp_path, dwellings=1)
+    (plant,) = town.registry.add_places([NewPlace("Cellar", "common")], "test", "test", NOW)
+    common = ExpectedSeries(plant.id, "heat", "REG", "kWh", 900)
+    home = ExpectedSeries(town.place("D1"), "elec.imp", "REG", "kWh", 900)
+    first = told(town, owed={common: NOW, home: NOW})
+    assert told(town, before=first) == first
+    town.registry.withdraw([NewWithdrawal(place="D1")], "test", "test", NOW)
+    for owed in ({}, {common: NOW, home: NOW}):  # as in the life that made the rows
+        items = told(town, owed=owed, before=first)
+        assert [one["id"] for one in listed(items, "places")] == [plant.id]
+        assert [one["place"] for one in listed(items, "series")] == [plant.id]
+        assert listed(items, "installations") == []
 
 
 def test_names_proofs_and_duties_are_told(tmp_path):
