@@ -145,12 +145,20 @@ EVENTS: dict[str, dict[str, Number | Choice]] = {
         "random": Number(0, HOUR),
     },
     "cancel": {"control": INDEX},
+    "revoke": {"control": INDEX},
     "opt-out": {"control": INDEX, "for": FOR},
     "inhibit": {"control": INDEX, "for": FOR},
     "release": {"control": INDEX},
     "silence": {"recipient": INDEX, "for": FOR},
     "look": {},
 }
+OPTIONAL = {
+    "order": {
+        "flaw": Choice(("", "signature", "audience", "expired", "no-grant", "beyond", "replay"))
+    },
+    "consent": {"flaw": Choice(("", "signature", "audience"))},
+}
+"""what an event may have beside its parameters; `flaw`: why this object must have no effect"""
 BUILDING: dict[str, Number | Choice] = {
     "dwellings": Number(1, 40, whole=True),
     "recipients": Number(1, 4, whole=True),
@@ -211,7 +219,13 @@ def _wrong_event(event: Mapping[str, Any], plan: Mapping[str, Any]) -> list[str]
         for name, kind in known.items()
         if not kind.admits(event.get(name))
     ]
-    if extra := event.keys() - {"at", "do", "seed", *known}:
+    optional = OPTIONAL.get(event["do"], {})
+    wrong += [
+        f"{name} is {event[name]!r}, not {kind}"
+        for name, kind in optional.items()
+        if name in event and not kind.admits(event[name])
+    ]
+    if extra := event.keys() - {"at", "do", "seed", *known, *optional}:
         wrong.append(f"unknown {', '.join(sorted(extra))}")
     if {"control"} <= known.keys() and not plan["building"].get("controls"):
         wrong.append("the building has no control")
@@ -349,6 +363,10 @@ def _event(rng: random.Random, drawing: Plan, do: str, at: float) -> Event:
     event: Event = {"at": round(at, 1), "do": do, "seed": rng.randrange(2**32)}
     for name, draw in DRAWS[do].items():
         event[name] = draw(rng, drawing)
+    if do == "order" and rng.random() < 0.2:
+        event["flaw"] = rng.choice(OPTIONAL["order"]["flaw"].of[1:])
+    if do == "consent" and event["by"] == "signed" and rng.random() < 0.1:
+        event["flaw"] = rng.choice(OPTIONAL["consent"]["flaw"].of[1:])
     return event
 
 
@@ -458,6 +476,7 @@ DRAWS: dict[str, dict[str, Draw]] = {
         "random": lambda rng, _: rng.choice((0.0, _log(rng, 5, 1800))),
     },
     "cancel": {"control": _of("controls")},
+    "revoke": {"control": _of("controls")},
     "opt-out": {"control": _of("controls"), "for": _span(30, DAY)},
     "inhibit": {"control": _of("controls"), "for": _span(30, 12 * HOUR)},
     "release": {"control": _of("controls")},
@@ -506,7 +525,7 @@ UPLINKS = {"uplink": 8.0, "silence": 0.5}
 DISKS = {"disk": 6.0}
 CLOCKS = {"clock.step": 3.0, "clock.service": 2}
 FIELD = {"device": 4.0, "line": 2}
-CONTROL = {"order": 6.0, "priority": 2, "guard": 2, "cancel": 1.5, "opt-out": 1, "inhibit": 1,
+CONTROL = {"order": 6.0, "priority": 2, "guard": 2, "cancel": 1.5, "revoke": 0.4, "opt-out": 1, "inhibit": 1,
            "release": 1, "silence": 1}  # fmt: skip
 
 
