@@ -525,8 +525,8 @@ UPLINKS = {"uplink": 8.0, "silence": 0.5}
 DISKS = {"disk": 6.0}
 CLOCKS = {"clock.step": 3.0, "clock.service": 2}
 FIELD = {"device": 4.0, "line": 2}
-CONTROL = {"order": 6.0, "priority": 2, "guard": 2, "cancel": 1.5, "revoke": 0.4, "opt-out": 1, "inhibit": 1,
-           "release": 1, "silence": 1}  # fmt: skip
+CONTROL = {"order": 6.0, "priority": 2, "guard": 2, "cancel": 1.5, "revoke": 0.4, "opt-out": 1,
+           "inhibit": 1, "release": 1, "silence": 1}  # fmt: skip
 
 
 def _mix(**times: float) -> dict[str, float]:
