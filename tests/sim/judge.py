@@ -1,0 +1,178 @@
+"""The judge: what the recipients, the devices and the people got, against what really happened.
+
+It reads a plan and the journal of its run, and docs/rules; nothing of the agent. An oracle is
+strict where a rule is strict. Where a rule leaves something open, or the world cannot know it, the
+oracle lets both pass; this page states which, so that nobody believes that more was judged.
+
+CONSERVATION
+  G1   a value that was read in a calm time (one life, no event from half an hour before until the
+    next read and two minutes) is held, not an M. Passes: values read near an event; there M1 to M24
+    decide.
+  G2   each slot of an undoubted consent and of common plant has a row. Passes: slots within two
+    steps of a change of the place, recipients that were removed, slots older than 60 days, all
+    slots from a day before the plan first disturbs the clock (C1 to C12 leave open which slots are
+    dated).
+  G4   the row is of the meter that was recorded there.
+  T1   seq has no gaps (except in an epoch of memory). T2: one content under one id. R8: runs are of
+    M.
+  T6   no two rows with one key, neither `again`. T13: on the basis that is in force; a duty may go
+    first.
+  M10, R13, F1, R1  a value is one that this meter gave, at that slot, within 30 s of the stated
+    delay, by the gateway's clock or the true one; a late version may be any value that the meter
+    ever gave (M17, C11).
+  M2   a flow K is the difference of two answers around its begin and its end. Passes: at an
+    exchange, and with a disturbed clock. R14: an index at an exchange is a stated one, or one that
+    the meter gave.
+  M3   each reason can be true: `agent` only if no life covered the step and two minutes, or the
+    disk failed within the hour, or the place had a change; `silent` only if the device was silent
+    in the step; `link`, `bad`, `busy`, `shed`, `uplink`, `clock`, `early`: only with a cause in the
+    plan.
+  P20  an owed slot is not withheld. R16: each slot that docs/platform.md lets a recipient conclude.
+SENT   (each time that a batch leaves, and for what is held at the end)
+  G3, P1, P4, P11, P12, P20, I5, P2  a basis of that recipient, channel, step, occupancy and time.
+  P13  not after the withdrawal was answered. A withdrawal that was not answered may be in force or
+    not.
+  P14  not after 60 days and three hours (the purge is hourly). Passes: with a disturbed clock
+    (C14).
+  G4, I22  not of a meter or of people of whom the gateway knew that they were not there.
+  A9   nothing of a withdrawn basis is held at the end; I22: nor what was recorded late.
+  T5   no original after its void. T15: 60,000 bytes. S5: a sum has at least ten dwellings.
+EQUIPMENT
+  G5, O17  a value that is written is between the original and that of an order in force, within the
+    modality. Passes: the control's test, and its failsafe value.
+  G6, H2, H28  released two minutes after the end of the orders, or after agent, line and device are
+    back.
+  H3, H7, H9  an operator's switch, a guard, an opt-out and a release end a hold, and none begins
+    meanwhile.
+  H8, H10  what a person sets stays until the planned end. H33: passes within five seconds, or the
+    same value.
+  H4   min_gap; twice max_per_day in any 24 hours (the rule counts days of the building from
+    acceptance).
+LIVENESS (once all faults have ended)
+  G2, T16  each batch is stored; none is sent for two hours after its receipt was given. T26: each
+    object is acknowledged. U10: each call is answered. G11: the agent is there.
+SPIN
+  G11  no life ends with an error, or with a refusal without cause. G12: none runs without end.
+TRUTH
+  U12, P28, T31  `status` and the dossier are answered, and agree with what was sent and recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from tests.sim import judge_equipment, judge_rows
+from tests.sim.facts import NEVER, Batch, Facts
+from tests.sim.finding import Finding
+
+__all__ = ["Finding", "judge"]
+
+SETTLES = judge_rows.SETTLES
+STARTS = 900.0
+"""seconds within which a life is ready, unless it ended before"""
+BUSY = 50.0
+"""iterations of the loop a second of simulated time, over a life: more is a loop without a wait"""
+
+
+def judge(plan: Mapping[str, Any], journal: Sequence[Any]) -> list[Finding]:
+    """All that was not as the rules say, in the order of time."""
+    facts = Facts(plan, journal)
+    if not facts.building:
+        return [Finding("LIVENESS", "G11", "the building was never set up", facts.end)]
+    findings = [
+        *judge_rows.judged(facts),
+        *judge_equipment.judged(facts),
+        *_liveness(facts),
+        *_spin(facts),
+    ]
+    return sorted(findings, key=lambda finding: finding.at)
+
+
+# LIVENESS
+
+
+def _liveness(facts: Facts) -> Iterator[Finding]:
+    last = facts.lives[-1] if facts.lives else None
+    if last is None or last.ready == NEVER:
+        yield Finding("LIVENESS", "G11", "the last life never was ready", facts.end)
+    elif last.end < facts.end - 600:
+        text = f"the agent is gone: {last.how} {last.text}"
+        yield Finding("LIVENESS", "G11", text, last.end, (last.index,))
+    yield from _undelivered(facts)
+    yield from _sent_for_ever(facts)
+    for jti, (at, what, index) in facts.objects.items():
+        if jti not in facts.acked and at < facts.end - SETTLES and not what.get("replaced"):
+            text = f"{what.get('typ')} {jti} was never acknowledged"
+            yield Finding("LIVENESS", "T26", text, at, (index,))
+    for at, what, index in facts.calls:
+        if what.get("lost") and at > quiet_from(facts):
+            text = f"the call {what['name']} was never answered"
+            yield Finding("LIVENESS", "U10", text, at, (index,))
+
+
+def quiet_from(facts: Facts) -> float:
+    """When the last fault has ended."""
+    moments = [trouble.begin if trouble.end == NEVER else trouble.end for trouble in facts.troubles]
+    starts = [life.ready for life in facts.lives if life.ready < NEVER]
+    return max([*moments, *starts[-1:]], default=facts.end)
+
+
+def _removed(facts: Facts) -> bool:
+    return judge_rows._was_removed(facts, "")
+
+
+def _undelivered(facts: Facts) -> Iterator[Finding]:
+    if _removed(facts):
+        return
+    ids: dict[Any, list[Batch]] = {}
+    for batch in facts.batches.values():
+        ids.setdefault(batch.id, []).append(batch)
+    for id_, batches in ids.items():
+        first = min(at for batch in batches for at, _ in batch.sent)
+        waits = all(batch.stored == NEVER for batch in batches)
+        if waits and first < facts.end - SETTLES and not any(batch.kept for batch in batches):
+            text = f"{id_} was sent, and never stored"
+            yield Finding("LIVENESS", "T16", text, first, (batches[0].index,))
+
+
+def _sent_for_ever(facts: Facts) -> Iterator[Finding]:
+    """T3, T16: a receipt that was given in the quiet time ends the sending."""
+    quiet = quiet_from(facts) + 3600
+    given: dict[Any, float] = {}
+    for at, what, _ in facts.receipts:
+        for seq, sha256, *_ in what.get("stored") or ():
+            if at > quiet and what.get("counts", True):
+                given.setdefault((what["recipient"], what.get("epoch"), seq, sha256), at)
+    for batch in facts.batches.values():
+        at = given.get((*batch.id, batch.sha256))
+        late = [index for sent, index in batch.sent if at is not None and sent > at + 7200]
+        if late:
+            text = f"{batch.id} is sent again {len(late)} times after its receipt"
+            yield Finding("LIVENESS", "T16", text, batch.sent[-1][0], (late[0],))
+
+
+# SPIN
+
+
+def _spin(facts: Facts) -> Iterator[Finding]:
+    for life in facts.lives:
+        if life.how in ("error", "spun"):
+            clause = "G12" if life.how == "spun" else "G11"
+            text = f"life {life.number}: {life.how}: {life.text[-400:]}"
+            yield Finding("SPIN", clause, text, life.end, (life.index,))
+        elif life.how == "refused" and not facts.during(
+            life.begin - 3600, life.end, "disk", "reload", "upgrade", "power"
+        ):
+            text = f"life {life.number} refused to start: {life.text[-400:]}"
+            yield Finding("SPIN", "G11", text, life.end, (life.index,))
+        if min(life.ready, life.end) > life.begin + STARTS and not facts.during(
+            life.begin, life.begin + STARTS, "disk"
+        ):
+            text = f"life {life.number} was not ready within {STARTS:.0f} s"
+            yield Finding("SPIN", "H17", text, life.begin, (life.index,))
+    for at, what, index in facts.wakes:
+        simulated = max(float(what.get("simulated", 0)), 600.0)
+        if float(what.get("iterations", 0)) / simulated > BUSY:
+            text = f"life {what.get('life')}: {what['iterations']} wakes in {simulated:.0f} s"
+            yield Finding("SPIN", "G12", text, at, (index,))

@@ -1,0 +1,308 @@
+"""EQUIPMENT: nothing is commanded without authority, beyond its end or bound; people come first.
+
+Which clauses, and what each check lets pass: tests.sim.judge.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+from tests.sim.facts import DAY, NEVER, Facts, second
+from tests.sim.finding import Finding
+
+RELEASED = 120.0
+"""rule H2: so long after its end, or after agent and device are available again"""
+NEAR = 5.0
+"""seconds that a write and its record may lie apart"""
+SEEN = 130.0
+"""a guard or a switch is noticed within this (rule H3: every 10 s; a switch: every minute)"""
+
+
+@dataclass
+class Order:
+    """What was ordered, in the gateway's time; `asked`: true time at which it was given."""
+
+    jti: str
+    value: float
+    begin: float
+    end: float
+    duration: float
+    asked: float
+
+
+@dataclass
+class Write:
+    """A value that came to a point; `value` None: our priority was cleared."""
+
+    at: float
+    wall: float
+    before: Any
+    value: Any
+    by: str
+    index: int
+
+
+@dataclass
+class Hold:
+    """The time in which a point had a value of the agent's."""
+
+    begin: Write
+    writes: list[Write] = field(default_factory=list)
+    end: float = NEVER
+    by: str = ""
+
+
+def judged(facts: Facts) -> Iterator[Finding]:
+    """All findings about the controls."""
+    writes: dict[str, list[Write]] = defaultdict(list)
+    for at, what, index in facts.writes:
+        if what.get("control") is not None:
+            wall = at + facts.apart(at)
+            write = Write(at, wall, what.get("before"), what.get("value"), what["by"], index)
+            writes[what["control"]].append(write)
+    for control in facts.building.get("controls", ()):
+        name = control["control"]
+        yield from _control(facts, control, writes.get(name, []), _orders(facts, name))
+
+
+def _orders(facts: Facts, name: str) -> list[Order]:
+    orders = []
+    for asked, _, fact, _ in facts.stated:
+        if fact["fact"] == "order" and fact["control"] == name:
+            begin = second(fact["begin"])
+            end = begin + fact["random"] + fact["duration"]
+            order = Order(fact["jti"], fact["value"], begin, end, fact["duration"], asked)
+            orders.append(order)
+    return sorted(orders, key=lambda order: order.begin)
+
+
+def _same(value: Any, other: Any) -> bool:
+    if value is None or other is None:
+        return value is other
+    return abs(float(value) - float(other)) < 1e-6
+
+
+def _control(
+    facts: Facts, control: Mapping[str, Any], writes: list[Write], orders: list[Order]
+) -> Iterator[Finding]:
+    original = control.get("original")
+    for write in writes:
+        if write.by == "agent" and not _is_release(write, original):
+            yield from _commanded(facts, control, write, orders)
+    holds = _holds(writes, original)
+    for hold in holds:
+        yield from _ended(facts, control, hold, orders)
+    yield from _people(facts, control, writes, orders, original)
+    yield from _quotas(facts, control, holds)
+    yield from _stopped(facts, control, holds)
+
+
+def _is_release(write: Write, original: Any) -> bool:
+    return write.value is None or _same(write.value, original)
+
+
+def _found(clause: str, text: str, at: float, *near: int) -> Finding:
+    return Finding("EQUIPMENT", clause, text, at, near)
+
+
+def _testing(facts: Facts, at: float) -> bool:
+    """Whether a control is tested: in the set-up, or by a call."""
+    if at < facts.plan["begin"]:
+        return True
+    return any(
+        what["name"].startswith("control.test") and second(what["asked"]) - NEAR <= at <= end + NEAR
+        for end, what, _ in facts.calls
+    )
+
+
+def _covering(write: Write, orders: list[Order]) -> list[Order]:
+    """Orders that may be in force at a write, by the gateway's clock or by the true one."""
+    return [
+        order
+        for order in orders
+        if order.asked <= write.at + NEAR
+        and (
+            order.begin - NEAR <= write.wall <= order.end + NEAR
+            or order.begin - NEAR <= write.at <= order.end + NEAR
+        )
+    ]
+
+
+def _commanded(
+    facts: Facts, control: Mapping[str, Any], write: Write, orders: list[Order]
+) -> Iterator[Finding]:
+    """G5, O17: only what an order in force asks for, within the modality."""
+    if _testing(facts, write.at) or _same(write.value, control.get("failsafe")):
+        return
+    name = control["control"]
+    low, high = control.get("min"), control.get("max")
+    if low is not None and not float(low) <= float(write.value) <= float(high):
+        yield _found(
+            "O17", f"{name} is set to {write.value}, beyond {low}..{high}", write.at, write.index
+        )
+    covering = _covering(write, orders)
+    if not covering:
+        yield _found(
+            "G5", f"{name} is set to {write.value} without an order", write.at, write.index
+        )
+        return
+    start = float(control.get("original") or 0)
+    for order in covering:
+        least, most = sorted((start, float(order.value)))
+        if least - 1e-6 <= float(write.value) <= most + 1e-6:
+            return
+    text = f"{name} is set to {write.value}, which no order in force asks for"
+    yield _found("O17", text, write.at, write.index)
+
+
+def _holds(writes: list[Write], original: Any) -> list[Hold]:
+    holds: list[Hold] = []
+    open_: Hold | None = None
+    for write in writes:
+        released = _is_release(write, original)
+        if write.by == "agent" and not released:
+            if open_ is None:
+                open_ = Hold(write)
+                holds.append(open_)
+            open_.writes.append(write)
+        elif open_ is not None:
+            if write.by != "agent" and write.value == open_.writes[-1].value:
+                continue  # rule H33: the same value
+            open_.end, open_.by = write.at, write.by
+            open_ = None
+    return holds
+
+
+def _ended(
+    facts: Facts, control: Mapping[str, Any], hold: Hold, orders: list[Order]
+) -> Iterator[Finding]:
+    """G6, H2, H28: released two minutes after its end, or after all is available again."""
+    begin = hold.begin
+    if _testing(facts, begin.at) or _same(begin.value, control.get("failsafe")):
+        due = begin.at + 600
+    elif facts.clock_doubted_from < begin.at + DAY:
+        longest = [order.end - order.begin for order in orders if order.asked <= begin.at + NEAR]
+        due = hold.writes[-1].at + max(longest, default=0.0)
+    else:
+        due = _due(hold, orders)
+    due = _available(facts, due + RELEASED)
+    if min(hold.end, facts.end) > due + NEAR:
+        text = f"{control['control']} keeps {begin.value} until {_until(hold)}, due at {due:.0f}"
+        yield _found("G6", text, due, begin.index)
+
+
+def _until(hold: Hold) -> str:
+    return "the end" if hold.end == NEVER else f"{hold.end:.0f}"
+
+
+def _due(hold: Hold, orders: list[Order]) -> float:
+    """The end of the orders that follow each other without a gap."""
+    due = hold.begin.at
+    for order in orders:
+        if order.begin - NEAR <= due and order.end > due and order.asked <= order.end:
+            due = order.end
+    return due
+
+
+def _available(facts: Facts, due: float) -> float:
+    """Later, by the times in which agent, line or device were not there."""
+    spans = [
+        (trouble.begin, trouble.end)
+        for trouble in facts.troubles
+        if trouble.do in ("device", "line", "guard")
+    ]
+    ends = [facts.plan["begin"] - DAY, *(life.end for life in facts.lives)]
+    spans += [(end, life.ready) for end, life in zip(ends, facts.lives, strict=False)]
+    for begin, end in sorted(spans):
+        if begin <= due and end > due - RELEASED:
+            due = end + RELEASED
+    return due
+
+
+def _people(
+    facts: Facts,
+    control: Mapping[str, Any],
+    writes: list[Write],
+    orders: list[Order],
+    original: Any,
+) -> Iterator[Finding]:
+    """H8, H10: what a person has set stays, until the planned end of the order that it ended."""
+    for number, write in enumerate(writes):
+        if write.by != "person":
+            continue
+        in_force = [order for order in _covering(write, orders) if order.begin <= write.wall + NEAR]
+        until = max((order.end for order in in_force), default=0.0)
+        for later in writes[number + 1 :]:
+            if later.by == "person":
+                break
+            if later.at <= write.at + NEAR or later.value is None or later.at >= until:
+                continue
+            overwrites = _same(later.before, write.value) and not _same(write.value, original)
+            if overwrites or not _is_release(later, original):
+                text = f"{control['control']} is set to {later.value}, {later.at - write.at:.0f} s "
+                text += f"after a person has set {write.value}"
+                yield _found("H10", text, later.at, write.index, later.index)
+                break
+    del facts
+
+
+def _quotas(facts: Facts, control: Mapping[str, Any], holds: list[Hold]) -> Iterator[Finding]:
+    """H4: min_gap, and at most so many a day."""
+    gap, most = control.get("min_gap"), control.get("max_per_day")
+    real = [hold for hold in holds if not _testing(facts, hold.begin.at)]
+    real = [hold for hold in real if not _same(hold.begin.value, control.get("failsafe"))]
+    if facts.clock_doubted_from < NEVER:
+        return
+    for last, hold in pairwise(real):
+        apart = hold.begin.at - last.end
+        if gap and apart < gap - NEAR:
+            text = f"{control['control']}: {apart:.0f} s after the last hold, min_gap is {gap}"
+            yield _found("H4", text, hold.begin.at, last.begin.index, hold.begin.index)
+    for number, hold in enumerate(real):
+        within = [one for one in real[number:] if one.begin.at < hold.begin.at + DAY]
+        if most and len(within) > 2 * most:
+            text = f"{control['control']}: {len(within)} holds in 24 h, max_per_day is {most}"
+            yield _found("H4", text, hold.begin.at, hold.begin.index)
+            return
+
+
+def _stopped(facts: Facts, control: Mapping[str, Any], holds: list[Hold]) -> Iterator[Finding]:
+    """H3, H7, H9: an opt-out, a release, a switch or a guard ends a hold, and lets none begin."""
+    for clause, since, until, index in _stops(facts, control):
+        due = _available(facts, since + RELEASED)
+        for hold in holds:
+            if _testing(facts, hold.begin.at):
+                continue
+            begins = since + NEAR < hold.begin.at < until
+            stays = hold.begin.at <= since and hold.end > due and until > due
+            failsafe = _same(hold.begin.value, control.get("failsafe")) and clause == "H9"
+            if (begins or stays) and not failsafe:
+                text = f"{control['control']} is held at {hold.begin.value} from "
+                text += f"{hold.begin.at:.0f} to {_until(hold)}, but was stopped at {since:.0f}"
+                yield _found(clause, text, max(since, hold.begin.at), index, hold.begin.index)
+
+
+def _stops(facts: Facts, control: Mapping[str, Any]) -> Iterator[tuple[str, float, float, int]]:
+    """(clause, from, to, index): when nothing may be held."""
+    name = control["control"]
+    number = facts.building["controls"].index(control)
+    many = len(facts.building["controls"])
+    for _, known, fact, index in facts.stated:
+        if fact.get("control") != name or known is None:
+            continue
+        if fact["fact"] == "opt-out":
+            until = second(fact.get("until") or known)
+            yield "H7", known, until - facts.apart(known), index
+        elif fact["fact"] == "release":
+            yield "H9", known, known, index
+    for trouble in facts.troubles:
+        if trouble.do in ("inhibit", "guard") and trouble.what.get("control", 0) % many == number:
+            end = trouble.end
+            if trouble.do == "inhibit" and end == trouble.begin:
+                end = trouble.begin + float(trouble.what.get("for", 0))
+            if end > trouble.begin + SEEN:
+                yield "H3", trouble.begin + SEEN, end, trouble.index
