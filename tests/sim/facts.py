@@ -75,6 +75,8 @@ class Basis:
     """from when its end was asked for; never required afterwards"""
     gone: float = NEVER
     """from when its withdrawal was answered; never allowed afterwards"""
+    doubted: bool = False
+    """whether a withdrawal was asked for, which erases all of its rows"""
     index: int = 0
 
 
@@ -492,7 +494,7 @@ class Facts:
                 and basis.occupancy == fact["occupancy"]
                 and fact.get("recipient") in (None, basis.recipient)
             ):
-                basis.ended = min(basis.ended, asked)
+                basis.ended, basis.doubted = min(basis.ended, asked), True
                 if known is not None and basis.asked <= asked and known < basis.gone:
                     basis.gone, basis.index = known, index
 

@@ -63,7 +63,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tests.sim import judge_equipment, judge_rows
-from tests.sim.facts import NEVER, Batch, Facts
+from tests.sim.facts import DAY, NEVER, Batch, Facts
 from tests.sim.finding import Finding
 
 __all__ = ["Finding", "judge"]
@@ -115,15 +115,11 @@ def quiet_from(facts: Facts) -> float:
     """When the last fault has ended."""
     moments = [trouble.begin if trouble.end == NEVER else trouble.end for trouble in facts.troubles]
     starts = [life.ready for life in facts.lives if life.ready < NEVER]
-    return max([*moments, *starts[-1:]], default=facts.end)
-
-
-def _removed(facts: Facts) -> bool:
-    return judge_rows._was_removed(facts, "")
+    return max([*moments, *starts[-1:], facts.plan["begin"] + facts.plan["days"] * DAY])
 
 
 def _undelivered(facts: Facts) -> Iterator[Finding]:
-    if _removed(facts):
+    if judge_rows.removed_from(facts) < NEVER:
         return
     ids: dict[Any, list[Batch]] = {}
     for batch in facts.batches.values():
@@ -172,7 +168,7 @@ def _spin(facts: Facts) -> Iterator[Finding]:
             text = f"life {life.number} was not ready within {STARTS:.0f} s"
             yield Finding("SPIN", "H17", text, life.begin, (life.index,))
     for at, what, index in facts.wakes:
-        simulated = max(float(what.get("simulated", 0)), 600.0)
-        if float(what.get("iterations", 0)) / simulated > BUSY:
-            text = f"life {what.get('life')}: {what['iterations']} wakes in {simulated:.0f} s"
+        simulated = max(float(what["seconds"]), 600.0)
+        if float(what["rounds"]) / simulated > BUSY:
+            text = f"life {what.get('life')}: {what['rounds']} rounds in {simulated:.0f} s"
             yield Finding("SPIN", "G12", text, at, (index,))

@@ -278,7 +278,7 @@ def _stopped(facts: Facts, control: Mapping[str, Any], holds: list[Hold]) -> Ite
             if _testing(facts, hold.begin.at):
                 continue
             begins = since + NEAR < hold.begin.at < until
-            stays = hold.begin.at <= since and hold.end > due and until > due
+            stays = hold.begin.at <= since and hold.end > due and (until > due or clause == "H9")
             failsafe = _same(hold.begin.value, control.get("failsafe")) and clause == "H9"
             if (begins or stays) and not failsafe:
                 text = f"{control['control']} is held at {hold.begin.value} from "

@@ -24,7 +24,6 @@ from tests.sim.facts import (
     Held,
     Platform,
     Row,
-    Stay,
     expanded,
     second,
 )
@@ -355,7 +354,7 @@ def _flowed(facts: Facts, row: Row, answers: list[Answer]) -> bool:
 
 def _owed_by_directory(facts: Facts, recipient: str, platform: Platform) -> Iterator[Finding]:
     """R16: what docs/platform.md lets the recipient conclude from its own data."""
-    if facts.clock_doubted_from < NEVER or _was_removed(facts, recipient):
+    if facts.clock_doubted_from < NEVER or removed_from(facts) < NEVER:
         return
     bases = [item for (name, _), item in platform.items.items() if name == "bases"]
     homes = [item for (name, _), item in platform.items.items() if name == "occupancies"]
@@ -375,13 +374,18 @@ def _owed_by_directory(facts: Facts, recipient: str, platform: Platform) -> Iter
                 break
 
 
-def _was_removed(facts: Facts, recipient: str) -> bool:
-    """Whether the plan takes a recipient out of the configuration."""
-    del recipient
-    return any(
-        trouble.do in ("reload", "upgrade") and trouble.what.get("change") == "recipient"
+def removed_from(facts: Facts) -> float:
+    """From when on the plan takes a recipient out of the configuration."""
+    return _changed_from(facts, "recipient")
+
+
+def _changed_from(facts: Facts, *changes: str) -> float:
+    moments = [
+        trouble.begin
         for trouble in facts.troubles
-    )
+        if trouble.do in RELOADS and trouble.what.get("change") in changes
+    ]
+    return min(moments, default=NEVER)
 
 
 def _item_covers(item: Mapping[str, Any], slot: Any, homes: list[Mapping[str, Any]]) -> bool:
@@ -417,10 +421,10 @@ def _has(item: Mapping[str, Any], kind: str, step: int, t: int) -> bool:
 
 def _owed(facts: Facts, recipient: str, platform: Platform) -> Iterator[Finding]:
     """G2, M3: each slot of a basis that nobody doubts has a row; in a calm time it is a value."""
-    if _was_removed(facts, recipient):
-        return
     for basis in facts.bases.values():
-        if basis.recipient != recipient or basis.kind != "consent" or basis.known is None:
+        if basis.recipient != recipient or basis.kind != "consent":
+            continue
+        if basis.known is None or basis.doubted:  # a withdrawal erases all
             continue
         for fitted in facts.fitted:
             if fitted.place == basis.place and fitted.channel in basis.channels:
@@ -447,7 +451,7 @@ def _owed_of(facts: Facts, platform: Platform, basis: Basis, fitted: Fitted) -> 
         fitted.until,
         fitted.until_asked,
         facts.end - SETTLES,
-        facts.clock_doubted_from - DAY,
+        _sure_until(facts),
     )
     for t in facts.slots(step, since + margin, until - margin):
         if facts.doubted(fitted.place, t - margin, t + margin) or t + UNSENT < facts.end:
@@ -457,6 +461,11 @@ def _owed_of(facts: Facts, platform: Platform, basis: Basis, fitted: Fitted) -> 
         if found is not None:
             yield found
             return
+
+
+def _sure_until(facts: Facts) -> float:
+    """From then on it is open which slots there are: the clock, or another period or recipient."""
+    return min(facts.clock_doubted_from - DAY, _changed_from(facts, "period", "recipient") - DAY)
 
 
 def _slot(
@@ -502,7 +511,7 @@ def _owed_common(
     facts: Facts, platform: Platform, fitted: Fitted, since: float
 ) -> Iterator[Finding]:
     every = _every(facts, fitted)
-    until = min(facts.end - SETTLES, facts.clock_doubted_from - DAY)
+    until = min(facts.end - SETTLES, _sure_until(facts))
     begin = max(since, facts.plan["begin"]) + 2 * every + 600
     for t in facts.slots(every, begin, until):
         slot = (fitted.place, fitted.channel, "REG", every, t)
@@ -619,7 +628,7 @@ def _by_clock(facts: Facts, row: Row) -> str | None:
 
 def _by_uplink(facts: Facts, row: Row) -> str | None:
     del row
-    return None if _was_removed(facts, "") else "no uplink was removed"
+    return None if removed_from(facts) < NEVER else "no uplink was removed"
 
 
 def _device(facts: Facts, row: Row) -> Any:
@@ -644,8 +653,3 @@ REASONS = {
     "clock": _by_clock,
     "uplink": _by_uplink,
 }
-
-
-def homes(facts: Facts, place: str, at: float) -> list[Stay]:
-    """Who may live at a place at a time."""
-    return [stay for stay in facts.stays if stay.place == place and stay.since <= at < stay.until]
