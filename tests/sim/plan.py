@@ -180,7 +180,7 @@ def check(plan: Mapping[str, Any]) -> list[str]:
     if wrong or plan.get("schema") != SCHEMA:
         return wrong or [f"schema is {plan.get('schema')!r}, not {SCHEMA}"]
     if not Number(0, LONGEST).admits(plan["days"]):
-        wrong.append(f"days is {plan['days']!r}")
+        return [*wrong, f"days is {plan['days']!r}"]
     if not Number(1_767_222_000, 1_893_456_000, whole=True).admits(plan["begin"]):
         wrong.append(f"begin is {plan['begin']!r}: a whole second of 2026 to 2029")
     wrong += _wrong_building(plan["building"])
