@@ -1,10 +1,10 @@
 """Takes one rule after the other out of the agent, and runs the plan that must notice it.
 
 A mutant (`mutants/*.yaml`) takes out every line that enforces a rule, because many rules are
-checked twice. It is applied to a copy of the agent's package, which comes first on the path of Python; the
-working tree is never changed. `mutants.json` says which plan finds it. Each mutant is run with its
-plan: one that is no longer noticed is a failure. `--find` looks for a plan among those that are kept
-and among fresh seeds.
+checked twice. It is applied to a copy of the agent's package, which comes first on the path of
+Python; the working tree is never changed. `mutants.json` says which plan finds it. Each mutant is
+run with its plan: one that is no longer noticed is a failure. `--find` looks for a plan among those
+that are kept and among fresh seeds.
 
 A run that breaks, or whose agent cannot start, finds nothing: the mutant must be seen by its effect
 on people's data or equipment.
@@ -16,13 +16,12 @@ import argparse
 import ast
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,7 +35,9 @@ CASES, STATED, FOUND = HERE / "cases", HERE / "mutants", HERE / "mutants.json"
 PAGE = TOP / "docs/simulation-mutants.md"
 LONGEST = 600.0
 """seconds that one run may take"""
-COMPLAINT = re.compile(r"^(CONSERVATION|SENT|EQUIPMENT|LIVENESS|SPIN|TRUTH): (.*)$", re.MULTILINE)
+AT_ONCE = 3
+"""plans that one process of a mutant runs"""
+MARK = "outcome: "
 DATA = frozenset({"CONSERVATION", "SENT", "TRUTH"})
 ALL = DATA | {"LIVENESS", "EQUIPMENT"}
 EFFECTS = {
@@ -92,17 +93,16 @@ WITHOUT = {
 """clauses that have no mutant, each with the reason"""
 TRACER = """
 import os, sys
-_file, _write = os.environ.get("SIM_LINES"), os.write
-if _file:
-    _handle = os.open(_file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    _tool, _top = sys.monitoring.COVERAGE_ID, os.environ["SIM_AGENT"] + "/"
-    def _line(code, number):
-        if code.co_filename.startswith(_top):
-            _write(_handle, f"{code.co_filename[len(_top):]} {number}\\n".encode())
-        return sys.monitoring.DISABLE
-    sys.monitoring.use_tool_id(_tool, "lines")
-    sys.monitoring.register_callback(_tool, sys.monitoring.events.LINE, _line)
-    sys.monitoring.set_events(_tool, sys.monitoring.events.LINE)
+_write, _top, _file = os.write, {top!r}, {file!r}
+_handle = os.open(_file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+def _line(code, number):
+    if code.co_filename.startswith(_top):
+        _write(_handle, f"{{code.co_filename[len(_top):]}} {{number}}\\n".encode())
+    return sys.monitoring.DISABLE
+_events = sys.monitoring
+_events.use_tool_id(_events.COVERAGE_ID, "lines")
+_events.register_callback(_events.COVERAGE_ID, _events.events.LINE, _line)
+_events.set_events(_events.COVERAGE_ID, _events.events.LINE)
 """
 """notes each line of the agent that a run reaches, once: a mutant elsewhere is not tried with it"""
 
@@ -143,42 +143,47 @@ def copied(mutant: Mutant | None) -> Iterator[Path]:
             path.write_text(text, encoding="utf-8")
             for compiled in path.parent.glob(f"__pycache__/{path.stem}.*.pyc"):
                 compiled.unlink()
-        (folder / "sitecustomize.py").write_text(TRACER, encoding="utf-8")
         yield folder
 
 
 class Result(NamedTuple):
-    """What a run has shown."""
+    """What the run of a plan has shown."""
 
     status: int
     """0: no complaint; 1: some; anything else: the run is broken"""
-    complaints: tuple[tuple[str, str], ...]
-    """oracle and text"""
+    complaints: tuple[str, ...]
+    """each begins with its oracle"""
     cpu: float
-    """seconds"""
-    output: str
+    """seconds, with the import of the agent"""
+    broken: str = ""
 
-    def notices(self, mutant: Mutant) -> tuple[str, str] | None:
-        """The first complaint that shows a mutant by its effect."""
-        if self.status != 1:
-            return None
-        return next((one for one in self.complaints if one[0] in EFFECTS[mutant.group]), None)
+    def noticed(self, oracles: Collection[str]) -> str:
+        """The first complaint of one of these oracles; empty: there is none."""
+        by_them = [one for one in self.complaints if one.partition(":")[0] in oracles]
+        return by_them[0] if by_them and self.status == 1 else ""
 
 
-def run(plan: Path, folder: Path, lines: Path | None = None) -> Result:
-    """Run a plan with the agent in a folder. `lines`: note there which lines are reached."""
-    environment = {
-        **os.environ, "PYTHONPATH": f"{folder}:{TOP}", "PYTHONSAFEPATH": "1", "PYTHONHASHSEED": "0",
-        "SIM_AGENT": str(folder / "agent"),
-    }  # fmt: skip
-    environment |= {"SIM_LINES": str(lines)} if lines else {}
-    command = [sys.executable, "-m", "tests.sim", "plan", str(plan)]
-    with tempfile.TemporaryFile() as output:
+def run(
+    plans: Sequence[Path], folder: Path, until: Collection[str] = (), lines: Path | None = None
+) -> list[Result]:
+    """Run plans, one after the other, with the agent in a folder, until one of these oracles
+    complains.
+
+    `lines`: note there which lines are reached.
+    """
+    with tempfile.TemporaryDirectory(prefix="lines-") as name, tempfile.TemporaryFile() as output:
+        paths = [str(folder), str(TOP)]
+        if lines is not None:
+            traces = TRACER.format(top=f"{folder}/agent/", file=str(lines))
+            Path(name, "sitecustomize.py").write_text(traces, encoding="utf-8")
+            paths.insert(0, name)
+        command = [sys.executable, "-P", "-m", "tests.sim.mutants", "--run", *map(str, plans)]
         process = subprocess.Popen(
-            command, cwd=TOP, env=environment, stdout=output, stderr=subprocess.STDOUT,
-            start_new_session=True,
+            [*command, "--until", *sorted(until)], cwd=TOP, stdout=output,
+            stderr=subprocess.STDOUT, start_new_session=True,
+            env={**os.environ, "PYTHONPATH": ":".join(paths)},
         )  # fmt: skip
-        timer = threading.Timer(LONGEST, os.killpg, (process.pid, 9))
+        timer = threading.Timer(LONGEST * len(plans), os.killpg, (process.pid, 9))
         timer.start()
         try:
             _, status, usage = os.wait4(process.pid, 0)
@@ -187,8 +192,31 @@ def run(plan: Path, folder: Path, lines: Path | None = None) -> Result:
         process.returncode = os.waitstatus_to_exitcode(status)
         output.seek(0)
         text = output.read().decode(errors="replace")
-    cpu = usage.ru_utime + usage.ru_stime
-    return Result(process.returncode, tuple(COMPLAINT.findall(text)), cpu, text)
+    outcomes = [json.loads(line[len(MARK) :]) for line in text.splitlines() if MARK in line[:9]]
+    before = usage.ru_utime + usage.ru_stime - sum(one["cpu"] for one in outcomes)
+    results = [
+        Result(one["status"], tuple(one["faults"]), one["cpu"] + before, one["broken"])
+        for one in outcomes
+    ]
+    if process.returncode or not results:
+        return [*results, Result(2, (), 0.0, text[-4_000:])]
+    return results
+
+
+def run_here(plans: Sequence[str], until: Collection[str]) -> int:
+    """In the process of a mutant: run plans, and print a line about each."""
+    from tests.sim import plan as planned
+    from tests.sim import run as runs
+
+    runs.surroundings()
+    runs.imported()
+    for path in plans:
+        for outcome in runs.run_all([planned.load(path)]):
+            about = {"status": outcome.status, "faults": outcome.faults, "cpu": outcome.cpu}
+            print(MARK + json.dumps(about | {"broken": outcome.broken}), flush=True)
+            if any(fault.partition(":")[0] in until for fault in outcome.faults):
+                return 0
+    return 0
 
 
 def found() -> dict[str, dict[str, Any]]:
@@ -238,9 +266,9 @@ def check(mutant: Mutant) -> Row:
         return Row(mutant, "", "", 0.0, "no plan is known that finds it")
     plan = HERE / entry["plan"]
     with copied(mutant) as folder:
-        result = run(plan, folder)
-    if complaint := result.notices(mutant):
-        return Row(mutant, entry["plan"], complaint[0], result.cpu)
+        result = run([plan], folder)[-1]
+    if complaint := result.noticed(EFFECTS[mutant.group]):
+        return Row(mutant, entry["plan"], complaint.partition(":")[0], result.cpu)
     how = f"status {result.status}, {len(result.complaints)} complaints of other oracles"
     return Row(mutant, entry["plan"], "", result.cpu, f"its plan does not notice it: {how}")
 
@@ -310,10 +338,11 @@ class Search:
         known = self._work / f"{name}.ok"
         if not (known.exists() and known.read_text() == file.read_text()):
             lines.unlink(missing_ok=True)
-            result = run(file, right, lines)
+            result = run([file], right, lines=lines)[-1]
             if result.status != 0:
-                (self._work / f"{name}.wrong").write_text(result.output)
-                self._say(f"  {name}: the right agent does not pass it (status {result.status})")
+                why = "\n".join(result.complaints) + result.broken
+                (self._work / f"{name}.wrong").write_text(why)
+                self._say(f"  {name}: the right agent does not pass it: {why[:300]}")
                 return None
             known.write_text(file.read_text())
         reached_lines = (line.rpartition(" ") for line in lines.read_text().splitlines())
@@ -340,43 +369,42 @@ class Search:
 
     def find(self, mutant: Mutant, right: Path, seeds: int, tries: int) -> bool:
         """Look for a plan that notices a mutant, and keep it. Return whether there is one."""
-        lines, used = reached(mutant), 0
+        lines, oracles, used = reached(mutant), EFFECTS[mutant.group], 0
         with copied(mutant) as folder:
-            for name, plan in self.candidates(mutant, seeds):
-                trial = self.trial(name, plan, right)
-                if trial is None or not lines & trial.lines:
+            trials: list[Trial] = []
+            candidates = self.candidates(mutant, seeds)
+            while used < tries:
+                name, plan = next(candidates, ("", {}))
+                trial = self.trial(name, plan, right) if name else None
+                if trial is not None and lines & trial.lines:
+                    trials.append(trial)
+                if not trials or (name and len(trials) < AT_ONCE):
+                    if not name:
+                        break
                     continue
-                used += 1
-                if used > tries:
-                    break
-                result = run(self._work / f"{name}.json", folder)
-                if complaint := result.notices(mutant):
-                    self._keep(mutant, trial, complaint, result, folder, right)
+                files = [self._work / f"{one.name}.json" for one in trials]
+                results = run(files, folder, oracles)
+                used += len(results)
+                if complaint := results[-1].noticed(oracles):
+                    self._keep(mutant, trials[len(results) - 1], complaint, results[-1].cpu)
                     return True
-                if result.status not in {0, 1}:
-                    (self._work / f"{mutant.name}.broken").write_text(result.output)
-        self._say(f"{mutant.name}: not noticed in {used} plans")
+                for result in results:
+                    if result.broken:
+                        (self._work / f"{mutant.name}.broken").write_text(result.broken)
+                trials = []
+        broken = " (a run broke)" if (self._work / f"{mutant.name}.broken").exists() else ""
+        self._say(f"{mutant.name}: not noticed in {used} plans{broken}")
         return False
 
-    def _keep(  # noqa: PLR0913, PLR0917 -- what was found
-        self, mutant: Mutant, trial: Trial, complaint: tuple[str, str], result: Result,
-        folder: Path, right: Path,
-    ) -> None:  # fmt: skip
-        del folder, right
+    def _keep(self, mutant: Mutant, trial: Trial, complaint: str, cpu: float) -> None:
         from tests.sim import plan as plans
 
         case = trial.name.removeprefix("case-")
         if case == trial.name:
             (CASES / f"{case}.json").write_text(plans.dump(trial.plan), encoding="utf-8")
-        entry = {
-            "plan": f"cases/{case}.json",
-            "oracle": complaint[0],
-            "complaint": complaint[1][:200],
-        }
-        keep(mutant.name, entry | {"cpu": round(result.cpu, 1)})
-        self._say(
-            f"{mutant.name}: {complaint[0]} in {case}, {result.cpu:.1f} s: {complaint[1][:150]}"
-        )
+        entry = {"plan": f"cases/{case}.json", "complaint": complaint[:200], "cpu": round(cpu, 1)}
+        keep(mutant.name, entry)
+        self._say(f"{mutant.name}: {case}, {cpu:.1f} s: {complaint[:150]}")
 
 
 def find_all(mutants: Sequence[Mutant], jobs: int, seeds: int, tries: int, work: Path) -> int:
@@ -399,7 +427,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--tries", type=int, default=40, help="runs for each mutant")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "mutants")
+    parser.add_argument("--run", nargs="+", help=argparse.SUPPRESS)
+    parser.add_argument("--until", nargs="*", default=(), help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
+    if options.run:
+        return run_here(options.run, options.until)
     asked = set(options.names)
     mutants = [one for one in MUTANTS if not asked or asked & {one.name, *one.rules}]
     if options.find:
