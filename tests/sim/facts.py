@@ -439,7 +439,8 @@ class Facts:
         for at, what, index in self.calls:
             outcome = what.get("outcome") or ("refused" if "refused" in what else "accepted")
             asked = second(what.get("asked", at))
-            known = at if outcome == "accepted" and not what.get("lost") else None
+            sure = outcome == "accepted" and not what.get("lost") and not what.get("unrecorded")
+            known = at if sure else None  # unrecorded: in force until the machine crashes (rule A7)
             if outcome == "refused" and not self._in_force_but_not_recorded(what):
                 continue
             stated += [(asked, known, fact, index) for fact in what.get("means") or ()]
@@ -614,6 +615,15 @@ class Facts:
             trouble.begin < until and since < trouble.end + 1
             for trouble in self.troubles
             if trouble.do not in quiet
+        )
+
+    def unheard(self, at: float) -> bool:
+        """Whether somebody may have given a basis without having seen the answer."""
+        return any(
+            what.get("lost")
+            and what["asked"] <= at
+            and what["name"].startswith(("consent", "duty"))
+            for _, what, _ in self.calls
         )
 
     def during(self, since: float, until: float, *dos: str) -> list[Trouble]:

@@ -5,7 +5,6 @@ Which clauses, and what each check lets pass: tests.sim.judge.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -16,6 +15,8 @@ from tests.sim.finding import Finding
 
 RELEASED = 120.0
 """rule H2: so long after its end, or after agent and device are available again"""
+FAILSAFE = 25 * 3600.0
+"""rule H12: a failsafe lasts at most 24 h, and at least until messages have come for 120 s"""
 NEAR = 5.0
 """seconds that a write and its record may lie apart"""
 SEEN = 130.0
@@ -36,7 +37,9 @@ class Order:
 
 @dataclass
 class Write:
-    """A value that came to a point; `value` None: our priority was cleared."""
+    """A value that came to a point; `value` None: our priority was cleared. `base`: what the point
+    had before it was held; `releases`: the agent wrote that, or cleared its priority.
+    """
 
     at: float
     wall: float
@@ -44,6 +47,8 @@ class Write:
     value: Any
     by: str
     index: int
+    base: Any = None
+    releases: bool = False
 
 
 @dataclass
@@ -58,15 +63,30 @@ class Hold:
 
 def judged(facts: Facts) -> Iterator[Finding]:
     """All findings about the controls."""
-    writes: dict[str, list[Write]] = defaultdict(list)
-    for at, what, index in facts.writes:
-        if what.get("control") is not None:
-            wall = at + facts.apart(at)
-            write = Write(at, wall, what.get("before"), what.get("value"), what["by"], index)
-            writes[what["control"]].append(write)
     for control in facts.building.get("controls", ()):
         name = control["control"]
-        yield from _control(facts, control, writes.get(name, []), _orders(facts, name))
+        yield from _control(facts, control, _writes(facts, control), _orders(facts, name))
+
+
+def _writes(facts: Facts, control: Mapping[str, Any]) -> list[Write]:
+    """The writes to a control. What a person writes at another priority is not ours to see."""
+    writes, base = [], control.get("original")
+    for at, what, index in facts.writes:
+        by, slot = what["by"], what.get("slot")
+        if what.get("control") != control["control"] or (slot is not None and by != "agent"):
+            continue
+        value = what["written"] if slot is not None else what["value"]
+        write = Write(at, at + facts.apart(at), what.get("before"), value, by, index, base)
+        if by == "agent":
+            write.releases = value is None or _same(value, base) or _is_original(control, value)
+        else:
+            base = value
+        writes.append(write)
+    return writes
+
+
+def _is_original(control: Mapping[str, Any], value: Any) -> bool:
+    return _same(value, control.get("original"))
 
 
 def _orders(facts: Facts, name: str) -> list[Order]:
@@ -89,20 +109,15 @@ def _same(value: Any, other: Any) -> bool:
 def _control(
     facts: Facts, control: Mapping[str, Any], writes: list[Write], orders: list[Order]
 ) -> Iterator[Finding]:
-    original = control.get("original")
     for write in writes:
-        if write.by == "agent" and not _is_release(write, original):
+        if write.by == "agent" and not write.releases:
             yield from _commanded(facts, control, write, orders)
-    holds = _holds(writes, original)
+    holds = _holds(writes)
     for hold in holds:
         yield from _ended(facts, control, hold, orders)
-    yield from _people(facts, control, writes, orders, original)
+    yield from _people(control, writes, orders)
     yield from _quotas(facts, control, holds)
     yield from _stopped(facts, control, holds)
-
-
-def _is_release(write: Write, original: Any) -> bool:
-    return write.value is None or _same(write.value, original)
 
 
 def _found(clause: str, text: str, at: float, *near: int) -> Finding:
@@ -150,7 +165,7 @@ def _commanded(
             "G5", f"{name} is set to {write.value} without an order", write.at, write.index
         )
         return
-    start = float(control.get("original") or 0)
+    start = float(write.base or 0)
     for order in covering:
         least, most = sorted((start, float(order.value)))
         if least - 1e-6 <= float(write.value) <= most + 1e-6:
@@ -159,18 +174,17 @@ def _commanded(
     yield _found("O17", text, write.at, write.index)
 
 
-def _holds(writes: list[Write], original: Any) -> list[Hold]:
+def _holds(writes: list[Write]) -> list[Hold]:
     holds: list[Hold] = []
     open_: Hold | None = None
     for write in writes:
-        released = _is_release(write, original)
-        if write.by == "agent" and not released:
+        if write.by == "agent" and not write.releases:
             if open_ is None:
                 open_ = Hold(write)
                 holds.append(open_)
             open_.writes.append(write)
         elif open_ is not None:
-            if write.by != "agent" and write.value == open_.writes[-1].value:
+            if write.by == "person" and _same(write.value, open_.writes[-1].value):
                 continue  # rule H33: the same value
             open_.end, open_.by = write.at, write.by
             open_ = None
@@ -181,18 +195,21 @@ def _ended(
     facts: Facts, control: Mapping[str, Any], hold: Hold, orders: list[Order]
 ) -> Iterator[Finding]:
     """G6, H2, H28: released two minutes after its end, or after all is available again."""
-    begin = hold.begin
-    if _testing(facts, begin.at) or _same(begin.value, control.get("failsafe")):
-        due = begin.at + 600
+    begin, last = hold.begin, hold.writes[-1]
+    if _same(last.value, control.get("failsafe")):
+        starts = [life.ready for life in facts.lives if last.at <= life.ready < hold.end]
+        due = max([last.at, *starts]) + FAILSAFE
+    elif _testing(facts, last.at):
+        due = last.at + 600
     elif facts.clock_doubted_from < begin.at + DAY:
-        longest = [order.end - order.begin for order in orders if order.asked <= begin.at + NEAR]
-        due = hold.writes[-1].at + max(longest, default=0.0)
+        longest = [order.end - order.begin for order in orders if order.asked <= last.at + NEAR]
+        due = last.at + max(longest, default=0.0)
     else:
         due = _due(hold, orders)
     due = _available(facts, due + RELEASED)
     if min(hold.end, facts.end) > due + NEAR:
-        text = f"{control['control']} keeps {begin.value} until {_until(hold)}, due at {due:.0f}"
-        yield _found("G6", text, due, begin.index)
+        text = f"{control['control']} keeps {last.value} until {_until(hold)}, due at {due:.0f}"
+        yield _found("G6", text, due, begin.index, last.index)
 
 
 def _until(hold: Hold) -> str:
@@ -201,7 +218,7 @@ def _until(hold: Hold) -> str:
 
 def _due(hold: Hold, orders: list[Order]) -> float:
     """The end of the orders that follow each other without a gap."""
-    due = hold.begin.at
+    due = hold.writes[-1].at
     for order in orders:
         if order.begin - NEAR <= due and order.end > due and order.asked <= order.end:
             due = order.end
@@ -224,11 +241,7 @@ def _available(facts: Facts, due: float) -> float:
 
 
 def _people(
-    facts: Facts,
-    control: Mapping[str, Any],
-    writes: list[Write],
-    orders: list[Order],
-    original: Any,
+    control: Mapping[str, Any], writes: list[Write], orders: list[Order]
 ) -> Iterator[Finding]:
     """H8, H10: what a person has set stays, until the planned end of the order that it ended."""
     for number, write in enumerate(writes):
@@ -236,18 +249,15 @@ def _people(
             continue
         in_force = [order for order in _covering(write, orders) if order.begin <= write.wall + NEAR]
         until = max((order.end for order in in_force), default=0.0)
+        held = number and not writes[number - 1].releases and writes[number - 1].by == "agent"
         for later in writes[number + 1 :]:
-            if later.by == "person":
+            if later.by != "agent" or not held or later.at >= until:
                 break
-            if later.at <= write.at + NEAR or later.value is None or later.at >= until:
-                continue
-            overwrites = _same(later.before, write.value) and not _same(write.value, original)
-            if overwrites or not _is_release(later, original):
+            if later.at > write.at + NEAR and not _same(later.value, write.value):
                 text = f"{control['control']} is set to {later.value}, {later.at - write.at:.0f} s "
                 text += f"after a person has set {write.value}"
                 yield _found("H10", text, later.at, write.index, later.index)
                 break
-    del facts
 
 
 def _quotas(facts: Facts, control: Mapping[str, Any], holds: list[Hold]) -> Iterator[Finding]:
