@@ -534,7 +534,8 @@ class Disk:
     # between lives
 
     def killed(self) -> None:
-        """The process has ended: its handles are closed."""
+        """The process has ended: its handles are closed. Notes what escaped the model."""
+        self._note_escaped()
         self.handles.clear()
         for inode, file in list(self.inodes.items()):
             if file.handles:
@@ -544,7 +545,6 @@ class Disk:
     def power_cut(self, dice: random.Random) -> list[str]:
         """Leave the folder as a cut at this moment may leave it. Returns what was undone."""
         self.killed()
-        self._note_escaped()
         names = dict(self.safe)
         kept = dice.choice((0, len(self.pending), dice.randint(0, len(self.pending))))
         for op in self.pending[:kept]:

@@ -251,6 +251,89 @@ def test_without_a_sync_each_part_of_a_write_can_be_lost(root):
     assert left == halves
 
 
+def left_of(root, before, after):
+    """What cuts leave of a file that had safe content, once `after` has changed it."""
+    for seed in range(40):
+        shutil.rmtree(root, ignore_errors=True)
+        disk = Disk(str(root))
+        with installed(disk):
+            atomic_write._write(root / "a", before)
+            after(root / "a")
+        disk.power_cut(random.Random(seed))
+        yield (root / "a").read_bytes()
+
+
+def write_twice(path):
+    with path.open("r+b", buffering=0) as file:
+        file.write(b"2" * 100)
+        file.write(b"3" * 100)
+        file.seek(50)
+        file.write(b"4" * 9000)
+
+
+def shorten_and_write(path):
+    os.truncate(path, 10)
+    with path.open("ab") as file:
+        file.write(b"5" * 6000)
+
+
+@pytest.mark.parametrize("change", [write_twice, shorten_and_write])
+def test_some_cuts_undo_all_changes_of_a_file_and_some_none(root, change):
+    before = b"1" * 10_000
+    left = set(left_of(root, before, change))
+    now = root.with_name("now")
+    now.write_bytes(before)
+    change(now)
+    assert {before, now.read_bytes()} < left
+
+
+def test_some_cuts_undo_all_writes_of_sqlite_and_some_none(root):
+    def content(path):
+        return path.read_bytes()[100:]  # without SQLite's header, which counts changes
+
+    def update(path, value):
+        with closing(sqlite3.connect(path, isolation_level=None)) as db:
+            for pragma in ("journal_mode=OFF", "synchronous=OFF"):
+                db.execute(f"PRAGMA {pragma}").fetchall()
+            db.execute("CREATE TABLE IF NOT EXISTS t(body BLOB)")
+            db.execute("DELETE FROM t")
+            db.execute("INSERT INTO t VALUES(?)", (value * 20_000,))
+
+    left, safe, now = set(), set(), set()
+    for seed in range(30):
+        shutil.rmtree(root, ignore_errors=True)
+        root.mkdir()
+        update(root / "a.db", b"1")
+        safe.add(content(root / "a.db"))
+        disk = Disk(str(root))
+        with installed(disk):
+            update(root / "a.db", b"2")
+        now.add(content(root / "a.db"))
+        disk.power_cut(random.Random(seed))
+        left.add(content(root / "a.db"))
+    assert len(safe) == len(now) == 1
+    assert safe | now < left
+
+
+def test_a_folders_sync_makes_no_later_name_of_another_safe(root):
+    left = set()
+    for seed in range(20):
+        shutil.rmtree(root, ignore_errors=True)
+        disk = Disk(str(root))
+        with installed(disk):
+            (root / "folder").mkdir()
+            (root / "a").touch()
+            (root / "folder" / "b").touch()
+            atomic_write.sync_folder(root)
+            atomic_write.sync_folder(root / "folder")
+            (root / "c").touch()
+            (root / "folder" / "b").rename(root / "folder" / "d")
+            atomic_write.sync_folder(root)
+        disk.power_cut(random.Random(seed))
+        left.add(" ".join(sorted(path.name for path in root.rglob("*"))))
+    assert left == {"a b c folder", "a c d folder"}
+
+
 def test_a_kill_loses_nothing(root):
     disk = Disk(str(root))
     with installed(disk):
@@ -671,7 +754,7 @@ def test_a_file_made_past_the_disk_is_noticed(root):
     disk = Disk(str(root))
     with installed(disk):
         model.real.close(model.real.open(root / "a", os.O_CREAT | os.O_WRONLY))
-    disk.power_cut(random.Random(1))
+    disk.killed()
     assert disk.mistakes
 
 
