@@ -143,7 +143,7 @@ def _device(world: World, event: dict[str, Any], rng: random.Random) -> None:
     if event["how"] == "reboot":
         world.building.restarted[name] = world.now()
         meter = world.building.meters.get(name)
-        if meter is not None and rng.random() < 0.5:  # noqa: PLR2004 -- it saves its index sometimes
+        if meter is not None and rng.random() < 0.5:
             hours = rng.uniform(0.05, 3)
             meter.lost += Decimal(meter.rate * hours).quantize(Decimal("0.001"))
 
@@ -366,7 +366,7 @@ class Simulated:
         self.must_be_up()
         takes = self.rng.uniform(*TAKES[self.KIND])
         restarted = self.world.now() - of.restarted.get(name, -math.inf)
-        mute = {"silent", "wrong-unit"} & set(faults) or ("reboot" in faults and restarted < 30)  # noqa: PLR2004
+        mute = {"silent", "wrong-unit"} & set(faults) or ("reboot" in faults and restarted < 30)
         if "late" in faults:
             takes = self.rng.uniform(0.2, 1.5) * TIMEOUT[self.KIND]
         silent = not name or bool(mute) or takes > TIMEOUT[self.KIND]
@@ -385,7 +385,7 @@ class Simulated:
         faults = self.world.building.faults.get(name, ())
         if value is None or "reboot" in faults:
             return Sample(point, seconds(), why=Why.BAD, detail=UNDEFINED)
-        if "garbage" in faults and one is not None and self.rng.random() < 0.7:  # noqa: PLR2004
+        if "garbage" in faults and one is not None and self.rng.random() < 0.7:
             odd = self.rng.choice(ODD)
             if odd == UNDEFINED:
                 return Sample(point, seconds(), why=Why.BAD, detail=UNDEFINED)
@@ -414,7 +414,7 @@ class Simulated:
         _, plant = self._of(point.address)
         name = plant.lever.device if plant else ""
         faults = self.world.building.faults.get(name, ())
-        lost = bool(faults) and self.rng.random() < 0.5  # noqa: PLR2004
+        lost = bool(faults) and self.rng.random() < 0.5
         if lost and plant is not None:
             self.must_be_up()
             self._written(plant, point, value, slot)

@@ -288,7 +288,7 @@ def _levers(number: int, lines: list[str], rng: random.Random) -> list[Lever]:
         made.append(Lever(
             name=f"control-{n}", device=f"plant-{n}", line=lines.index(kind), kind=kind,
             address=str(2200 + n if kind == "bacnet" else 200 + n), action=action,
-            unit="kW" if limit else "K", least=0.0 if limit else -3.0, most=11.0 if limit else 2.0,
+            unit="kW" if limit else "K", least=0.0 if limit else -3.0, most=10.0 if limit else 2.0,
             longest=3 * HOUR, random=0 if limit else rng.choice((0, 300)),
             gap=0 if limit else rng.choice((0, 600)), a_day=rng.choice((4, 8)),
             original="11" if limit else "0", watchdog=60 if kind == "modbus" else 0,
@@ -477,7 +477,7 @@ def lay_out(of: House, folder: Path) -> None:
 
 def begin(world: World) -> None:
     """What is there before the first life."""
-    from tests.sim import building, people, platform  # noqa: PLC0415 -- they know houses
+    from tests.sim import building, people, platform
 
     world.house = house(world.plan)
     world.building = building.building(world.house, float(world.plan["begin"]))

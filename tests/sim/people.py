@@ -322,7 +322,7 @@ def _order(world: World, event: dict[str, Any], rng: random.Random) -> None:
     if flaw == "beyond":
         value, seconds = of.most + 20, of.longest + 3600
     by = houses.MANAGER if flaw == "no-grant" else sender
-    act = event["kind"] if rng.random() < 0.1 else of.action  # noqa: PLR2004 -- people err
+    act = event["kind"] if rng.random() < 0.1 else of.action
     cmd: Claims = {"act": act, "tgt": [of.name], "val": value, "unit": of.unit,
                    "dur": length(seconds)}  # fmt: skip
     if event["in"]:
@@ -674,7 +674,7 @@ async def serve(world: World, gateway: Gateway, state: Any) -> None:
         await _serve(world, gateway)
     except Exception:
         # not the agent's: its supervisor would only start this again
-        world._live.broken(traceback.format_exc())  # noqa: SLF001 -- it ends the process
+        world._live.broken(traceback.format_exc())
         raise
 
 

@@ -211,11 +211,11 @@ class SimUplink:
         await asyncio.sleep(self.rng.uniform(0.03, 0.4))
         self.must_be_up()
         faults = self.to.faults
-        if "lost-batches" in faults and self.rng.random() < 0.7:  # noqa: PLR2004
+        if "lost-batches" in faults and self.rng.random() < 0.7:
             return
         if "too-large" in faults and len(batch.payload) > LARGEST:
             raise TooLarge("{size} bytes are too many", size=len(batch.payload))
-        if "refuses" in faults and self.rng.random() < 0.7:  # noqa: PLR2004
+        if "refuses" in faults and self.rng.random() < 0.7:
             self._refuse(batch)
             return
         self._store(batch)
@@ -298,9 +298,9 @@ class SimUplink:
             lies = ({"gateway": other}, {"epoch": "0" * len(epoch)}, {"recipient": "else.example"},
                     {"stored": [[seq, "0" * 64]]})  # fmt: skip
             self._give(honest | rng.choice(lies), rng.uniform(0.01, 1))
-            if rng.random() < 0.5:  # noqa: PLR2004
+            if rng.random() < 0.5:
                 return
-        if "lost-receipts" in faults and rng.random() < 0.8:  # noqa: PLR2004
+        if "lost-receipts" in faults and rng.random() < 0.8:
             return
         late = rng.uniform(1, 900) if "late" in faults else rng.uniform(0.02, 0.5)
         self._give(honest, late)
@@ -314,7 +314,7 @@ class SimUplink:
             by = houses.receipts_by(self.world.house, 0)
             if "unsigned" in self.to.faults:
                 by = self.world.house.holder(houses.STRANGER)
-            if "unsigned" not in self.to.faults or self.rng.random() < 0.5:  # noqa: PLR2004
+            if "unsigned" not in self.to.faults or self.rng.random() < 0.5:
                 signed = by.sign("receipt+jwt", body).decode()
         self.to.receipts.append({"due": self.world.now() + seconds, "raw": raw, "signed": signed})
         self.wake.set()
