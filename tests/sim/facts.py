@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 from bisect import bisect_left, bisect_right
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -104,6 +104,8 @@ class Fitted:
     line: Any
     since: float
     known: float | None
+    reports: bool = True
+    """whether the device tells its number; if not, nothing is sent before somebody has proven it"""
     until: float = NEVER
     until_asked: float = NEVER
     until_known: float | None = None
@@ -209,7 +211,7 @@ class Platform:
             if not any(covers(one, row) for one in self.retracted[row.place].values()):
                 self._keep(row, batch, at)
         for name, items in batch.directory.items():
-            for item in items:
+            for item in items if name != "before" else ():
                 self.items[name, identity(name, item)] = item
 
     def _keep(self, row: Row, batch: Batch, at: float) -> None:
@@ -294,6 +296,11 @@ class Facts:
         self.silent: dict[Any, list[float]] = defaultdict(list)
         self.batches: dict[str, Batch] = {}
         self.platforms: dict[str, Platform] = defaultdict(Platform)
+        self._given: dict[str, float] = {}
+        self.counted: dict[tuple[float, str], Counter[Any]] = {}
+        """at a look, by recipient, channel and basis: the values that a recipient holds"""
+        self.settled: dict[tuple[float, str], Counter[Any]] = {}
+        """of these, those whose receipt was given a minute before"""
         self.receipts: list[tuple[float, Mapping[str, Any], int]] = []
         self.writes: list[tuple[float, Mapping[str, Any], int]] = []
         self.calls: list[tuple[float, Mapping[str, Any], int]] = []
@@ -333,6 +340,7 @@ class Facts:
                     meter.get("line"),
                     second(meter.get("since", 0)),
                     at,
+                    meter.get("reports", True),
                 )
             )
 
@@ -417,9 +425,20 @@ class Facts:
 
     def _receipt(self, at: float, what: Mapping[str, Any], index: int) -> None:
         self.receipts.append((at, what, index))
+        for _, sha256, *_ in what.get("stored") or ():
+            self._given.setdefault(sha256, at)
 
     def _status(self, at: float, what: Mapping[str, Any], index: int) -> None:
         self.statuses.append((at, what, index))
+        place = what.get("place") or ""
+        counted, settled = Counter[Any](), Counter[Any]()
+        for name, platform in self.platforms.items():
+            for held in platform.places[place].values():
+                if held.row.v is not None:
+                    key = name, held.row.channel, held.row.basis
+                    counted[key] += 1
+                    settled[key] += self._given.get(held.batch.sha256, at) < at - 60
+        self.counted[at, place], self.settled[at, place] = counted, settled
 
     def _wakes(self, at: float, what: Mapping[str, Any], index: int) -> None:
         self.wakes.append((at, what, index))
@@ -446,9 +465,10 @@ class Facts:
             stated += [(asked, known, fact, index) for fact in what.get("means") or ()]
         for jti, (at, what, index) in self.objects.items():
             states = self.outcomes.get(jti, set())
-            if "REJECTED" in states and not states & {"ACCEPTED", "WAITING"}:
+            is_order = str(what.get("typ", "")).startswith("dr-")  # a copy may be rejected later
+            if "REJECTED" in states and not is_order and not states & {"ACCEPTED", "WAITING"}:
                 continue
-            known = self.acked.get(jti) if "ACCEPTED" in states else None
+            known = self.acked.get(jti) if is_order or "ACCEPTED" in states else None
             stated += [(at, known, fact, index) for fact in what.get("means") or ()]
         self.stated = sorted(stated, key=lambda it: it[0] if it[1] is None else it[1])
         for asked, known, fact, index in self.stated:
@@ -603,6 +623,13 @@ class Facts:
         """From when on the plan disturbs the clock or its time service."""
         moments = [at for at, apart, service in self.clock if abs(apart) > 1 or not service]
         return min(moments, default=NEVER)
+
+    @property
+    def calm_from(self) -> float:
+        """When the last fault has ended, and the last life was ready."""
+        moments = [one.begin if one.end == NEVER else one.end for one in self.troubles]
+        starts = [life.ready for life in self.lives if life.ready < NEVER]
+        return max([*moments, *starts[-1:], self.plan["begin"] + self.plan["days"] * DAY])
 
     def calm(self, since: float, until: float) -> bool:
         """Whether one life, with no event of any kind, lasted over all of this time."""

@@ -28,6 +28,8 @@ CONSERVATION
     in the step; `link`, `bad`, `busy`, `shed`, `uplink`, `clock`, `early`: only with a cause in the
     plan.
   P20  an owed slot is not withheld. R16: each slot that docs/platform.md lets a recipient conclude.
+  T21  a row comes after place, meter, occupancy, basis and series, in its epoch. S7: a sum is not
+    above what all dwellings used. Passes: which dwellings are in it.
 SENT   (each time that a batch leaves, and for what is held at the end)
   G3, P1, P4, P11, P12, P20, I5, P2  a basis of that recipient, channel, step, occupancy and time.
   P13  not after the withdrawal was answered. A withdrawal that was not answered may be in force or
@@ -36,7 +38,10 @@ SENT   (each time that a batch leaves, and for what is held at the end)
     (C14).
   G4, I22  not of a meter or of people of whom the gateway knew that they were not there.
   A9   nothing of a withdrawn basis is held at the end; I22: nor what was recorded late.
-  T5   no original after its void. T15: 60,000 bytes. S5: a sum has at least ten dwellings.
+  T5   no original after its void. T15: 60,000 bytes. P21: a
+    directory names no dwelling without a basis on it. Passes: with W rows.
+  S1, S4, S5  a sum that was asked for, of eleven dwellings besides those that were sent alone since
+    the group began.
 EQUIPMENT
   G5, O17  a value that is written is between the original and that of an order in force, within the
     modality. Passes: the control's test, and its failsafe value.
@@ -46,6 +51,7 @@ EQUIPMENT
     meanwhile.
   H8, H10  what a person sets stays until the planned end. H33: passes within five seconds, or the
     same value.
+  H23  no watchdog runs out in a calm time.
   H4   min_gap; twice max_per_day in any 24 hours (the rule counts days of the building from
     acceptance).
 LIVENESS (once all faults have ended)
@@ -53,8 +59,11 @@ LIVENESS (once all faults have ended)
     object is acknowledged. U10: each call is answered. G11: the agent is there.
 SPIN
   G11  no life ends with an error, or with a refusal without cause. G12: none runs without end.
-TRUTH
-  U12, P28, T31  `status` and the dossier are answered, and agree with what was sent and recorded.
+TRUTH (with a clock that was right until then)
+  P28  the dossier lists each undoubted consent as in force, and none in force that was withdrawn;
+    what it says is sent has a basis. What a recipient holds lies between `least` and `most`. P18:
+    what was settled a minute before is listed. I14: who lives there, how many dwellings there are.
+    G2: no more than nine batches wait six hours after the last fault. Passes: the letter's text.
 """
 
 from __future__ import annotations
@@ -62,8 +71,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from tests.sim import judge_equipment, judge_rows
-from tests.sim.facts import DAY, NEVER, Batch, Facts
+from tests.sim import judge_directory, judge_equipment, judge_rows, judge_truth
+from tests.sim.facts import NEVER, Batch, Facts
 from tests.sim.finding import Finding
 
 __all__ = ["Finding", "judge"]
@@ -82,9 +91,11 @@ def judge(plan: Mapping[str, Any], journal: Sequence[Any]) -> list[Finding]:
         return [Finding("LIVENESS", "G11", "the building was never set up", facts.end)]
     findings = [
         *judge_rows.judged(facts),
+        *judge_directory.judged(facts),
         *judge_equipment.judged(facts),
         *_liveness(facts),
         *_spin(facts),
+        *judge_truth.judged(facts),
     ]
     return sorted(findings, key=lambda finding: finding.at)
 
@@ -106,16 +117,9 @@ def _liveness(facts: Facts) -> Iterator[Finding]:
             text = f"{what.get('typ')} {jti} was never acknowledged"
             yield Finding("LIVENESS", "T26", text, at, (index,))
     for at, what, index in facts.calls:
-        if what.get("lost") and at > quiet_from(facts):
+        if what.get("lost") and at > facts.calm_from:
             text = f"the call {what['name']} was never answered"
             yield Finding("LIVENESS", "U10", text, at, (index,))
-
-
-def quiet_from(facts: Facts) -> float:
-    """When the last fault has ended."""
-    moments = [trouble.begin if trouble.end == NEVER else trouble.end for trouble in facts.troubles]
-    starts = [life.ready for life in facts.lives if life.ready < NEVER]
-    return max([*moments, *starts[-1:], facts.plan["begin"] + facts.plan["days"] * DAY])
 
 
 def _undelivered(facts: Facts) -> Iterator[Finding]:
@@ -134,7 +138,7 @@ def _undelivered(facts: Facts) -> Iterator[Finding]:
 
 def _sent_for_ever(facts: Facts) -> Iterator[Finding]:
     """T3, T16: a receipt that was given in the quiet time ends the sending."""
-    quiet = quiet_from(facts) + 3600
+    quiet = facts.calm_from + 3600
     given: dict[Any, float] = {}
     for at, what, _ in facts.receipts:
         for seq, sha256, *_ in what.get("stored") or ():

@@ -101,7 +101,7 @@ def _orders(facts: Facts, name: str) -> list[Order]:
 
 
 def _same(value: Any, other: Any) -> bool:
-    if value is None or other is None:
+    if value in (None, "") or other in (None, ""):
         return value is other
     return abs(float(value) - float(other)) < 1e-6
 
@@ -112,6 +112,7 @@ def _control(
     for write in writes:
         if write.by == "agent" and not write.releases:
             yield from _commanded(facts, control, write, orders)
+    yield from _starved(facts, control, writes)
     holds = _holds(writes)
     for hold in holds:
         yield from _ended(facts, control, hold, orders)
@@ -238,6 +239,17 @@ def _available(facts: Facts, due: float) -> float:
         if begin <= due and end > due - RELEASED:
             due = end + RELEASED
     return due
+
+
+def _starved(facts: Facts, control: Mapping[str, Any], writes: list[Write]) -> Iterator[Finding]:
+    """H23: a hold in a calm time never lets the watchdog of the device run out."""
+    for write in writes:
+        fed = write.at - 2 * float(control.get("watchdog") or 60)
+        ran_out = write.by == "watchdog" and not _testing(facts, write.at)
+        if ran_out and facts.calm(fed, write.at):
+            yield _found(
+                "H23", f"the watchdog of {control['control']} ran out", write.at, write.index
+            )
 
 
 def _people(

@@ -142,9 +142,7 @@ def _may_not_leave(facts: Facts, batch: Batch, row: Row, at: float) -> tuple[str
 
 
 def _common_may_not(facts: Facts, row: Row) -> tuple[str, str] | None:
-    if row.basis == "rest":
-        if row.q not in "MW" and (row.n or 0) < 10:
-            return "S5", f"a sum of {row.n} dwellings"
+    if row.basis == "rest" or (row.q == "W" and facts.building.get("withheld")):
         return None
     since = facts.building.get("common")
     if row.basis != "common" or since is None:
@@ -437,7 +435,7 @@ def _owed(facts: Facts, recipient: str, platform: Platform) -> Iterator[Finding]
 
 def _owed_of(facts: Facts, platform: Platform, basis: Basis, fitted: Fitted) -> Iterator[Finding]:
     stay = next((stay for stay in facts.stays if stay.id == basis.occupancy), None)
-    if stay is None or stay.known is None or fitted.known is None:
+    if stay is None or stay.known is None or fitted.known is None or not fitted.reports:
         return
     every = _every(facts, fitted)
     step = effective(basis.step, every)

@@ -16,6 +16,16 @@ DAYS = 3
 END = BEGIN + (DAYS + 2) * DAY
 EVERY = 1800
 
+DIRECTORY = {
+    "places": [{"id": PLACE}],
+    "installations": [{"id": "i", "place": PLACE, "meter": METER}],
+    "occupancies": [{"id": STAY, "place": PLACE, "since": "2025-01-01T00:00:00Z"}],
+    "bases": [{"id": CONSENT, "place": PLACE, "occupancy": STAY, "step": EVERY,
+               "channels": ["elec.imp"], "since": "2027-01-01T00:01:00Z"}],
+    "series": [{"place": PLACE, "channel": "elec.imp", "kind": "REG", "step": EVERY,
+                "since": "2027-01-01T00:30:00Z"}],
+}  # fmt: skip
+
 
 def shown(t):
     return str(Decimal(100_000 + (t - BEGIN) // 60).scaleb(-3))
@@ -61,13 +71,14 @@ class Story:
         }  # fmt: skip
 
     def batch(self, at, rows, **more):
-        """A batch that is stored and receipted at once."""
+        """A batch that is stored and receipted at once; the first one has the directory."""
         self.seq += 1
         seq = more.pop("seq", self.seq)
         sha = more.pop("sha256", f"{seq:064x}")
         self.note(at, "sent", recipient=TO, epoch="e", seq=seq, sha256=sha, bytes=900, rows=rows,
-                  retract=more.pop("retract", []), directory={}, void=more.pop("void", None),
-                  **more)  # fmt: skip
+                  retract=more.pop("retract", []),
+                  directory=more.pop("directory", {} if self.seq > 1 else DIRECTORY),
+                  void=more.pop("void", None), **more)  # fmt: skip
         self.note(at + 1, "stored", recipient=TO, epoch="e", seq=seq, sha256=sha)
         self.note(at + 2, "receipt", recipient=TO, epoch="e", stored=[[seq, sha]])
         return sha
@@ -115,9 +126,19 @@ def test_a_right_journal_has_no_finding(story):
 
 
 def test_a_slot_without_a_row_is_found(story):
-    (found,) = story.readings(change=in_place_of(at(5))).judged()
-    assert found.sort == ("CONSERVATION", "G2")
-    assert str(at(5)) in found.text
+    found = story.readings(change=in_place_of(at(5))).judged()
+    assert {one.sort for one in found} == {("CONSERVATION", "G2"), ("CONSERVATION", "R16")}
+    assert all(str(at(5)) in one.text for one in found)
+
+
+def test_a_row_before_its_directory_and_a_dwelling_without_a_basis_are_found(story):
+    story.seq = 1
+    story.readings()
+    assert {("CONSERVATION", "T21"), ("CONSERVATION", "T1")} == story.sorts()
+    other = Story().readings()
+    places = {"places": [{"id": "D0000000000000X"}]}
+    other.batch(END - DAY, [], directory=places)
+    assert other.sorts() == {("SENT", "P21")}
 
 
 def test_a_value_that_the_meter_never_showed_is_found(story):
@@ -326,6 +347,78 @@ def test_a_life_that_ends_with_an_error_or_for_ever_or_spins_is_found(story):
     assert story.sorts() == {("SPIN", "G12")}
     story.note(END - DAY, "life.ended", life=1, how="error", text="ValueError")
     assert {("SPIN", "G11"), ("LIVENESS", "G11")} <= story.sorts()
+
+
+def look(story, when, what, **answer):
+    story.note(when, "status", what=what, place=PLACE, answer=answer)
+
+
+def explained(**more):
+    consent = {"id": CONSENT, "standing": "in_force"} | more
+    return {"consents": [consent], "occupancy": {"occupancy": STAY}, "rows": []}
+
+
+def test_what_people_are_told_is_compared_with_what_happened(story):
+    story.readings()
+    look(story, at(5), "explain", **explained())
+    held = {"recipient": TO, "channel": "elec.imp", "basis": CONSENT, "least": 40, "most": 60}
+    look(story, at(5), "disclosures", holdings=[held])
+    assert story.judged() == []
+    look(story, at(5), "disclosures", holdings=[held | {"most": 41}])
+    assert story.sorts() == {("TRUTH", "P28")}
+
+
+@pytest.mark.parametrize(
+    ("what", "answer", "clause"),
+    [
+        ("explain", explained(standing="ended"), "P28"),
+        ("explain", explained() | {"consents": []}, "P22"),
+        ("explain", explained() | {"occupancy": None}, "I14"),
+        ("explain", explained() | {"rows": [{"leaves": True, "basis": CONSENT, "channel": "heat",
+                                             "recipient": TO}]}, "P28"),
+        ("disclosures", {"holdings": []}, "P18"),
+        ("status", {"now": "2027-01-02T02:30:00Z", "dwellings": {"occupied": 2}}, "I14"),
+        ("status", {"now": "2027-01-02T03:30:00Z"}, "C7"),
+    ],
+)  # fmt: skip
+def test_an_untrue_answer_is_found(story, what, answer, clause):
+    story.readings()
+    look(story, at(5), what, **answer)
+    assert story.sorts() == {("TRUTH", clause)}
+
+
+def test_a_consent_that_is_told_to_be_in_force_after_its_withdrawal_is_found(story):
+    story.readings(until=at(5))
+    withdraw(story, at(6))
+    look(story, at(8), "explain", **explained())
+    assert story.sorts() == {("TRUTH", "P28")}
+
+
+def test_a_sum_of_too_few_or_that_nobody_asked_for_or_too_high_is_found(story):
+    story.readings()
+    total = {"place": "B6ASQZ1Y2KSAA3Y", "kind": "INT", "basis": "rest", "q": "K", "v": "0.030",
+             "meter": None, "occupancy": None}  # fmt: skip
+    few = story.row(at(5), **total, n=11)
+    directory = {
+        "places": [{"id": few["place"]}], "bases": [{"id": "rest"}],
+        "series": [{"place": few["place"], "channel": "elec.imp", "kind": "INT", "step": EVERY,
+                    "since": "2028-01-01T00:00:00Z"}],
+    }  # fmt: skip
+    story.batch(at(9), [few], directory=directory)
+    assert story.sorts() == {("SENT", "S1")}
+    story.records[2].what["sums"] = {TO: ["elec.imp"]}
+    assert story.judged() == []
+    story.batch(at(9), [few | {"n": 10, "t": at(6)}])
+    assert story.sorts() == {("SENT", "S5")}
+    story.batch(at(9), [few | {"v": "0.031", "t": at(7)}])
+    assert story.sorts() == {("SENT", "S5"), ("CONSERVATION", "S7")}
+
+
+def test_a_watchdog_that_runs_out_while_all_is_well_is_found(story):
+    order(story, at(0))
+    write(story, at(0) + 2, "-2")
+    write(story, at(0) + 900, "0", "-2", by="watchdog")
+    assert story.readings().sorts() == {("EQUIPMENT", "H23")}
 
 
 def test_a_building_that_was_never_set_up_is_found(story):
