@@ -128,6 +128,8 @@ class Disk:
     counts: Counter[str] = field(default_factory=Counter)
     """how often each kind of call was made, and refused: for people"""
 
+    adopted: list[str] = field(default_factory=list)
+    """paths that have no simulated time of their last change yet"""
     hook: Callable[[str, str], None] | None = None
     """called with kind and path before and after each write, name and sync, and in the middle of
     long writes; may end the process"""
@@ -160,6 +162,7 @@ class Disk:
                 continue
             inode = None if stat.S_ISDIR(status.st_mode) else status.st_ino
             self.now[path] = self.safe[path] = inode
+            self.adopted.append(path)
             if inode is not None:
                 self.named[inode] += 1
                 if inode not in self.inodes:
@@ -176,6 +179,10 @@ class Disk:
         from tests.sim import disk_files, disk_sqlite
 
         self.clock, self.wall, self.blocked = clock, wall, blocked
+        if wall is not None:
+            for path in self.adopted:
+                real.utime(path, (wall(), wall()))
+            self.adopted.clear()
         disk_sqlite.install(self)
         disk_files.install(self)
 
@@ -680,8 +687,10 @@ def _really_read(path: str) -> bytes:
 
 def _really_replace(path: str, content: bytes) -> None:
     with _really_open(path, os.O_RDWR) as handle:
+        changed = real.fstat(handle).st_mtime_ns
         real.ftruncate(handle, 0)
         real.pwrite(handle, content, 0)
+        real.utime(handle, ns=(changed, changed))
 
 
 class _really_open:  # noqa: N801 -- used as a function

@@ -745,9 +745,15 @@ def test_a_stalled_disk_blocks_its_caller_until_it_answers(root):
 
 
 def test_files_have_the_time_of_the_simulated_clock(root):
-    with installed(Disk(str(root)), wall=lambda: 1_800_000_000.0):
+    root.mkdir()
+    (root / "before").touch()
+    disk = Disk(str(root))
+    with installed(disk, wall=lambda: 1_800_000_000.0):
         (root / "a").write_bytes(b"1")
-    assert int((root / "a").stat().st_mtime) == 1_800_000_000
+        atomic_write.sync_folder(root)
+    disk.power_cut(random.Random(1))
+    assert {int(path.stat().st_mtime) for path in root.iterdir()} == {1_800_000_000}
+    assert len(contents(root)) == 2
 
 
 def test_a_file_made_past_the_disk_is_noticed(root):
