@@ -111,6 +111,12 @@ class Fitted:
     until_known: float | None = None
     closing: str | None = None
     opening: str | None = None
+    multiplier: Decimal = Decimal(1)
+    offset: Decimal = Decimal(0)
+
+    def index(self, shown: Decimal) -> Decimal:
+        """The index of the place, of one of the meter (rule I20)."""
+        return shown * self.multiplier + self.offset
 
 
 class Answer(NamedTuple):
@@ -286,12 +292,14 @@ class Facts:
         self.building: Mapping[str, Any] = {}
         self.lives: list[Life] = []
         self.troubles: list[Trouble] = []
+        self.configured: list[tuple[float, Mapping[str, Any]]] = []
         self.clock: list[tuple[float, float, bool]] = []
         self.bases: dict[str, Basis] = {}
         self.stays: list[Stay] = []
         self.fitted: list[Fitted] = []
-        self.doubts: list[tuple[str, float, float]] = []
-        """(place, from, to): what is recorded of that place is not known then"""
+        self.doubts: list[tuple[str, float, float, str | None]] = []
+        """(place, from, to, recipient): what is recorded of that place, for that recipient or for
+        all, is not known then"""
         self.answers: dict[tuple[str, str], list[Answer]] = defaultdict(list)
         self.silent: dict[Any, list[float]] = defaultdict(list)
         self.batches: dict[str, Batch] = {}
@@ -341,6 +349,8 @@ class Facts:
                     second(meter.get("since", 0)),
                     at,
                     meter.get("reports", True),
+                    multiplier=Decimal(str(meter.get("multiplier") or 1)),
+                    offset=Decimal(str(meter.get("offset") or 0)),
                 )
             )
 
@@ -365,6 +375,9 @@ class Facts:
         do = what.get("do") or self.plan["events"][number]["do"]
         lasts = "for" in what and do not in ("opt-out", "inhibit")
         self.troubles.append(Trouble(do, at, NEVER if lasts else at, what, index))
+
+    def _configured(self, at: float, what: Mapping[str, Any], _index: int) -> None:
+        self.configured.append((at, what))
 
     def _clock(self, at: float, what: Mapping[str, Any], _index: int) -> None:
         self.clock.append((at, what["apart"], bool(what["service"])))
@@ -482,11 +495,13 @@ class Facts:
         ends = {"withdraw", "leave", "duty.end"}
         return any(fact["fact"] in ends for fact in what.get("means") or ())
 
-    def _doubt(self, place: str, asked: float, known: float | None) -> None:
-        self.doubts.append((place, asked, NEVER if known is None else known))
+    def _doubt(
+        self, place: str, asked: float, known: float | None, recipient: str | None = None
+    ) -> None:
+        self.doubts.append((place, asked, NEVER if known is None else known, recipient))
 
     def _learn_consent(self, asked: float, known: float | None, fact: Any, index: int) -> None:
-        self._doubt(fact["place"], asked, known)
+        self._doubt(fact["place"], asked, known, fact.get("recipient"))
         if fact["id"] in self.bases:
             return
         for basis in self.bases.values():  # a later consent may replace an earlier one
@@ -508,7 +523,7 @@ class Facts:
         )
 
     def _learn_withdraw(self, asked: float, known: float | None, fact: Any, index: int) -> None:
-        self._doubt(fact["place"], asked, known)
+        self._doubt(fact["place"], asked, known, fact.get("recipient"))
         for basis in self.bases.values():
             if (
                 basis.kind == "consent"
@@ -553,6 +568,8 @@ class Facts:
                 at,
                 known,
                 opening=fact.get("opening"),
+                multiplier=Decimal(str(fact.get("multiplier") or 1)),
+                offset=Decimal(str(fact.get("offset") or 0)),
             )
         )
 
@@ -582,6 +599,28 @@ class Facts:
                 if known is not None:
                     basis.until = min(basis.until, second(fact["at"]))
                     basis.index = index
+
+    def removed_from(self, recipient: str) -> float:
+        """From when on the configuration has no uplink to a recipient."""
+        without = [at for at, what in self.configured if recipient not in what["recipients"]]
+        return min(without, default=NEVER)
+
+    def every(self, fitted: Fitted) -> int:
+        """Seconds between two slots of a meter's point, at first."""
+        for meter in self.building.get("meters", ()):
+            if (meter["place"], meter["channel"]) == (fitted.place, fitted.channel):
+                return int(meter["every"])
+        return DAY
+
+    def other_period_from(self, fitted: Fitted) -> float:
+        """From when on it is read at another period."""
+        every = self.every(fitted)
+        moments = [
+            at
+            for at, what in self.configured
+            if int(what["every"].get(fitted.device, every)) != every
+        ]
+        return min(moments, default=NEVER)
 
     # time
 
@@ -665,8 +704,12 @@ class Facts:
         """Whether no life was ready at some moment of this time."""
         return not any(life.ready <= since and until <= life.end for life in self.lives)
 
-    def doubted(self, place: str, since: float, until: float) -> bool:
-        """Whether it is open what is recorded of a place at some moment of this time."""
+    def doubted(self, place: str, since: float, until: float, recipient: str | None = None) -> bool:
+        """Whether it is open what is recorded of a place, for a recipient, then."""
         return any(
-            where == place and begin <= until and since <= end for where, begin, end in self.doubts
+            where == place
+            and begin <= until
+            and since <= end
+            and (recipient is None or whose in (None, recipient))
+            for where, begin, end, whose in self.doubts
         )

@@ -9,9 +9,9 @@ CONSERVATION
     next read and two minutes) is held, not an M. Passes: values read near an event; there M1 to M24
     decide.
   G2   each slot of an undoubted consent and of common plant has a row. Passes: slots within two
-    steps of a change of the place, recipients that were removed, slots older than 60 days, all
-    slots from a day before the plan first disturbs the clock (C1 to C12 leave open which slots are
-    dated).
+    steps of a change of the place, recipients that were removed, slots older than 60 days,
+    all slots after the plan first disturbs the clock (C1 to C12 leave open which slots are dated),
+    W rows that are missing.
   G4   the row is of the meter that was recorded there.
   T1   seq has no gaps (except in an epoch of memory). T2: one content under one id. R8: runs are of
     M.
@@ -72,7 +72,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tests.sim import judge_directory, judge_equipment, judge_rows, judge_truth
-from tests.sim.facts import NEVER, Batch, Facts
+from tests.sim.facts import NEVER, Batch, Facts, Life
 from tests.sim.finding import Finding
 
 __all__ = ["Finding", "judge"]
@@ -123,13 +123,13 @@ def _liveness(facts: Facts) -> Iterator[Finding]:
 
 
 def _undelivered(facts: Facts) -> Iterator[Finding]:
-    if judge_rows.removed_from(facts) < NEVER:
-        return
     ids: dict[Any, list[Batch]] = {}
     for batch in facts.batches.values():
         ids.setdefault(batch.id, []).append(batch)
     for id_, batches in ids.items():
         first = min(at for batch in batches for at, _ in batch.sent)
+        if facts.removed_from(id_[0]) < NEVER:
+            continue
         waits = all(batch.stored == NEVER for batch in batches)
         if waits and first < facts.end - SETTLES and not any(batch.kept for batch in batches):
             text = f"{id_} was sent, and never stored"
@@ -155,8 +155,14 @@ def _sent_for_ever(facts: Facts) -> Iterator[Finding]:
 # SPIN
 
 
+def _hung(life: Life) -> bool:
+    return life.text in ("it did not become ready", "watchdog")
+
+
 def _spin(facts: Facts) -> Iterator[Finding]:
     for life in facts.lives:
+        if life.how == "error" and facts.during(life.begin, life.end, "disk") and _hung(life):
+            continue  # rule G12: a disk that does not answer may hang the process; it is restarted
         if life.how in ("error", "spun"):
             clause = "G12" if life.how == "spun" else "G11"
             text = f"life {life.number}: {life.how}: {life.text[-400:]}"

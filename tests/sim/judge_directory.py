@@ -163,4 +163,4 @@ def _used(facts: Facts, fitted: Fitted, since: int, until: int) -> Decimal | Non
         if low == len(walls) or walls[low] > t + min(until - since, DAY):
             return None
         values.append(answers[low].value)
-    return max(Decimal(0), values[1] - values[0])
+    return max(Decimal(0), values[1] - values[0]) * fitted.multiplier

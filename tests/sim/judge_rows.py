@@ -52,7 +52,6 @@ def judged(facts: Facts) -> Iterator[Finding]:
             yield from _held(facts, recipient, held)
         yield from _owed_by_directory(facts, recipient, platform)
         yield from _owed(facts, recipient, platform)
-        yield from _missing_reasons(facts, platform)
 
 
 def _found(oracle: str, clause: str, text: str, at: float, *near: int) -> Finding:
@@ -112,6 +111,10 @@ def _batch(facts: Facts, batch: Batch) -> Iterator[Finding]:
     if batch.recipient not in facts.building.get("recipients", [batch.recipient]):
         yield _found("SENT", "G3", f"{batch.id}: nobody's", batch.sent[0][0], batch.index)
     rows = list(expanded(batch.rows))
+    yield from _missing_reasons(facts, batch, rows)
+    for row in rows:
+        if row.v is not None and row.basis != "rest":
+            yield from _untrue(facts, Held(row, batch, batch.sent[0][0]))
     for at, index in batch.sent:
         for row in rows:
             reason = _may_not_leave(facts, batch, row, at)
@@ -260,8 +263,6 @@ def _held(facts: Facts, recipient: str, held: Held) -> Iterator[Finding]:
             )
         else:
             yield from _wrongly_held(facts, recipient, held)
-    if row.v is not None and row.basis != "rest":
-        yield from _untrue(facts, held)
 
 
 def _wrongly_held(facts: Facts, recipient: str, held: Held) -> Iterator[Finding]:
@@ -274,9 +275,13 @@ def _wrongly_held(facts: Facts, recipient: str, held: Held) -> Iterator[Finding]
 
 
 def _untrue(facts: Facts, held: Held) -> Iterator[Finding]:
-    """F1, R1, M4, M10, R13: the meter said this, then."""
+    """F1, R1, M4, M10, R13, I20: the meter said this, then."""
     row = held.row
-    answers = facts.answers.get((row.meter or _plant(facts, row), row.channel), [])
+    of = _meter_of(facts, row)
+    answers = [
+        one._replace(value=of.index(one.value) if of else one.value)
+        for one in facts.answers.get((row.meter or (of.meter if of else ""), row.channel), ())
+    ]
     if row.kind == "REG" and row.step == 0:
         if not _at_exchange(facts, row, answers):
             yield _untruth(held, "R14", "no such index at an exchange")
@@ -293,25 +298,25 @@ def _untruth(held: Held, clause: str, text: str) -> Finding:
     return _found("CONSERVATION", clause, f"{_of(held.row)}: {text}", held.at, held.batch.index)
 
 
-def _plant(facts: Facts, row: Row) -> str:
-    for fitted in facts.fitted:
-        if (fitted.place, fitted.channel) == (row.place, row.channel):
-            return fitted.meter
-    return ""
+def _meter_of(facts: Facts, row: Row) -> Fitted | None:
+    """The installation of a row; of common plant, which has no recorded meter, the device's."""
+    for one in facts.fitted:
+        here = (one.place, one.channel) == (row.place, row.channel)
+        if here and row.meter in (None, one.meter):
+            return one
+    return None
 
 
 def _at_exchange(facts: Facts, row: Row, answers: list[Answer]) -> bool:
     value = Decimal(row.v or 0)
     stated = [
-        index
+        fitted.index(Decimal(index))
         for fitted in facts.fitted
         if fitted.meter == row.meter
         for index in (fitted.closing, fitted.opening)
         if index is not None
     ]
-    return any(Decimal(index) == value for index in stated) or any(
-        answer.value == value for answer in answers
-    )
+    return value in stated or any(answer.value == value for answer in answers)
 
 
 def _said(facts: Facts, row: Row, answer: Answer) -> bool:
@@ -352,8 +357,8 @@ def _flowed(facts: Facts, row: Row, answers: list[Answer]) -> bool:
 
 def _owed_by_directory(facts: Facts, recipient: str, platform: Platform) -> Iterator[Finding]:
     """R16: what docs/platform.md lets the recipient conclude from its own data."""
-    if facts.clock_doubted_from < NEVER or removed_from(facts) < NEVER:
-        return
+    until = min(facts.end - SETTLES, facts.removed_from(recipient) - DAY)
+    until = min([until, facts.clock_doubted_from, *map(facts.other_period_from, facts.fitted)])
     bases = [item for (name, _), item in platform.items.items() if name == "bases"]
     homes = [item for (name, _), item in platform.items.items() if name == "occupancies"]
     newest = max((held.row.t for held in platform.rows), default=0)
@@ -361,29 +366,17 @@ def _owed_by_directory(facts: Facts, recipient: str, platform: Platform) -> Iter
         if name != "series" or item["kind"] == "EVT" or item["place"][:1] == "B":
             continue
         since = second(item["since"])
-        for t in facts.slots(int(item["step"]), since, min(newest, facts.end - SETTLES)):
+        for t in facts.slots(int(item["step"]), since, min(newest, until)):
             slot = (item["place"], item["channel"], item["kind"], int(item["step"]), t)
             if slot in platform.slots or t + UNSENT < facts.end:
                 continue
             basis = next((basis for basis in bases if _item_covers(basis, slot, homes)), None)
-            if basis is not None and not facts.doubted(item["place"], t - item["step"], NEVER):
+            if basis is not None and not facts.doubted(
+                item["place"], t - item["step"], NEVER, recipient
+            ):
                 text = f"{recipient} has no row for {slot}, owed by its directory ({basis['id']})"
                 yield _found("CONSERVATION", "R16", text, t)
                 break
-
-
-def removed_from(facts: Facts) -> float:
-    """From when on the plan takes a recipient out of the configuration."""
-    return _changed_from(facts, "recipient")
-
-
-def _changed_from(facts: Facts, *changes: str) -> float:
-    moments = [
-        trouble.begin
-        for trouble in facts.troubles
-        if trouble.do in RELOADS and trouble.what.get("change") in changes
-    ]
-    return min(moments, default=NEVER)
 
 
 def _item_covers(item: Mapping[str, Any], slot: Any, homes: list[Mapping[str, Any]]) -> bool:
@@ -437,7 +430,7 @@ def _owed_of(facts: Facts, platform: Platform, basis: Basis, fitted: Fitted) -> 
     stay = next((stay for stay in facts.stays if stay.id == basis.occupancy), None)
     if stay is None or stay.known is None or fitted.known is None or not fitted.reports:
         return
-    every = _every(facts, fitted)
+    every = facts.every(fitted)
     step = effective(basis.step, every)
     margin = 2 * min(step, DAY) + 600
     since = max(basis.since, basis.known or 0, stay.since, stay.known, fitted.since, fitted.known)
@@ -449,21 +442,21 @@ def _owed_of(facts: Facts, platform: Platform, basis: Basis, fitted: Fitted) -> 
         fitted.until,
         fitted.until_asked,
         facts.end - SETTLES,
-        _sure_until(facts),
+        facts.clock_doubted_from,
+        facts.removed_from(basis.recipient),
+        facts.other_period_from(fitted),
     )
     for t in facts.slots(step, since + margin, until - margin):
-        if facts.doubted(fitted.place, t - margin, t + margin) or t + UNSENT < facts.end:
+        if (
+            facts.doubted(fitted.place, t - margin, t + margin, basis.recipient)
+            or t + UNSENT < facts.end
+        ):
             continue
         slot = (fitted.place, fitted.channel, "REG", step, t)
         found = _slot(facts, platform, basis, fitted, slot)
         if found is not None:
             yield found
             return
-
-
-def _sure_until(facts: Facts) -> float:
-    """From then on it is open which slots there are: the clock, or another period or recipient."""
-    return min(facts.clock_doubted_from - DAY, _changed_from(facts, "period", "recipient") - DAY)
 
 
 def _slot(
@@ -493,7 +486,7 @@ def _value_lost(facts: Facts, fitted: Fitted, slot: Any, row: Row) -> Finding | 
     *_, step, t = slot
     if row.v is not None:
         return None
-    every = _every(facts, fitted)
+    every = facts.every(fitted)
     low, high = t, t + min(every, step, DAY)
     answers = facts.answers.get((fitted.meter, fitted.channel), [])
     good = [one for one in answers if low <= one.wall < high]
@@ -508,8 +501,13 @@ def _value_lost(facts: Facts, fitted: Fitted, slot: Any, row: Row) -> Finding | 
 def _owed_common(
     facts: Facts, platform: Platform, fitted: Fitted, since: float
 ) -> Iterator[Finding]:
-    every = _every(facts, fitted)
-    until = min(facts.end - SETTLES, _sure_until(facts))
+    every = facts.every(fitted)
+    until = min(
+        facts.end - SETTLES,
+        facts.clock_doubted_from,
+        facts.other_period_from(fitted) - 2 * every,
+        *(facts.removed_from(name) for name in facts.building["recipients"]),
+    )
     begin = max(since, facts.plan["begin"]) + 2 * every + 600
     for t in facts.slots(every, begin, until):
         slot = (fitted.place, fitted.channel, "REG", every, t)
@@ -521,13 +519,6 @@ def _owed_common(
         if lost is not None:
             yield lost
             return
-
-
-def _every(facts: Facts, fitted: Fitted) -> int:
-    for meter in facts.building.get("meters", ()):
-        if (meter["place"], meter["channel"]) == (fitted.place, fitted.channel):
-            return int(meter["every"])
-    return DAY
 
 
 def effective(step: int, every: int) -> int:
@@ -542,21 +533,20 @@ def effective(step: int, every: int) -> int:
 # Reasons
 
 
-def _missing_reasons(facts: Facts, platform: Platform) -> Iterator[Finding]:
+def _missing_reasons(facts: Facts, batch: Batch, rows: list[Row]) -> Iterator[Finding]:
     """M3, R6: each reason of a missing value can be true."""
-    shown = set()
-    for rows in platform.slots.values():
-        held = rows[-1]
-        row = held.row
-        if row.q != "M" or row.basis == "rest" or facts.clock_doubted_from < NEVER:
+    if batch.sent[0][0] > facts.clock_doubted_from:
+        return
+    for row in rows:
+        if row.q != "M" or row.basis == "rest":
             continue
         why = row.why or ""
         check = REASONS.get(why)
         text = f"no such reason {why!r}" if check is None else check(facts, row)
-        if text is not None and (why, row.meter) not in shown:
-            shown.add((why, row.meter))
+        if text is not None:
             text = f"{_of(row)} is M {why}: {text}"
-            yield _found("CONSERVATION", "M3", text, row.t, held.batch.index)
+            yield _found("CONSERVATION", "M3", text, row.t, batch.index)
+            return
 
 
 def _span(row: Row) -> tuple[float, float]:
@@ -575,12 +565,13 @@ def _agent(facts: Facts, row: Row) -> str | None:
 
 
 def _silent(facts: Facts, row: Row) -> str | None:
-    since, until = _span(row)
-    device = _device(facts, row)
-    moments = facts.silent.get(device, [])
-    if device is None or any(since <= at <= until for at in moments):
+    since, _ = _span(row)
+    fitted = _fitted(facts, row)
+    if fitted is None:
         return None
-    return None if facts.doubted(row.place, since, NEVER) else "its device was never silent then"
+    until = row.t + min(facts.every(fitted), row.step, DAY) + 60
+    moments = facts.silent.get(fitted.device, [])
+    return None if any(since <= at <= until for at in moments) else "its device was not silent then"
 
 
 def _link(facts: Facts, row: Row) -> str | None:
@@ -626,17 +617,15 @@ def _by_clock(facts: Facts, row: Row) -> str | None:
 
 def _by_uplink(facts: Facts, row: Row) -> str | None:
     del row
-    return None if removed_from(facts) < NEVER else "no uplink was removed"
+    names = facts.building["recipients"]
+    removed = any(facts.removed_from(name) < NEVER for name in names)
+    return None if removed else "no uplink was removed"
 
 
-def _device(facts: Facts, row: Row) -> Any:
-    for fitted in facts.fitted:
-        if (fitted.place, fitted.channel) == (row.place, row.channel) and row.meter in (
-            None,
-            fitted.meter,
-        ):
-            return fitted.device
-    return None
+def _fitted(facts: Facts, row: Row) -> Fitted | None:
+    """The meter of a row, if there was but one at its place and channel."""
+    here = [one for one in facts.fitted if (one.place, one.channel) == (row.place, row.channel)]
+    return here[0] if len(here) == 1 else None
 
 
 RELOADS = ("reload", "upgrade")

@@ -68,9 +68,7 @@ def _occupancy(
     facts: Facts, at: float, place: str, answer: Mapping[str, Any]
 ) -> Iterator[tuple[str, str]]:
     """I14: who lives there, if nobody doubts it."""
-    if facts.doubted(place, at - FRESH, at) or any(
-        where == place and begin <= at < end for where, begin, end in facts.doubts
-    ):
+    if facts.doubted(place, at - FRESH, at):
         return
     homes = [
         stay.id

@@ -26,6 +26,8 @@ SCHEMA = 1
 PARIS = ZoneInfo("Europe/Paris")
 MINUTE, HOUR, DAY = 60, 3600, 86_400
 LINES = ("modbus", "mbus", "bacnet")
+SPEAKING = ("modbus", "mbus")
+"""lines whose meters tell their numbers"""
 PARTS = ("schema", "seed", "begin", "days", "building", "events")
 QUIET = 2 * DAY
 """how long the run goes on once every fault has ended"""
@@ -500,7 +502,8 @@ def _house(dwellings: tuple[int, int], recipients: tuple[int, int], **more: obje
     """A building with so many dwellings and recipients; the rest at random, or as stated."""
 
     def build(rng: random.Random) -> dict[str, Any]:
-        lines = [line for line in LINES if rng.random() < 0.6] or [rng.choice(LINES)]
+        lines = [rng.choice(SPEAKING)]  # of a meter without a number nothing is sent
+        lines += [line for line in LINES if line not in lines and rng.random() < 0.4]
         building: dict[str, Any] = {
             "dwellings": rng.randint(*dwellings),
             "recipients": rng.randint(*recipients),
