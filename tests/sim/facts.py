@@ -176,6 +176,7 @@ class Batch:
     kept: str | None
     size: int
     index: int
+    created: str = ""
     sent: list[tuple[float, int]] = field(default_factory=list)
     stored: float = NEVER
 
@@ -426,6 +427,7 @@ class Facts:
                 what.get("kept"),
                 what.get("bytes", 0),
                 index,
+                what.get("created") or "",
             )
             self.batches[what["sha256"]] = batch
         batch.sent.append((at, index))
@@ -656,6 +658,18 @@ class Facts:
         """By how much the wall clock is wrong at a true time."""
         n = bisect_right([moment for moment, *_ in self.clock], at)
         return self.clock[n - 1][1] if n else 0.0
+
+    def untrusted(self) -> Iterator[tuple[float, float]]:
+        """When the clock cannot count as trusted or in holdover: it was set wrong by more than five
+        minutes while no service keeps it, so that a battery-backed clock disagrees (rule C7).
+        """
+        begin = None
+        for at, apart, service in [*self.clock, (self.end, 0.0, True)]:
+            if not service and abs(apart) > 300:
+                begin = at if begin is None else begin
+            elif begin is not None:
+                yield begin + 120, at
+                begin = None
 
     @property
     def clock_doubted_from(self) -> float:

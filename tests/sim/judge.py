@@ -9,9 +9,9 @@ CONSERVATION
     next read and two minutes) is held, not an M. Passes: values read near an event; there M1 to M24
     decide.
   G2   each slot of an undoubted consent and of common plant has a row. Passes: slots within two
-    steps of a change of the place, recipients that were removed, slots older than 60 days,
-    all slots after the plan first disturbs the clock (C1 to C12 leave open which slots are dated),
-    W rows that are missing.
+    steps of a change of the place, recipients that were removed, slots older than 60 days, all
+    slots after the plan first disturbs the clock (C1 to C12 leave open which slots are dated), W
+    rows that are missing.
   G4   the row is of the meter that was recorded there.
   T1   seq has no gaps (except in an epoch of memory). T2: one content under one id. R8: runs are of
     M.
@@ -38,8 +38,10 @@ SENT   (each time that a batch leaves, and for what is held at the end)
     (C14).
   G4, I22  not of a meter or of people of whom the gateway knew that they were not there.
   A9   nothing of a withdrawn basis is held at the end; I22: nor what was recorded late.
-  T5   no original after its void. T15: 60,000 bytes. P21: a
-    directory names no dwelling without a basis on it. Passes: with W rows.
+  C12  nothing is sealed while the clock is wrong by more than five minutes and no service keeps it.
+    A5: nothing new is sent from a disk that cannot be written for two minutes (only `readonly`).
+  T5   no original after its void. T15: 60,000 bytes. P21: a directory names no dwelling without a
+    basis on it. Passes: with W rows.
   S1, S4, S5  a sum that was asked for, of eleven dwellings besides those that were sent alone since
     the group began.
 EQUIPMENT
@@ -51,12 +53,14 @@ EQUIPMENT
     meanwhile.
   H8, H10  what a person sets stays until the planned end. H33: passes within five seconds, or the
     same value.
+  H26  no order begins while the clock is wrong by more than five minutes and no service keeps it.
   H23  no watchdog runs out in a calm time.
   H4   min_gap; twice max_per_day in any 24 hours (the rule counts days of the building from
     acceptance).
 LIVENESS (once all faults have ended)
-  G2, T16  each batch is stored; none is sent for two hours after its receipt was given. T26: each
-    object is acknowledged. U10: each call is answered. G11: the agent is there.
+  G2, T16, T35  each batch is stored, and has a receipt that counts, or is still sent; none is sent
+    for two hours after its receipt was given. T26: each object is acknowledged. U10: each call is
+    answered. G11: the agent is there.
 SPIN
   G11  no life ends with an error, or with a refusal without cause. G12: none runs without end.
 TRUTH (with a clock that was right until then)
@@ -111,6 +115,7 @@ def _liveness(facts: Facts) -> Iterator[Finding]:
         text = f"the agent is gone: {last.how} {last.text}"
         yield Finding("LIVENESS", "G11", text, last.end, (last.index,))
     yield from _undelivered(facts)
+    yield from _unsettled(facts)
     yield from _sent_for_ever(facts)
     for jti, (at, what, index) in facts.objects.items():
         if jti not in facts.acked and at < facts.end - SETTLES and not what.get("replaced"):
@@ -134,6 +139,26 @@ def _undelivered(facts: Facts) -> Iterator[Finding]:
         if waits and first < facts.end - SETTLES and not any(batch.kept for batch in batches):
             text = f"{id_} was sent, and never stored"
             yield Finding("LIVENESS", "T16", text, first, (batches[0].index,))
+
+
+def _unsettled(facts: Facts) -> Iterator[Finding]:
+    """T16, T35: each batch has a receipt that counts; without one it is sent again."""
+    signed = facts.building["recipients"][0] if facts.building.get("signed") else None
+    settled, answered = set(), set()
+    for _, what, _ in facts.receipts:
+        for seq, sha256, *_ in what.get("stored") or ():
+            answered.add((what["recipient"], what.get("epoch"), seq))
+            if what["recipient"] != signed or what.get("signed"):
+                settled.add((what["recipient"], what.get("epoch"), seq))
+            del sha256
+    for batch in facts.batches.values():
+        if batch.kept or facts.removed_from(batch.recipient) < NEVER or batch.id in settled:
+            continue
+        first, last = batch.sent[0][0], batch.sent[-1][0]
+        if batch.stored < NEVER and last < facts.end - SETTLES and first < facts.calm_from:
+            clause = "T35" if batch.id in answered else "T16"
+            text = f"{batch.id} has no receipt that counts, and is not sent any more"
+            yield Finding("LIVENESS", clause, text, last, (batch.index,))
 
 
 def _sent_for_ever(facts: Facts) -> Iterator[Finding]:

@@ -118,6 +118,12 @@ def _control(
         yield from _ended(facts, control, hold, orders)
     yield from _people(control, writes, orders)
     yield from _quotas(facts, control, holds)
+    for begin, end in facts.untrusted():
+        for hold in holds:
+            limit = _same(hold.begin.value, control.get("failsafe"))
+            if begin < hold.begin.at < end and not limit:
+                text = f"{control['control']}: an order begins by a wrong clock"
+                yield _found("H26", text, hold.begin.at, hold.begin.index)
     yield from _stopped(facts, control, holds)
 
 

@@ -34,6 +34,8 @@ TENDED = 3 * 3600
 """within which a row that became too old is destroyed"""
 SETTLES = 6 * 3600
 """before the end of the quiet time: what is read later may still wait"""
+NOTICED = 120.0
+"""seconds in which a disk that only fails to write is noticed: something is written each minute"""
 FINEST = 600
 READ = 30.0
 """seconds by which the moment that a row states may differ from that of the answer"""
@@ -44,6 +46,7 @@ CLOSES = 120.0
 def judged(facts: Facts) -> Iterator[Finding]:
     """All findings of both oracles."""
     yield from _deliveries(facts)
+    yield from _sealed(facts)
     for batch in facts.batches.values():
         yield from _batch(facts, batch)
     for recipient, platform in facts.platforms.items():
@@ -99,6 +102,27 @@ def _without_gaps(ids: Mapping[tuple[str, str, int], list[Batch]]) -> Iterator[F
         if gaps and (recipient, epoch) not in memory:
             at = max(ids[recipient, epoch, max(seqs)][0].sent)[0]
             yield _found("CONSERVATION", "T1", f"{recipient} {epoch}: no seq {min(gaps)}", at)
+
+
+def _sealed(facts: Facts) -> Iterator[Finding]:
+    """C12: nothing is sealed by an untrusted clock; A5: nor in the epoch of a disk that fails."""
+    untrusted = list(facts.untrusted())
+    frozen = [
+        (one.begin + NOTICED, one.end)
+        for one in facts.troubles
+        if one.do == "disk" and one.what.get("how") == "readonly"
+    ]
+    for batch in facts.batches.values():
+        at = batch.sent[0][0]
+        sealed = second(batch.created) if batch.created else at
+        for begin, end in untrusted:
+            if begin < at < end and begin < sealed - facts.apart(at) < end and batch.void is None:
+                yield _found(
+                    "SENT", "C12", f"{batch.id} was sealed by a wrong clock", at, batch.index
+                )
+        if not batch.kept and any(begin < at < end for begin, end in frozen):
+            text = f"{batch.id} was sent first while the disk could not be written"
+            yield _found("SENT", "A5", text, at, batch.index)
 
 
 def _batch(facts: Facts, batch: Batch) -> Iterator[Finding]:

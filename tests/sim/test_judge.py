@@ -341,6 +341,38 @@ def test_a_batch_that_is_sent_for_ever_is_found(story):
     assert story.sorts() == {("LIVENESS", "T16")}
 
 
+def test_a_batch_without_a_receipt_that_counts_is_found(story):
+    story.readings()
+    story.batch(at(9), [])
+    del story.records[-1]  # its receipt
+    assert story.sorts() == {("LIVENESS", "T16")}
+    other = Story()
+    other.records[2].what["signed"] = True
+    assert other.readings().sorts() == {("LIVENESS", "T35")}
+    other.records = [
+        record._replace(what=record.what | {"signed": True}) if record.kind == "receipt" else record
+        for record in other.records
+    ]
+    assert other.judged() == []
+
+
+def test_what_is_sealed_or_begins_by_a_wrong_clock_is_found(story):
+    story.note(at(3), "clock", apart=7200.0, service=False)
+    story.note(at(30), "clock", apart=0.0, service=True)
+    order(story, at(5), begin=at(5) + 7200)
+    write(story, at(5) + 2, "-2")
+    write(story, at(5) + 900, "0", "-2")
+    assert {("SENT", "C12"), ("EQUIPMENT", "H26")} <= story.readings().sorts()
+
+
+def test_what_is_sent_while_the_disk_cannot_be_written_is_found(story):
+    story.plan["events"] = [{"do": "disk", "how": "readonly", "for": 9000, "at": 0, "seed": 1}]
+    story.note(at(3), "event", index=0, do="disk", how="readonly")
+    story.records[-1].what["for"] = 9000
+    story.note(at(8), "event", index=0, do="disk", how="readonly", ended=True)
+    assert story.readings().sorts() == {("SENT", "A5")}
+
+
 def test_a_life_that_ends_with_an_error_or_for_ever_or_spins_is_found(story):
     story.readings()
     story.note(END - DAY, "wakes", life=1, rounds=10**9, wakes=1, callbacks=1, seconds=1000.0)
