@@ -192,7 +192,7 @@ def _given_back(world: World, event: dict[str, Any], rng: random.Random) -> None
         _note_write(world, of, before, None, "person", PERSON)
 
 
-def _note_write(
+def _note_write(  # noqa: PLR0913, PLR0917 -- all that is to be known of a write
     world: World, of: Lever, before: Decimal, written: Decimal | None, by: str, slot: int | None
 ) -> None:
     """`before`, `value`: what the equipment does; `written`: what was written, null: nothing."""
@@ -482,6 +482,7 @@ class Simulated:
 
     async def record(self, points: Sequence[Point], serial: Point | None) -> Any:
         """Not simulated."""
+        del points, serial
         raise Refused("not recorded here")
 
     async def discover(self, wish: Any) -> AsyncIterator[Any]:

@@ -120,6 +120,11 @@ class Fitting:
     """what it counts in an hour"""
     serial: str
     """of the meter that is there now"""
+    intervals: bool = False
+    """what is counted in each step is sent as well"""
+    multiplier: str = "1"
+    offset: str = "0"
+    """what makes the index of the place out of that of the first meter"""
 
 
 @dataclass
@@ -147,6 +152,10 @@ class Lever:
     heartbeat: int
     """of a limit: seconds; 0: another action"""
     failsafe: str = ""
+    ramp: str = ""
+    """largest change in a minute; empty: at once"""
+    rest: int = 0
+    """seconds of rest after a release, at least"""
     grants: dict[str, str] = field(default_factory=dict)
     """numbers of the manager's grants, by recipient"""
 
@@ -200,7 +209,9 @@ def house(plan: Mapping[str, Any]) -> House:
     lines = list(asked["lines"])
     homes = [Home(f"A-{n + 1:02d}", id_of("D", rng)) for n in range(asked["dwellings"])]
     common = id_of("C", rng)
-    made = House(
+    fittings = _fittings(homes, lines, common, rng, year=plan["days"] > 60)
+    _make_special(fittings, rng)
+    return House(
         seed=seed,
         begin=plan["begin"],
         gateway=id_of("G", rng),
@@ -209,7 +220,7 @@ def house(plan: Mapping[str, Any]) -> House:
         recipients=list(RECIPIENTS[: asked["recipients"]]),
         homes=homes,
         lines=lines,
-        fittings=_fittings(homes, lines, common, rng, year=plan["days"] > 60),
+        fittings=fittings,
         levers=_levers(asked["controls"], lines, rng),
         sums=asked["sums"],
         withheld=asked.get("withheld", False),
@@ -217,7 +228,6 @@ def house(plan: Mapping[str, Any]) -> House:
         flush=rng.choice((1, 5, 5, 30)),
         seal=rng.choice((60, 300, 300, 900)),
     )  # fmt: skip
-    return made
 
 
 def _fittings(
@@ -238,6 +248,18 @@ def _fittings(
                              homes[home].place if home is not None else common,
                              min(rate, 6.0 + n / 100)))  # fmt: skip
     return made
+
+
+def _make_special(fittings: list[Fitting], rng: random.Random) -> None:
+    """Some buildings have a meter behind transformers, and one of which steps are sent as well."""
+    by, step = rng.random() < 0.25, rng.random() < 0.3
+    metered = [one for one in fittings if one.home is not None and one.channel == "elec.imp"]
+    if by:
+        one = rng.choice(metered)
+        one.multiplier, one.offset = "40", "1250.5"
+    stepped = [one for one in metered if one.kind == "modbus"]
+    if step and stepped:
+        rng.choice(stepped).intervals = True
 
 
 def serial_of(kind: str, number: int, generation: int = 0) -> str:
@@ -264,7 +286,7 @@ UNITS = {"elec.imp": "kWh", "heat": "kWh", "cw": "m3"}
 NAMES = {"elec.imp": "energy_import", "heat": "heat_energy", "cw": "cold_water_volume"}
 
 
-def _fitting(
+def _fitting(  # noqa: PLR0913, PLR0917 -- each is another
     n: int, kind: str, line: int, channel: str, every: int, home: int | None, place: str,
     rate: float,
 ) -> Fitting:  # fmt: skip
@@ -293,6 +315,8 @@ def _levers(number: int, lines: list[str], rng: random.Random) -> list[Lever]:
             gap=0 if limit else rng.choice((0, 600)), a_day=rng.choice((4, 8)),
             original="11" if limit else "0", watchdog=60 if kind == "modbus" else 0,
             heartbeat=300 if limit else 0, failsafe="6" if limit else "",
+            ramp="0.5" if not limit and rng.random() < 0.25 else "",
+            rest=rng.choice((0, 0, 600)) if not limit else 0,
         ))  # fmt: skip
     return made
 
@@ -352,10 +376,12 @@ def _line(of: House, n: int) -> str:
 def _device(of: House, one: Fitting) -> str:
     every = f"every: {of.every(one)}s"
     place = f", place: {one.place}" if one.home is None else ""
+    steps = f", points: {{{NAMES[one.channel]}: {{intervals: true}}}}" if one.intervals else ""
     what = (
-        f"profile: {one.profile}, {every}"
+        f"profile: {one.profile}, {every}{steps}"
         if one.profile
-        else f'points: {{index: {{at: "{one.at}", channel: {one.channel}, unit: {one.unit}, {every}}}}}'
+        else f'points: {{index: {{at: "{one.at}", channel: {one.channel}, unit: {one.unit},'
+        f" {every}}}}}"
     )
     return f'  {one.name}: {{link: {line_name(one.line)}, address: "{one.address}", {what}{place}}}'
 
@@ -411,7 +437,7 @@ def _privacy(of: House) -> list[str]:
     common = "  common: {basis: AG du 12 mai, from: 2024-01-01}"
     return [
         "privacy:", "  policy: FR-1", *([common] if of.common else []),
-        '  controller: {name: Régie Dupont, address: "12 rue des Lilas", contact: dpo@regie.example}',
+        '  controller: {name: Régie Dupont, address: "12 rue des Lilas", contact: dpo@regie.fr}',
         "  forms:", "    asks:", asks,
     ]  # fmt: skip
 
@@ -421,6 +447,8 @@ def purpose(n: int) -> str:
 
 
 def _control(one: Lever) -> str:
+    ramp = f", ramp_per_min: {one.ramp}" if one.ramp else ""
+    ramp += f", min_off: {one.rest}s" if one.rest else ""
     failsafe = (
         f", failsafe: {{value: {one.failsafe}, min_duration: 2h, heartbeat: {one.heartbeat}s}}"
         if one.failsafe
@@ -434,7 +462,7 @@ def _control(one: Lever) -> str:
     return (
         f"  {one.name}:\n    point: {one.device}/set\n    equipment: heating\n"
         f"    modality: {{action: {one.action}, min: {one.least:g}, max: {one.most:g},"
-        f" max_duration: {one.longest}s{failsafe}}}\n"
+        f" max_duration: {one.longest}s{failsafe}{ramp}}}\n"
         f"    guards: [{{name: room, point: {one.device}/room, min: 15, max: 28}}]\n"
         "    require: [building_manager]\n"
         f"    restore: {'relinquish' if one.kind == 'bacnet' else 'preimage'}\n"
@@ -488,9 +516,20 @@ def begin(world: World) -> None:
 
 def configure(world: World, what: str, rng: random.Random) -> str:
     """Change the file; what was really done, as a plan says it."""
-    done = change(world.house, what, rng)
-    write(world.house, world.folder)
+    of, done = world.house, change(world.house, what, rng)
+    write(of, world.folder)
+    _note_configured(world, done)
     return done
+
+
+def _note_configured(world: World, what: str) -> None:
+    """What the file says now, as far as it can change."""
+    of = world.house
+    world.note(
+        "configured", change=what, readable=not of.wrong, flush=of.flush,
+        every={one.name: of.every(one) for one in of.fittings},
+        recipients=[name for n, name in enumerate(of.recipients) if n not in of.without],
+    )  # fmt: skip
 
 
 def mend(world: World) -> bool:
@@ -498,6 +537,7 @@ def mend(world: World) -> bool:
     was, world.house.wrong = world.house.wrong, False
     if was:
         write(world.house, world.folder)
+        _note_configured(world, "mended")
     return was
 
 

@@ -252,7 +252,7 @@ def _look(world: World, event: dict[str, Any], rng: random.Random) -> None:
 # What is signed
 
 
-def _send(
+def _send(  # noqa: PLR0913, PLR0917 -- what is sent, by whom and how
     world: World, to: int, typ: str, claims: Claims, by: str, means: Facts, flaw: str = ""
 ) -> None:
     """Have an object signed and delivered; with a flaw, it must change nothing."""
@@ -440,8 +440,8 @@ def _consents(world: World, result: Claims) -> Facts:
         known = world.people.given.get(one["id"])
         if one["withdrawn"] is not None or one["replaced_by"] is not None:
             if one["replaced_by"] is None and (known is None or not known["withdrawn"]):
-                facts.append({"fact": "withdraw", "place": one["place"],
-                              "occupancy": one["occupancy"], "recipient": one["recipient"]})  # fmt: skip
+                names = ("place", "occupancy", "recipient")
+                facts.append({"fact": "withdraw", **{name: one[name] for name in names}})
         elif known is None:
             facts.append({
                 "fact": "consent", "id": one["id"], "place": one["place"],
@@ -554,8 +554,9 @@ def _told_exchange(world: World, of: Errand, result: Claims) -> Facts:
     del result
     of["stage"] = None
     names = ("channel", "device", "old", "new", "at", "closing", "opening")
-    return [{"fact": "exchange", "place": home(world, of["home"]).place,
-             **{name: of[name] for name in names}}]  # fmt: skip
+    fitted = next(one for one in world.house.fittings if one.name == of["device"])
+    return [{"fact": "exchange", "place": home(world, of["home"]).place, "offset": "0",
+             "multiplier": fitted.multiplier, **{name: of[name] for name in names}}]  # fmt: skip
 
 
 def _ask_duty(world: World, of: Errand) -> tuple[str, Claims] | None:
@@ -663,7 +664,7 @@ CALLER = Caller(WHO, _progress)
 def install(world: World) -> None:
     """Let withdrawals meet the batches that leave."""
     del world
-    platform.leaves = batch_leaves
+    platform.WATCHING[:] = [batch_leaves]
     _WAKE[:] = []
 
 
@@ -719,9 +720,11 @@ def _wished(world: World, errand: Errand) -> Facts:
     """What a call states whose answer nobody has seen."""
     one = home(world, errand["home"]) if errand.get("home") is not None else None
     if errand["do"] in {"withdraw", "form"} and errand.get("tick") != "yes" and one:
+        if errand["do"] == "form" and errand["stage"] == 0:
+            return []  # it was only to be printed
         to = None if errand["to"] < 0 else recipient(world, errand["to"])
         return [{"fact": "withdraw", "place": one.place, "occupancy": one.occupancy,
-                 "recipient": to}] if errand["stage"] or errand["do"] == "withdraw" else []  # fmt: skip
+                 "recipient": to}]  # fmt: skip
     if errand["do"] == "move" and one:
         what = ("leave", one.occupancy, errand["at"]) if errand["stage"] == 0 else (
             "enter", "", errand["enters"])  # fmt: skip
@@ -810,10 +813,11 @@ async def settle(world: World, gateway: Gateway) -> None:
     common = next(one.place for one in house.fittings if one.home is None)
     lines += [f"communs;common;{common};"]
     await call("place.import", text="\n".join(lines) + "\n", name="places.csv", reviewed=True)
-    lines = ["serial;device;dwelling;channel;since"]
+    lines = ["serial;device;dwelling;channel;since;multiplier;offset"]
     lines += [
         f"{one.serial if one.serial_at else ''};{one.name if not one.serial_at else ''};"
         f"{house.homes[one.home].label};{one.channel};{houses.SINCE}"
+        f";{one.multiplier if one.multiplier != '1' else ''};{one.offset.strip('0')}"
         for one in house.fittings
         if one.home is not None
     ]
@@ -837,14 +841,8 @@ async def _settle_control(world: World, call: Any, lever: Lever) -> None:
     raw = houses.grant(world.house, lever, name, int(world.now()), jti)
     await call("object.accept", text=raw.decode())
     lever.grants[name] = jti
-    for _ in range(5):  # its guard is read every minute
-        try:
-            await call("control.test", name=lever.name)
-            return
-        except RuntimeError as error:
-            failed = error
-            await asyncio.sleep(90)
-    raise failed
+    await asyncio.sleep(90)  # until its guard has been read
+    await call("control.test", name=lever.name)
 
 
 def _note_building(world: World) -> None:
@@ -861,8 +859,9 @@ def _note_building(world: World) -> None:
         ],
         meters=[
             {"device": one.name, "line": one.line, "meter": one.serial, "place": one.place,
-             "channel": one.channel, "kinds": ["REG"], "every": one.every, "since": _since(),
-             "reports": bool(one.serial_at)}
+             "channel": one.channel, "kinds": ["REG", "INT"] if one.intervals else ["REG"],
+             "every": one.every, "since": _since(), "reports": bool(one.serial_at),
+             "multiplier": one.multiplier, "offset": one.offset}
             for one in house.fittings
         ],
         controls=[
@@ -870,7 +869,8 @@ def _note_building(world: World) -> None:
              "min": one.least, "max": one.most, "max_duration": one.longest,
              "restore_random": one.random, "max_per_day": one.a_day, "min_gap": one.gap,
              "original": one.original, "watchdog": one.watchdog, "heartbeat": one.heartbeat,
-             "failsafe": one.failsafe, "bus": one.kind}
+             "failsafe": one.failsafe, "bus": one.kind, "ramp_per_min": one.ramp,
+             "min_off": one.rest}
             for one in house.levers
         ],
     )  # fmt: skip

@@ -141,8 +141,8 @@ def number(world: World) -> str:
 _OF: list[World] = []
 _OPEN: list[SimUplink] = []
 """the world of this process, and its open connections"""
-leaves: Callable[[World, str, list[Row]], None] = lambda *_: None
-"""called when a batch leaves the building without a receipt yet; people set it"""
+WATCHING: list[Callable[[World, str, list[Row]], None]] = []
+"""called with the recipient and the rows of each batch that leaves the building"""
 
 
 def install(world: World) -> None:
@@ -243,7 +243,8 @@ class SimUplink:
         self.to.unanswered[epoch, seq] = sorted(
             {(row.place, row.occupancy or "") for row in parcel.rows}
         )
-        leaves(self.world, self.to.name, parcel.rows)
+        for watch in WATCHING:
+            watch(self.world, self.to.name, parcel.rows)
 
     def _refuse(self, batch: SealedBatch) -> None:
         """Refuse it in one of the ways that a platform has. Raises NotStored or BatchRejected."""
