@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -25,13 +25,14 @@ from agent.core.log_fields import LogEvent, fields
 from agent.core.state import AGENT, PATIENCE, on_trial, owned
 from agent.core.storage import PROBED_EVERY, probed, volatile
 from agent.core.systemd import notify
-from agent.core.tasks import end, error_text
-from agent.gateway import liveness, plant_history
+from agent.core.tasks import LOOK, Wakeup, end, error_text, to_next, until
+from agent.gateway import flight_recorder, liveness, plant_history
 from agent.gateway.acknowledged import Acknowledgements
 from agent.gateway.backup import BuildingFile, PostRestoreGate
 from agent.gateway.disk import REGISTRY, StateDisk
 from agent.gateway.export_log import Exports
 from agent.gateway.first_seen import FirstSeen
+from agent.gateway.flight_recorder import FlightRecorder
 from agent.gateway.gateway import DwellingSums, Gateway, Recipients, policy_of
 from agent.gateway.lines import lines_of, mapped
 from agent.gateway.page_logins import PageLogins
@@ -49,7 +50,7 @@ from agent.uplink.base import Cursors
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
-    from contextlib import AbstractAsyncContextManager
+    from contextlib import AbstractAsyncContextManager, AbstractContextManager
     from pathlib import Path
     from typing import Any
 
@@ -62,8 +63,10 @@ NOTES = "registry.json"
 """file in memory, outside the state directory: changes that could not be written to the disk"""
 WRITTEN_WITHIN = 5.0
 """seconds that a shutdown waits until small files are written"""
-LOCK_LOOK = 10.0
+LOCK_LOOK = LOOK
 """seconds between two checks that the lock of the state is still ours"""
+ILL_LOOK = 1.0
+"""seconds between two looks at stores that cannot be written"""
 LOST = "%s/lock was removed or replaced. Another agent may own the state, so this agent stops"
 
 
@@ -110,12 +113,16 @@ async def run(
     config = load(config_path)
     refuse_start(config)
     reload_requested = _listen(signal.SIGHUP)
-    with owned(config.state, AGENT, PATIENCE) as lock_held:
+    with (
+        owned(config.state, AGENT, PATIENCE) as lock_held,
+        FlightRecorder(config.state).recording(config) as flight,
+    ):
         # Listen only now. While we wait for the lock, SIGTERM must end the process at once.
         stop_requested, started = _listen(signal.SIGTERM, signal.SIGINT), asyncio.Event()
+        opening = partial(opened, config, flight=flight)
         until_stopped = partial(_until_stopped, stop_requested, lock_held, config.state)
         service = asyncio.ensure_future(
-            _serve(config, config_path, serve_socket, (until_stopped, reload_requested), started)
+            _serve(opening, config_path, serve_socket, (until_stopped, reload_requested), started)
         )
         stopping = asyncio.ensure_future(_stop_start(stop_requested, started, service))
         try:
@@ -128,7 +135,7 @@ async def run(
 
 
 async def _serve(
-    config: Config,
+    opening: Callable[[], AbstractContextManager[Gateway]],
     config_path: Path,
     serve_socket: Callable[[Gateway, Path], Coroutine[Any, Any, None]],
     signals: tuple[Callable[[], Awaitable[str]], asyncio.Event],
@@ -136,11 +143,13 @@ async def _serve(
 ) -> None:
     """Run the agent in a locked state directory.
 
-    `signals`: waits until the agent must stop and returns the reason, empty if it was asked to; and
-    the event that asks for a reload. Raises Refused after a shutdown that nobody asked for.
+    `opening`: opens all that needs no task. `signals`: waits until the agent must stop and returns
+    the reason, empty if it was asked to; and the event that asks for a reload. Raises Refused after
+    a shutdown that nobody asked for.
     """
     until_stopped, reload_requested = signals
-    with opened(config) as gateway:
+    with opening() as gateway:
+        config = gateway.config
         if why := probed(config.state):
             gateway.disk.storage.failed(REGISTRY, why)
         gateway.registry.begin_notes(failing=bool(why))
@@ -156,6 +165,7 @@ async def _serve(
             here.jobs.start("clock", gateway.clock.serve)
             here.jobs.start("diagnosis", partial(calls.diagnose, gateway))
             here.jobs.start("storage", partial(_tend_storage, gateway))
+            here.jobs.start(flight_recorder.COMPONENT, gateway.flight.serve)
             here.jobs.start("registry log", partial(keep_log_short, gateway.registry))
             here.jobs.start("watchdog", partial(liveness.watch, gateway))
             notify("READY=1")
@@ -181,9 +191,7 @@ async def _until_stopped(
 ) -> str:
     """Return "" when asked to stop, or the reason when the lock of the state was lost."""
     while not stop_requested.is_set():
-        with suppress(TimeoutError):
-            async with asyncio.timeout(LOCK_LOOK):
-                await stop_requested.wait()
+        await until(stop_requested, to_next(LOCK_LOOK))
         if not lock_held():
             log.error(LOST, state, extra=fields(LogEvent.LOCK_LOST))
             return LOST % state
@@ -191,10 +199,13 @@ async def _until_stopped(
 
 
 @contextmanager
-def opened(config: Config, clock: Clock | None = None) -> Iterator[Gateway]:
+def opened(
+    config: Config, clock: Clock | None = None, flight: FlightRecorder | None = None
+) -> Iterator[Gateway]:
     """Open all that needs no task: everything that is open is opened here, in this order.
 
-    `clock`: of a simulation; otherwise the clock of this machine.
+    `clock`: of a simulation; otherwise the clock of this machine. `flight`: a flight recorder that
+    is recording.
     """
     state, moved = config.state, False
     who = identity.absent(state)
@@ -225,7 +236,7 @@ def opened(config: Config, clock: Clock | None = None) -> Iterator[Gateway]:
         config, who, clock, disk, registry, moves, traffic, lines, started, recipients, *parts,
         DwellingSums(registry), FactorDays(), FirstSeen(state, clock),
         Acknowledgements(state, clock), Plausibility(state / PLAUSIBILITY, config.devices),
-        PageLogins(state, clock.steady, audit),
+        PageLogins(state, clock.steady, audit), flight=flight or FlightRecorder(),
     )  # fmt: skip
     with objects.open(partial(_open_inbox, gateway)) if who else nullcontext():
         yield gateway
@@ -249,8 +260,10 @@ async def _tend_storage(gateway: Gateway) -> None:
     """Write to the disk, once it works again, what it could not store before. Never returns."""
     tried = monotonic()
     registry, store, disk, objects = gateway.registry, REGISTRY, gateway.disk, gateway.objects
+    wakeup, ill = Wakeup(registry.changed, disk.storage.changed, objects.changed), True
     while True:
-        await asyncio.sleep(1)
+        # the end of a fault, or of an upgrade on trial, is seen only by looking
+        await wakeup.wait(ILL_LOOK if ill else to_next(LOOK))
         disk.look()
         if not registry.marked:
             _draw_marks(registry, gateway.config.state, gateway.clock.now())
@@ -259,6 +272,7 @@ async def _tend_storage(gateway: Gateway) -> None:
         if waits and store not in disk.storage.faults:
             disk.storage.failed(store, disk.failure() or "the last write has failed")
         in_memory = bool(objects.inbox) and objects.inbox.trust_store.volatile
+        ill = waits or in_memory or bool(disk.storage.faults) or not registry.marked
         if not (waits or in_memory) or monotonic() - tried < PROBED_EVERY:
             continue
         tried = monotonic()

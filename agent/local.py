@@ -88,12 +88,22 @@ async def answer(
     `for_others`: whether the caller's account may make the calls of the web page.
     """
     from agent.api.calls import CALLS  # noqa: PLC0415 -- see the module
+
+    name = request.get("call")
+    if not isinstance(name, str) or name not in CALLS:
+        return {"refused": f"this version has no call {json.dumps(name)[:100]}"}
+    made = await _made(gateway, name, request.get("args") or {}, caller, for_others=for_others)
+    gateway.flight.called(name, refused="refused" in made)
+    return made
+
+
+async def _made(
+    gateway: Gateway, name: str, arguments: Any, caller: Caller, *, for_others: bool
+) -> dict[str, Any]:
+    from agent.api.calls import CALLS  # noqa: PLC0415 -- see the module
     from agent.api.logins import check_may  # noqa: PLC0415
     from agent.api.registry import fit  # noqa: PLC0415
 
-    name, arguments = request.get("call"), request.get("args") or {}
-    if not isinstance(name, str) or name not in CALLS:
-        return {"refused": f"this version has no call {json.dumps(name)[:100]}"}
     if not isinstance(arguments, dict):
         return {"refused": f"{name}: its arguments must be an object"}
     try:

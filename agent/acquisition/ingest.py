@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
@@ -14,6 +15,7 @@ from agent.core.clock import monotonic
 from agent.core.errors import SpoolFull
 from agent.core.log_fields import LogEvent, fields
 from agent.core.model import MarkKey, Quality, Reading, Series, SlotMark, ValueKind, Why
+from agent.core.tasks import until
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -109,12 +111,17 @@ class Ingest:
         self._seen = revision()
         self._rows: list[Reading] = []
         self._marks: dict[MarkKey, SlotMark] = {}
-        self._full, self._emptied = asyncio.Event(), asyncio.Condition()
+        self._filled, self._full, self._emptied = (
+            asyncio.Event(),
+            asyncio.Event(),
+            asyncio.Condition(),
+        )
         self._failing = False
         """whether the last commit failed: then nobody waits for room"""
         self._committing = asyncio.Lock()
         self.turned = monotonic()
-        """monotonic time of the last commit"""
+        """monotonic time of the last commit, or since when something waits; infinite: nothing does
+        """
         self.shed_rows = 0
         """rows whose values were dropped since the start because the spool was full"""
         self.slots: Counter[tuple[str, str | None]] = Counter()
@@ -140,6 +147,7 @@ class Ingest:
         else:
             self._rows.extend(rows)
         self._marks.update(marks)
+        self._filled.set()
         if len(self._rows) >= self._most:
             self._full.set()
 
@@ -175,19 +183,19 @@ class Ingest:
             return {**await stored(), **self._marks}
 
     async def serve(self) -> None:
-        """Commit at every flush interval, or sooner when many rows wait, until cancelled.
+        """Commit what waits at a flush interval after it came, or sooner when many rows wait, until
+        cancelled.
 
         Raises what a commit raises. The rows of a failed commit wait for the next one.
         """
-        self.turned = monotonic()
         while True:
-            try:
-                async with asyncio.timeout(self._flush):
-                    await self._full.wait()
-            except TimeoutError:
-                pass
-            await self.commit()
+            if not self.waits:
+                self._filled.clear()
+                self.turned = math.inf
+                await self._filled.wait()
             self.turned = monotonic()
+            await until(self._full, self._flush)
+            await self.commit()
 
     async def commit(self) -> None:
         """Store everything that waits. When the spool is full, drop values and count them.

@@ -5,6 +5,7 @@ slots.
 from __future__ import annotations
 
 import asyncio
+import math
 from contextlib import contextmanager
 from dataclasses import replace
 from decimal import Decimal
@@ -18,7 +19,7 @@ from agent.acquisition.unsent_readings import UndatedRead, UndatedReadings
 from agent.acquisition.values import Intervals, Means, Validation
 from agent.core.errors import LinkLost
 from agent.core.model import Flag, MarkKey, Sample, Why
-from agent.core.tasks import Faults, together
+from agent.core.tasks import Change, Faults, Wakeup, together
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from agent.drivers.link import Link
 
 LOOK = 1.0
-"""seconds between two checks while nothing is due"""
+"""seconds until the next check while what is due has to wait for something else"""
 
 
 class Poller:
@@ -90,8 +91,10 @@ class Poller:
         self._resumed = clock.dates
         """whether the slots before our start have been closed"""
         self.turned = self.clock.steady()
-        """monotonic time of the last pass: at each check, and at each device"""
+        """monotonic time of the last pass, or of the next one while it sleeps"""
         self._finished = False
+        self._changed = Change()
+        """something else may be due now"""
         self._steps = len(clock.steps)
         self._blank: dict[MarkKey, int] = {}
         """slots after this one were closed as M `clock`: their values come late"""
@@ -124,7 +127,9 @@ class Poller:
         await together(*(self._work() for _ in range(workers)))
 
     async def _work(self) -> None:
+        wakeup = Wakeup(self.clock.changed, self._changed)
         while self._closed and not self._finished:
+            wakeup.look()
             self.turned = self.clock.steady()
             dated = self.clock.dates
             if dated:
@@ -137,7 +142,7 @@ class Poller:
             if isinstance(chosen, float):
                 # Extra reads only while nothing is due: they must not delay a slot.
                 if not (dated and (await self._ask_again(now) or await self._backfill_history())):
-                    await asyncio.sleep(min(max(0.0, chosen - now), LOOK))
+                    await self._sleep(wakeup, chosen - now)
                 continue
             (name, slots), period = chosen, len(self.clock.steps)
             with self._reserve(name), self._noting_errors(name):
@@ -150,8 +155,17 @@ class Poller:
                     self._pass_over(name, slots, dated=dated and stands)
                     raise
         while not self._finished:
-            self.turned = self.clock.steady()
-            await asyncio.sleep(LOOK)
+            await self._sleep(wakeup, math.inf)
+
+    async def _sleep(self, wakeup: Wakeup, seconds: float) -> None:
+        """Sleep until the next slot, in `seconds`, or until something else is due."""
+        steady = self.clock.steady()
+        for name, when in ((key[0], when) for key, (_, when) in self._owed.items()):
+            # one that is due waits for the line, or for another worker
+            seconds = min(seconds, max(LOOK, max(when, self.devices[name].rests_until) - steady))
+        seconds = self.clock.bound(max(0.0, seconds))
+        self.turned = steady + seconds
+        await wakeup.wait(seconds)
 
     async def _read(self, device: Device, slots: Mapping[int, int], *, dated: bool) -> None:
         points, period = device.due(slots), len(self.clock.steps)
@@ -168,9 +182,9 @@ class Poller:
 
     async def read_unread(self, name: str) -> None:
         """Read a device that was not read since the start, before its turn."""
-        device = self.devices[name]
+        device, wakeup = self.devices[name], Wakeup(self._changed)
         while name in self._busy:
-            await asyncio.sleep(LOOK)
+            await wakeup.wait()
         if device.answered is None and not device.failures:
             with self._reserve(name), self._noting_errors(name):
                 await self._reader.read(device, [p for p in device.points if not p.derived])
@@ -183,6 +197,7 @@ class Poller:
             yield
         finally:
             self._busy.discard(name)
+            self._changed.tell()
 
     @contextmanager
     def _noting_errors(self, name: str) -> Iterator[None]:
@@ -206,6 +221,11 @@ class Poller:
     def finish(self) -> None:
         """Let `run` return after the current read."""
         self._finished = True
+        self._changed.tell()
+
+    def wake(self) -> None:
+        """Look now: a recipient or a store has been opened, or a device does not rest any more."""
+        self._changed.tell()
 
     def go_on_from(self, before: Poller) -> None:
         """Take over the unfinished work of an earlier poller of this line, for devices that
@@ -466,6 +486,7 @@ class Poller:
             self._closed[key] = (min if key in since else max)(self._marks(key), default=None)
             if key in since:
                 self._blank[key] = min(since[key], self._blank.get(key, since[key]))
+        self._changed.tell()
 
     async def _catch_up(self, key: MarkKey, began: float) -> None:
         for account in self.accounts:

@@ -7,6 +7,7 @@ of one dwelling.
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
@@ -29,6 +30,7 @@ from agent.core.model import (
     Why,
 )
 from agent.core.quantities import channels
+from agent.core.tasks import Change
 from agent.registry.aggregate import ID, Group, formed, sent_alone, step_of, sum_of_slot
 from agent.registry.dates import DAY, MONTH, slot_before
 from agent.registry.explain import ConfiguredReading, UnassignedDevice, place_of
@@ -149,6 +151,27 @@ class Sums:
                 results.append(((PREFIX + channel, step), rows, SlotMark(closed, heard=True)))
         return results
 
+    def next_due(self, config: ConfiguredSums, now: float) -> float:
+        """The next time after `now` at which a slot may be due if no index comes before, in
+        seconds since 1970. Call it after `close`.
+        """
+        moments: list[float] = [math.inf]
+        for channel, step in config.steps().items():
+            moments.append(following(running_slot(step, now, config.zone), step, config.zone))
+            moments.append(self._begins.get(channel, 0))
+            moments += [group.until for group in self.groups.of(channel)]
+            if (closed := self._closed.get(channel)) is not None:
+                still_open = following(running_slot(step, closed, config.zone), step, config.zone)
+                moments.append(still_open + self._patience(config, channel))
+        return min(moment for moment in moments if moment > now)
+
+    @staticmethod
+    def _patience(config: ConfiguredSums, channel: str) -> int:
+        """Seconds after the end of a slot in which its values may still come."""
+        # The slowest reader decides.
+        every = max(point.every for point in config.points[channel])
+        return every + min(every, LATE)
+
     @property
     def highest(self) -> int:
         """The last slot that is closed."""
@@ -224,9 +247,7 @@ class Sums:
             if not groups:
                 return []
             closed = max(groups[-1].since, int(self._began or 0))
-        # The slowest reader decides how long a value may still come.
-        every = max(point.every for point in config.points[channel])
-        wait = every + min(every, LATE)
+        wait = self._patience(config, channel)
         rows: list[Reading] = []
         slot = following(running_slot(step, closed, config.zone), step, config.zone)
         while slot <= now:
@@ -454,6 +475,8 @@ class ReadingCache:
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
+        self.changed = Change()
+        """an index has come"""
         self._steps: Mapping[str, int] = {}
         self._zone: ZoneInfo | None = None
         self._kept: dict[str, dict[int, dict[str, MeterIndex]]] = {}
@@ -484,6 +507,7 @@ class ReadingCache:
                 )
                 index = MeterIndex(whose.id, value, not proven)
                 slots.setdefault(slot, {}).setdefault(whose.place, index)
+                self.changed.tell()
                 # a slot is closed before the next one ends, and a day may have 25 hours
                 for old_slot in [
                     kept_slot for kept_slot in slots if kept_slot < slot - DAY - 2 * step - HOUR

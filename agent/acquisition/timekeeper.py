@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from agent.core.clock import span_of, stamp
 from agent.core.errors import Refused, SpoolFull, StorageFailed
 from agent.core.log_fields import LogEvent, fields
+from agent.core.tasks import Wakeup
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -29,10 +31,6 @@ if TYPE_CHECKING:
     from agent.core.clock import Clock, Period
 
 log = logging.getLogger(__name__)
-
-LOOK = 1.0
-"""seconds between two checks"""
-
 
 Run = Callable[..., Awaitable[Any]]
 """runs a call of the spool in the spool's thread"""
@@ -51,10 +49,12 @@ class SlotBook:
         sums: Sums | None = None,
         sums_config: ConfiguredSums | None = None,
         draining: Sequence[tuple[Spool, Run]] = (),
+        stored: Callable[[], None] = lambda: None,
     ) -> None:
+        """`stored`: called when there is something new to send."""
         self.recipient, self.ledger, self.ingest = recipient, ledger, ingest
         self._spool, self._run, self._sums, self._sums_config = spool, run, sums, sums_config
-        self._draining = draining
+        self._stored, self._draining = stored, draining
         """spools that get no new rows and still have rows to send"""
 
     @property
@@ -92,6 +92,7 @@ class SlotBook:
         self.ledger.set_back(marks)
         if self._sums is not None:
             self._sums.set_back(of_sums[2], now)
+        self._stored()
         return len(ranges)
 
 
@@ -121,10 +122,11 @@ class Timekeeper:
         clock.await_entry()
 
     async def serve(self) -> None:
-        """Check every second, for ever."""
+        """Look at each change of the clock, for ever; each second while a period is not begun."""
+        wakeup = Wakeup(self._clock.changed)
         while True:
             await self.look()
-            await asyncio.sleep(LOOK)
+            await wakeup.wait(self._clock.bound(math.inf))
 
     async def look(self) -> None:
         """Begin the present period once the clock is trusted."""

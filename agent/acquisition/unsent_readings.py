@@ -11,6 +11,7 @@ from agent.acquisition.timetable import is_slot
 from agent.buffer.unassigned_store import UnassignedValue
 from agent.core.model import Flag, Sample
 from agent.core.quantities import channels
+from agent.core.tasks import Change
 from agent.registry.consent_policy import LONGEST_KEPT, LONGEST_UNSENT, register_kept
 from agent.registry.dates import DAY
 from agent.registry.index import Unknown
@@ -47,6 +48,8 @@ class UnassignedReadings:
         self._held: dict[str, list[UnassignedValue]] = {}
         self.asked = -1
         """the registry's change after which `tend` last checked all values"""
+        self.filled = Change()
+        """`full` is true now"""
         self.full = False
         """whether many values wait in memory, or the last write failed"""
         self.seen: dict[str, int] = {}
@@ -76,7 +79,9 @@ class UnassignedReadings:
             )
             self._see(kept)
             self._held.setdefault(point.device, []).append(kept)
-            self.full |= len(self._held[point.device]) >= MOST
+            if len(self._held[point.device]) >= MOST and not self.full:
+                self.full = True
+                self.filled.tell()
             # Bounded also while the store cannot be opened.
             del self._held[point.device][:-KEPT_AT_MOST]
 
@@ -97,6 +102,7 @@ class UnassignedReadings:
                 # while the store cannot be opened, the latest values are kept
                 self._held[device] = [*values, *self._held.get(device, ())][-KEPT_AT_MOST:]
             self.full = True
+            self.filled.tell()
             raise
 
     async def tend(self, now: float, accounts: Sequence[SlotAccount], point_of: PointOf) -> int:
@@ -177,6 +183,8 @@ class MidnightReadings:
         """by dwelling: each dwelling has its own key in the store"""
         self.asked = -1
         """the registry's change after which `tend` last checked all values"""
+        self.filled = Change()
+        """`full` is true now"""
         self.full = False
         """whether the last write to the store failed"""
 
@@ -215,6 +223,7 @@ class MidnightReadings:
             for place, values in held.items():
                 self._held[place] = [*values, *self._held.get(place, ())][-MIDNIGHTS_AT_MOST:]
             self.full = True
+            self.filled.tell()
             raise
 
     async def of(self, place: str, point_of: PointOf) -> list[tuple[UnassignedValue, Point]]:

@@ -31,6 +31,7 @@ from agent.core.clock import seconds, stamp
 from agent.core.errors import Refused, UplinkLost
 from agent.core.i18n import Text, text_of
 from agent.core.log_fields import LogEvent, fields
+from agent.core.tasks import pause
 from agent.enrolment import credential
 from agent.enrolment.credential import subject
 from agent.gateway.backup import close_gate
@@ -157,7 +158,7 @@ async def keep(gateway: Gateway, config: Path) -> None:
                         extra=fields(LogEvent.BACKUP_OUTDATED),
                     )  # fmt: skip
                 gateway.building.problem = text_of(error)
-        await asyncio.sleep(gateway.waits.backup)
+        await pause(gateway.waits.backup)
 
 
 async def _renew(gateway: Gateway, options: Backup, config: Path) -> None:

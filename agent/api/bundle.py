@@ -76,6 +76,12 @@ async def bundle(gateway: Gateway, caller: Caller) -> dict[str, Any]:
     }  # fmt: skip
 
 
+async def flight(gateway: Gateway, caller: Caller) -> dict[str, Any]:
+    """Return the records of the flight recorder that are not on the disk yet."""
+    del caller
+    return {"records": [record.document() for record in gateway.flight.unwritten()]}
+
+
 async def _made(gateway: Gateway, file: Path) -> None:
     """Run the command. Raises Refused with what it says."""
     import resource  # noqa: PLC0415 -- seldom
@@ -147,5 +153,5 @@ def _piece(file: Path, at: int) -> tuple[bytes, int]:
         return content.read(PIECE), os.fstat(content.fileno()).st_size
 
 
-CALLS: Mapping[str, Call] = {"bundle.read": read}
+CALLS: Mapping[str, Call] = {"bundle.flight": flight, "bundle.read": read}
 """calls by name, without the one that needs a person"""

@@ -47,6 +47,7 @@ from agent.core.errors import AgentError, LinkLost, Refused, StorageFailed
 from agent.core.finding import RANK, worst_first
 from agent.core.i18n import N_, Text, joined
 from agent.core.model import Point
+from agent.core.tasks import pause
 from agent.core.version import version
 from agent.drivers import driver
 from agent.drivers.base import Found, Seeks, Wish
@@ -180,7 +181,7 @@ async def diagnose(gateway: Gateway) -> None:
     """Make the diagnosis again and again, so that each finding knows when it began."""
     while True:
         await status(gateway, NOBODY)
-        await asyncio.sleep(DIAGNOSED_EVERY)
+        await pause(DIAGNOSED_EVERY)
 
 
 def _on_this_machine(config: Config, file: Path | None, now: int) -> list[Finding]:

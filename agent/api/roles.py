@@ -203,6 +203,7 @@ NEEDS: Mapping[str, Right] = {
     "read": Right.READ,
     "profile.record": Right.READ,
     "bundle": Right.SEE_PLACES,  # its pseudonyms hide dwellings, as far as they are known
+    "bundle.flight": Right.SEE_PLACES,
     "bundle.read": Right.SEE_PLACES,
     "config.show": Right.SEE_PLACES,  # names of devices may be labels of dwellings
     "place.new": Right.PLACES,
@@ -287,7 +288,7 @@ TYPED: Mapping[str, str] = {
     "clock.show": "clock",
     "metrics": "status",
     "line.find": "scan",
-    **dict.fromkeys(("bundle", "bundle.read"), "support-bundle"),
+    **dict.fromkeys(("bundle", "bundle.flight", "bundle.read"), "support-bundle"),
     "configuration": "config diff",
     "config.show": "check",
     "config.lines.add": "commission",

@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 import json
 import logging
-from asyncio import sleep
+import math
 from contextlib import suppress
 from dataclasses import asdict
 from fnmatch import fnmatchcase
@@ -23,6 +23,7 @@ from agent.core.clock import monotonic, stamp
 from agent.core.errors import NotRecorded, NotStored, Refused, StorageFailed, UplinkLost
 from agent.core.log_fields import LogEvent, fields
 from agent.core.settings import harmless
+from agent.core.tasks import Wakeup
 from agent.gateway.export_log import ExportReport
 from agent.gateway.lines import record_serials
 from agent.registry.admission import Author
@@ -60,8 +61,6 @@ log = logging.getLogger(__name__)
 
 COMPONENT = AUTHOR
 """name of the component, and author of the changes that it records"""
-LOOK = 1.0
-"""seconds between two checks of the configuration and the clock"""
 TRIES = 5
 """most comparisons of one export: each refused or late change needs another one"""
 LONGEST_NAME = 100
@@ -74,10 +73,12 @@ async def keep(gateway: Gateway) -> None:
     """Fetch each new export. Never returns."""
     before: Syndic | None = None
     looked = 0.0
+    clock = gateway.clock
+    wakeup = Wakeup(gateway.reloaded, clock.changed)
     while True:
         settings, exports = gateway.config.syndic, gateway.exports
         due = settings != before or (settings and monotonic() - looked >= settings.every)
-        if due and gateway.clock.dates:
+        if due and clock.dates:
             before, looked = settings, monotonic()
             why = await _check(gateway, settings) if settings else ""
             if why and why != exports.unreachable:
@@ -86,7 +87,8 @@ async def keep(gateway: Gateway) -> None:
                     extra=fields(LogEvent.EXPORT_REFUSED),
                 )  # fmt: skip
             exports.unreachable = why
-        await sleep(LOOK)
+        left = looked + settings.every - monotonic() if settings else math.inf
+        await wakeup.wait(clock.bound(left))
 
 
 async def _check(gateway: Gateway, settings: Syndic) -> str:

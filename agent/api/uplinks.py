@@ -62,7 +62,7 @@ async def retry(gateway: Gateway, asker: object, *, name: str) -> dict[str, Any]
     del asker
     recipient = recipient_at_work(gateway, name)
     batches = await recipient.outbox.retry()
-    recipient.delivery.hurry = True
+    recipient.delivery.send_now()
     connected = recipient.delivery.connected_since is not None
     return {"uplink": name, "batches": batches, "connected": connected}
 

@@ -14,6 +14,7 @@ import tarfile
 import time
 import unicodedata
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
@@ -210,6 +211,7 @@ def _parts(config: Path, state: Path) -> Iterator[tuple[str, str]]:
         yield f"config/{path.relative_to(folder)}", text_or_reason(path)
     yield "status.json", json.dumps(_status(state), indent=1, ensure_ascii=False)
     yield "doctor.json", _doctor(config, state)
+    yield "flight.json", json.dumps(_flight(state), indent=1, ensure_ascii=False)
     yield "state.txt", _listing(state)
     for name, command in COMMANDS.items():
         text = _output_of(command)
@@ -240,6 +242,26 @@ def _status(state: Path) -> Any:
         # its text may contain a guard's reading
         control["forbidden"] = bool(control["forbidden"])
     return status
+
+
+def _flight(state: Path) -> list[dict[str, Any]]:
+    """Return what the agent remembers of its own running, also what is not on the disk yet."""
+    from agent.core.clock import stamp
+    from agent.core.errors import AgentError
+    from agent.gateway.flight_recorder import FlightRecord, ordered, read
+    from agent.local import ask_daemon
+
+    waiting: list[dict[str, Any]] = []
+    # ask first: what is written between the two is in both, and nothing is missing
+    with suppress(AgentError):
+        waiting = (ask_daemon(state, "bundle.flight", {}, lambda _: None) or {"records": []})[
+            "records"
+        ]
+    records = {
+        (record.life, record.up, record.kind, record.subject, record.detail, record.devices): record
+        for record in [*map(FlightRecord.of, waiting), *read(state)]
+    }
+    return [{"time": stamp(record.at)} | record.document() for record in ordered(records.values())]
 
 
 def _doctor(config: Path, state: Path) -> str:

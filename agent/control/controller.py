@@ -28,7 +28,7 @@ from agent.control.self_test import Passed, SelfTest
 from agent.core.errors import LinkLost, Refused, SpoolFull, StorageFailed, WriteRefused
 from agent.core.i18n import Text, text_of
 from agent.core.log_fields import LogEvent, fields
-from agent.core.tasks import error_text
+from agent.core.tasks import error_text, pause, to_next, until
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -43,6 +43,8 @@ log = logging.getLogger(__name__)
 
 CHECKED_EVERY = 10.0
 """seconds between two checks of the guards and of the held value (rule H3)"""
+IDLE = 60.0
+"""seconds between two checks of a control for which nothing is ordered or held"""
 SOONEST = 0.01
 """seconds: the shortest wait"""
 PRUNED_EVERY = 3600.0
@@ -91,10 +93,10 @@ class Controller(Recovery):
         }
         return {**each, **others}
 
-    async def _regularly(self, step: Callable[[], Awaitable[None]], pause: float) -> None:
+    async def _regularly(self, step: Callable[[], Awaitable[None]], every: float) -> None:
         while True:
             await step()
-            await asyncio.sleep(pause)
+            await pause(every if self.journal.records else max(every, IDLE))
 
     async def _serve(self, name: str) -> None:
         """Run one control. After an unexpected error, its release comes first (rule H29)."""
@@ -118,9 +120,15 @@ class Controller(Recovery):
             self.looked[name] = self.dependencies.now().steady
             woken = self._woken.setdefault(name, asyncio.Event())
             woken.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self.until_next(self.controls[name])):
-                    await woken.wait()
+            control = self.controls[name]
+            await until(woken, to_next(IDLE) if self.is_idle(control) else self.until_next(control))
+
+    def is_idle(self, control: ConfiguredControl) -> bool:
+        """Whether nothing of a control is due before somebody wakes it."""
+        waiting = any(event.state in schedule.WAITING for event in self.journal.of(control.key))
+        held = any(self.journal.open_records(control.key))
+        to_search = not self.journal.memo(control.key).swept
+        return not (waiting or held or to_search or control.modality.failsafe)
 
     def until_next(self, control: ConfiguredControl) -> float:
         """Seconds until something of a control is due, `CHECKED_EVERY` at most.
@@ -149,7 +157,7 @@ class Controller(Recovery):
 
     async def _check_storage(self) -> None:
         while self.writer is not None:
-            await asyncio.sleep(self.writer.until_next())
+            await pause(self.writer.until_next())
             await self.try_storage()
         await asyncio.Event().wait()  # without a writer there is nothing to do; it must not return
 

@@ -39,6 +39,7 @@ from agent.control.records import (
 )
 from agent.core.errors import SpoolFull, StorageFailed
 from agent.core.storage import FAILING
+from agent.core.tasks import Change
 from agent.trust import claims, verify
 from agent.trust.claims import ROOT
 from agent.trust.object_id import number_of
@@ -104,6 +105,8 @@ class Journal:
         """version of the latest revocation, by its issuer"""
         self.recent: deque[Outcome] = deque(maxlen=RECENT)
         """the latest outcomes, oldest first, for recipients"""
+        self.decided = Change()
+        """`recent` has changed"""
         self.early: dict[Name, float] = {}
         """until when an order is refused that was cancelled before it arrived, for each control"""
         self._last_record = self._last_outcome = 0
@@ -194,9 +197,10 @@ class Journal:
         This object keeps its identity, because others refer to it.
         """
         self.disconnect()
-        mute, key_of = self.mute, self.key_of
+        mute, key_of, decided = self.mute, self.key_of, self.decided
         self.__dict__.update(fresh.__dict__)
-        self.key_of = key_of
+        self.key_of, self.decided = key_of, decided
+        decided.tell()
         self.silence(mute)
 
     def _load(self) -> None:
@@ -331,6 +335,8 @@ class Journal:
         self.memos.update(change.memos)
         if not self._unread:  # else their numbers are not those of the file
             self.recent.extend(change.outcomes)
+            if change.outcomes:
+                self.decided.tell()
 
     def _point_of(self, control: str) -> Key:
         return self.key_of(control) or ("", "")

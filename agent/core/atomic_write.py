@@ -390,7 +390,14 @@ class WriteQueue:
             self._reported.pop(file, None)
         except NotRecorded as error:
             if self._reported.get(file) != str(error):
-                log.warning("%s", error, extra=fields(LogEvent.RECORD_NOT_WRITTEN, store=file.name))
+                number = getattr(error.__cause__, "errno", None) or 0
+                log.warning(
+                    "%s", error,
+                    extra=fields(
+                        LogEvent.RECORD_NOT_WRITTEN, store=file.name,
+                        detail=errno.errorcode.get(number, ""),
+                    ),
+                )  # fmt: skip
             self._reported[file] = str(error)
         with self._changed:
             if self._waits[file] is content:

@@ -12,7 +12,7 @@ import ctypes
 import logging
 import os
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -24,9 +24,14 @@ from agent.core.atomic_write import StateFile
 from agent.core.errors import NotRecorded, Refused
 from agent.core.i18n import Text
 from agent.core.log_fields import LogEvent, fields
+from agent.core.tasks import LOOK, Change, pause
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
+    Tell = Callable[[], None]
+    WatchesSettings = Callable[[Tell], AbstractContextManager[bool]]
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +52,10 @@ BUILT = 1_767_225_600.0
 """2026-01-01: no correct clock shows an earlier time, since this version did not exist"""
 NOT_BELIEVED = "not believed: "
 """first words of the outcome of a signed time that changes nothing"""
+UNTOLD = 1.0
+"""longest sleep in seconds, with the clock in mind, while nobody tells when it is set, or while it
+dates nothing
+"""
 REMEMBER_EVERY = 3600.0
 """seconds between two writes of the clock's state, to spare the flash"""
 HISTORY = "clock-history.json"
@@ -225,8 +234,18 @@ class Clock:
         evidence: Callable[[], ClockEvidence] = evidence,
         rtc: Callable[[], float | None] = rtc,
         boot: Callable[[], str] = boot_id,
+        watch: WatchesSettings | None = None,
     ) -> None:
+        """`watch`: calls a function whenever the wall clock is set, within a block, and gives
+        whether it can do that. None: the kernel, for the clocks of this machine; nobody, for
+        others.
+        """
         self.source = source
+        self.changed = Change()
+        """the clock has stepped, or what it may be used for has changed"""
+        machine = wall is seconds and steady is monotonic
+        self._watch = watch or (told_by_kernel if machine else told_by_nobody)
+        self._is_told = False
         self._wall, self._steady = wall, steady
         self._evidence, self._rtc = evidence, rtc
         self._touched: int | None = None
@@ -247,6 +266,27 @@ class Clock:
         self._trust = ClockTrust.TRUSTED if source == "system" else ClockTrust.UNTRUSTED
         self.steps: list[float] = []
         """the steps since the start, in seconds"""
+        self._announced = self._uses()
+
+    def _uses(self) -> tuple[object, ...]:
+        known = self._memory.proved is not None
+        return len(self.steps), self._trust, known, self.by_person, self.agreed, self.entered
+
+    def _announce(self) -> None:
+        """Wake those who depend on the clock if it has changed for them."""
+        if self._announced != (uses := self._uses()):
+            self._announced = uses
+            self.changed.tell()
+
+    def bound(self, seconds: float) -> float:
+        """Return how long a task may sleep that wants `seconds` and is woken by `changed`.
+
+        While nobody tells when the clock is set, or while it dates nothing, no longer than
+        `UNTOLD`; and as long for what is due already, since it waits for the clock.
+        """
+        if self._is_told and self.dates:
+            return seconds
+        return min(seconds, UNTOLD) if seconds > 0 else UNTOLD
 
     @property
     def trust(self) -> ClockTrust:
@@ -306,6 +346,7 @@ class Clock:
     def await_entry(self) -> None:
         """Date no readings until `let_in`, now and after each later step."""
         self._guarded, self._let_in = True, -1
+        self._announce()
 
     @property
     def ages(self) -> bool:
@@ -332,6 +373,7 @@ class Clock:
         then has begun another period, which is not admitted.
         """
         self._let_in, self._marks = number, marks
+        self._announce()
 
     @property
     def distrust_reason(self) -> str:
@@ -375,14 +417,12 @@ class Clock:
         """Return monotonic seconds. They never step, and compare only within one boot."""
         return self._steady()
 
-    async def until(self, when: float) -> None:
-        """Return at wall time `when`; after a step beyond it, within a second."""
-        # Sleep a second at most: one long sleep would miss a step of the wall clock.
-        while (left := when - self.now()) > 0:
-            await asyncio.sleep(min(left, 1.0))
-
     def look(self) -> None:
         """Check for a step and for evidence, and update the trust."""
+        self._look()
+        self._announce()
+
+    def _look(self) -> None:
         wall, steady = self._wall(), self._steady()
         if moved := step(self._memory, wall, steady):
             self.steps.append(moved)
@@ -393,7 +433,10 @@ class Clock:
             self.history.steps = [*self.history.steps, (wall - moved, moved)][-STEPS_KEPT:]
             if moved > DAY and (self.source == "system" or self._memory.proved is not None):
                 self._moved_on = steady
-            log.error("the clock stepped by %+.0f s", moved, extra=fields(LogEvent.CLOCK_STEPPED))
+            log.error(
+                "the clock stepped by %+.0f s", moved,
+                extra=fields(LogEvent.CLOCK_STEPPED, detail=f"{moved:+.0f}"),
+            )  # fmt: skip
         if self.source == "system":
             self._memory = replace(self._memory, apart=wall - steady)
             return
@@ -419,7 +462,7 @@ class Clock:
             level = logging.WARNING if trust is ClockTrust.UNTRUSTED else logging.INFO
             log.log(
                 level, "the clock is now %s (was %s); it shows %s", trust, self._trust, stamp(wall),
-                extra=fields(LogEvent.CLOCK_TRUST_CHANGED),
+                extra=fields(LogEvent.CLOCK_TRUST_CHANGED, detail=trust.value),
             )  # fmt: skip
         self._trust = trust
 
@@ -568,15 +611,23 @@ class Clock:
         )
 
     async def serve(self) -> None:
-        """Check the clock every second, and store what is known every hour. Never returns."""
+        """Check the clock at once when it is set, look for evidence, and store what is known every
+        hour. Never returns.
+        """
         remembered = None
-        while True:
-            proved = self.trust is ClockTrust.TRUSTED
-            due = remembered is None or self.steady() - remembered >= REMEMBER_EVERY
-            if self.source == "ntp" and proved and due:
-                self.remember()
-                remembered = self.steady()
-            await asyncio.sleep(1.0)
+        with self._watch(self.look) as heard:
+            self._is_told = heard
+            try:
+                while True:
+                    proved = self.trust is ClockTrust.TRUSTED
+                    due = remembered is None or self.steady() - remembered >= REMEMBER_EVERY
+                    if self.source == "ntp" and proved and due:
+                        self.remember()
+                        remembered = self.steady()
+                    # nothing announces that a time service keeps the clock
+                    await pause(self.bound(LOOK))
+            finally:
+                self._is_told = False
 
     def remember(self) -> None:
         """Store what is known, durably, so that a restart or a boot goes on from it."""
@@ -645,7 +696,75 @@ class ClockEvidence:
 
 @cache
 def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None)
+    return ctypes.CDLL(None, use_errno=True)
+
+
+@contextmanager
+def told_by_nobody(tell: Tell) -> Iterator[bool]:
+    """For a clock whose settings nobody announces."""
+    del tell
+    yield False
+
+
+class _TimerSpec(ctypes.Structure):
+    """The kernel's `struct itimerspec`."""
+
+    _fields_ = (("interval", ctypes.c_long * 2), ("at", ctypes.c_long * 2))
+
+
+NEVER = 2 ** (8 * ctypes.sizeof(ctypes.c_long) - 1) - 1
+"""the latest wall time of `_TimerSpec`, in seconds; 2038 where it has 32 bit"""
+TIMER_AT_TIME, TIMER_ENDS_WHEN_SET = 1, 2
+"""TFD_TIMER_ABSTIME and TFD_TIMER_CANCEL_ON_SET of timerfd_settime(2)"""
+
+
+@contextmanager
+def told_by_kernel(tell: Tell, at: int = NEVER) -> Iterator[bool]:
+    """Call `tell` on the event loop whenever the wall clock is set, or wakes from a suspension.
+
+    Gives False if the kernel or the loop cannot do that. `at`: call it at this wall time too.
+    """
+    loop = asyncio.get_running_loop()
+    timer = _timer(at)
+    if timer is None:
+        yield False
+        return
+
+    def was_set() -> None:
+        with suppress(OSError):  # ECANCELED: that is how the kernel says it
+            os.read(timer, 8)
+        tell()
+
+    try:
+        try:
+            loop.add_reader(timer, was_set)
+        except NotImplementedError:  # the loop of a simulation
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            loop.remove_reader(timer)
+    finally:
+        os.close(timer)
+
+
+def _timer(at: int) -> int | None:
+    """Return a timer of the wall clock that becomes readable when the clock is set; None where
+    there is no such timer.
+    """
+    libc, spec = _libc(), _TimerSpec((0, 0), (at, 0))
+    # a timer in the past would be readable all the time
+    if time.time() > NEVER or not hasattr(libc, "timerfd_create"):
+        return None
+    timer: int = libc.timerfd_create(time.CLOCK_REALTIME, os.O_NONBLOCK | os.O_CLOEXEC)
+    if timer < 0:
+        return None
+    flags = TIMER_AT_TIME | TIMER_ENDS_WHEN_SET
+    if libc.timerfd_settime(timer, flags, ctypes.byref(spec), None) < 0:
+        os.close(timer)
+        return None
+    return timer
 
 
 def _kernel_keeps_time() -> bool:

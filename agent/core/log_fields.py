@@ -103,6 +103,8 @@ class LogNames(TypedDict, total=False):
     """as `gardien status` names it"""
     code: str
     """the code that the sender of a signed object gets (docs/authority.md)"""
+    detail: str
+    """a number or a word of gardien's own, such as an errno; never text of another program"""
 
 
 FIELDS = ("MESSAGE_ID", "BATCH", *(name.upper() for name in LogNames.__annotations__))

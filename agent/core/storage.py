@@ -18,11 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agent.core.atomic_write import SILENT
 from agent.core.clock import seconds
 from agent.core.errors import Refused
 from agent.core.i18n import Text
 from agent.core.log_fields import LogEvent, fields
 from agent.core.state import PACKAGED
+from agent.core.tasks import Change
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -38,6 +40,8 @@ PROBED_EVERY = 60.0
 SPOOL = Text("the spool of ")
 """name of a recipient's store, before the name of the uplink"""
 READ_ONLY, FAILING = Text("the disk is read-only"), Text("the disk reports errors")
+ERRNOS: dict[str, str] = {READ_ONLY: "EROFS", FAILING: "EIO", SILENT: "silent"}
+"""the reasons of faults, as the log's field DETAIL has them"""
 NOT_WELL = {errno.EIO, errno.ENXIO, errno.ENODEV, errno.EUCLEAN, errno.ESHUTDOWN}
 RUN = Path("/run/gardien")
 """created by the package, for the state PACKAGED"""
@@ -61,6 +65,8 @@ class Storage:
     def __init__(self, now: Callable[[], float] = seconds) -> None:
         self._now = now
         self._faults: dict[str, StoreFault] = {}
+        self.changed = Change()
+        """a fault has begun or ended"""
 
     @property
     def faults(self) -> Mapping[str, StoreFault]:
@@ -73,13 +79,19 @@ class Storage:
         if known is None or known.reason != reason:
             log.error(
                 "%s cannot be written: %s", store, reason,
-                extra=fields(LogEvent.STORE_FAILED, store=store, uplink=_uplink_of(store)),
+                extra=fields(
+                    LogEvent.STORE_FAILED, store=store, uplink=_uplink_of(store),
+                    detail=ERRNOS.get(reason, ""),
+                ),
             )  # fmt: skip
         self._faults[store] = StoreFault(reason, known.since if known else self._now())
+        if known is None:
+            self.changed.tell()
 
     def recovered(self, store: str) -> None:
         """Note that a store was opened again and a test commit has succeeded."""
         if self._faults.pop(store, None):
+            self.changed.tell()
             log.warning(
                 "%s can be written again", store,
                 extra=fields(LogEvent.STORE_RECOVERED, store=store, uplink=_uplink_of(store)),

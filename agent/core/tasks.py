@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 import traceback
 from collections import Counter
@@ -31,6 +32,91 @@ LONGEST_WORDS = 300
 """most characters kept of an error: a far side may have chosen its text"""
 CLOSED_WITHIN = 20.0
 """seconds that a component has to close what it holds before it is cancelled once more"""
+LOOK = 15.0
+"""seconds between two looks at what nothing announces: a file, the age of a certificate. It is the
+period of systemd's watchdog, so that all these looks and its notification are one wake"""
+SLIVER = 0.001
+"""seconds by which a timer may fire too early"""
+
+
+async def until(event: asyncio.Event, seconds: float) -> bool:
+    """Wait until an event is set or `seconds` have passed. Return whether it is set."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(None if seconds == math.inf else max(0.0, seconds)):
+            await event.wait()
+    return event.is_set()
+
+
+def to_next(period: float) -> float:
+    """Return the seconds until the next multiple of a period on the loop's clock.
+
+    Looks of the same period, or of its multiples, then share one wake.
+    """
+    left = period - asyncio.get_running_loop().time() % period
+    return left if left > SLIVER else left + period
+
+
+async def pause(period: float) -> None:
+    """Sleep until the next multiple of a period; see `to_next`."""
+    await asyncio.sleep(to_next(period))
+
+
+class Change:
+    """Something that changes now and then, and wakes the tasks that depend on it."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        """how often it has changed"""
+        self.waiting: dict[asyncio.Future[None], None] = {}
+        """what the tasks await that depend on it, in the order in which they fell asleep"""
+
+    def tell(self) -> None:
+        """Wake the tasks that depend on it. Call this on the event loop, after the change."""
+        self.count += 1
+        for sleep in self.waiting:
+            _end(sleep)
+
+
+def _end(sleep: asyncio.Future[None]) -> None:
+    if not sleep.done():
+        sleep.set_result(None)
+
+
+class Wakeup:
+    """Lets a task sleep until something has changed or is due (docs/decisions/058).
+
+    A change counts from the last return of `wait`, or of `look`: what changes while the task works
+    ends its next sleep at once.
+    """
+
+    def __init__(self, *changes: Change) -> None:
+        self._changes = changes
+        self._seen = self._counts()
+
+    def _counts(self) -> list[int]:
+        return [change.count for change in self._changes]
+
+    def look(self) -> None:
+        """Ignore the changes until now: the task looks at everything after this call."""
+        self._seen = self._counts()
+
+    async def wait(self, seconds: float = math.inf) -> None:
+        """Return after the next change, or after `seconds`."""
+        loop = asyncio.get_running_loop()
+        sleep: asyncio.Future[None] = loop.create_future()
+        if self._counts() != self._seen:
+            seconds = 0.0
+        timer = None if seconds == math.inf else loop.call_later(max(0.0, seconds), _end, sleep)
+        for change in self._changes:
+            change.waiting[sleep] = None
+        try:
+            await sleep
+        finally:
+            if timer is not None:
+                timer.cancel()
+            for change in self._changes:
+                del change.waiting[sleep]
+        self._seen = self._counts()
 
 
 async def together(*jobs: Coroutine[Any, Any, None]) -> None:
@@ -310,9 +396,7 @@ class Supervisor:
                 wait = self._park(component, error)
             finally:
                 stands.cancel()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(wait):
-                    await component.wake.wait()
+            await until(component.wake, wait)
 
     def _park(self, component: _Component, error: BaseException) -> float:
         self.failures[component.name] += 1

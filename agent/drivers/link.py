@@ -267,11 +267,10 @@ class Link:
             for _ in range(self.at_once):
                 await self._turn.acquire()
                 taken += 1
-            until = monotonic() + seconds
-            while (left := until - monotonic()) > 0:
-                await asyncio.sleep(min(1.0, left))
-                self.turned = monotonic()
+            self.turned = monotonic() + seconds  # it is not stuck meanwhile
+            await asyncio.sleep(seconds)
         finally:
+            self.turned = monotonic()
             for _ in range(taken):
                 self._turn.release()
 

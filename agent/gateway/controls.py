@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from agent.control.records import HoldRecord, Outcome
     from agent.core.clock import Clock
     from agent.core.model import Point, Sample
+    from agent.core.tasks import Change
     from agent.drivers.link import Link
     from agent.trust.verify import TakenBack
 
@@ -179,11 +180,13 @@ async def open_steering(  # noqa: PLR0913 -- each a part of its own
     taken: Sequence[TakenBack] = (),
     storage: Storage | None = None,
     bounds: Bounds | None = None,
+    decided: Change | None = None,
 ) -> AsyncIterator[Steering]:
     """Open the journal, and set up the controls. Nothing is written to a device yet.
 
     `witness`: our own key, whose grants count only if this gateway may witness votes; `taken`:
-    revocations, including those from before the journal; `storage`: notes which disks fail.
+    revocations, including those from before the journal; `storage`: notes which disks fail;
+    `decided`: told when what became of an order has changed.
     """
     boot, made = boot_id(), control_definitions(config)
 
@@ -199,6 +202,8 @@ async def open_steering(  # noqa: PLR0913 -- each a part of its own
     opening = JournalWriter.open(config.state / FILE, key_of, storage, now, bounds)
     async with opening as writer:
         journal = writer.journal
+        journal.decided = decided or journal.decided
+        journal.decided.tell()
         dependencies = ControlDependencies(
             now=now,
             zone=config.zone,

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from asyncio import sleep
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -30,7 +29,15 @@ from agent.core.errors import CertificateRefused, NotRecorded, NotStored, Refuse
 from agent.core.finding import Finding, worst_first
 from agent.core.i18n import Text, text_of
 from agent.core.log_fields import LogEvent, fields
-from agent.core.tasks import ConnectionFields, keep_open, together
+from agent.core.tasks import (
+    LOOK,
+    ConnectionFields,
+    Wakeup,
+    keep_open,
+    pause,
+    to_next,
+    together,
+)
 from agent.enrolment import calls, credential
 from agent.gateway.recipient import needs_signature, outcomes
 from agent.gateway.uplink_state import PROBE_EVERY, address
@@ -61,12 +68,7 @@ log = logging.getLogger(__name__)
 
 VOLATILE = ("at", "backlog", "data", "disk", "metrics")
 """members that change all the time, and do not count as news"""
-RECEIPT_LOOK = 0.5
-"""seconds between two checks for a receipt"""
-
 UNPROVED = "no receipt arrived over the new address: returning to the old one"
-CERTIFICATE_LOOK = 1.0
-"""seconds between two checks for a new certificate or a receipt"""
 REFUSALS = 2
 """refusals in a row before the previous certificate is used again: some platforms hang up without
 a reason
@@ -76,8 +78,6 @@ WENT_BACK = Text(
     " certified (gardien key csr), then run: gardien key install, or gardien key renew"
 )
 DAY = 86_400
-POLL = 0.2
-"""seconds"""
 LONGEST_WAIT = 300.0
 """seconds between two attempts at an uplink: a fleet must not reconnect all at once"""
 EVENT = ("code", "text", "severity", "since", "until", "actor", "count")
@@ -202,21 +202,24 @@ class Route:
         """
         if self._proving:
             await self._prove()
+        wakeup = Wakeup(self._moves.changed)
         while self._ordered() == self._move:
             waits = self._move is not None and self._move.proved is None
             if waits and monotonic() - self._probed >= PROBE_EVERY:
                 break
-            await asyncio.sleep(RECEIPT_LOOK)
+            await wakeup.wait(to_next(LOOK))
         raise UplinkLost("the uplink moves to another address")
 
     async def _prove(self) -> None:
         # the directory is sent again, or there might be nothing to receipt
         await self._recipient.thread.run(self._recipient.spool.tell_again)
-        self._recipient.delivery.hurry = True
+        delivery = self._recipient.delivery
+        delivery.send_now()
+        wakeup = Wakeup(delivery.advanced)
         try:
             async with asyncio.timeout(self._proof):
-                while self._recipient.delivery.heard <= self._opened:
-                    await asyncio.sleep(RECEIPT_LOOK)
+                while delivery.heard <= self._opened:
+                    await wakeup.wait()
         except TimeoutError:
             raise UplinkLost(UNPROVED) from None
         self._moves.prove(self._settings.recipient, self._now())
@@ -314,8 +317,9 @@ class Proving:
         Raises UplinkLost when a newer certificate is installed than the connection uses.
         """
         gateway, proved = self._gateway, self._gateway.certificate.proved
+        wakeup = Wakeup(self._recipient.delivery.advanced)
         while True:
-            await sleep(CERTIFICATE_LOOK)
+            await wakeup.wait(to_next(LOOK))  # another process may have installed it
             if not (self._state / credential.BEFORE).exists():
                 continue
             if (own := credential.installed(self._state)) != self._shown:
@@ -366,7 +370,7 @@ async def offer(gateway: Gateway, recipient: Recipient, uplink: Uplink) -> None:
     recipient_name, file = str(recipient.settings.recipient), gateway.building
     batches_first = partial(_wait_for_batches, recipient.delivery, gateway.waits.batches)
     while True:
-        await asyncio.sleep(gateway.waits.upload)
+        await pause(gateway.waits.upload)
         if upload is None or not wanted(gateway, recipient.name):
             continue
         if not file.due(recipient_name, monotonic()) or not backup_affordable(gateway, recipient):
@@ -393,9 +397,9 @@ def _message(file: BuildingFile, gateway_id: str, recipient: str) -> BackupMessa
 
 async def _wait_for_batches(delivery: Delivery, longest: float) -> None:
     """Wait until no batch is under way, for `longest` seconds at most."""
-    until = monotonic() + longest
-    while not delivery.idle and monotonic() < until:
-        await asyncio.sleep(POLL)
+    until, wakeup = monotonic() + longest, Wakeup(delivery.advanced)
+    while not delivery.idle and (left := until - monotonic()) > 0:
+        await wakeup.wait(left)
 
 
 def kept(gateway: Gateway, recipient: Recipient, sha256: str) -> None:
@@ -527,7 +531,7 @@ async def _count(
     before, first_pace = 0, pace()
     try:
         while True:
-            await asyncio.sleep(every)
+            await pause(every)
             before, added = (total := moved()), total - before
             count(added)
             if pace() > 2 * first_pace:
@@ -542,12 +546,13 @@ async def _count(
 async def _hurry_outcomes(gateway: Gateway, recipient: Recipient) -> None:
     """Have outcomes of orders sent at once, however slowly readings go over a metered line."""
     known: frozenset[str] = frozenset()
+    wakeup = Wakeup(gateway.decided, gateway.objects.changed)
     while True:
         fresh = frozenset(outcomes(gateway, recipient))
         if fresh - known:
-            recipient.delivery.hurry = True
+            recipient.delivery.send_now()
         known = fresh
-        await asyncio.sleep(gateway.waits.outcomes)
+        await wakeup.wait()
 
 
 async def _no_status(_: dict[str, Any]) -> None:
@@ -562,14 +567,14 @@ async def _report(daemon: Daemon, name: str, uplink: Uplink, seal: float) -> Non
     while True:
         answer = await daemon.describe()
         if answer and name not in answer["uplinks"]:  # its spool is closed, and opened again soon
-            await asyncio.sleep(STATUS_LOOK)
+            await pause(STATUS_LOOK)
             continue
         fresh = document(answer, name) if answer else {}
         due = monotonic() - sent_at >= budget.status_every(seal)
         if due or news(sent, fresh):
             await send_status(fresh)
             sent, sent_at = fresh, monotonic()
-        await asyncio.sleep(STATUS_LOOK)
+        await pause(STATUS_LOOK)
 
 
 if TYPE_CHECKING:
@@ -588,7 +593,7 @@ async def obey(gateway: Gateway, request: Request) -> str:
         case "directory":
             for spool, thread in recipient.spools:
                 await thread.run(spool.tell_again)
-            recipient.delivery.hurry = True
+            recipient.delivery.send_now()
             return "the directory is sent again"
         case "read-now":
             return await _read_now(gateway.lines, recipient, request.device)
@@ -679,7 +684,7 @@ async def _resend(recipient: Recipient, request: Request, now: float) -> str:
         raise Forged(ObjectCode.EPOCH, text_of(error)) from error
     except ValueError as error:
         raise impossible(text_of(error)) from error
-    recipient.delivery.hurry = True
+    recipient.delivery.send_now()
     return f"{number} batches are sent again"
 
 
@@ -712,9 +717,11 @@ async def _read_now(lines: Lines, recipient: Recipient, wanted: str | None) -> s
             # a device that disturbs the line would cost the others their slots
             if wanted in {None, device.name} and device.failures and not _disturbs(line, device):
                 device.rests_until, asked = 0.0, asked + 1
+        if line.poller is not None:
+            line.poller.wake()
     await asyncio.sleep(0)
     await recipient.intake.commit()
-    recipient.delivery.hurry = True
+    recipient.delivery.send_now()
     return f"{asked} silent devices are read again, and the stored readings are sent"
 
 

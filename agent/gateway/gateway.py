@@ -17,8 +17,9 @@ from agent.buffer.spool import KEPT
 from agent.config.config import sums_asked
 from agent.core.errors import Refused
 from agent.core.state import DEFAULT_CONFIG
-from agent.core.tasks import Supervisor
+from agent.core.tasks import LOOK, Change, Supervisor
 from agent.gateway.controls import NoControls
+from agent.gateway.flight_recorder import FlightRecorder
 from agent.registry.consent_policy import CommonBasis, Policy, policy
 from agent.registry.dates import DAY
 
@@ -167,6 +168,12 @@ class DwellingSums:
             recipient.totals.look(recipient.ledger.assignment, own.whole, int(now))
             await recipient.sums.tend(own, now, *target)
 
+    def next_due(self, recipient: Recipient, config: Config, now: float) -> float:
+        """Return the next time at which a slot of a recipient's sums may be due if no index comes
+        before; in seconds since 1970, as `now`.
+        """
+        return recipient.sums.next_due(self.configured(config)[recipient.name], now)
+
 
 class UnsentReadings(TypedDict, total=False):
     """The open stores of readings that no slot takes yet; while nothing is polled there is none."""
@@ -211,6 +218,8 @@ class PlantHistory:
 class KeyRotation:
     """A rotation of the spool key."""
 
+    begun: Change = field(default_factory=Change)
+    """one has begun"""
     files: dict[str, RotationProgress] = field(default_factory=dict)
     waits: str = ""
     """why it cannot go on; empty if it goes on"""
@@ -280,16 +289,14 @@ class Waits:
 
     backup: float = 30.0
     """between two checks whether something has changed that a backup contains"""
-    upload: float = 5.0
+    upload: float = LOOK
     """between two checks for a new backup to upload"""
     batches: float = 60.0
     """for batches under way, before each part of a backup: it must not wait for days of backlog"""
     proof: float = 300.0
     """for a receipt over a connection to a new address"""
-    usage: float = 10.0
+    usage: float = LOOK
     """between two readings of the data counter"""
-    outcomes: float = 2.0
-    """between two checks for outcomes of orders"""
 
 
 @dataclass
@@ -297,7 +304,7 @@ class Gateway:
     """What is configured and open, in the order of opening. Parts that are missing are false."""
 
     config: Config
-    """replaced by a reload"""
+    """replaced by a reload; then `reloaded` tells"""
     identity: Identity
     """replaced by a rotation of the spool key"""
     clock: Clock
@@ -344,7 +351,13 @@ class Gateway:
     certificate: CertificateProof = field(default_factory=CertificateProof)
     rotation: KeyRotation = field(default_factory=KeyRotation)
     daemon: Daemon = field(default_factory=Daemon)
+    reloaded: Change = field(default_factory=Change)
+    """another configuration is in force"""
+    decided: Change = field(default_factory=Change)
+    """what became of an order has changed"""
     waits: Waits = field(default_factory=Waits)
+    flight: FlightRecorder = field(default_factory=FlightRecorder)
+    """remembers what happens to the agent; it records nothing in a command without daemon"""
 
 
 def books(gateway: Gateway) -> list[SlotBook]:
@@ -360,6 +373,7 @@ def books(gateway: Gateway) -> list[SlotBook]:
             recipient.sums,
             configured.get(recipient.name),
             [(spool, thread.run) for spool, thread in recipient.spools[1:]],
+            recipient.delivery.stored,
         )
         for recipient in gateway.recipients.values()
     ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from asyncio import sleep
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -21,6 +22,7 @@ from agent.core.clock import monotonic, stamp
 from agent.core.errors import Refused, SpoolFull, StorageFailed
 from agent.core.log_fields import LogEvent, fields
 from agent.core.state import on_trial
+from agent.core.tasks import Wakeup
 from agent.gateway.gateway import RotationProgress
 from agent.gateway.plant_history import history_opening
 from agent.gateway.recipient import memory_of, spool_opening, store_opening
@@ -47,8 +49,6 @@ MEMORY = (
 )
 SHELVES = {"shelf.db": "shelf", "registers.db": "registers", HISTORY: "history"}
 """other files under the spool key, each with the component that has it open"""
-LOOK = 1.0
-"""seconds between two checks for a rotation under way"""
 AGAIN = 30.0
 """seconds until a rotation that had to wait is tried again"""
 REPORT_EVERY = 1.0
@@ -99,6 +99,7 @@ async def begin(gateway: Gateway, by: str) -> bool:
             return False
         gateway.identity = await asyncio.to_thread(identity.begin_rotation, state, who)
     gateway.rotation.files, gateway.rotation.waits = {}, ""
+    gateway.rotation.begun.tell()
     gateway.audit("key.rotation", {"state": who.state, "by": by})
     log.warning("a rotation of the spool key has begun", extra=fields(LogEvent.KEY_ROTATION))
     return True
@@ -116,10 +117,12 @@ def _all_must_be_open(gateway: Gateway) -> None:
 
 async def serve(gateway: Gateway) -> None:
     """Continue a rotation whenever one is under way; runs for ever."""
+    wakeup = Wakeup(gateway.rotation.begun)
     while True:
         if gateway.identity.spool_key_before is not None:
-            await sleep(LOOK if await _completed(gateway) else AGAIN)
-        await sleep(LOOK)
+            await _completed(gateway)
+        left = gateway.identity.spool_key_before is not None
+        await wakeup.wait(AGAIN if left else math.inf)
 
 
 async def _completed(gateway: Gateway, tell: Tell | None = None) -> bool:

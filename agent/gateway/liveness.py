@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ from agent.core.clock import monotonic
 from agent.core.log_fields import LogEvent, fields
 from agent.core.storage import HOLDS_END_AFTER
 from agent.core.systemd import notify, watchdog_period
+from agent.core.tasks import pause
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,7 +41,7 @@ async def watch(gateway: Gateway) -> None:
     """
     period, hung = watchdog_period(), False
     while True:
-        await asyncio.sleep(period or LONGEST_REST)
+        await pause(period or LONGEST_REST)
         hanging = late(gateway, monotonic())
         if hanging and not hung:
             log.error(

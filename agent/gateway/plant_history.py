@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from asyncio import sleep
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING
@@ -21,7 +20,7 @@ from agent.core.clock import monotonic
 from agent.core.errors import SpoolFull, StorageFailed
 from agent.core.model import ValueKind
 from agent.core.quantities import channels
-from agent.core.tasks import error_text, together
+from agent.core.tasks import Wakeup, error_text, together
 from agent.gateway.gateway import OpenHistory
 from agent.registry.aggregate import tells_of_few
 from agent.registry.records import covers, serial_key
@@ -38,8 +37,6 @@ if TYPE_CHECKING:
     from agent.registry.identity import Identity
 
 COMPONENT = "history"
-LOOK = 1.0
-"""seconds between two checks for a change of registry or configuration"""
 WRITE_EVERY = 7200.0
 """seconds between two commits: a power cut loses the values of at most 140 minutes"""
 SETTLED = 1200
@@ -77,10 +74,10 @@ async def serve_history(
 
 async def _serve(gateway: Gateway, is_common: Callable[[str], bool]) -> None:
     # at once too: a gateway that is restarted often must close its days all the same
-    quarter, written = -1, monotonic() - WRITE_EVERY
+    quarter, written, clock = -1, monotonic() - WRITE_EVERY, gateway.clock
+    wakeup = Wakeup(gateway.registry.changed, gateway.reloaded, clock.changed)
     while True:
         await obey(gateway, is_common)
-        clock = gateway.clock
         if clock.dates:
             now = clock.now()
             if int(now) // QUARTER != quarter:
@@ -89,7 +86,8 @@ async def _serve(gateway: Gateway, is_common: Callable[[str], bool]) -> None:
             if monotonic() - written >= WRITE_EVERY:
                 written = monotonic()
                 await keep_up(gateway, now)
-        await sleep(LOOK)
+        to_quarter = QUARTER - clock.now() % QUARTER
+        await wakeup.wait(clock.bound(min(to_quarter, written + WRITE_EVERY - monotonic())))
 
 
 async def keep_up(gateway: Gateway, now: float) -> None:

@@ -28,12 +28,12 @@ from agent.buffer.database import in_own_thread
 from agent.buffer.orphaned_spools import recipients_of, spool_of
 from agent.buffer.spool import CAP, KEPT, Spool
 from agent.buffer.unassigned_store import UnassignedStore
-from agent.core.clock import stamp
+from agent.core.clock import monotonic, stamp
 from agent.core.errors import Refused, SpoolFull, StorageFailed
 from agent.core.log_fields import LogEvent, LogNames, fields
 from agent.core.state import on_trial
 from agent.core.storage import PROBED_EVERY, SPOOL, made, volatile
-from agent.core.tasks import error_text, together
+from agent.core.tasks import LOOK, Wakeup, error_text, to_next, together
 from agent.gateway.backup import Way
 from agent.gateway.gateway import Recipient, midnights, point_of, points_by_key, policy_of
 from agent.registry.consent_policy import LONGEST_UNSENT
@@ -70,8 +70,8 @@ NOT_COUNTED = (
 )
 TEND_EVERY = 1500.0
 """seconds between two rounds of upkeep. Rows are under the gateway's own key for two at most"""
-OBEY_EVERY = 1.0
-"""seconds between two checks of the registry for retractions"""
+TOGETHER = 1.0
+"""seconds for which the sums wait for the next index: those of a slot come one after the other"""
 UNPROVED = "sending begins after ten minutes; not every platform confirmed that all objects came"
 SHELVE_EVERY = 300.0
 """seconds that unassigned readings stay in memory before they are stored"""
@@ -314,6 +314,7 @@ def _new_recipient(
 
     async def append(rows: Sequence[Reading], marks: Mapping[MarkKey, SlotMark]) -> None:
         await recipient.thread.run(recipient.spool.append, rows, marks, gateway.clock.now())
+        recipient.delivery.stored()
 
     flush = config.spool.flush
     intake = Ingest(append, flush, revision=bases.revision, recheck=bases.kept, uplink=name)
@@ -485,18 +486,20 @@ def needs_signature(gateway: Gateway, settings: Any) -> bool:
 def jobs_of(gateway: Gateway, recipient: Recipient) -> dict[str, Callable[[], Awaitable[None]]]:
     """Return the jobs on an open spool in addition to its uplink; each may fail alone."""
     return {
-        "withdrawals": partial(_obey, recipient),
+        "withdrawals": partial(_obey, gateway, recipient),
         "receipt keys": partial(_distrust, gateway, recipient),
         "sums": partial(_add_up, gateway, recipient),
         "upkeep": partial(_tend, gateway, recipient),
     }
 
 
-async def _obey(recipient: Recipient) -> None:
+async def _obey(gateway: Gateway, recipient: Recipient) -> None:
     """Apply retractions of the registry, even while the uplink is down. Never returns."""
+    wakeup = Wakeup(gateway.registry.changed)
     while True:
         await recipient.outbox.catch_up()
-        await sleep(OBEY_EVERY)
+        recipient.delivery.stored()
+        await wakeup.wait()
 
 
 async def _distrust(gateway: Gateway, recipient: Recipient) -> None:
@@ -504,24 +507,29 @@ async def _distrust(gateway: Gateway, recipient: Recipient) -> None:
     Never returns.
     """
     done: frozenset[str] = frozenset()
+    wakeup = Wakeup(gateway.objects.changed)
     while True:
         if inbox := gateway.objects.inbox:
             kids = inbox.trust_store.taken.keys_of(recipient.settings.recipient, RECIPIENT)
             if kids != done:
                 for spool, thread in recipient.spools:
                     if await thread.run(spool.distrust, sorted(kids), gateway.clock.now()):
-                        recipient.delivery.hurry = True
+                        recipient.delivery.send_now()
                 done = kids
-        await sleep(OBEY_EVERY)
+        await wakeup.wait(to_next(LOOK))  # a list may revoke a key from a time on
 
 
 async def _add_up(gateway: Gateway, recipient: Recipient) -> None:
     """Make the sums over dwellings, slot by slot. Never returns."""
+    clock, closing, sums = gateway.clock, gateway.recipients.closing, gateway.sums
+    registry, reloaded = gateway.registry.changed, gateway.reloaded
+    wakeup = Wakeup(clock.changed, sums.indexes.changed, registry, reloaded)
     while True:
-        clock, closing = gateway.clock, gateway.recipients.closing
+        config, now = gateway.config, clock.now()
         due = clock.dates and recipient.settings.recipient not in closing
-        await gateway.sums.add_up(recipient, gateway.config, clock.now() if due else None)
-        await sleep(OBEY_EVERY)
+        await sums.add_up(recipient, config, now if due else None)
+        await wakeup.wait(clock.bound(sums.next_due(recipient, config, now) - clock.now()))
+        await sleep(TOGETHER)
 
 
 async def _tend(gateway: Gateway, recipient: Recipient) -> None:
@@ -582,11 +590,13 @@ class ReadingStores:
         These are readings of unassigned meters, and the midnight readings that a duty needs after a
         change of occupants was recorded late.
         """
-        gateway, waited = self._gateway, 0.0
+        gateway, clock = self._gateway, self._gateway.clock
+        done = monotonic()
+        wakeup = Wakeup(gateway.registry.changed, clock.changed, readings.filled)
         while True:
             changed = readings.asked != gateway.registry.revision
-            due = changed or readings.full or waited >= SHELVE_EVERY
-            if due and gateway.clock.dates and gateway.clock.ages:
+            due = changed or readings.full or monotonic() - done >= SHELVE_EVERY
+            if due and clock.dates and clock.ages:
                 try:
                     # Retractions come before the rows that replace them.
                     await gateway.recipients.catch_up()
@@ -596,7 +606,7 @@ class ReadingStores:
                         await readings.commit()
                     else:
                         await readings.tend(
-                            gateway.clock.now(),
+                            clock.now(),
                             gateway.recipients.accounts(),
                             lambda device, name: point_of(gateway.config, device, name),
                         )
@@ -606,6 +616,8 @@ class ReadingStores:
                         extra=fields(LogEvent.RECORD_NOT_WRITTEN, store="shelf"),
                     )  # fmt: skip
                     await sleep(SHELVE_EVERY)
-                waited = 0.0
-            await sleep(OBEY_EVERY)
-            waited += OBEY_EVERY
+                done = monotonic()
+                due = False
+            # what is still due waits for the clock
+            left = to_next(LOOK) if due else done + SHELVE_EVERY - monotonic()
+            await wakeup.wait(clock.bound(left))

@@ -5,7 +5,6 @@ It runs while the line is free, one or two requests at a time, so readings are n
 
 from __future__ import annotations
 
-import asyncio
 import datetime as dt
 import logging
 from typing import TYPE_CHECKING, NamedTuple
@@ -14,6 +13,7 @@ from agent.core.clock import monotonic
 from agent.core.errors import LinkLost
 from agent.core.i18n import Text, joined
 from agent.core.log_fields import LogEvent, fields
+from agent.core.tasks import pause
 from agent.drivers import TAKEN_FOR, driver
 from agent.drivers.base import Found, Seeks
 from agent.gateway.lines import label_of
@@ -46,7 +46,7 @@ async def seek(gateway: Gateway, look_every: float = LOOK_EVERY) -> None:
             elif monotonic() >= searched.get(name, 0.0):
                 searched[name] = monotonic() + AGAIN_AFTER
                 await _search(gateway, name, line)
-        await asyncio.sleep(look_every)
+        await pause(look_every)
 
 
 def _missed(gateway: Gateway, line: LinkDevices) -> bool:

@@ -11,6 +11,7 @@ from agent.buffer.database import Damaged
 from agent.core.errors import Absent, NotRecorded, Refused
 from agent.core.i18n import N_
 from agent.core.log_fields import LogEvent, fields
+from agent.core.tasks import Change
 from agent.inbox.inbox import BY_HAND, Inbox, store_is_broken
 from agent.trust.jws import MAP
 
@@ -60,6 +61,8 @@ class SignedObjects:
         """handlers of further types, by typ; each opened inbox has them"""
         self.broken = asyncio.Event()
         """set when the trust store cannot be read any more and must be opened again"""
+        self.changed = Change()
+        """a signed object was accepted or refused, or tried again"""
 
     def open(self, opening: Callable[[], AbstractContextManager[Inbox]]) -> ExitStack:
         """Open the inbox. Return what closes it."""
@@ -126,6 +129,7 @@ class SignedObjects:
         self._audit.registry_changed(self._registry)
         if self.inbox and await self.inbox.retry_waiting():
             self._audit.registry_changed(self._registry)
+        self.changed.tell()
 
 
 async def _no_journal(_: Verified) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from agent.core.i18n import N_
 from agent.core.log_fields import LogEvent, fields
 from agent.core.model import Why
 from agent.core.storage import SPOOL
-from agent.core.tasks import error_text, together
+from agent.core.tasks import error_text, to_next, together, until
 from agent.enrolment import calls
 from agent.gateway import key_rotation
 from agent.gateway.controls import NoControls, open_steering
@@ -157,6 +157,8 @@ class Running(Daemon):
         for name in removed:
             await self._close_recipient(name)
         gateway.config = new
+        gateway.flight.know(new)
+        gateway.reloaded.tell()
         forget_closed(gateway)
         changed = [name for name in list(recipients) if await self._renew(old, name)]
         added = [name for name in new.uplinks if name not in recipients]
@@ -384,6 +386,7 @@ class Running(Daemon):
             poller.accounts = gateway.recipients.accounts()
             poller.unassigned = gateway.unsent.get("shelf")
             poller.midnight_readings = gateway.unsent.get("registers")
+            poller.wake()
 
     def _start_polling(self, line: LinkDevices) -> None:
         """Poll the devices of a line."""
@@ -454,9 +457,8 @@ class Running(Daemon):
                 if store_is_broken(error):
                     objects.broken.set()
                 raise
-            with suppress(TimeoutError):
-                async with asyncio.timeout(WAITING_EVERY):
-                    await objects.broken.wait()
+            # an object may wait for a time
+            await until(objects.broken, to_next(WAITING_EVERY))
 
     async def _renew_certificate(self) -> None:
         """Renew the certificate in time, if there is one. Never returns."""
@@ -469,17 +471,23 @@ def open_controls(gateway: Gateway) -> AbstractAsyncContextManager[Steering]:
     """Open the journal of the controls. Nothing is written to a device yet."""
     lines, registry, clock = gateway.lines, gateway.registry, gateway.clock
     who, inbox = gateway.identity, gateway.objects.inbox
+
+    def audit(kind: str, body: Mapping[str, Any]) -> None:
+        gateway.flight.note(kind.replace(".", "-"), str(body.get("control", "")))
+        gateway.audit(kind, body)
+
     return open_steering(
         gateway.config,
         clock,
         lambda place: link_to(lines, gateway.config, place),
         lines.latest,
-        gateway.audit,
+        audit,
         home=lambda home, device: occupied(lines, registry, int(clock.now()), home, device),
         ask=lambda name: read_guards(lines, gateway.config, name),
         witness=Key.of(who.signing_key.public_key()).kid if who else "",
         taken=inbox.trust_store.taken.all() if inbox else (),
         storage=gateway.disk.storage,
+        decided=gateway.decided,
     )
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from agent.core.atomic_write import StateFile
 from agent.core.errors import Refused
 from agent.core.log_fields import LogEvent, fields
+from agent.core.tasks import Change
 from agent.uplink import budget
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ class Moves:
             missing=dict,
         )
         self._known = self._file.load()
+        self.changed = Change()
 
     def of(self, recipient: str, configured: str, now: float) -> Move | None:
         """Return the move of a recipient's uplink; one that is over is removed."""
@@ -117,6 +119,7 @@ class Moves:
     def _write(self, known: dict[str, Move]) -> None:
         self._file.save({name: asdict(move) for name, move in known.items()})
         self._known = known
+        self.changed.tell()
 
 
 class UplinkShutdown:

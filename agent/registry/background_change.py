@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from agent.core.atomic_write import DiskWriter
 from agent.core.errors import NotRecorded, Refused
+from agent.core.tasks import Change, pause
 from agent.registry.registry import Registry
 from agent.registry.storage import to_row
 
@@ -47,7 +48,7 @@ class RegistryDraft(Registry):
         self._registry = registry
         self._path, self._storage, self._index = registry.state()
         self._origin = self._index
-        self.mute = registry.mute
+        self.mute, self.changed = registry.mute, Change()
         self._complete = registry.written
         self.unrecorded, self._notes, self._last_good = (), None, None
         self._added: list[Document] = []
@@ -111,7 +112,7 @@ async def fold_log(registry: Registry) -> bool:
 async def keep_log_short(registry: Registry, every: float = FOLDED_EVERY) -> None:
     """Begin a new log whenever it is long. Never returns."""
     while True:
-        await asyncio.sleep(every)
+        await pause(every)
         if registry.long_log:
             with suppress(NotRecorded):  # a long log harms nothing, and changes report the disk
                 await fold_log(registry)

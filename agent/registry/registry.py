@@ -18,6 +18,7 @@ from agent.core.errors import NotRecorded, Refused
 from agent.core.i18n import Text
 from agent.core.log_fields import LogEvent, fields
 from agent.core.storage import made
+from agent.core.tasks import Change
 from agent.registry.admission import Author, place_of
 from agent.registry.admit_bases import (
     admit_answers,
@@ -115,6 +116,8 @@ class Registry:
         """whether the file has what is in force; whether the notes are of this boot"""
         self._last_good: int | None = None
         """last revision that was written without error, if later ones may be in the file"""
+        self.changed = Change()
+        """documents have come into force, or what the disk has of them has changed"""
         self._load()
         self._load_notes()
         self.marked = True
@@ -576,6 +579,7 @@ class Registry:
         self._index = index
         if staged is not None:
             self._written()
+        self.changed.tell()
         return True
 
     @property
@@ -612,6 +616,7 @@ class Registry:
             self._disk_failed(error, documents)
         else:
             self._index = self._index.and_with(documents)
+            self.changed.tell()
 
     def _disk_failed(self, error: Exception, documents: Sequence[Document]) -> None:
         """Put in force, without the disk, those documents that take something away. Raises
@@ -627,6 +632,7 @@ class Registry:
             self._index = self._index.and_with(ends)
             self.unrecorded += tuple(ends)
         self._write_notes()
+        self.changed.tell()
         if len(ends) < len(documents):
             raise self._not_recorded(error) from error
 

@@ -15,7 +15,7 @@ from agent.core.clock import monotonic
 from agent.core.errors import AgentError, BatchRejected, NotStored, SpoolFull, TooLarge, UplinkLost
 from agent.core.i18n import Text, text_of
 from agent.core.model import Lane, Receipt
-from agent.core.tasks import end, together
+from agent.core.tasks import Change, Wakeup, end, together
 from agent.uplink import pacing
 from agent.uplink.base import NobodyThere, NotNow
 
@@ -241,11 +241,12 @@ class SendScheduler:
         self._reset_refusals()
 
     def sleep(self, now: float) -> float:
-        """Seconds until something may be due, at most until the next count of waiting rows."""
+        """Seconds until something may be due, if no row and no receipt comes before."""
         moments = [flight.due for flight in self.flights.values() if not flight.under_way]
-        moments += [self._spaced_until, self._held_until, self.next_seal, self._backfill_from]
+        moments += [self._spaced_until, self._held_until, self.next_seal]
+        moments += [self._backfill_from, self._trickle_from]
         ahead = [moment - now for moment in moments if moment > now]
-        return min([pacing.look_every(self.rhythm), *ahead])
+        return min([max(pacing.IDLE, self.rhythm.seal), *ahead])
 
     def _reset_refusals(self) -> None:
         self.refusals = 0
@@ -312,9 +313,11 @@ class _Forwarder:
         self._delivery = delivery
         self._clock = clock
         self._rng = rng
-        self._wake = asyncio.Event()
+        self._changed = Change()
+        """something may be due on this connection"""
         self._sending: dict[asyncio.Task[None], BatchId] = {}
-        self._counted_at = 0.0
+        self._counted = -1
+        """how often rows had been stored when the waiting ones were counted last; -1: count them"""
         self._refresh_due = False
 
     async def serve(self) -> None:
@@ -337,7 +340,7 @@ class _Forwarder:
                 task.cancel()
         self._refresh_due = True
         self._scheduler.next_seal = monotonic()
-        self._wake.set()
+        self._changed.tell()
 
     async def _send(self) -> None:
         # files poll receipts by name, and batches in quarantine are not sent: their late receipts
@@ -345,13 +348,13 @@ class _Forwarder:
         if expect := getattr(self._uplink, "expect", None):
             expect(await self._outbox.quarantined())
         await self._refresh()
+        wakeup = Wakeup(self._changed, self._delivery.wanted)
         while True:
-            # clear before looking: an event that arrives during the round must not be lost
-            self._wake.clear()
+            wakeup.look()
             self._delivery.turned = monotonic()
             self._raise_losses()
             if self._delivery.hurry:
-                self._delivery.hurry, self._scheduler.next_seal, self._counted_at = False, 0.0, 0.0
+                self._delivery.hurry, self._scheduler.next_seal, self._counted = False, 0.0, -1
             # before sending: a withdrawn row must not leave once its withdrawal is recorded
             if self._outbox.behind:
                 await self._outbox.catch_up()
@@ -366,7 +369,7 @@ class _Forwarder:
             if lane := self._scheduler.lane_to_seal(monotonic()):
                 await self._seal(lane)
                 continue
-            await self._rest()
+            await self._rest(wakeup)
 
     async def _listen(self) -> None:
         async for receipt in self._uplink.receipts():
@@ -380,19 +383,19 @@ class _Forwarder:
                 # a repeated receipt, or one for another gateway, is no sign of life
                 self._scheduler.heard(receipt.slow_down)
                 self._note_life()
-            self._wake.set()
+            self._changed.tell()
 
     async def _refresh(self) -> None:
         previous = tuple(self._scheduler.flights)
         self._scheduler.refresh(await self._outbox.unreceipted(), previous, monotonic())
 
     def _launch(self, flight: Flight) -> None:
-        self._delivery.idle = False
+        self._delivery.rest(idle=False)
         self._scheduler.sent(flight, monotonic())
         self._delivery.asks(self._clock.now())
         task = asyncio.create_task(self._hand_over(flight))
         # else a lost connection would be noticed only when the next batch is due
-        task.add_done_callback(lambda _: self._wake.set())
+        task.add_done_callback(lambda _: self._changed.tell())
         self._sending[task] = flight.batch.id
 
     async def _hand_over(self, flight: Flight) -> None:
@@ -513,11 +516,15 @@ class _Forwarder:
                 task.result()
 
     async def _count_waiting(self) -> None:
-        now = monotonic()
-        if now - self._counted_at >= pacing.look_every(self._scheduler.rhythm) / 2:
-            self._counted_at = now
+        stored, scheduler, now = self._delivery.wanted.count, self._scheduler, monotonic()
+        if self._counted != stored:  # the next regular seal, since it may have waited for longer
+            regular = now + pacing.until_seal(self._clock.now(), scheduler.rhythm)
+            scheduler.next_seal = min(scheduler.next_seal, regular)
+        # live rows become backfill with time, so count at each seal too
+        if self._counted != stored or now >= scheduler.next_seal:
+            self._counted = stored
             live, backfill = await self._outbox.waiting(self._live_after())
-            self._scheduler.waiting = {Lane.LIVE: live, Lane.BACKFILL: backfill}
+            scheduler.waiting = {Lane.LIVE: live, Lane.BACKFILL: backfill}
 
     async def _seal(self, lane: Lane) -> None:
         rhythm = self._fit()
@@ -528,9 +535,12 @@ class _Forwarder:
             batch = None  # settled batches make space
             self._complain(error)
         now = monotonic()
-        next_seal = now + pacing.until_seal(self._clock.now(), rhythm)
+        waited = batch or self._scheduler.waiting[lane]
+        until_seal = pacing.until_seal if waited else pacing.until_idle_seal
+        next_seal = now + until_seal(self._clock.now(), rhythm)
         self._scheduler.sealed(lane, batch, now, next_seal)
-        self._counted_at = 0.0 if batch else now  # the number of waiting rows has just changed
+        if batch:
+            self._counted = -1  # the number of waiting rows has just changed
 
     def _fit(self) -> pacing.Rhythm:
         """The limits of a batch now; they also decide when a batch is full."""
@@ -540,14 +550,13 @@ class _Forwarder:
         self._scheduler.rhythm = replace(self._rhythm, most_bytes=min(sizes))
         return self._scheduler.rhythm
 
-    async def _rest(self) -> None:
+    async def _rest(self, wakeup: Wakeup) -> None:
         """Wait for a receipt, an answer, or the next time at which something may be due."""
-        self._delivery.idle = (
-            not self._scheduler.flights and not self._scheduler.waiting[Lane.BACKFILL]
-        )
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._scheduler.sleep(monotonic())):
-                await self._wake.wait()
+        scheduler, now = self._scheduler, monotonic()
+        self._delivery.rest(idle=not scheduler.flights and not scheduler.waiting[Lane.BACKFILL])
+        seconds = scheduler.sleep(now)
+        self._delivery.turned = now + seconds
+        await wakeup.wait(seconds)
 
     def _live_after(self) -> int:
         return pacing.live_after(self._clock.now(), self._scheduler.rhythm)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from agent.core.clock import monotonic
 from agent.core.i18n import Text
 from agent.core.log_fields import LogEvent, fields
+from agent.core.tasks import Change
 
 if TYPE_CHECKING:
     from agent.buffer.receipts import Settled
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+IDLE = 300.0
+"""seconds between two seals while nothing waits: only the time itself changes the directory then,
+and each batch of rows brings it along
+"""
 SPACING = 0.2
 """least seconds between two batches; cloud services accept five batches a second"""
 LONGEST_SPACING = 600.0
@@ -68,14 +73,14 @@ def until_seal(wall: float, rhythm: Rhythm) -> float:
     return rhythm.seal - (wall - rhythm.phase) % rhythm.seal
 
 
+def until_idle_seal(wall: float, rhythm: Rhythm) -> float:
+    """The same while nothing waits: at one of the regular seals, about once in `IDLE` seconds."""
+    return until_seal(wall, replace(rhythm, seal=rhythm.seal * max(1, IDLE // rhythm.seal)))
+
+
 def live_after(wall: float, rhythm: Rhythm) -> int:
     """The wall time after which slots count as live: two seal intervals ago (rule T14)."""
     return math.floor(wall - 2 * rhythm.seal)
-
-
-def look_every(rhythm: Rhythm) -> float:
-    """Seconds between two counts of the waiting rows."""
-    return min(5.0, rhythm.seal / 2)
 
 
 def full(rows: int, bytes_per_row: float, rhythm: Rhythm) -> bool:
@@ -181,11 +186,17 @@ class Delivery:
     heard: float = field(default_factory=monotonic)
     """monotonic: time of the last receipt, else of the start; an outage is counted from it"""
     turned: float = field(default_factory=monotonic)
-    """monotonic: when the sending loop last ran, or an attempt to open the uplink ended"""
+    """monotonic: when the sending loop last ran, or will run while it sleeps; or when an attempt to
+    open the uplink ended
+    """
     hurry: bool = False
     """seal waiting rows at once, before the interval ends"""
+    wanted: Change = field(default_factory=Change)
+    """there is something to seal, at the next interval or at once"""
     idle: bool = False
     """no batch waits for a receipt, and no backlog waits"""
+    advanced: Change = field(default_factory=Change)
+    """a receipt has arrived, or `idle` has changed"""
     complete: bool = False
     """all signed objects of the platform were settled at least once since the start"""
     breaks: tuple[BatchId | None, int] = None, 0
@@ -198,6 +209,21 @@ class Delivery:
 
     def _fields(self, event: LogEvent, batch: BatchId | None = None) -> dict[str, str]:
         return fields(event, uplink=self.uplink, recipient=self.recipient, batch=batch)
+
+    def send_now(self) -> None:
+        """Have waiting rows sealed at once, before the interval ends."""
+        self.hurry = True
+        self.wanted.tell()
+
+    def stored(self) -> None:
+        """Note that rows were stored, or that the directory may have changed."""
+        self.wanted.tell()
+
+    def rest(self, *, idle: bool) -> None:
+        """Note whether something is under way."""
+        if idle is not self.idle:
+            self.idle = idle
+            self.advanced.tell()
 
     def good(self) -> bool:
         """Whether the lost connection had delivered; `keep_open` calls this after each attempt.
@@ -286,6 +312,7 @@ class Delivery:
         # counted from this receipt: the alarm is about a platform that is silent, not about one
         # batch
         self.owed_since = now if owed else None
+        self.advanced.tell()
 
     def unsigned(self, now: float) -> str:
         """Why batches wait for signed receipts, for people; empty: they do not."""
@@ -305,6 +332,7 @@ class Delivery:
         elif settled.unsigned and self.unsigned_since is None:
             self.unsigned_since = now
         self.settled += len(settled.settled)
+        self.advanced.tell()
         self.rejected += len(settled.quarantined)
         self.conflicts += settled.conflict is not None
         self._ended(bool(settled.settled))

@@ -14,6 +14,7 @@ from agent.api.registry import Caller
 from agent.app import visited
 from agent.core.errors import Refused
 from agent.core.tasks import Supervisor
+from agent.gateway.flight_recorder import FlightRecorder
 from tests.memory import forget, peak
 
 CONFIG = "building: {{name: Test}}\nclock: {{source: system}}\nstate: {state}\n"
@@ -102,7 +103,9 @@ def test_what_is_wrong_is_refused_in_words_and_without_a_traceback(tmp_path, cap
 
 
 def test_a_fault_of_our_own_is_refused_too_and_its_traceback_is_logged(caplog):
-    house = SimpleNamespace(registry=SimpleNamespace(revision=0), jobs=Supervisor())
+    house = SimpleNamespace(
+        registry=SimpleNamespace(revision=0), jobs=Supervisor(), flight=FlightRecorder()
+    )
     answered = asyncio.run(local.answer(house, {"call": "status"}, Caller("root", None)))
     assert answered["refused"].startswith("an error in gardien itself (AttributeError)")
     assert [record.exc_info is not None for record in caplog.records] == [True]

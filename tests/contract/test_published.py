@@ -242,10 +242,11 @@ def test_bad_input_is_told(gateway, what, monkeypatch):
 
 WITHOUT_PEOPLE = {
     *("clock-history.json", "clock.json", "data.json", "lock", "probe", "reserve", "visit.json"),
+    *("flight.jsonl", "flight-older.jsonl"),
     *("keys/gateway.pem", "keys/identity.json", "keys/spool.key"),
 }
 """files of the state directory with nothing about people: what the clock was, how much was sent,
-room, keys
+room, keys, what happened to the agent
 """
 
 

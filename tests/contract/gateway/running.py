@@ -84,6 +84,7 @@ async def put(house: Gateway, slots: int, first: int = 0) -> None:
     rows = [Reading(series, start + n, Decimal(start + n), "V") for n in range(slots)]
     recipient = house.recipients["centre"]
     await recipient.thread.run(recipient.spool.append, rows, {})
+    recipient.delivery.stored()
 
 
 async def owed(house: Gateway) -> int:

@@ -125,13 +125,14 @@ def test_what_became_of_an_order_does_not_wait_for_the_interval(
         async with (
             broker() as far,
             Platform(far.port, tmp_path / "platform.db") as platform,
-            at_work(configured(tmp_path, far.url, seal="1h"), waits=Waits(outcomes=0.2)) as house,
+            at_work(configured(tmp_path, far.url, seal="1h")) as house,
         ):
             assert house.steering
             await asyncio.sleep(2)
             before = (await platform.report())["batches"]
             told = {"outcomes/1-1": {"id": "1-1", "state": "REJECTED"}}
             monkeypatch.setattr(house.steering, "outcomes", lambda *_: told)
+            house.decided.tell()
 
             async def heard() -> bool:
                 return (await platform.report())["batches"] > before

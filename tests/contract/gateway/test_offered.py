@@ -134,10 +134,10 @@ def test_a_backlog_under_way_goes_before_each_part():
         turn = asyncio.create_task(_wait_for_batches(batches, 60.0))
         await asyncio.sleep(0.3)
         assert not turn.done()
-        batches.idle = True
+        batches.rest(idle=True)
         async with asyncio.timeout(30):
             await turn
-        batches.idle = False
+        batches.rest(idle=False)
         loop = asyncio.get_running_loop()
         start = loop.time()
         async with asyncio.timeout(30):

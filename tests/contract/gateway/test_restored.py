@@ -117,6 +117,7 @@ async def lived_in(house):
     rows = [Reading(series, first + n, Decimal(n), "V") for n in range(3)]
     recipient = house.recipients["centre"]
     await recipient.thread.run(recipient.spool.append, rows, {})
+    recipient.delivery.stored()
     return given
 
 

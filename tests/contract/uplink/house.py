@@ -58,6 +58,7 @@ class House:
         self.last = max(self.last, t)
         rows = [Reading(series(n), t, Decimal(t) / 1000, "V") for n in range(dwellings)]
         await self.thread.run(self.spool.append, rows, {})
+        self.delivery.stored()
         self.rows += dwellings
 
     async def backlog(self, slots: int, dwellings: int = 10) -> None:

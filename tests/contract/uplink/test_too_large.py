@@ -63,6 +63,7 @@ async def noise(at: House, slots: int, start: int | None = None) -> None:
         rows = [Reading(series(n), t, Decimal(draw.randrange(10**9)) / 1000, "V")
                 for n in range(10)]  # fmt: skip
         await at.thread.run(at.spool.append, rows, {})
+        at.delivery.stored()
         at.rows += len(rows)
 
 
@@ -145,6 +146,7 @@ def test_a_row_that_is_too_large_alone_stays_and_is_told_and_the_others_pass(tmp
             long = random.Random(7).randbytes(100).hex()
             large = Reading(series(1)._replace(meter=long), int(time.time()) - 60, Decimal(1), "V")
             await at.thread.run(at.spool.append, [large], {})
+            at.delivery.stored()
             async with sending(at, far):
                 await until_quarantined(at, 1)
                 await at.read(1, int(time.time()) - 30)
