@@ -323,6 +323,8 @@ class Facts:
             reader = getattr(self, "_" + record.kind.replace(".", "_"), None)
             if reader is not None:
                 reader(record.at, record.what, index)
+        self.restored: list[tuple[str, float, Any, int]] = []
+        """(clause, asked, fact, index): consents that the repetition of a list has given"""
         self.outcomes = self._all_outcomes()
         self._learn()
         for platform in self.platforms.values():
@@ -502,10 +504,28 @@ class Facts:
     ) -> None:
         self.doubts.append((place, asked, NEVER if known is None else known, recipient))
 
+    def _repetition(self, asked: float, fact: Any, index: int) -> None:
+        """D4, D10, I13: what is handed in once more gives no consent after a withdrawal or move."""
+        what = self.journal[index].what
+        if what.get("do") != "again":
+            return
+        names = {basis.occupancy for basis in self.bases.values() if basis.place == fact["place"]}
+        withdrawn = any(
+            basis.occupancy == fact["occupancy"]
+            and basis.recipient == fact["recipient"]
+            and basis.gone < asked
+            for basis in self.bases.values()
+        )
+        if withdrawn:
+            self.restored.append(("D4", asked, fact, index))
+        elif names and fact["occupancy"] not in names:
+            self.restored.append(("D10", asked, fact, index))
+
     def _learn_consent(self, asked: float, known: float | None, fact: Any, index: int) -> None:
         self._doubt(fact["place"], asked, known, fact.get("recipient"))
         if fact["id"] in self.bases:
             return
+        self._repetition(asked, fact, index)
         for basis in self.bases.values():  # a later consent may replace an earlier one
             if basis.occupancy == fact["occupancy"] and basis.recipient == fact["recipient"]:
                 basis.ended = min(basis.ended, asked)
@@ -606,6 +626,19 @@ class Facts:
         """From when on the configuration has no uplink to a recipient."""
         without = [at for at, what in self.configured if recipient not in what["recipients"]]
         return min(without, default=NEVER)
+
+    def refused_from(self, recipient: str) -> float:
+        """From when on rows may still be in quarantine at the end (rule T17: for a day)."""
+        names = list(self.building["recipients"])
+        moments = [
+            one.begin
+            for one in self.troubles
+            if one.do == "uplink"
+            and one.what.get("how") in ("refuses", "too-large")
+            and names[one.what["recipient"] % len(names)] == recipient
+            and one.end > self.end - 27 * 3600
+        ]
+        return min(moments, default=NEVER)
 
     def every(self, fitted: Fitted) -> int:
         """Seconds between two slots of a meter's point, at first."""

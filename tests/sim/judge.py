@@ -11,12 +11,13 @@ CONSERVATION
   G2   each slot of an undoubted consent and of common plant has a row. Passes: slots within two
     steps of a change of the place, recipients that were removed, slots older than 60 days, all
     slots after the plan first disturbs the clock (C1 to C12 leave open which slots are dated), W
-    rows that are missing.
+    rows that are missing. Rows that were refused within the last 27 hours (T17).
   G4   the row is of the meter that was recorded there.
   T1   seq has no gaps (except in an epoch of memory). T2: one content under one id. R8: runs are of
     M.
   T6   no two rows with one key, neither `again`. T13: on the basis that is in force; a duty may go
     first.
+  M9   a row is at a slot of its step: a midnight, a first of the month, a multiple.
   M10, R13, F1, R1  a value is one that this meter gave, at that slot, within 30 s of the stated
     delay, by the gateway's clock or the true one; a late version may be any value that the meter
     ever gave (M17, C11).
@@ -40,6 +41,7 @@ SENT   (each time that a batch leaves, and for what is held at the end)
   A9   nothing of a withdrawn basis is held at the end; I22: nor what was recorded late.
   C12  nothing is sealed while the clock is wrong by more than five minutes and no service keeps it.
     A5: nothing new is sent from a disk that cannot be written for two minutes (only `readonly`).
+  D4, D10  a list that is handed in again gives no consent after a withdrawal, nor to other people.
   T5   no original after its void. T15: 60,000 bytes. P21: a directory names no dwelling without a
     basis on it. Passes: with W rows.
   S1, S4, S5  a sum that was asked for, of eleven dwellings besides those that were sent alone since
@@ -53,6 +55,8 @@ EQUIPMENT
     meanwhile.
   H8, H10  what a person sets stays until the planned end. H33: passes within five seconds, or the
     same value.
+  H5   no faster than the ramp. H12: a limit has its failsafe after a start, unless an order, a
+    person or a fault of the last day explains another value.
   H26  no order begins while the clock is wrong by more than five minutes and no service keeps it.
   H23  no watchdog runs out in a calm time.
   H4   min_gap; twice max_per_day in any 24 hours (the rule counts days of the building from
@@ -133,7 +137,7 @@ def _undelivered(facts: Facts) -> Iterator[Finding]:
         ids.setdefault(batch.id, []).append(batch)
     for id_, batches in ids.items():
         first = min(at for batch in batches for at, _ in batch.sent)
-        if facts.removed_from(id_[0]) < NEVER:
+        if min(facts.removed_from(id_[0]), facts.refused_from(id_[0])) < NEVER:
             continue
         waits = all(batch.stored == NEVER for batch in batches)
         if waits and first < facts.end - SETTLES and not any(batch.kept for batch in batches):

@@ -17,6 +17,11 @@ RELEASED = 120.0
 """rule H2: so long after its end, or after agent and device are available again"""
 FAILSAFE = 25 * 3600.0
 """rule H12: a failsafe lasts at most 24 h, and at least until messages have come for 120 s"""
+HINDRANCES = (
+    "device", "line", "disk", "guard", "inhibit", "priority", "opt-out", "silence", "uplink",
+    "order", "release", "reload", "upgrade", "cancel",
+)  # fmt: skip
+"""what may forbid a failsafe, or give another value, for a day"""
 NEAR = 5.0
 """seconds that a write and its record may lie apart"""
 SEEN = 130.0
@@ -116,6 +121,8 @@ def _control(
     holds = _holds(writes)
     for hold in holds:
         yield from _ended(facts, control, hold, orders)
+        yield from _ramp(facts, control, hold)
+    yield from _failsafe(facts, control, writes)
     yield from _people(control, writes, orders)
     yield from _quotas(facts, control, holds)
     for begin, end in facts.untrusted():
@@ -196,6 +203,39 @@ def _holds(writes: list[Write]) -> list[Hold]:
             open_.end, open_.by = write.at, write.by
             open_ = None
     return holds
+
+
+def _ramp(facts: Facts, control: Mapping[str, Any], hold: Hold) -> Iterator[Finding]:
+    """H5: no value changes by more than `ramp_per_min` in a minute, as long as it is held."""
+    ramp, last = float(control.get("ramp_per_min") or 0), hold.begin
+    if not ramp or _testing(facts, last.at):
+        return
+    before, at = float(last.base or 0), last.at - 60
+    for write in hold.writes:
+        minutes = max(1.0, (write.at - at + NEAR) / 60)
+        if abs(float(write.value) - before) > ramp * minutes + 1e-6:
+            text = f"{control['control']} goes from {before} to {write.value} in {minutes:.1f} min"
+            yield _found("H5", text, write.at, write.index)
+            return
+        before, at = float(write.value), write.at
+
+
+def _failsafe(facts: Facts, control: Mapping[str, Any], writes: list[Write]) -> Iterator[Finding]:
+    """H12: a start brings a limit to its failsafe, unless something of the last day forbids it."""
+    failsafe = control.get("failsafe")
+    if failsafe in (None, ""):
+        return
+    for life in facts.lives:
+        due = life.ready + RELEASED
+        spoiled = facts.during(life.begin - 26 * 3600, due, *HINDRANCES)
+        unsure = due > min(life.end, facts.clock_doubted_from) or life.begin < facts.plan["begin"]
+        if spoiled or unsure:
+            continue
+        until_then = [write for write in writes if write.at <= due]
+        value = until_then[-1].value if until_then else control.get("original")
+        if value is None or float(value) > float(failsafe):
+            text = f"{control['control']} is {value} after a start, not its failsafe {failsafe}"
+            yield _found("H12", text, due, life.index)
 
 
 def _ended(

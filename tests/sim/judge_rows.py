@@ -47,6 +47,9 @@ def judged(facts: Facts) -> Iterator[Finding]:
     """All findings of both oracles."""
     yield from _deliveries(facts)
     yield from _sealed(facts)
+    for clause, at, fact, index in facts.restored:
+        text = f"a list that was handed in again has given {fact['id']} of {fact['occupancy']}"
+        yield _found("SENT", clause, text, at, index)
     for batch in facts.batches.values():
         yield from _batch(facts, batch)
     for recipient, platform in facts.platforms.items():
@@ -126,19 +129,14 @@ def _sealed(facts: Facts) -> Iterator[Finding]:
 
 
 def _batch(facts: Facts, batch: Batch) -> Iterator[Finding]:
+    first = batch.sent[0][0]
     if batch.size > 60_000:
-        text = f"{batch.id}: {batch.size} bytes"
-        yield _found("SENT", "T15", text, batch.sent[0][0], batch.index)
-    for row in batch.rows:
-        if row.span > 1 and row.q != "M":
-            yield _found("CONSERVATION", "R8", f"a run of {row.q}: {row}", batch.sent[0][0])
+        yield _found("SENT", "T15", f"{batch.id}: {batch.size} bytes", first, batch.index)
     if batch.recipient not in facts.building.get("recipients", [batch.recipient]):
-        yield _found("SENT", "G3", f"{batch.id}: nobody's", batch.sent[0][0], batch.index)
+        yield _found("SENT", "G3", f"{batch.id}: nobody's", first, batch.index)
     rows = list(expanded(batch.rows))
     yield from _missing_reasons(facts, batch, rows)
-    for row in rows:
-        if row.v is not None and row.basis != "rest":
-            yield from _untrue(facts, Held(row, batch, batch.sent[0][0]))
+    yield from _rows(facts, batch, rows)
     for at, index in batch.sent:
         for row in rows:
             reason = _may_not_leave(facts, batch, row, at)
@@ -146,6 +144,20 @@ def _batch(facts: Facts, batch: Batch) -> Iterator[Finding]:
                 clause, text = reason
                 yield _found("SENT", clause, f"{_of(row)}: {text}", at, index, batch.index)
                 break
+
+
+def _rows(facts: Facts, batch: Batch, rows: list[Row]) -> Iterator[Finding]:
+    """R8, M9, and whether each value is true."""
+    first = batch.sent[0][0]
+    for row in batch.rows:
+        if row.span > 1 and row.q != "M":
+            yield _found("CONSERVATION", "R8", f"a run of {row.q}: {row}", first, batch.index)
+    for row in rows:
+        if row.step and row.kind != "EVT" and not facts.on_step(row.step, row.t):
+            text = f"{_of(row)}: no slot of its step"
+            yield _found("CONSERVATION", "M9", text, first, batch.index)
+        if row.v is not None and row.basis != "rest":
+            yield from _untrue(facts, Held(row, batch, first))
 
 
 def _may_not_leave(facts: Facts, batch: Batch, row: Row, at: float) -> tuple[str, str] | None:
@@ -382,6 +394,7 @@ def _flowed(facts: Facts, row: Row, answers: list[Answer]) -> bool:
 def _owed_by_directory(facts: Facts, recipient: str, platform: Platform) -> Iterator[Finding]:
     """R16: what docs/platform.md lets the recipient conclude from its own data."""
     until = min(facts.end - SETTLES, facts.removed_from(recipient) - DAY)
+    until = min(until, facts.refused_from(recipient) - DAY)
     until = min([until, facts.clock_doubted_from, *map(facts.other_period_from, facts.fitted)])
     bases = [item for (name, _), item in platform.items.items() if name == "bases"]
     homes = [item for (name, _), item in platform.items.items() if name == "occupancies"]
@@ -468,6 +481,7 @@ def _owed_of(facts: Facts, platform: Platform, basis: Basis, fitted: Fitted) -> 
         facts.end - SETTLES,
         facts.clock_doubted_from,
         facts.removed_from(basis.recipient),
+        facts.refused_from(basis.recipient) - DAY,
         facts.other_period_from(fitted),
     )
     for t in facts.slots(step, since + margin, until - margin):
@@ -531,6 +545,7 @@ def _owed_common(
         facts.clock_doubted_from,
         facts.other_period_from(fitted) - 2 * every,
         *(facts.removed_from(name) for name in facts.building["recipients"]),
+        *(facts.refused_from(name) - DAY for name in facts.building["recipients"]),
     )
     begin = max(since, facts.plan["begin"]) + 2 * every + 600
     for t in facts.slots(every, begin, until):

@@ -55,13 +55,17 @@ def _what_leaves(facts: Facts, at: float, answer: Mapping[str, Any]) -> Iterator
 
 def _is_now(facts: Facts, basis: Basis, at: float) -> bool:
     """Whether a consent is in force beyond doubt."""
-    stay = next((stay for stay in facts.stays if stay.id == basis.occupancy), None)
     return (
         basis.known is not None
         and max(basis.known, basis.since) + FRESH < at < min(basis.until, basis.ended) - FRESH
-        and stay is not None
-        and at < min(stay.until, stay.until_asked) - FRESH
+        and _lives(facts, basis, at)
     )
+
+
+def _lives(facts: Facts, basis: Basis, at: float) -> bool:
+    """Whether the people of a basis live there beyond doubt: a dossier is of present occupants."""
+    stay = next((stay for stay in facts.stays if stay.id == basis.occupancy), None)
+    return stay is not None and at < min(stay.until, stay.until_asked) - FRESH
 
 
 def _occupancy(
@@ -97,7 +101,9 @@ def _disclosures(facts: Facts, at: float, what: Mapping[str, Any]) -> Iterator[t
     }
     settled = facts.settled[at, place]
     for key, count in settled.items():
-        if count and key not in listed and key[2] in facts.bases:
+        known = facts.bases.get(key[2])
+        theirs = known is not None and _lives(facts, known, at)
+        if count and key not in listed and theirs:
             yield "P18", f"{key} has received {count}, of which nothing is said"
 
 

@@ -1,12 +1,15 @@
 """The judge finds one fault in an otherwise right journal, and nothing in a right one."""
 
 import copy
+import re
+from collections import Counter
 from decimal import Decimal
 
 import pytest
 
 from tests.sim.facts import Record
 from tests.sim.judge import judge
+from tests.unit.test_rules import TOP, clauses
 
 BEGIN = 1_798_761_600  # 2027-01-01 00:00 UTC
 HOUR, DAY = 3600, 86_400
@@ -169,6 +172,14 @@ def test_a_slot_during_a_kill_is_m_agent(story):
     story.note(at(5) + 2002, "life.ready", life=2)
     right = in_place_of(at(5), q="M", v=None, why="agent")
     assert story.readings(change=right).judged() == []
+
+
+def test_a_row_at_no_slot_of_its_step_is_found(story):
+    story.readings()
+    for more in ({"step": 86_400}, {"step": 30 * DAY}, {"t": at(5) + 60}):
+        other = Story().readings()
+        other.batch(at(9), [other.row(at(5), v=shown(at(5) + 60)) | more])
+        assert ("CONSERVATION", "M9") in other.sorts()
 
 
 def test_two_rows_of_one_key_are_found_and_again_is_right(story):
@@ -446,6 +457,44 @@ def test_a_sum_of_too_few_or_that_nobody_asked_for_or_too_high_is_found(story):
     assert story.sorts() == {("SENT", "S5"), ("CONSERVATION", "S7")}
 
 
+def test_a_list_that_is_handed_in_again_gives_no_consent_after_a_withdrawal(story):
+    story.readings(until=at(5))
+    withdraw(story, at(6))
+    consent = story.records[3].what["means"][0]
+    story.call(at(8), "consent.give", means=[], do="again")
+    assert story.judged() == []
+    story.call(at(9), "consent.give", means=[consent | {"id": "K2"}], do="again")
+    assert ("SENT", "D4") in story.sorts()
+    other = Story().readings()
+    more = {"id": "K2", "occupancy": "H0000000000000X"}
+    other.call(at(9), "consent.give", means=[consent | more], do="again")
+    assert ("SENT", "D10") in other.sorts()
+
+
+def test_a_value_that_changes_faster_than_its_ramp_is_found(story):
+    story.records[2].what["controls"][0]["ramp_per_min"] = 0.5
+    order(story, at(0))
+    for minute, value in enumerate(("-0.5", "-1.0", "-1.5", "-2")):
+        write(story, at(0) + 2 + 60 * minute, value)
+    write(story, at(0) + HOUR, "0", "-2")
+    assert story.readings().judged() == []
+    write(story, at(0) + 65, "-2")
+    assert story.sorts() == {("EQUIPMENT", "H5")}
+
+
+def test_a_limit_without_its_failsafe_after_a_start_is_found(story):
+    story.records[2].what["controls"][0] |= {"min": 0.0, "max": 11.0, "original": "11",
+                                             "failsafe": "6", "min_gap": 0}  # fmt: skip
+    story.readings()
+    story.note(at(5) + 601, "life.ended", life=1, how="kill")
+    story.note(at(5) + 603, "life.begun", life=2, boot="a", apart=0.0)
+    story.note(at(5) + 604, "life.ready", life=2)
+    assert story.sorts() == {("EQUIPMENT", "H12")}
+    write(story, at(5) + 604, "6", "11")
+    write(story, at(5) + 3 * HOUR, "11", "6")
+    assert story.judged() == []
+
+
 def test_a_watchdog_that_runs_out_while_all_is_well_is_found(story):
     order(story, at(0))
     write(story, at(0) + 2, "-2")
@@ -456,3 +505,12 @@ def test_a_watchdog_that_runs_out_while_all_is_well_is_found(story):
 def test_a_building_that_was_never_set_up_is_found(story):
     story.records = story.records[:2]
     assert story.sorts() == {("LIVENESS", "G11")}
+
+
+def test_the_review_of_the_judge_has_each_clause_once_with_its_oracle_or_reason():
+    page = (TOP / "docs/simulation-judge.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^\| ([A-Z]\d+) \| .* \| (.+) \|$", page, re.MULTILINE)
+    assert Counter(clause for clause, _ in lines) == Counter(one.id for one in clauses())
+    oracles = "CONSERVATION|SENT|EQUIPMENT|LIVENESS|SPIN|TRUTH"
+    start = rf"(not in the world|passes|the platform is ours|{oracles})\b"
+    assert [line for line in lines if not re.match(start, line[1])] == []
