@@ -17,11 +17,12 @@ import ast
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -183,7 +184,8 @@ def run(
             stderr=subprocess.STDOUT, start_new_session=True,
             env={**os.environ, "PYTHONPATH": ":".join(paths)},
         )  # fmt: skip
-        timer = threading.Timer(LONGEST * len(plans), os.killpg, (process.pid, 9))
+        # not SIGKILL: the processes of the run have groups of their own, which it must end
+        timer = threading.Timer(LONGEST * len(plans), process.send_signal, (signal.SIGTERM,))
         timer.start()
         try:
             _, status, usage = os.wait4(process.pid, 0)
@@ -209,6 +211,7 @@ def run_here(plans: Sequence[str], until: Collection[str]) -> int:
     from tests.sim import run as runs
 
     runs.surroundings()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))
     runs.imported()
     for path in plans:
         for outcome in runs.run_all([planned.load(path)]):
@@ -318,8 +321,8 @@ class Trial(NamedTuple):
 class Search:
     """Looks for plans that notice mutants."""
 
-    def __init__(self, work: Path, say: Callable[[str], None] = print) -> None:
-        self._work, self._say = work, say
+    def __init__(self, work: Path, plans: Path | None) -> None:
+        self._work, self._plans = work, plans
         self._trials: dict[str, Trial | None] = {}
         self._making: dict[str, threading.Lock] = {}
         work.mkdir(parents=True, exist_ok=True)
@@ -342,7 +345,7 @@ class Search:
             if result.status != 0:
                 why = "\n".join(result.complaints) + result.broken
                 (self._work / f"{name}.wrong").write_text(why)
-                self._say(f"  {name}: the right agent does not pass it: {why[:300]}")
+                print(f"  {name}: the right agent does not pass it: {why[:300]}")
                 return None
             known.write_text(file.read_text())
         reached_lines = (line.rpartition(" ") for line in lines.read_text().splitlines())
@@ -361,8 +364,9 @@ class Search:
 
         own = sorted(CASES.glob(f"{mutant.name}*.json"))
         others = [path for path in sorted(CASES.glob("*.json")) if path not in own]
+        others += sorted(self._plans.glob("*.json")) if self._plans else []
         for path in (*own, *others):
-            yield f"case-{path.stem}", plans.load(path)
+            yield path.stem, plans.load(path)
         for seed in range(1, seeds + 1):
             for kind in mutant.kinds:
                 yield f"{kind}-{seed}", plans.drawn(seed, kind)
@@ -393,25 +397,27 @@ class Search:
                         (self._work / f"{mutant.name}.broken").write_text(result.broken)
                 trials = []
         broken = " (a run broke)" if (self._work / f"{mutant.name}.broken").exists() else ""
-        self._say(f"{mutant.name}: not noticed in {used} plans{broken}")
+        print(f"{mutant.name}: not noticed in {used} plans{broken}")
         return False
 
     def _keep(self, mutant: Mutant, trial: Trial, complaint: str, cpu: float) -> None:
         from tests.sim import plan as plans
 
-        case = trial.name.removeprefix("case-")
-        if case == trial.name:
-            (CASES / f"{case}.json").write_text(plans.dump(trial.plan), encoding="utf-8")
+        case = trial.name
+        with LOCK:
+            if not (CASES / f"{case}.json").exists():
+                text = plans.dump(trial.plan)
+                (CASES / f"{case}.json").write_text(text, encoding="utf-8")
         entry = {"plan": f"cases/{case}.json", "complaint": complaint[:200], "cpu": round(cpu, 1)}
         keep(mutant.name, entry)
-        self._say(f"{mutant.name}: {case}, {cpu:.1f} s: {complaint[:150]}")
+        print(f"{mutant.name}: {case}, {cpu:.1f} s: {complaint[:150]}")
 
 
-def find_all(mutants: Sequence[Mutant], jobs: int, seeds: int, tries: int, work: Path) -> int:
+def find_all(mutants: Sequence[Mutant], options: argparse.Namespace) -> int:
     """Look for plans for mutants. Return the exit status."""
-    search = Search(work)
-    with copied(None) as right, ThreadPoolExecutor(jobs) as pool:
-        noticed = list(pool.map(lambda one: search.find(one, right, seeds, tries), mutants))
+    search, limits = Search(options.work, options.plans), (options.seeds, options.tries)
+    with copied(None) as right, ThreadPoolExecutor(options.jobs) as pool:
+        noticed = list(pool.map(lambda one: search.find(one, right, *limits), mutants))
     return 0 if all(noticed) else 1
 
 
@@ -427,6 +433,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--tries", type=int, default=40, help="runs for each mutant")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "mutants")
+    parser.add_argument("--plans", type=Path, help="a folder with further plans to try first")
     parser.add_argument("--run", nargs="+", help=argparse.SUPPRESS)
     parser.add_argument("--until", nargs="*", default=(), help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
@@ -437,7 +444,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.find:
         known = set() if options.all else found().keys()
         missing = [one for one in mutants if one.name not in known]
-        return find_all(missing, options.jobs, options.seeds, options.tries, options.work)
+        return find_all(missing, options)
     return check_all(mutants, options.jobs, write=not asked)
 
 
