@@ -558,9 +558,12 @@ def change(of: House, what: str, rng: random.Random) -> str:
     elif what == "wrong":
         of.wrong = True
     elif what in {"period", "recipient"}:
-        name = rng.choice([one.name for one in of.fittings if one.every < DAY])
-        of.slower = sorted({*of.slower} ^ {name})
-        what = "period"
+        # of two hours, some days would have no slot at midnight
+        often = [one.name for one in of.fittings if one.every < HOUR]
+        if not often:
+            return change(of, "flush", rng)
+        of.slower = sorted({*of.slower} ^ {rng.choice(often)})
+        return "period"
     return what
 
 

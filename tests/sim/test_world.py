@@ -155,6 +155,9 @@ def test_each_change_of_the_configuration_changes_what_the_agent_reads(stage, wh
     after = load(one.folder / "config.yaml")
     assert after.written != before.written
     assert one.noted("configured")[-1]["readable"]
+    for seed in range(8):
+        houses.configure(one, what, seeded(seed))
+        load(one.folder / "config.yaml")
 
 
 def test_a_wrong_file_cannot_be_read_until_it_is_mended(stage):
