@@ -51,13 +51,13 @@ def parser():
         "first", help="run the smallest world, without judge: does it live?"
     )
     first.set_defaults(do=of_first)
-    for each in (seed, plan, first):
-        each.add_argument("--log", action="store_true", help="print the agent's log")
-        each.add_argument("--trace", metavar="FILE", help="write all that happens to a file")
-        each.add_argument(
+    for command in (seed, plan, first):
+        command.add_argument("--log", action="store_true", help="print the agent's log")
+        command.add_argument("--trace", metavar="FILE", help="write all that happens to a file")
+        command.add_argument(
             "--keep", metavar="FILE", help="write plan and journal to a file, pickled"
         )
-        each.add_argument(
+        command.add_argument(
             "--profile", metavar="FILE", help="write a profile of each life to FILE.LIFE"
         )
 
@@ -86,8 +86,13 @@ def parser():
     text = "the page that is written (default: %(default)s)"
     night.add_argument("--page", default=run.PAGE, help=text, **more)
     night.set_defaults(do=of_night)
-    for each in (corpus, seeds, twice, night):
-        each.add_argument("--jobs", type=int, default=2, help="runs at the same time (default: 2)")
+    for command in (corpus, seeds):
+        text = "begin no further plan after so many seconds of CPU"
+        command.add_argument("--within", type=float, metavar="SECONDS", help=text)
+    for command in (corpus, seeds, twice, night):
+        command.add_argument(
+            "--jobs", type=int, default=2, help="runs at the same time (default: 2)"
+        )
 
     return top
 
@@ -117,8 +122,24 @@ def shown(outcome):
     return outcome.status
 
 
-def each(plans, jobs=1, **options):
-    return max(map(shown, run.run_all(plans, jobs, **options)), default=0)
+def each(plans, jobs=1, within=None, **options):
+    """Run plans, and print what became of each. `within`: begin none after so many s of CPU."""
+    used, status, count = 0.0, 0, 0
+
+    def wanted():
+        nonlocal count
+        for plan in plans:
+            if within is not None and used > within:
+                print(f"{within:.0f} s of CPU are used: the other plans are left out")
+                return
+            count += 1
+            yield plan
+
+    for outcome in run.run_all(wanted(), jobs, **options):
+        used += outcome.cpu
+        status = max(status, shown(outcome))
+    print(f"{count} plans, {used:.1f} s of CPU")
+    return status
 
 
 def options(given):
@@ -143,12 +164,12 @@ def of_first(given):
 
 
 def of_corpus(given):
-    return each(run.corpus(), given.jobs)
+    return each(run.corpus(), given.jobs, given.within)
 
 
 def of_seeds(given):
     plans = (run.plan_of(seed, given.days) for seed in range(given.first, given.last + 1))
-    return each(plans, given.jobs)
+    return each(plans, given.jobs, given.within)
 
 
 def of_twice(given):

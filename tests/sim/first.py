@@ -14,12 +14,12 @@ DO: dict = {}
 END: dict = {}
 
 PLAN = {
-    "schema": 1, "seed": 1, "begin": 1_798_758_000, "days": 1, "kind": "first", "quiet": 7_200,
+    "schema": 1, "seed": 1, "begin": 1_798_758_000, "days": 0.2, "kind": "first", "quiet": 3_600,
     "building": {"dwellings": 1, "recipients": 1, "lines": ["modbus"], "controls": 0, "sums": False,
                  "withheld": False, "common": True, "signed": False},
-    "events": [{"at": 30_000.0, "do": "kill", "seed": 5, "aim": "write", "nth": 3, "back": 20},
-               {"at": 50_000.0, "do": "power", "seed": 6, "aim": "sync", "nth": 2, "back": 60},
-               {"at": 70_000.0, "do": "stop", "seed": 7, "back": 60}],
+    "events": [{"at": 6_000.0, "do": "kill", "seed": 5, "aim": "write", "nth": 3, "back": 20},
+               {"at": 10_000.0, "do": "power", "seed": 6, "aim": "sync", "nth": 2, "back": 60},
+               {"at": 14_000.0, "do": "stop", "seed": 7, "back": 60}],
 }  # fmt: skip
 
 

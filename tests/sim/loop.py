@@ -13,6 +13,7 @@ import heapq
 from asyncio import base_events, events, futures
 from collections import Counter, deque
 from concurrent.futures import Future
+from contextvars import copy_context
 
 ROUND = 0.000_15
 """seconds that a round takes, on average"""
@@ -50,16 +51,34 @@ class Task(asyncio.Task):
         return self._number
 
 
-class Promise(asyncio.Future):
-    """A future whose place in a set does not depend on its address in memory."""
+class Soon(events.Handle):
+    """As asyncio's own, without its search for mistakes: there are a million in a simulated day."""
 
-    def __init__(self, *args, **kwargs):
-        Task.number += 1
-        self._number = Task.number
-        super().__init__(*args, **kwargs)
+    __slots__ = ()
 
-    def __hash__(self):
-        return self._number
+    def __init__(self, callback, args, loop, context):
+        self._context = copy_context() if context is None else context
+        self._loop, self._callback, self._args = loop, callback, args
+        self._cancelled, self._repr, self._source_traceback = False, None, None
+
+    def cancel(self):
+        if not self._cancelled:
+            self._cancelled, self._callback, self._args = True, None, None
+
+
+class Timer(events.TimerHandle):
+    __slots__ = ()
+
+    def __init__(self, when, callback, args, loop, context):
+        self._context = copy_context() if context is None else context
+        self._loop, self._callback, self._args = loop, callback, args
+        self._cancelled, self._repr, self._source_traceback = False, None, None
+        self._when, self._scheduled = when, True
+
+    def cancel(self):
+        if not self._cancelled:
+            self._cancelled, self._callback, self._args = True, None, None
+            self._loop._timer_cancelled_count += self._scheduled
 
 
 def make_task(loop, coro, **kwargs):
@@ -82,14 +101,13 @@ class SimLoop(base_events.BaseEventLoop):
         """until when the disk does not answer, in time of this loop; None: it answers"""
         self._pool = Pool(self)
         self.set_task_factory(make_task)
+        self.watchdog = self.bitten = None
+        """until when the loop may be blocked, and what is called then"""
         self.each = None
         """called before each callback while somebody counts them"""
 
     def time(self):
         return self._now
-
-    def create_future(self):
-        return Promise(loop=self)
 
     def delay(self):
         """A fraction between 0 and 1, mostly small."""
@@ -104,20 +122,26 @@ class SimLoop(base_events.BaseEventLoop):
 
     def jump(self, until):
         """Let time pass while the loop itself is blocked: no callback runs meanwhile."""
+        if self.watchdog is not None and until > (end := self.watchdog()):
+            self._now = max(self._now, end)
+            self.bitten()
         self._now = max(self._now, until)
 
     def call_at(self, when, callback, *args, context=None):
-        timer = events.TimerHandle(when, callback, args, self, context)
+        timer = Timer(when, callback, args, self, context)
         self._timers += 1
         heapq.heappush(self._scheduled, (when, self._timers, timer))
-        timer._scheduled = True
         return timer
 
     def call_later(self, delay, callback, *args, context=None):
-        return self.call_at(self._now + delay, callback, *args, context=context)
+        when = self._now + delay
+        timer = Timer(when, callback, args, self, context)
+        self._timers += 1
+        heapq.heappush(self._scheduled, (when, self._timers, timer))
+        return timer
 
     def call_soon(self, callback, *args, context=None):
-        handle = events.Handle(callback, args, self, context)
+        handle = Soon(callback, args, self, context)
         self._ready.append(handle)
         return handle
 

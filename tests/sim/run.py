@@ -35,8 +35,8 @@ WALL = 1_800.0
 RESULTS = Path("build/simulation.jsonl")
 PAGE = Path("docs/simulation-results.md")
 PAGE_INTRODUCTION = (
-    "`make night HOURS=8` writes this page (tests/sim/README.md). Each seed is a plan: what happens to"
-    " one building for some days, with all its faults."
+    "`make night HOURS=8` writes this page (tests/sim/README.md). Each seed is a plan: what happens"
+    " to one building for some days, with all its faults."
 )
 NEW_NAMESPACE = 0x00020000
 PRIVATE, RECURSIVE = 1 << 18, 1 << 14

@@ -554,6 +554,7 @@ class Life:
         except Exception:  # noqa: BLE001 -- of whatever kind
             self.broken(traceback.format_exc())
         how, text = "error", ""
+        loop.watchdog, loop.bitten = self._alive_until, self._bitten
         loop.call_later(READY_WITHIN, self._watch)
         if PROFILE:
             import cProfile
@@ -580,12 +581,20 @@ class Life:
     def _blocked(self, seconds):
         self.loop.jump(self.loop.time() + seconds)
 
+    def _alive_until(self):
+        """When systemd ends the agent, in time of the loop, unless it hears from it before."""
+        patience = WATCHED if self.ready else READY_WITHIN
+        return self.petted + patience - self.world.booted
+
+    def _bitten(self):
+        self.leave("error", "watchdog" if self.ready else "it did not become ready", {})
+
     def _watch(self):
         """Systemd's watchdog."""
-        late = self.world.now() - self.petted
-        if not self.ready or late > WATCHED:
-            self.leave("error", "watchdog" if self.ready else "it did not become ready", {})
-        self.loop.call_later(max(1.0, WATCHED - late), self._watch)
+        left = self._alive_until() - self.loop.time()
+        if left <= 0:
+            self._bitten()
+        self.loop.call_later(max(1.0, left), self._watch)
 
     async def _run(self):
         from agent import app
@@ -594,7 +603,7 @@ class Life:
 
     async def _door(self, gateway, state):
         if not self.ready:
-            self.ready = True
+            self.ready, self.petted = True, self.world.now()
             self.world.note("life.ready", life=self.world.life)
         await self.world._parts()[-1].serve(self.world, gateway, state)
 
