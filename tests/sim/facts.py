@@ -323,6 +323,10 @@ class Facts:
             reader = getattr(self, "_" + record.kind.replace(".", "_"), None)
             if reader is not None:
                 reader(record.at, record.what, index)
+        last = max([0.0, *(float(event["at"]) for event in plan["events"])])
+        quiet = plan["begin"] + max(plan["days"] * DAY, last)
+        for trouble in self.troubles:  # whatever lasts longer ends then
+            trouble.end = max(trouble.begin, min(trouble.end, quiet))
         self.restored: list[tuple[str, float, Any, int]] = []
         """(clause, asked, fact, index): consents that the repetition of a list has given"""
         self.outcomes = self._all_outcomes()
@@ -376,7 +380,7 @@ class Facts:
                     trouble.end = at
             return
         do = what.get("do") or self.plan["events"][number]["do"]
-        lasts = "for" in what and do not in ("opt-out", "inhibit")
+        lasts = "for" in what and do != "opt-out"
         self.troubles.append(Trouble(do, at, NEVER if lasts else at, what, index))
 
     def _configured(self, at: float, what: Mapping[str, Any], _index: int) -> None:

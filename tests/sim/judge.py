@@ -51,8 +51,8 @@ EQUIPMENT
     modality. Passes: the control's test, and its failsafe value.
   G6, H2, H28  released two minutes after the end of the orders, or after agent, line and device are
     back.
-  H3, H7, H9  an operator's switch, a guard, an opt-out and a release end a hold, and none begins
-    meanwhile.
+  H3, H7, H9  an operator's switch, a guard, an opt-out, a release and a cancellation end a hold,
+    and none begins meanwhile.
   H8, H10  what a person sets stays until the planned end. H33: passes within five seconds, or the
     same value.
   H5   no faster than the ramp. H12: a limit has its failsafe after a start, unless an order, a

@@ -24,8 +24,10 @@ HINDRANCES = (
 """what may forbid a failsafe, or give another value, for a day"""
 NEAR = 5.0
 """seconds that a write and its record may lie apart"""
-SEEN = 130.0
-"""a guard or a switch is noticed within this (rule H3: every 10 s; a switch: every minute)"""
+SEEN = 90.0
+"""a guard or a switch is noticed within this: read each minute, checked every 10 s (rule H3)"""
+GRACE = {"H3": 30.0}
+"""seconds in which what was noticed is released, by clause; of others two minutes (rule H2)"""
 
 
 @dataclass
@@ -277,7 +279,7 @@ def _available(facts: Facts, due: float) -> float:
     spans = [
         (trouble.begin, trouble.end)
         for trouble in facts.troubles
-        if trouble.do in ("device", "line", "guard")
+        if trouble.do in ("device", "line")
     ]
     ends = [facts.plan["begin"] - DAY, *(life.end for life in facts.lives)]
     spans += [(end, life.ready) for end, life in zip(ends, facts.lives, strict=False)]
@@ -303,8 +305,9 @@ def _people(
 ) -> Iterator[Finding]:
     """H8, H10: what a person has set stays, until the planned end of the order that it ended."""
     for number, write in enumerate(writes):
-        if write.by != "person":
-            continue
+        ours = (control.get("failsafe"), control.get("original"))
+        if write.by != "person" or any(_same(write.value, value) for value in ours):
+            continue  # rule H33: what gardien or the device's watchdog would have set
         in_force = [order for order in _covering(write, orders) if order.begin <= write.wall + NEAR]
         until = max((order.end for order in in_force), default=0.0)
         held = number and not writes[number - 1].releases and writes[number - 1].by == "agent"
@@ -341,7 +344,7 @@ def _quotas(facts: Facts, control: Mapping[str, Any], holds: list[Hold]) -> Iter
 def _stopped(facts: Facts, control: Mapping[str, Any], holds: list[Hold]) -> Iterator[Finding]:
     """H3, H7, H9: an opt-out, a release, a switch or a guard ends a hold, and lets none begin."""
     for clause, since, until, index in _stops(facts, control):
-        due = _available(facts, since + RELEASED)
+        due = _available(facts, since + GRACE.get(clause, RELEASED))
         for hold in holds:
             if _testing(facts, hold.begin.at):
                 continue
@@ -352,6 +355,16 @@ def _stopped(facts: Facts, control: Mapping[str, Any], holds: list[Hold]) -> Ite
                 text = f"{control['control']} is held at {hold.begin.value} from "
                 text += f"{hold.begin.at:.0f} to {_until(hold)}, but was stopped at {since:.0f}"
                 yield _found(clause, text, max(since, hold.begin.at), index, hold.begin.index)
+
+
+def _cancels(facts: Facts, name: str, known: float, fact: Mapping[str, Any]) -> bool:
+    """Whether a cancellation leaves no order that may be in force."""
+    if fact["fact"] != "cancel" or facts.clock_doubted_from < known:
+        return False
+    others = [order for order in _orders(facts, name) if order.jti != fact.get("of")]
+    return not any(
+        order.begin - RELEASED < known + RELEASED < order.end + RELEASED for order in others
+    )
 
 
 def _stops(facts: Facts, control: Mapping[str, Any]) -> Iterator[tuple[str, float, float, int]]:
@@ -365,12 +378,9 @@ def _stops(facts: Facts, control: Mapping[str, Any]) -> Iterator[tuple[str, floa
         if fact["fact"] == "opt-out":
             until = second(fact.get("until") or known)
             yield "H7", known, until - facts.apart(known), index
-        elif fact["fact"] == "release":
+        elif fact["fact"] == "release" or _cancels(facts, name, known, fact):
             yield "H9", known, known, index
     for trouble in facts.troubles:
-        if trouble.do in ("inhibit", "guard") and trouble.what.get("control", 0) % many == number:
-            end = trouble.end
-            if trouble.do == "inhibit" and end == trouble.begin:
-                end = trouble.begin + float(trouble.what.get("for", 0))
-            if end > trouble.begin + SEEN:
-                yield "H3", trouble.begin + SEEN, end, trouble.index
+        mine = trouble.what.get("control", 0) % many == number
+        if trouble.do in ("inhibit", "guard") and mine and trouble.end > trouble.begin + SEEN:
+            yield "H3", trouble.begin + SEEN, trouble.end, trouble.index

@@ -321,13 +321,17 @@ def test_a_value_of_a_person_stays(story):
     assert story.sorts() == {("EQUIPMENT", "H10")}
 
 
-@pytest.mark.parametrize(("fact", "clause"), [("opt-out", "H7"), ("release", "H9")])
+@pytest.mark.parametrize(
+    ("fact", "clause"), [("opt-out", "H7"), ("release", "H9"), ("cancel", "H9")]
+)
 def test_a_hold_that_goes_on_after_it_was_stopped_is_found(story, fact, clause):
     order(story, at(0))
     write(story, at(0) + 2, "-2")
     write(story, at(0) + HOUR, "0", "-2")
     until = at(0) + HOUR
-    story.call(at(0) + 600, fact, means=[{"fact": fact, "control": CONTROL, "until": until}])
+    story.call(at(0) + 600, fact, means=[
+        {"fact": fact, "control": CONTROL, "until": until, "of": f"o{at(0)}"}
+    ])  # fmt: skip
     assert story.readings().sorts() == {("EQUIPMENT", clause)}
 
 
@@ -455,6 +459,21 @@ def test_a_sum_of_too_few_or_that_nobody_asked_for_or_too_high_is_found(story):
     assert story.sorts() == {("SENT", "S5")}
     story.batch(at(9), [few | {"v": "0.031", "t": at(7)}])
     assert story.sorts() == {("SENT", "S5"), ("CONSERVATION", "S7")}
+
+
+@pytest.mark.parametrize("what", ["guard", "inhibit"])
+def test_a_hold_that_a_guard_does_not_end_is_found(story, what):
+    order(story, at(0))
+    write(story, at(0) + 2, "-2")
+    write(story, at(0) + 700, "0", "-2")
+    story.plan["events"] = [{"do": what, "at": 0, "control": 0, "for": 240, "seed": 1}]
+    for when, more in ((500, {}), (740, {"ended": True})):
+        fault = {"index": 0, "do": what, "control": 0, "for": 240} | more
+        story.note(at(0) + when, "event", **fault)
+    assert story.readings().sorts() == {("EQUIPMENT", "H3")}
+    story.records = [one for one in story.records if one.what.get("value") != "0"]
+    write(story, at(0) + 580, "0", "-2")
+    assert story.judged() == []
 
 
 def test_a_list_that_is_handed_in_again_gives_no_consent_after_a_withdrawal(story):
