@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.buffer.database import Database
 from agent.core import atomic_write
 from agent.registry.storage import TABLE, RegistryStorage
 from agent.trust.audit import Chain
@@ -559,6 +560,36 @@ def test_the_registry_and_the_audit_chain_keep_what_they_acknowledged(root):
         documents = (RegistryStorage(path).read() if path.exists() else None) or {TABLE: {}}
         assert len(documents[TABLE]) >= acks.count("row")
         assert Chain(root, lambda: 1e9).length >= acks.count("record")
+
+
+def test_a_spools_file_keeps_what_it_acknowledged_through_two_cuts(root):
+    path = root / "spool.sqlite"
+
+    def work(ack):
+        database = Database(path, 1 << 22, 1 << 16, 1 << 16)
+        with database.transaction():
+            database.write("CREATE TABLE IF NOT EXISTS t(n INTEGER)")
+        has = [n for (n,) in database.read("SELECT n FROM t ORDER BY n")]
+        ack(has)
+        for n in range(len(has), len(has) + 4):
+            with database.transaction():
+                database.write("INSERT INTO t VALUES(?)", n)
+            ack([*has, *range(len(has), n + 1)])
+        database.fold()
+        database.close()
+
+    for nth in range(1, 400, 60):
+        shutil.rmtree(root, ignore_errors=True)
+        disk, known = Disk(str(root), nth), []
+        for again in (nth, 150, 10_000):
+            _, disk, acks = life(disk, work, again)
+            # what was there after the cut is what was acknowledged, and one more at most
+            assert not acks or acks[0] == list(range(len(acks[0])))
+            assert not acks or len(known) <= len(acks[0]) <= len(known) + 1
+            known = acks[-1] if acks else known
+            disk.power_cut(random.Random(nth))
+            assert not disk.mistakes, disk.mistakes[0]
+        assert len(known) >= 4
 
 
 def test_functions_bound_at_import_lead_to_the_disk_and_back(root):
