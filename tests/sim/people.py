@@ -13,6 +13,7 @@ import json
 import traceback
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 from agent import local
 from agent.api.registry import Caller
@@ -227,10 +228,10 @@ def _duty_end(world: World, event: dict[str, Any], rng: random.Random) -> None:
 
 
 def _opt_out(world: World, event: dict[str, Any], rng: random.Random) -> None:
-    del rng
-    until = world.now() + event["for"]
+    """For some time, or seldom until the end of today at the building."""
     name = building.lever(world, event["control"]).name
-    add(world, "opt-out", control=name, until=int(until) + 60)
+    today = rng.random() < 0.15
+    add(world, "opt-out", control=name, hours=event["for"] / HOUR, today=today)
 
 
 def _opt_out_ended(world: World, event: dict[str, Any]) -> None:
@@ -589,15 +590,17 @@ def _told_duty_end(world: World, of: Errand, result: Claims) -> Facts:
 
 
 def _ask_opt_out(world: World, of: Errand) -> tuple[str, Claims] | None:
-    del world
-    return "control.opt_out", {"name": of["control"], "reason": "trop froid",
-                               "until": stamp(of["until"])}  # fmt: skip
+    args = {"name": of["control"], "reason": "trop froid"}
+    if of["today"]:
+        local = dt.datetime.fromtimestamp(world.wall(), ZoneInfo(houses.ZONE))
+        return "control.opt_out", args | {"until": f"{local:%Y-%m-%d}"}
+    return "control.opt_out", args | {"hours": of["hours"]}
 
 
 def _told_control(world: World, of: Errand, result: Claims) -> Facts:
-    del world, result
+    del world
     of["stage"] = None
-    return [{"fact": of["do"], "control": of["control"], "until": of.get("until")}]
+    return [{"fact": of["do"], "control": of["control"], "until": unix(result.get("until"))}]
 
 
 def _ask_release(world: World, of: Errand) -> tuple[str, Claims] | None:
