@@ -110,7 +110,7 @@ def add(world: World, do: str, due: float | None = None, **more: Any) -> Errand:
 def _consent(world: World, event: dict[str, Any], rng: random.Random) -> None:
     by, to = event["by"], event["recipient"] % len(world.house.recipients)
     if by == "signed":
-        _sign_consent(world, event, to)
+        _sign_consent(world, event, to, rng)
         return
     if by == "form":
         add(
@@ -211,6 +211,10 @@ def _exchange(world: World, event: dict[str, Any], rng: random.Random) -> None:
     shown = building.exchange(world, number, rng)
     due = world.now() + event["notice"] if event["notice"] >= 0 else float("inf")
     of = world.house.fittings[number]
+    # in their order, whoever records them
+    before = [each["due"] for each in world.people.errands
+              if each["do"] == "exchange" and each["device"] == of.name]  # fmt: skip
+    due = max([due, *(each + 1 for each in before)])
     more = {} if event["indexes"] else {"closing": None, "opening": None}
     add(world, "exchange", due=max(due, world.now() + 2), home=of.home, at=at, **shown | more)
 
@@ -266,16 +270,18 @@ def _send(  # noqa: PLR0913, PLR0917 -- what is sent, by whom and how
         world.people.handed.setdefault("object", []).append([to, typ, claims, raw])
 
 
-def _sign_consent(world: World, event: dict[str, Any], to: int) -> None:
+def _sign_consent(world: World, event: dict[str, Any], to: int, rng: random.Random) -> None:
     one, flaw = home(world, event["dwelling"]), event.get("flaw", "")
     if not one.occupancy:
         return
     now, name = int(world.now()), recipient(world, to)
+    # for the same purpose it may contradict one that was recorded otherwise
+    own = " by post" if rng.random() < 0.7 else ""
     step = {"monthly": "P1M", "daily": "P1D", "loadcurve": "PT10M"}[event["step"]]
     claims = {
         "iss": houses.MANAGER, "jti": platform.number(world), "iat": now, "sub": one.occupancy,
         "place": one.place, "status": "given", "recipients": [name],
-        "purpose": houses.purpose(to), "data": {"channels": list(CHANNELS), "step": step},
+        "purpose": houses.purpose(to) + own, "data": {"channels": list(CHANNELS), "step": step},
         "nbf": now, "exp": int(now + event["until"] * DAY), "given_at": now,
     }  # fmt: skip
     known = [jti for jti, what in world.people.signed.items()
@@ -519,6 +525,8 @@ def _told_withdraw(world: World, of: Errand, result: Claims) -> Facts:
 
 def _ask_move(world: World, of: Errand) -> tuple[str, Claims] | None:
     one = home(world, of["home"])
+    if of.get("check"):
+        return "occupancy.list", {"place": one.label}
     if of["stage"] == 0:
         return "occupancy.move_out", {"place": one.label, "at": stamp(of["at"])}
     return "occupancy.move_in", {"place": one.label, "since": stamp(of["enters"])}
@@ -526,7 +534,14 @@ def _ask_move(world: World, of: Errand) -> tuple[str, Claims] | None:
 
 def _told_move(world: World, of: Errand, result: Claims) -> Facts:
     one = home(world, of["home"])
-    (occupancy,) = result["occupancies"]
+    known = result["occupancies"]
+    if of.pop("check", False):
+        name, at = ("until", of["at"]) if of["stage"] == 0 else ("since", of["enters"])
+        known = [each for each in known if unix(each[name]) == at]
+        if not known:  # somebody else has recorded something else
+            of["stage"] = None
+            return []
+    occupancy = known[-1]
     if of["stage"] == 0:
         of["stage"], of["due"] = 1, max(world.now(), of["enters"])
         if occupancy["id"] == one.occupancy:
@@ -716,7 +731,7 @@ def _lost(world: World, errand: Errand) -> None:
     """The agent died before it answered: nobody knows whether it was recorded."""
     world.note("call", name=errand["call"], args=errand["args"], asked=errand["asked"], lost=True,
                means=_wished(world, errand), outcome="lost", errand=errand["number"])  # fmt: skip
-    errand["asked"], errand["due"] = None, world.now() + 5
+    errand["asked"], errand["due"], errand["lost"] = None, world.now() + 5, True
 
 
 def _wished(world: World, errand: Errand) -> Facts:
@@ -761,6 +776,7 @@ async def _do(world: World, gateway: Gateway, errand: Errand) -> None:
         _refused(world, errand, answer, record)
         return
     means = told(world, errand, answer["result"])
+    errand.pop("lost", None)
     if call[0] not in QUIET_CALLS:
         result = {name: value for name, value in answer["result"].items() if name != "html"}
         world.note("call", **record, result=json.loads(json.dumps(result, default=str)),
@@ -782,6 +798,10 @@ def _refused(world: World, errand: Errand, answer: Claims, record: Claims) -> No
     outcome = "refused"
     if doubts and errand["do"] == "exchange" and not errand.get("sure"):
         errand["sure"], outcome = doubts, "waiting"
+        errand["due"] = world.now() + 5
+    elif errand["do"] == "move" and errand.pop("lost", False):
+        # perhaps the call whose answer nobody has seen was recorded
+        errand["check"], outcome = True, "waiting"
         errand["due"] = world.now() + 5
     elif _later(text) and errand["tries"] < TRIES:
         outcome = "waiting"

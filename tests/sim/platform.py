@@ -26,7 +26,7 @@ from tests.sim import houses
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterable
 
     from agent.core.model import Receipt, SealedBatch
     from agent.uplink.base import GatewayFacts
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 LARGEST = 1200
 """bytes, while a recipient refuses what is too large"""
 LARGEST_TEXT = 64 << 20
+LATER = ("E_NOTYET", "E_CLOCK", "E_STORAGE", "E_OFTEN")
+"""why an object may be refused for now (docs/authority.md, Copies)"""
+SENT_AGAIN = 1800.0
 RETRY = 60.0
 """seconds until an object is delivered again that could not be recorded"""
 
@@ -62,6 +65,8 @@ class Receiver:
     objects: list[dict[str, Any]] = field(default_factory=list)
     """signed objects that the agent has not settled"""
     faults: list[str] = field(default_factory=list)
+    settled: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """facts about dwellings that the agent has settled, by their number"""
     silent: int = 0
     """no heartbeat while above 0"""
     beat: float = 0.0
@@ -266,6 +271,7 @@ class SimUplink:
         if held is None:
             self.to.held[key] = held = parcel.sha256
             _keep(self.to, key, parcel)
+            self._send_again(parcel.directory.get("outcomes", ()))
             self.world.note(
                 "stored", recipient=recipient, epoch=epoch, seq=seq, sha256=held, again=False
             )
@@ -388,6 +394,8 @@ class SimUplink:
                 continue
             self.world.moment("answer")
             self.to.objects.remove(entry)
+            if entry["typ"] == "consent+jwt":
+                self.to.settled[entry["claims"]["jti"]] = entry
             if not entry.get("beat"):
                 self._note(entry, acked=True)
 
@@ -400,6 +408,13 @@ class SimUplink:
             "object", typ=entry["typ"], jti=claims.get("jti", ""), claims=claims,
             recipient=self.to.name, acked=acked, **entry["more"],
         )  # fmt: skip
+
+    def _send_again(self, outcomes: Iterable[dict[str, Any]]) -> None:
+        """What the agent could not take at that time is delivered once more, later."""
+        for outcome in outcomes:
+            entry = self.to.settled.get(outcome["jti"])
+            if outcome.get("code") in LATER and entry is not None and entry not in self.to.objects:
+                self.to.objects.append(entry | {"due": self.world.now() + SENT_AGAIN})
 
     def _heartbeat(self) -> None:
         """A limit stays in force while its sender is heard: the time, signed, now and then."""

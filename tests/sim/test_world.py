@@ -780,3 +780,41 @@ def test_a_consent_after_a_withdrawal_knows_of_it(stage, monkeypatch):
     assert asked[1]["args"]["after"] == ["m-2"]
     (fact,) = one.noted("call")[0]["means"]
     assert (fact["fact"], fact["id"], fact["step"]) == ("consent", "c-1", DAY)
+
+
+def test_a_move_that_was_recorded_although_nobody_saw_it_is_looked_up(stage, monkeypatch):
+    one = stage()
+    one.house.homes[0].occupancy = "H-1"
+    event = {"dwelling": 0, "notice": 0.0, "empty": 0.0}
+    people.DO["move"](one, event, seeded(1))
+    (errand,) = one.people.errands
+    errand |= {"stage": 1, "asked": one.now(), "call": "occupancy.move_in", "args": {}}
+    entered = {"id": "H-2", "since": people.stamp(errand["enters"]), "until": None}
+    answers = [{"refused": "that is recorded already"}, {"result": {"occupancies": [entered]}}]
+    asked = served(one, answers, monkeypatch)
+    assert [request["call"] for request in asked] == ["occupancy.move_in", "occupancy.list"]
+    assert [what["outcome"] for what in one.noted("call")] == ["lost", "waiting", "accepted"]
+    assert one.noted("call")[-1]["means"][0]["occupancy"] == "H-2"
+    assert one.house.homes[0].occupancy == "H-2"
+
+
+def test_exchanges_of_a_meter_are_recorded_in_their_order(stage):
+    one = stage()
+    for notice in (9000.0, 60.0):
+        event = {"device": 0, "notice": notice, "indexes": True}
+        people.DO["exchange"](one, event, seeded(notice))
+    first, second = one.people.errands
+    assert first["due"] < second["due"]
+    assert (first["new"], first["at"] <= second["at"]) == (second["old"], True)
+
+
+def test_what_was_refused_for_now_is_delivered_again(stage):
+    one = stage(controls=0)
+    objects = []
+    platform.send_object(one, 0, "consent+jwt", {"jti": "j-1"}, b"raw", means=[])
+    delivered(one, objects=objects)
+    outcome = {"id": "o-1", "typ": "consent+jwt", "jti": "j-1", "state": "REJECTED"}
+    for seq, code in enumerate(("E_REGISTRY", "E_STORAGE"), 1):
+        directory = {"outcomes": [outcome | {"code": code}]}
+        delivered(one, sealed(one, seq, directory=directory), seconds=2 * HOUR, objects=objects)
+        assert len(objects) == seq
