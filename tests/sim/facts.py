@@ -19,6 +19,8 @@ from zoneinfo import ZoneInfo
 DAY = 86_400
 MONTH = 30 * DAY
 NEVER = float("inf")
+QUIET = ("look", "order", "cancel", "release", "opt-out", "inhibit", "priority", "guard")
+"""events that disturb no reading and no delivery"""
 FLOWS = ("INT", "AVG")
 """kinds that are of the time (t − step, t]"""
 
@@ -727,12 +729,15 @@ class Facts:
             return False
         if not any(life.ready <= since and until <= life.end for life in self.lives):
             return False
-        quiet = ("look", "order", "cancel", "release", "opt-out", "inhibit", "priority", "guard")
         return not any(
             trouble.begin < until and since < trouble.end + 1
             for trouble in self.troubles
-            if trouble.do not in quiet
+            if trouble.do not in QUIET
         )
+
+    def rebooted(self, since: float, until: float) -> bool:
+        """Whether the machine lost its power within this time."""
+        return any(life.how == "power" and since <= life.end <= until for life in self.lives)
 
     def unheard(self, at: float) -> bool:
         """Whether somebody may have given a basis without having seen the answer."""

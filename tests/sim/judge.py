@@ -5,16 +5,18 @@ strict where a rule is strict. Where a rule leaves something open, or the world 
 oracle lets both pass; this page states which, so that nobody believes that more was judged.
 
 CONSERVATION
-  G1   a value that was read in a calm time (one life, no event from half an hour before until the
-    next read and two minutes) is held, not an M. Passes: values read near an event; there M1 to M24
-    decide.
+  G1   a value that was read in a calm time (one life, no event from half an hour before until two
+    flushes and a minute after it was read) is held, not an M, whatever happens later. Passes:
+    values read near an event; there M1 to M24 decide.
+  A2   nor is one an M that was read while only the disk failed, if the machine did not lose its
+    power, and no uplink was down, until two hours after the disk had recovered.
   G2   each slot of an undoubted consent and of common plant has a row. Passes: slots within two
     steps of a change of the place, recipients that were removed, slots older than 60 days, all
     slots after the plan first disturbs the clock (C1 to C12 leave open which slots are dated), W
     rows that are missing. Rows that were refused within the last 27 hours (T17).
   G4   the row is of the meter that was recorded there.
-  T1   seq has no gaps (except in an epoch of memory). T2: one content under one id. R8: runs are of
-    M.
+  T1   seq has no gaps (except in an epoch of memory). T2: one content under one id. R8: runs have
+    no value; M.
   T6   no two rows with one key, neither `again`. T13: on the basis that is in force; a duty may go
     first.
   M9   a row is at a slot of its step: a midnight, a first of the month, a multiple.

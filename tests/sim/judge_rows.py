@@ -9,6 +9,7 @@ from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 
 from tests.sim.facts import (
@@ -16,6 +17,7 @@ from tests.sim.facts import (
     FLOWS,
     MONTH,
     NEVER,
+    QUIET,
     Answer,
     Basis,
     Batch,
@@ -34,6 +36,8 @@ TENDED = 3 * 3600
 """within which a row that became too old is destroyed"""
 SETTLES = 6 * 3600
 """before the end of the quiet time: what is read later may still wait"""
+BOOTS = 1800.0
+"""seconds after a boot in which a time service is found to keep the clock"""
 NOTICED = 120.0
 """seconds in which a disk that only fails to write is noticed: something is written each minute"""
 FINEST = 600
@@ -150,7 +154,7 @@ def _rows(facts: Facts, batch: Batch, rows: list[Row]) -> Iterator[Finding]:
     """R8, M9, and whether each value is true."""
     first = batch.sent[0][0]
     for row in batch.rows:
-        if row.span > 1 and row.q != "M":
+        if row.span > 1 and row.v is not None:
             yield _found("CONSERVATION", "R8", f"a run of {row.q}: {row}", first, batch.index)
     for row in rows:
         if row.step and row.kind != "EVT" and not facts.on_step(row.step, row.t):
@@ -520,20 +524,44 @@ def _slot(
 
 
 def _value_lost(facts: Facts, fitted: Fitted, slot: Any, row: Row) -> Finding | None:
-    """G1, M3: a value that was read in a calm time is held, not a reason."""
+    """G1, M3: a value that was read in a calm time is held, not a reason. A2: also one that was
+    read while the disk failed, as long as neither process nor machine ended within its flush, and
+    the machine not before all was delivered.
+    """
     *_, step, t = slot
     if row.v is not None:
         return None
-    every = facts.every(fitted)
-    low, high = t, t + min(every, step, DAY)
+    low, high = t, t + min(facts.every(fitted), step, DAY)
     answers = facts.answers.get((fitted.meter, fitted.channel), [])
     good = [one for one in answers if low <= one.wall < high]
-    if good and facts.calm(low - 1800, good[0].at + min(every, DAY) + CLOSES):
-        text = (
-            f"{slot} is M {row.why}, but {fitted.meter} said {good[0].value} at {good[0].wall:.1f}"
-        )
-        return _found("CONSERVATION", "G1", text, t)
-    return None
+    if not good:
+        return None
+    kept = good[0].at + 2 * float(facts.building.get("flush") or 30) + 60
+    clause = None
+    if facts.calm(low - 1800, kept):
+        clause = "G1"
+    elif _only_disk(facts, low - 1800, kept) and _delivered_from_memory(facts, low, kept):
+        clause = "A2"
+    if clause is None:
+        return None
+    text = f"{slot} is M {row.why}, but {fitted.meter} said {good[0].value} at {good[0].wall:.1f}"
+    return _found("CONSERVATION", clause, text, t)
+
+
+def _delivered_from_memory(facts: Facts, since: float, until: float) -> bool:
+    """Whether nothing hindered the delivery until two hours after the disk had recovered."""
+    ends = [one.end for one in facts.during(since, until, "disk")]
+    recovered = max(ends, default=until) + 7200
+    hindered = facts.during(since, recovered, "uplink", "reload", "upgrade", "stop")
+    return not hindered and not facts.rebooted(since, recovered)
+
+
+def _only_disk(facts: Facts, since: float, until: float) -> bool:
+    """Whether one life lasted over all of this time, and nothing was wrong but the disk."""
+    troubles = [one.do for one in facts.troubles if one.begin < until and since < one.end + 1]
+    harmless = {"disk", *QUIET}
+    lived = any(life.ready <= since and until <= life.end for life in facts.lives)
+    return lived and until < facts.clock_doubted_from and set(troubles) <= harmless
 
 
 def _owed_common(
@@ -650,8 +678,15 @@ def _shed(facts: Facts, row: Row) -> str | None:
 
 
 def _by_clock(facts: Facts, row: Row) -> str | None:
-    del facts, row
-    return "the clock was right all the time"
+    """After a boot nothing is dated before a time service keeps the clock (rules C8, C10)."""
+    since, until = _span(row)
+    boots = [
+        (before.end, life.begin + BOOTS)
+        for before, life in pairwise(facts.lives)
+        if before.boot != life.boot
+    ]
+    undated = any(begin <= until and since <= end for begin, end in boots)
+    return None if undated else "the clock was right all the time"
 
 
 def _by_uplink(facts: Facts, row: Row) -> str | None:

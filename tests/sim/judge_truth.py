@@ -88,6 +88,8 @@ def _occupancy(
 def _disclosures(facts: Facts, at: float, what: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """P18, P28: what a recipient has received, and still holds."""
     answer, place = what["answer"], what["place"]
+    if answer.get("unknown"):  # it says itself that it does not know all (rule P22)
+        return
     held = facts.counted[at, place]
     for one in answer.get("holdings", ()):
         key = one["recipient"], one["channel"], one["basis"]

@@ -182,6 +182,26 @@ def test_a_row_at_no_slot_of_its_step_is_found(story):
         assert ("CONSERVATION", "M9") in other.sorts()
 
 
+def test_a_value_that_was_read_while_the_disk_failed_and_is_missing_is_found(story):
+    story.plan["events"] = [{"do": "disk", "how": "eio", "for": 9000, "at": 0, "seed": 1}]
+    for when, more in ((at(3), {}), (at(8), {"ended": True})):
+        fault = {"index": 0, "do": "disk", "how": "eio", "for": 9000} | more
+        story.note(when, "event", **fault)
+    lost = in_place_of(at(5), q="M", v=None, why="agent", again=True)
+    story.readings(change=lost)
+    assert story.sorts() == {("CONSERVATION", "A2")}
+    story.batch(at(9), [story.row(at(5), ver=at(9))], kept="memory")
+    assert story.judged() == []
+
+
+def test_a_value_that_was_kept_survives_a_later_cut(story):
+    story.readings(change=in_place_of(at(5), q="M", v=None, why="agent"))
+    story.note(at(5) + 130, "life.ended", life=1, how="power")
+    story.note(at(5) + 140, "life.begun", life=2, boot="b", apart=0.0)
+    story.note(at(5) + 142, "life.ready", life=2)
+    assert story.sorts() == {("CONSERVATION", "G1")}
+
+
 def test_two_rows_of_one_key_are_found_and_again_is_right(story):
     story.readings()
     story.batch(at(9), [story.row(at(5), again=True)])
