@@ -282,13 +282,24 @@ def page(rows: Sequence[Row]) -> str:
     for row in rows:
         rules, name, wrong = ", ".join(row.mutant.rules), row.mutant.name, row.mutant.wrong
         plan = Path(row.plan).stem or "none yet"
-        lines.append(f"| {rules} | {name} | {wrong} | {plan} | {row.oracle} | {row.cpu:.1f} |")
+        cpu = f"{row.cpu:.0f}" if row.plan else ""
+        lines.append(f"| {rules} | {name} | {wrong} | {plan} | {row.oracle} | {cpu} |")
     lines += ["", "## Clauses without a mutant", ""]
     reasons: dict[str, list[str]] = {}
     for rule, reason in WITHOUT.items():
         reasons.setdefault(reason, []).append(rule)
     lines += [f"- {', '.join(rules)}: {reason}." for reason, rules in reasons.items()]
     return "\n".join(lines) + "\n"
+
+
+def known_rows(mutants: Sequence[Mutant]) -> list[Row]:
+    """The table as the last runs have shown it."""
+    entries, rows = found(), []
+    for mutant in mutants:
+        of = entries.get(mutant.name)
+        oracle = of["complaint"].partition(":")[0] if of else ""
+        rows.append(Row(mutant, of["plan"] if of else "", oracle, of["cpu"] if of else 0.0))
+    return rows
 
 
 def check_all(mutants: Sequence[Mutant], jobs: int, *, write: bool) -> int:
@@ -434,11 +445,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "mutants")
     parser.add_argument("--plans", type=Path, help="a folder with further plans to try first")
+    parser.add_argument(
+        "--page", action="store_true", help="only write the page, from mutants.json"
+    )
     parser.add_argument("--run", nargs="+", help=argparse.SUPPRESS)
     parser.add_argument("--until", nargs="*", default=(), help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.run:
         return run_here(options.run, options.until)
+    if options.page:
+        PAGE.write_text(page(known_rows(MUTANTS)), encoding="utf-8")
+        return 0
     asked = set(options.names)
     mutants = [one for one in MUTANTS if not asked or asked & {one.name, *one.rules}]
     if options.find:
