@@ -72,8 +72,9 @@ SPIN
 TRUTH (with a clock that was right until then)
   P28  the dossier lists each undoubted consent as in force, and none in force that was withdrawn;
     what it says is sent has a basis. What a recipient holds lies between `least` and `most`. P18:
-    what was settled a minute before is listed. I14: who lives there, how many dwellings there are.
-    G2: no more than nine batches wait six hours after the last fault. Passes: the letter's text.
+    what was settled a minute before is listed. P22: no consent is given after it was recorded. I14:
+    who lives there, how many dwellings there are. G2: no more than nine batches wait six hours
+    after the last fault. Passes: the letter's text.
 """
 
 from __future__ import annotations

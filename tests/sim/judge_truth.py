@@ -39,7 +39,18 @@ def _explain(facts: Facts, at: float, what: Mapping[str, Any]) -> Iterator[tuple
         known = facts.bases.get(id_)
         if known is not None and known.gone + FRESH < at and standing.startswith("in_force"):
             yield "P28", f"the consent {id_} is in force, but was withdrawn"
+    yield from _given(facts, answer)
     yield from _what_leaves(facts, at, answer)
+
+
+def _given(facts: Facts, answer: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """P5, P22: nobody has signed a consent after it was recorded, whatever became of it since."""
+    for one in answer.get("consents", ()):
+        known = facts.bases.get(one["id"])
+        if known is None or known.known is None or not one.get("given"):
+            continue
+        if second(one["given"]) > known.known + FRESH:
+            yield "P22", f"the consent {known.id} was given {one['given']}, after it was recorded"
 
 
 def _what_leaves(facts: Facts, at: float, answer: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

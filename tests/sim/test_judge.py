@@ -427,7 +427,7 @@ def explained(**more):
 
 def test_what_people_are_told_is_compared_with_what_happened(story):
     story.readings()
-    look(story, at(5), "explain", **explained())
+    look(story, at(5), "explain", **explained(given="2027-01-01T00:01:00Z"))
     held = {"recipient": TO, "channel": "elec.imp", "basis": CONSENT, "least": 40, "most": 60}
     look(story, at(5), "disclosures", holdings=[held])
     assert story.judged() == []
@@ -440,6 +440,7 @@ def test_what_people_are_told_is_compared_with_what_happened(story):
     [
         ("explain", explained(standing="ended"), "P28"),
         ("explain", explained() | {"consents": []}, "P22"),
+        ("explain", explained(given="2027-01-01T02:00:00Z"), "P22"),
         ("explain", explained() | {"occupancy": None}, "I14"),
         ("explain", explained() | {"rows": [{"leaves": True, "basis": CONSENT, "channel": "heat",
                                              "recipient": TO}]}, "P28"),
