@@ -2,8 +2,8 @@
 
 One meter over Modbus TCP that is read every 15 minutes, one uplink over MQTT to a broker, a
 watchdog of 30 s as in the package's unit. Counted by thread: how often it went to sleep (voluntary
-context switches, as the kernel counts them), and how often it woke after a tenth of a second of
-rest. CPU is the operating system's own account of the process.
+context switches, as the kernel counts them), and how often it woke after a rest. CPU is
+the operating system's own account of the process.
 """
 
 import asyncio
@@ -21,10 +21,10 @@ from hil.broker import broker
 from hil.building import Building
 from hil.platform.child import Platform
 
-SETTLED = 30
-"""seconds after the start in which the first readings and batches leave"""
-MOMENT = 0.1
-"""seconds of rest after which it counts as another wake"""
+SETTLED = 90
+"""seconds after the start in which the first batches leave, and each component counts as well"""
+REST = 0.2
+"""seconds of rest after which work counts as another wake"""
 CONFIG = """\
 building: {{name: Bench}}
 links:
@@ -53,13 +53,14 @@ def switches(pid):
 
 async def counted(pid, seconds):
     """Sleeps and wakes by thread, and CPU seconds."""
-    before, cpu, wakes, awake = switches(pid), cpu_seconds(pid), Counter(), set()
+    before, cpu, wakes, worked = switches(pid), cpu_seconds(pid), Counter(), {}
     first, until = before, time.monotonic() + seconds
     while time.monotonic() < until:
-        await asyncio.sleep(MOMENT)
-        now, was_awake = switches(pid), awake
-        awake = {name for name, count in now.items() if count != before[name]}
-        wakes.update(awake - was_awake)
+        await asyncio.sleep(REST / 10)
+        now, at = switches(pid), time.monotonic()
+        for name in (name for name, count in now.items() if count != before[name]):
+            wakes[name] += at - worked.get(name, 0.0) > REST
+            worked[name] = at
         before = now
     return before - first, wakes, cpu_seconds(pid) - cpu
 

@@ -14,7 +14,16 @@ from agent.core.i18n import text_of
 from agent.registry import parsers, sheet
 from agent.registry.consent_policy import policy as named_policy
 from agent.registry.dates import DAY
-from agent.registry.forms import MOST_BOXES, NUMBER, Box, FormPage, answer, answer_list, printed
+from agent.registry.forms import (
+    ANSWER_COLUMNS,
+    MOST_BOXES,
+    NUMBER,
+    Box,
+    FormPage,
+    answer,
+    answer_list,
+    printed,
+)
 from agent.registry.index import unknown
 from agent.registry.inputs import NewAnswer
 from agent.registry.labels import in_order
@@ -32,36 +41,6 @@ if TYPE_CHECKING:
 NO_SCANS: Mapping[str, str] = {}
 SOON = 60
 """days before its end from which on a consent is listed for renewal"""
-COLUMNS = {
-    **dict.fromkeys(("form", "formulaire", "n° de formulaire"), "form"),
-    **dict.fromkeys(("dwelling", "place", "label", "logement", "appartement"), "place"),
-    **dict.fromkeys(("lease", "bail", "n° de bail"), "lease"),
-    **dict.fromkeys(("signed", "signé le", "given", "date de signature"), "signed"),
-    **dict.fromkeys(("method", "mode"), "method"),
-    **dict.fromkeys(("proof", "preuve"), "proof"),
-    **{str(number): str(number) for number in range(1, MOST_BOXES + 1)},
-}
-
-
-def is_list(text: str) -> bool:
-    """Whether a table is a list of answers to forms: its headings have the form's number and a box,
-    or a row begins with the number of a form.
-    """
-    heads = {sheet.plain(one) for one, name in COLUMNS.items() if name == "form"}
-    for line in text.removeprefix("\ufeff").splitlines()[: sheet.ABOVE]:
-        for mark in (*sheet.SEPARATORS, "|"):
-            cells = [cell.strip('" ') for cell in line.split(mark)]
-            plain = {sheet.plain(cell) for cell in cells}
-            if (plain & heads and "1" in plain) or _is_number(cells[0]):
-                return True
-    return False
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        return bool(parse(cell, NUMBER))
-    except Refused:
-        return False
 
 
 def pages(registry: Registry, forms: Sequence[Form]) -> list[FormPage]:
@@ -247,7 +226,7 @@ def back(  # noqa: PLR0913 -- as many options
     number of its form; `kept`: where the signed pages are kept.
     """
     rows = []
-    for line in sheet.read(text, name, COLUMNS, ("form", "signed")):
+    for line in sheet.read(text, name, ANSWER_COLUMNS, ("form", "signed")):
         (signed,), fault = parsers.dated(line, zone, "signed")
         cells = line.cells
         ticks: tuple[str, ...] = ()
@@ -279,7 +258,7 @@ def back(  # noqa: PLR0913 -- as many options
         "answers": len(rows),
         "refused": sum(row.answers.count("no") for row in rows),
         "without_scan": [] if not scans else sorted(_lacks(rows, scans)),
-        "not_read": sheet.unread(text, name, COLUMNS),
+        "not_read": sheet.unread(text, name, ANSWER_COLUMNS),
     }
 
 

@@ -319,10 +319,10 @@ def import_(
     json: Json = False,
 ) -> None:
     """Record the consents in a spreadsheet, or the answers to forms: all rows or none."""
-    from agent.api.forms import is_list
+    from agent.registry.forms import is_answer_list
 
     text = text_of(file, tuple(columns(consent.SHEET)), sheet or "")
-    if is_list(text):
+    if is_answer_list(text):
         fields = {
             "text": text, "name": str(file), "preview": preview, "kept": kept,
             "scans": hashes(scans) if scans else {},

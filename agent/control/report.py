@@ -1,7 +1,7 @@
 """The monthly report on the orders of a building, and the notice for its stairwells. Pure.
 
 Both are made from the answer to `control.report`, in French or English, as text or as a page. Their
-texts are in report.yaml.
+texts are in report.toml.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from agent.registry.page import Page, texts
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-TEXTS = Path(__file__).with_name("report.yaml")
+TEXTS = Path(__file__).with_name("report.toml")
 EXTREME = re.compile(r"(^|, )(lowest|highest) (.*?) (-?[0-9.]+ [^,]*)")
 EVIDENCE = re.compile(r"\b(vote|contract|form) ([^;]*) of ([0-9]{4}-[0-9]{2}-[0-9]{2})")
 GUARDED = re.compile(r"guard:([^:]*): (.*)")

@@ -98,7 +98,7 @@ class Why(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """A quantity with its stable name and canonical unit: one row of channels.yaml."""
+    """A quantity with its stable name and canonical unit: one row of channels.toml."""
 
     name: str
     kind: ValueKind

@@ -12,7 +12,6 @@ import errno
 import hashlib
 import logging
 import os
-import sqlite3
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,6 +107,8 @@ def reason_of(error: BaseException, where: Path) -> str | None:
 
     A full disk is not a fault.
     """
+    import sqlite3  # noqa: PLC0415 -- the web page has no database
+
     code = getattr(error, "sqlite_errorcode", None)
     number = error.errno if isinstance(error, OSError) else None
     primary = code & 0xFF if code is not None else None  # SQLite's extended codes contain it

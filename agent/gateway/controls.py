@@ -265,7 +265,7 @@ class PointReadings:
     """The last readings of points, as far as a guard may rely on them.
 
     A broken sensor often still gives values: 3276.7 °C if its wire is cut, or the same value for
-    days. With either, a guard would never trip. So neither value is used (channels.yaml: `least`,
+    days. With either, a guard would never trip. So neither value is used (channels.toml: `least`,
     `most`, `still`). The configuration is read anew for each reading, because it may change.
     """
 

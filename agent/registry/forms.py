@@ -17,11 +17,10 @@ from string import Template
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent.core.errors import Refused
-from agent.registry import page
+from agent.registry import page, sheet
 from agent.registry.dates import written_out
 from agent.registry.page import colon, joined, part, texts_of
-from agent.registry.place import shown
-from agent.registry.sheet import harmless
+from agent.registry.place import parse, shown
 from agent.registry.words import ANSWERS
 
 if TYPE_CHECKING:
@@ -40,6 +39,16 @@ LIST = {
     "fr": ("formulaire", "logement", "bail", "signé le", "mode", "preuve"),
     "en": ("form", "dwelling", "lease", "signed", "method", "proof"),
 }
+ANSWER_COLUMNS = {
+    **dict.fromkeys(("form", "formulaire", "n° de formulaire"), "form"),
+    **dict.fromkeys(("dwelling", "place", "label", "logement", "appartement"), "place"),
+    **dict.fromkeys(("lease", "bail", "n° de bail"), "lease"),
+    **dict.fromkeys(("signed", "signé le", "given", "date de signature"), "signed"),
+    **dict.fromkeys(("method", "mode"), "method"),
+    **dict.fromkeys(("proof", "preuve"), "proof"),
+    **{str(number): str(number) for number in range(1, MOST_BOXES + 1)},
+}
+"""the headings of the list for the answers, and what they mean"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,10 +205,31 @@ def answer_list(pages: Sequence[FormPage], language: str) -> str:
     writer.writerow([form, dwelling, lease, *range(1, most + 1), *rest])
     for each in pages:
         number = shown(each.form.id)
-        about = (harmless(each.label), harmless(each.lease))
+        about = (sheet.harmless(each.label), sheet.harmless(each.lease))
         writer.writerow([number, *about, *[""] * (most + len(rest))])
     # without the byte order mark, spreadsheet programs show accents wrongly
     return f"\ufeff{text.getvalue()}"
+
+
+def is_answer_list(text: str) -> bool:
+    """Whether a table is a list of answers to forms: its headings have the form's number and a box,
+    or a row begins with the number of a form.
+    """
+    heads = {sheet.plain(one) for one, name in ANSWER_COLUMNS.items() if name == "form"}
+    for line in text.removeprefix("\ufeff").splitlines()[: sheet.ABOVE]:
+        for mark in (*sheet.SEPARATORS, "|"):
+            cells = [cell.strip('" ') for cell in line.split(mark)]
+            plain = {sheet.plain(cell) for cell in cells}
+            if (plain & heads and "1" in plain) or _is_number(cells[0]):
+                return True
+    return False
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        return bool(parse(cell, NUMBER))
+    except Refused:
+        return False
 
 
 def answer(cell: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from functools import cache
 from html import escape
 from pathlib import Path
@@ -117,13 +118,15 @@ def step_words(seconds: int, language: str) -> str:
 
 @cache
 def texts(file: Path, language: str) -> Mapping[str, Any]:
-    """The texts of a YAML file in one language, by name."""
+    """The texts of a file (YAML or TOML) in one language, by name."""
     return _in_language(_both(file), language)
 
 
 @cache
 def _both(file: Path) -> dict[str, Any]:
-    from ruamel.yaml import YAML  # noqa: PLC0415 -- the web page seldom needs these texts
+    if file.suffix == ".toml":  # the web page shows these: the parser of YAML takes 1 MB
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    from ruamel.yaml import YAML  # noqa: PLC0415 -- see above
 
     loaded: dict[str, Any] = YAML(typ="safe", pure=True).load(file)
     return loaded

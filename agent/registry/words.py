@@ -87,7 +87,7 @@ CHANNELS = Words("channel", {
     "rh": ("humidité", "hygrométrie", "humidity"),
     "co2": ("gaz carbonique", "dioxyde de carbone", "carbon dioxide"),
 })  # fmt: skip
-"""other words for channels; the names themselves are in agent/core/channels.yaml. Water without
+"""other words for channels; the names themselves are in agent/core/channels.toml. Water without
 "hot" or "cold" is not here, because it may be either
 """
 SCHEMES = Words("scheme", {

@@ -5,10 +5,10 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from agent.api.forms import is_list
 from agent.core.i18n import N_
 from agent.registry.facts import alias, consent, meter, occupancy, place
 from agent.registry.facts.declaration import Kind
+from agent.registry.forms import is_answer_list
 from agent.registry.workbook import text_of
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class ListKind(Enum):
 
     def call(self, text: str, name: str) -> tuple[str, dict[str, Any]]:
         """Return the call that records a list, and its arguments."""
-        answers = self is ListKind.CONSENTS and is_list(text)
+        answers = self is ListKind.CONSENTS and is_answer_list(text)
         return "consent.answers" if answers else self.command.call, {"text": text, "name": name}
 
     def rows(self, answer: dict[str, Any]) -> list[dict[str, Any]]:

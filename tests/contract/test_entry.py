@@ -58,6 +58,22 @@ def test_no_command_takes_another_state_for_a_file_that_is_not_there(tmp_path):
         assert "/var/lib/gardien" not in done.stdout + done.stderr
 
 
+def test_the_page_carries_no_database_no_parser_of_yaml_and_nothing_of_the_daemon():
+    code = """
+import sys
+import agent.web.run
+from agent.control.report import TEXTS
+from agent.core.quantities import channels
+from agent.registry.page import texts
+channels(), texts(TEXTS, "fr")
+unused = {"sqlite3", "pydantic", "cryptography", "ruamel.yaml", "typer", "agent.gateway.gateway"}
+unused |= {"agent.api.calls", "agent.registry.index", "agent.registry.parsers"}
+print(*sorted(unused & sys.modules.keys()))
+"""
+    done = subprocess.run((sys.executable, "-c", code), capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
 def test_the_daemon_carries_nothing_of_the_command_line_nor_of_what_it_does_not_use():
     code = """
 import sys

@@ -250,7 +250,7 @@ def test_the_glossary_has_each_word_once_and_the_french_of_the_messages() -> Non
     text = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
     french = "".join(
         path.read_text(encoding="utf-8").lower()
-        for pattern in ("*.po", "*.yaml", "*.html", "*.txt", "registry/*.py")
+        for pattern in ("*.po", "*.yaml", "*.toml", "*.html", "*.txt", "registry/*.py")
         for path in (ROOT / "agent").rglob(pattern)
     )
     for part in text.split("\n## ")[1:]:

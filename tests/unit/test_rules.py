@@ -11,7 +11,7 @@ import pytest
 
 TOP = Path(__file__).parents[2]
 PAGES = TOP / "docs/rules"
-KINDS = {".py", ".md", ".c", ".yaml", ".json", ".sh"}
+KINDS = {".py", ".md", ".c", ".yaml", ".toml", ".json", ".sh"}
 OTHERS = {TOP / "docs/decisions", TOP / "docs/architecture.md"}
 """what tells how it came to be, and may name what was there before"""
 

@@ -16,6 +16,7 @@ from agent.core.errors import Refused
 from agent.core.i18n import N_
 from agent.core.quantities import channels
 from agent.registry.labels import in_order
+from agent.web.fact_list import ListKind, read_list
 from agent.web.site import ask, form, page, visitor
 from agent.web.words import values_of
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from agent.web.client import Answer
-    from agent.web.fact_list import ListKind
 
 MANY = 500
 """dwellings up to which their labels are offered while one is typed"""
@@ -295,8 +295,6 @@ async def show_list(request: web.Request) -> web.StreamResponse:
 
 async def check_list(request: web.Request) -> web.StreamResponse:
     """Check a list and show what it would change; or record it."""
-    from agent.web.fact_list import read_list  # noqa: PLC0415 -- see `_kind`
-
     fields = await form(request)
     kind = _kind(request)
     upload = fields.get("file")
@@ -318,8 +316,6 @@ async def check_list(request: web.Request) -> web.StreamResponse:
 
 
 def _kind(request: web.Request) -> ListKind:
-    from agent.web.fact_list import ListKind  # noqa: PLC0415 -- 5 MB that few people need
-
     kind = ListKind.named(request.match_info["kind"])
     if kind is None:
         raise web.HTTPNotFound

@@ -10,7 +10,7 @@ import pytest
 from agent.api import forms as form_calls
 from agent.core.errors import Refused
 from agent.registry.consent_policy import policy
-from agent.registry.forms import Box, FormLayout, Question, template
+from agent.registry.forms import Box, FormLayout, Question, is_answer_list, template
 from agent.registry.inputs import NewConsent, NewOccupancy, NewPlace, NewWithdrawal
 from agent.registry.place import squeeze
 from agent.registry.registry import Registry
@@ -194,7 +194,7 @@ def test_a_page_that_knows_not_of_a_withdrawal_is_printed_anew(registry):
     ],
 )
 def test_an_ordinary_list_is_taken_for_no_list_of_answers(heading, is_one):
-    assert form_calls.is_list(f"Les Lilas\n{heading}\n1;A-1;x;heat\n") is is_one
+    assert is_answer_list(f"Les Lilas\n{heading}\n1;A-1;x;heat\n") is is_one
 
 
 @pytest.mark.parametrize("first", ["yes", "no"])

@@ -3,7 +3,9 @@
 import os
 import subprocess
 import sys
+from importlib.util import cache_from_source
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
@@ -25,6 +27,23 @@ def installed(tmp_path):
     assert launcher.count('"/usr/share/gardien"') == 1
     command.write_text(launcher.replace("/usr/share/gardien", str(tmp_path)))
     return tmp_path
+
+
+WORDS = """
+from pathlib import Path
+def compiled_templates(): yield Path(__file__).with_name("templates") / "now.html", b"its code"
+"""
+
+
+def test_templates_are_packed_where_the_page_looks_for_their_code(installed):
+    words = installed / "agent/web/words.py"
+    words.parent.mkdir()
+    words.write_text(WORDS)
+    subprocess.run((sys.executable, "-I", str(PACK), str(installed)), check=True)
+    file = cache_from_source("agent/web/templates/now.html")
+    assert ZipFile(installed / "compiled.zip").read(file) == b"its code"
+    assert not list(installed.rglob("__pycache__"))
+    assert said(installed) == "first"
 
 
 def said(folder):
