@@ -3,8 +3,8 @@
 A mutant (`mutants/*.yaml`) takes out every line that enforces a rule, because many rules are
 checked twice. It is applied to a copy of the agent's package, which comes first on the path of
 Python; the working tree is never changed. `mutants.json` says which plan finds it. Each mutant is
-run with its plan: one that is no longer noticed is a failure. `--find` looks for a plan among those
-that are kept and among fresh seeds.
+run with its plan: one that is no longer noticed is a failure; those for which no plan is known yet
+are counted. `--find` looks for a plan among those that are kept and among fresh seeds.
 
 A run that breaks, or whose agent cannot start, finds nothing: the mutant must be seen by its effect
 on people's data or equipment.
@@ -246,7 +246,8 @@ HEAD = """# The mutants of the simulation
 Each rule that protects people's data or equipment ([rules](rules/README.md)) is taken out of the
 agent in turn: a mutant changes the lines that enforce it. The plan beside it must notice that by
 what leaves the building, or by what happens to the equipment. `make mutants` runs all of them and
-writes this page; `tests/sim/mutants/` has the changes.
+writes this page; `tests/sim/mutants/` has the changes. Of {number} mutants, {unknown}
+have no plan yet.
 
 | rules | mutant | what goes wrong | plan | noticed by | CPU s |
 |---|---|---|---|---|---|"""
@@ -266,7 +267,7 @@ def check(mutant: Mutant) -> Row:
     """Run a mutant with its plan."""
     entry = found().get(mutant.name)
     if entry is None:
-        return Row(mutant, "", "", 0.0, "no plan is known that finds it")
+        return Row(mutant, "", "", 0.0)
     plan = HERE / entry["plan"]
     with copied(mutant) as folder:
         result = run([plan], folder)[-1]
@@ -278,7 +279,8 @@ def check(mutant: Mutant) -> Row:
 
 def page(rows: Sequence[Row]) -> str:
     """The table for docs."""
-    lines = [HEAD]
+    unknown = sum(not row.plan for row in rows)
+    lines = [HEAD.format(number=len(rows), unknown=unknown)]
     for row in rows:
         rules, name, wrong = ", ".join(row.mutant.rules), row.mutant.name, row.mutant.wrong
         plan = Path(row.plan).stem or "none yet"
@@ -312,9 +314,10 @@ def check_all(mutants: Sequence[Mutant], jobs: int, *, write: bool) -> int:
               f"  {row.problem or row.oracle}")  # fmt: skip
     if write:
         PAGE.write_text(page(rows), encoding="utf-8")
-    missed = [row for row in rows if row.problem]
-    print(f"{len(rows) - len(missed)} of {len(rows)} mutants are noticed,"
-          f" in {sum(row.cpu for row in rows):.0f} CPU seconds")  # fmt: skip
+    missed, unknown = [row for row in rows if row.problem], [row for row in rows if not row.plan]
+    noticed, cpu = len(rows) - len(missed) - len(unknown), sum(row.cpu for row in rows)
+    print(f"{noticed} of {len(rows)} mutants are noticed, in {cpu:.0f} CPU seconds;")
+    print(f"{len(missed)} no longer are; no plan is known yet for {len(unknown)}")
     return 1 if missed else 0
 
 
