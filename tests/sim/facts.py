@@ -723,9 +723,25 @@ class Facts:
         starts = [life.ready for life in self.lives if life.ready < NEVER]
         return max([*moments, *starts[-1:], self.plan["begin"] + self.plan["days"] * DAY])
 
+    def clock_doubted(self, since: float, until: float) -> bool:
+        """Whether the clock was wrong, or kept by nobody, within this time or an hour around it.
+
+        Once it is right and kept again, the rules date each slot as before: by a wrong clock that
+        nobody keeps nothing is dated (rules C8, C10).
+        """
+        begin = None
+        for at, apart, service in [*self.clock, (self.end, 0.0, True)]:
+            if abs(apart) > 1 or not service:
+                begin = at if begin is None else begin
+            elif begin is not None:
+                if begin - 3600 <= until and since <= at + 3600:
+                    return True
+                begin = None
+        return False
+
     def calm(self, since: float, until: float) -> bool:
         """Whether one life, with no event of any kind, lasted over all of this time."""
-        if since >= self.clock_doubted_from - DAY or until >= self.clock_doubted_from:
+        if self.clock_doubted(since, until):
             return False
         if not any(life.ready <= since and until <= life.end for life in self.lives):
             return False

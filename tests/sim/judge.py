@@ -11,9 +11,10 @@ CONSERVATION
   A2   nor is one an M that was read while only the disk failed, if the machine did not lose its
     power, and no uplink was down, until two hours after the disk had recovered.
   G2   each slot of an undoubted consent and of common plant has a row. Passes: slots within two
-    steps of a change of the place, recipients that were removed, slots older than 60 days, all
-    slots after the plan first disturbs the clock (C1 to C12 leave open which slots are dated), W
-    rows that are missing. Rows that were refused within the last 27 hours (T17).
+    steps of a change of the place, recipients that were removed, slots older than 60 days, slots
+    within an hour or two steps of a clock that is wrong or kept by nobody (C1 to C12 leave open
+    which of them are dated), W rows that are missing. Rows that were refused within the last 27
+    hours (T17).
   G4   the row is of the meter that was recorded there.
   T1   seq has no gaps (except in an epoch of memory). T2: one content under one id. R8: runs have
     no value; M.

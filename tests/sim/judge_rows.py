@@ -483,7 +483,6 @@ def _owed_of(facts: Facts, platform: Platform, basis: Basis, fitted: Fitted) -> 
         fitted.until,
         fitted.until_asked,
         facts.end - SETTLES,
-        facts.clock_doubted_from,
         facts.removed_from(basis.recipient),
         facts.refused_from(basis.recipient) - DAY,
         facts.other_period_from(fitted),
@@ -491,6 +490,7 @@ def _owed_of(facts: Facts, platform: Platform, basis: Basis, fitted: Fitted) -> 
     for t in facts.slots(step, since + margin, until - margin):
         if (
             facts.doubted(fitted.place, t - margin, t + margin, basis.recipient)
+            or facts.clock_doubted(t - margin, t + margin)
             or t + UNSENT < facts.end
         ):
             continue
@@ -561,7 +561,7 @@ def _only_disk(facts: Facts, since: float, until: float) -> bool:
     troubles = [one.do for one in facts.troubles if one.begin < until and since < one.end + 1]
     harmless = {"disk", *QUIET}
     lived = any(life.ready <= since and until <= life.end for life in facts.lives)
-    return lived and until < facts.clock_doubted_from and set(troubles) <= harmless
+    return lived and not facts.clock_doubted(since, until) and set(troubles) <= harmless
 
 
 def _owed_common(
@@ -570,13 +570,14 @@ def _owed_common(
     every = facts.every(fitted)
     until = min(
         facts.end - SETTLES,
-        facts.clock_doubted_from,
         facts.other_period_from(fitted) - 2 * every,
         *(facts.removed_from(name) for name in facts.building["recipients"]),
         *(facts.refused_from(name) - DAY for name in facts.building["recipients"]),
     )
     begin = max(since, facts.plan["begin"]) + 2 * every + 600
     for t in facts.slots(every, begin, until):
+        if facts.clock_doubted(t - 2 * every, t + 2 * every):
+            continue
         slot = (fitted.place, fitted.channel, "REG", every, t)
         rows = platform.slots.get(slot)
         if not rows:
