@@ -223,7 +223,7 @@ def test_no_two_meters_ever_show_the_same_and_none_runs_backwards(stage):
     for values in shown.values():
         assert values == sorted(values)
         assert values[-1] > values[0]
-    assert len({meter.rate for meter in meters.values()}) == len(meters)
+    assert len({values[-1] - values[0] for values in shown.values()}) == len(meters)
 
 
 def test_an_exchanged_meter_has_another_number_and_another_index(stage):
