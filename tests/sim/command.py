@@ -115,6 +115,8 @@ def shown(outcome):
         f" plan {outcome.plan}, trace {outcome.trace}",
         flush=True,
     )
+    for error in outcome.errors:
+        print(f"a life ended with {error}")
     for fault in outcome.faults:
         print(fault)
     if outcome.broken:

@@ -64,6 +64,8 @@ class Outcome:
     cpu: float = 0.0
     wakes: int = 0
     batches: int = 0
+    errors: list[str] = field(default_factory=list)
+    """why lives ended that nobody ended: the first few"""
 
     @property
     def status(self):
@@ -199,6 +201,8 @@ def fill(outcome, world):
         if record.kind == "life.ended":
             how = record.what["how"]
             outcome.ends[how] = outcome.ends.get(how, 0) + 1
+            if how in ("error", "refused") and len(outcome.errors) < 3:
+                outcome.errors.append(f"{how}: {record.what['text'].strip()[-600:]}")
             if how == "spun":
                 outcome.faults.append(f"SPIN: {record.what['text']}")
         elif record.kind == "sent":

@@ -73,6 +73,8 @@ class World:
         draw = self.chance.of("machine")
         self.machine = f"{draw.getrandbits(128):032x}"
         self.has_rtc = draw.random() < 0.5
+        self.announces = draw.random() < 0.8
+        """whether the kernel tells when the clock is set"""
         self.begin = float(plan["begin"])
         last = max((event["at"] + event.get("for", 0) * 0 for event in plan["events"]), default=0.0)
         self.quiet_at = self.begin + max(float(last), plan["days"] * 86_400.0)
@@ -142,6 +144,10 @@ class World:
             return None
         turns = (self.now() - self.synchronised_at) // 1024 if self.synchronised else 0
         return int((self.synchronised_at + turns * 1024 + self.apart) * 1e9)
+
+    def heard_by(self, tell):
+        """Call `tell` whenever the clock is set, as long as this life lasts."""
+        self._live.listeners.append(tell)
 
     def notified(self, _state):
         """What the agent tells systemd."""
@@ -360,6 +366,9 @@ class World:
 
     def _clock(self):
         self.note("clock", apart=self.apart, service=self.service)
+        if self._live:
+            for tell in self._live.listeners:
+                self._live.loop.call_soon(tell)
 
     # Boots and ends of lives, seen from outside
 
@@ -435,6 +444,7 @@ class Life:
         self.petted = world.at
         self.ready = False
         self._timer = self.profile = None
+        self.listeners = []
 
     def stalled(self):
         """Until when the disk does not answer, in time of the loop; None: it does."""
