@@ -2,6 +2,9 @@
 # make check  format, types, layers: seconds  make bench    what it costs, as tables
 # make house  what of the house style can be counted
 # make torture  the long forms of the tests
+# make sim SEED=17   one simulated run of the whole agent (tests/sim/README.md)
+# make night HOURS=8  new seeds for hours, and the page of results
+# make mutants  each rule's deciding line is broken in turn, and the simulation must find it
 # make package-test  the Debian package: built, installed, upgraded and removed in a machine of its own
 # make archive-tests  what piuparts and autopkgtest say of it
 # Each does its own set-up: Debian packages when run as root, and a virtual environment in .venv.
@@ -40,6 +43,7 @@ NPM := modbus-serial@8.0.25 axe-core@4.14.1
 PIP_INSTALL := pip install --quiet --disable-pip-version-check --retries 10
 
 .PHONY: setup demo test first newest newest-once package-test archive-tests check house bench torture clean
+.PHONY: sim night mutants
 
 setup: .venv/ready
 
@@ -114,6 +118,18 @@ archive-tests: setup
 
 torture: setup
 	GARDIEN_TORTURE=1 $(BIN)/python -m pytest --timeout=7200
+
+SEED ?= 1
+HOURS ?= 8
+
+sim: setup
+	$(BIN)/python -m tests.sim seed $(SEED)
+
+night: setup
+	$(BIN)/python -m tests.sim night --hours $(HOURS)
+
+mutants: setup
+	$(BIN)/python -m tests.sim mutants
 
 bench: setup
 	@for program in bench/*.py; do \

@@ -1,0 +1,194 @@
+"""The commands of `python -m tests.sim`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+from tests.sim import run
+
+CASES = Path(__file__).parent / "cases"
+
+
+def main(arguments=None):
+    """Exit status 0: nothing is wrong. 1: the judge complains. 2: the simulation itself failed."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["mutants"]:
+        from tests.sim import mutants
+
+        return mutants.main(arguments[1:])
+    given = parser().parse_args(arguments)
+    run.imported()
+    return given.do(given)
+
+
+def parser():
+    top = argparse.ArgumentParser(
+        prog="python -m tests.sim",
+        description="Run the whole agent in simulated time, on a simulated disk, in a simulated"
+        " building, and judge what platforms, devices and people got. The same plan gives the same"
+        " run.",
+        epilog="Exit status 0: nothing is wrong. 1: the judge complains, one line for each"
+        " complaint, which begins with the name of the rule. 2: the simulation itself failed."
+        " There is also the command mutants, with a help text of its own.",
+    )
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+
+    seed = commands.add_parser("seed", help="draw a plan from a seed, and run it")
+    seed.add_argument("seed", type=int)
+    seed.add_argument("--days", type=int, help="leave out all events after so many days")
+    seed.add_argument("--plan", metavar="FILE", help="write the plan to a file")
+    seed.set_defaults(do=of_seed)
+
+    plan = commands.add_parser("plan", help="run a plan from a file")
+    plan.add_argument("file", type=Path)
+    plan.set_defaults(do=of_file)
+
+    first = commands.add_parser(
+        "first", help="run the smallest world, without judge: does it live?"
+    )
+    first.set_defaults(do=of_first)
+    for command in (seed, plan, first):
+        command.add_argument("--log", action="store_true", help="print the agent's log")
+        command.add_argument("--trace", metavar="FILE", help="write all that happens to a file")
+        command.add_argument(
+            "--keep", metavar="FILE", help="write plan and journal to a file, pickled"
+        )
+        command.add_argument(
+            "--profile", metavar="FILE", help="write a profile of each life to FILE.LIFE"
+        )
+
+    corpus = commands.add_parser("corpus", help="run all plans of tests/sim/cases")
+    corpus.set_defaults(do=of_corpus)
+
+    seeds = commands.add_parser("seeds", help="run the plans of seeds FIRST to LAST")
+    seeds.add_argument("first", type=int)
+    seeds.add_argument("last", type=int)
+    seeds.add_argument("--days", type=int, help="leave out all events after so many days")
+    seeds.set_defaults(do=of_seeds)
+
+    twice = commands.add_parser("twice", help="run plans twice, and compare their traces")
+    twice.add_argument("first", type=int)
+    twice.add_argument("last", type=int)
+    twice.add_argument("--days", type=int, help="leave out all events after so many days")
+    twice.set_defaults(do=of_twice)
+
+    night = commands.add_parser(
+        "night", help="run new seeds for hours, and write the page of results"
+    )
+    night.add_argument("--hours", type=float, required=True)
+    more = {"type": Path, "metavar": "FILE"}
+    text = "results of all nights, a line of JSON for each run (default: %(default)s)"
+    night.add_argument("--results", default=run.RESULTS, help=text, **more)
+    text = "the page that is written (default: %(default)s)"
+    night.add_argument("--page", default=run.PAGE, help=text, **more)
+    night.set_defaults(do=of_night)
+    for command in (corpus, seeds):
+        text = "begin no further plan after so many seconds of CPU"
+        command.add_argument("--within", type=float, metavar="SECONDS", help=text)
+    for command in (corpus, seeds, twice, night):
+        command.add_argument(
+            "--jobs", type=int, default=2, help="runs at the same time (default: 2)"
+        )
+
+    return top
+
+
+def shown(outcome):
+    """Print an outcome; return its status."""
+    days = outcome.seconds / 86_400
+    speed = outcome.seconds / outcome.cpu if outcome.cpu else 0
+    verdict = (
+        "broken"
+        if outcome.broken
+        else f"{len(outcome.faults)} faults"
+        if outcome.faults
+        else "right"
+    )
+    ends = ", ".join(f"{count} {how}" for how, count in sorted(outcome.ends.items()))
+    print(
+        f"seed {outcome.seed} ({outcome.kind}): {verdict}. {days:.1f} days, {outcome.lives} lives"
+        f" ({ends}), {outcome.batches} batches, {outcome.cpu:.1f} s of CPU ({speed:,.0f} times),"
+        f" plan {outcome.plan}, trace {outcome.trace}",
+        flush=True,
+    )
+    for error in outcome.errors:
+        print(f"a life ended with {error}")
+    for fault in outcome.faults:
+        print(fault)
+    if outcome.broken:
+        print(f"BROKEN: {outcome.broken}", file=sys.stderr)
+    return outcome.status
+
+
+def each(plans, jobs=1, within=None, **options):
+    """Run plans, and print what became of each. `within`: begin none after so many s of CPU."""
+    used, status, count = 0.0, 0, 0
+
+    def wanted():
+        nonlocal count
+        for plan in plans:
+            if within is not None and used > within:
+                print(f"{within:.0f} s of CPU are used: the other plans are left out")
+                return
+            count += 1
+            yield plan
+
+    for outcome in run.run_all(wanted(), jobs, **options):
+        used += outcome.cpu
+        status = max(status, shown(outcome))
+    print(f"{count} plans, {used:.1f} s of CPU")
+    return status
+
+
+def options(given):
+    return {"shown": given.log, "trace": given.trace, "keep": given.keep, "profile": given.profile}
+
+
+def of_seed(given):
+    made = run.plan_of(given.seed, given.days)
+    if given.plan:
+        Path(given.plan).write_text(json.dumps(made, indent=1), encoding="utf-8")
+    return each([made], **options(given))
+
+
+def of_file(given):
+    return each([json.loads(given.file.read_text(encoding="utf-8"))], **options(given))
+
+
+def of_first(given):
+    from tests.sim.first import PLAN
+
+    return each([PLAN], **options(given))
+
+
+def of_corpus(given):
+    return each(run.corpus(), given.jobs, given.within)
+
+
+def of_seeds(given):
+    plans = (run.plan_of(seed, given.days) for seed in range(given.first, given.last + 1))
+    return each(plans, given.jobs, given.within)
+
+
+def of_twice(given):
+    """Traces must be equal: else a draw, a time or an order comes from outside of the world."""
+    plans = [run.plan_of(seed, given.days) for seed in range(given.first, given.last + 1)]
+    traces, status = {}, 0
+    for outcome in run.run_all(
+        [plan for plan in plans for _ in range(2)], given.jobs, judged=False
+    ):
+        if outcome.broken:
+            status = shown(outcome)
+        traces.setdefault(outcome.plan, []).append((outcome.trace, outcome.seed))
+    differ = [runs[0][1] for runs in traces.values() if len({trace for trace, _ in runs}) > 1]
+    print(f"{len(traces)} plans run twice, {len(differ)} with different traces: {differ or ''}")
+    return max(status, 1 if differ else 0)
+
+
+def of_night(given):
+    until = time.monotonic() + given.hours * 3600
+    return run.night(until, given.results, given.page, given.jobs, shown)

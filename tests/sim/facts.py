@@ -1,0 +1,787 @@
+"""What a journal states, sorted: who could know what when, what the devices showed, what was sent.
+
+Written from docs/rules, as the judge is. A fact that a person or an object stated binds the gateway
+from the moment at which it was answered (rule P13); between question and answer, and for ever if
+the answer was lost, both states of it are right: `known` is then None.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from bisect import bisect_left, bisect_right
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
+
+DAY = 86_400
+MONTH = 30 * DAY
+NEVER = float("inf")
+QUIET = ("look", "order", "cancel", "release", "opt-out", "inhibit", "priority", "guard")
+"""events that disturb no reading and no delivery"""
+FLOWS = ("INT", "AVG")
+"""kinds that are of the time (t − step, t]"""
+
+
+class Record(NamedTuple):
+    """As in tests.sim.world: what happened, at which true time."""
+
+    at: float
+    kind: str
+    what: Mapping[str, Any]
+
+
+@dataclass
+class Life:
+    """One process of the agent, in true time."""
+
+    number: int
+    begin: float
+    boot: str = ""
+    ready: float = NEVER
+    end: float = NEVER
+    how: str = ""
+    text: str = ""
+    index: int = 0
+
+
+@dataclass
+class Trouble:
+    """An event of the plan while it takes effect."""
+
+    do: str
+    begin: float
+    end: float
+    what: Mapping[str, Any]
+    index: int
+
+
+@dataclass
+class Basis:
+    """A consent or duty of which a recipient was to profit; times without `asked` are as stated."""
+
+    id: str
+    kind: str
+    recipient: str
+    channels: frozenset[str]
+    step: int
+    since: float
+    until: float
+    asked: float
+    known: float | None
+    place: str = ""
+    occupancy: str = ""
+    ended: float = NEVER
+    """from when its end was asked for; never required afterwards"""
+    gone: float = NEVER
+    """from when its withdrawal was answered; never allowed afterwards"""
+    doubted: bool = False
+    """whether a withdrawal was asked for, which erases all of its rows"""
+    index: int = 0
+
+
+@dataclass
+class Stay:
+    """An occupancy, and when each of its ends was known."""
+
+    id: str
+    place: str
+    since: float
+    known: float | None
+    until: float = NEVER
+    until_asked: float = NEVER
+    until_known: float | None = None
+
+
+@dataclass
+class Fitted:
+    """A meter at a place and channel, as recorded."""
+
+    meter: str
+    place: str
+    channel: str
+    device: Any
+    line: Any
+    since: float
+    known: float | None
+    reports: bool = True
+    """whether the device tells its number; if not, nothing is sent before somebody has proven it"""
+    until: float = NEVER
+    until_asked: float = NEVER
+    until_known: float | None = None
+    closing: str | None = None
+    opening: str | None = None
+    multiplier: Decimal = Decimal(1)
+    offset: Decimal = Decimal(0)
+
+    def index(self, shown: Decimal) -> Decimal:
+        """The index of the place, of one of the meter (rule I20)."""
+        return shown * self.multiplier + self.offset
+
+
+class Answer(NamedTuple):
+    """A value that a meter gave."""
+
+    at: float
+    wall: float
+    value: Decimal
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row as it was sent; a run of missing slots is one."""
+
+    place: str
+    channel: str
+    kind: str
+    step: int
+    t: int
+    q: str
+    v: str | None = None
+    why: str | None = None
+    meter: str | None = None
+    occupancy: str | None = None
+    basis: str = ""
+    d: int = 0
+    span: int = 1
+    ver: int | None = None
+    again: bool = False
+    flags: str = ""
+    n: int | None = None
+    unit: str = ""
+
+    @property
+    def slot(self) -> tuple[str, str, str, int, int]:
+        return self.place, self.channel, self.kind, self.step, self.t
+
+    @property
+    def at(self) -> int:
+        """The instant by which the row belongs to an interval [from, to) (rule I10)."""
+        return self.t - 1 if self.kind in FLOWS else self.t
+
+
+@dataclass
+class Batch:
+    """What has one sha256, and when it left."""
+
+    recipient: str
+    epoch: str
+    seq: int
+    sha256: str
+    rows: list[Row]
+    retract: list[Mapping[str, Any]]
+    directory: Mapping[str, list[Mapping[str, Any]]]
+    void: str | None
+    lane: str
+    kept: str | None
+    size: int
+    index: int
+    created: str = ""
+    sent: list[tuple[float, int]] = field(default_factory=list)
+    stored: float = NEVER
+
+    @property
+    def id(self) -> tuple[str, str, int]:
+        return self.recipient, self.epoch, self.seq
+
+
+@dataclass
+class Held:
+    """A row at the platform."""
+
+    row: Row
+    batch: Batch
+    at: float
+
+
+@dataclass
+class Platform:
+    """What one recipient holds at the end, as the SQL of docs/platform.md makes it."""
+
+    places: dict[str, dict[tuple[Any, ...], Held]] = field(
+        default_factory=lambda: defaultdict(dict)
+    )
+    slots: dict[tuple[Any, ...], list[Held]] = field(default_factory=dict)
+    retracted: dict[str, dict[str, Mapping[str, Any]]] = field(
+        default_factory=lambda: defaultdict(dict)
+    )
+    items: dict[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
+    collisions: list[tuple[Row, Batch, Held]] = field(default_factory=list)
+
+    def store(self, batch: Batch, at: float) -> None:
+        for one in batch.retract:
+            self.retracted[one["place"]][one["id"]] = one
+            rows = self.places[one["place"]]
+            for key in [key for key, held in rows.items() if covers(one, held.row)]:
+                del rows[key]
+        for row in expanded(batch.rows):
+            if not any(covers(one, row) for one in self.retracted[row.place].values()):
+                self._keep(row, batch, at)
+        for name, items in batch.directory.items():
+            for item in items if name != "before" else ():
+                self.items[name, identity(name, item)] = item
+
+    def _keep(self, row: Row, batch: Batch, at: float) -> None:
+        key = (*row.slot, row.ver or 0)
+        held = self.places[row.place].get(key)
+        if held is None:
+            self.places[row.place][key] = Held(row, batch, at)
+        elif not row.again and not held.row.again:
+            self.collisions.append((row, batch, held))
+
+    @property
+    def rows(self) -> list[Held]:
+        return [held for rows in self.places.values() for held in rows.values()]
+
+    def sort(self) -> None:
+        """By slot, the row with the highest version last."""
+        by_slot = defaultdict(list)
+        for held in sorted(self.rows, key=lambda held: held.row.ver or 0):
+            by_slot[held.row.slot].append(held)
+        self.slots = dict(by_slot)
+
+
+def identity(name: str, item: Mapping[str, Any]) -> str:
+    """What an item of a directory is of."""
+    if name == "series":
+        return "/".join(str(item.get(part)) for part in ("place", "channel", "kind", "step"))
+    if name == "outcomes":
+        return "/".join(str(item.get(part)) for part in ("jti", "state", "asset", "at"))
+    return str(item.get("id", name))
+
+
+def expanded(rows: Iterable[Row]) -> Iterator[Row]:
+    """Each slot of a run by itself."""
+    for row in rows:
+        if row.span == 1:
+            yield row
+            continue
+        values = {name: getattr(row, name) for name in Row.__dataclass_fields__}
+        for n in range(row.span):
+            yield Row(**(values | {"t": row.t + n * row.step, "span": 1}))
+
+
+def second(moment: Any) -> float:
+    """A time of a document, in Unix seconds."""
+    if isinstance(moment, str):
+        return dt.datetime.fromisoformat(moment).timestamp()
+    return float(moment)
+
+
+def covers(retraction: Mapping[str, Any], row: Row) -> bool:
+    """Whether a retraction erases this row (docs/platform.md)."""
+    since = retraction.get("since", retraction.get("from"))
+    until = retraction.get("until", retraction.get("to"))
+    return (
+        retraction["place"] == row.place
+        and (row.ver or 0) <= int(retraction["ver"])
+        and all(
+            retraction.get(name) in (None, getattr(row, name))
+            for name in ("channel", "occupancy", "basis", "meter")
+        )
+        and second(since) <= row.at
+        and (until is None or row.at < second(until))
+    )
+
+
+class Facts:
+    """A plan and its journal, sorted."""
+
+    def __init__(self, plan: Mapping[str, Any], journal: Sequence[Any]) -> None:
+        self.plan = plan
+        self.journal = [Record(*record) for record in journal]
+        self.building: Mapping[str, Any] = {}
+        self.lives: list[Life] = []
+        self.troubles: list[Trouble] = []
+        self.configured: list[tuple[float, Mapping[str, Any]]] = []
+        self.clock: list[tuple[float, float, bool]] = []
+        self.bases: dict[str, Basis] = {}
+        self.stays: list[Stay] = []
+        self.fitted: list[Fitted] = []
+        self.doubts: list[tuple[str, float, float, str | None]] = []
+        """(place, from, to, recipient): what is recorded of that place, for that recipient or for
+        all, is not known then"""
+        self.answers: dict[tuple[str, str], list[Answer]] = defaultdict(list)
+        self.silent: dict[Any, list[float]] = defaultdict(list)
+        self.batches: dict[str, Batch] = {}
+        self.platforms: dict[str, Platform] = defaultdict(Platform)
+        self._given: dict[str, float] = {}
+        self.counted: dict[tuple[float, str], Counter[Any]] = {}
+        """at a look, by recipient, channel and basis: the values that a recipient holds"""
+        self.settled: dict[tuple[float, str], Counter[Any]] = {}
+        """of these, those whose receipt was given a minute before"""
+        self.receipts: list[tuple[float, Mapping[str, Any], int]] = []
+        self.writes: list[tuple[float, Mapping[str, Any], int]] = []
+        self.calls: list[tuple[float, Mapping[str, Any], int]] = []
+        self.objects: dict[str, tuple[float, Mapping[str, Any], int]] = {}
+        self.acked: dict[str, float] = {}
+        self.statuses: list[tuple[float, Mapping[str, Any], int]] = []
+        self.wakes: list[tuple[float, Mapping[str, Any], int]] = []
+        self.swaps: list[tuple[float, Mapping[str, Any], int]] = []
+        self.end = self.journal[-1].at if self.journal else 0.0
+        for index, record in enumerate(self.journal):
+            reader = getattr(self, "_" + record.kind.replace(".", "_"), None)
+            if reader is not None:
+                reader(record.at, record.what, index)
+        last = max([0.0, *(float(event["at"]) for event in plan["events"])])
+        quiet = plan["begin"] + max(plan["days"] * DAY, last)
+        for trouble in self.troubles:  # whatever lasts longer ends then
+            trouble.end = max(trouble.begin, min(trouble.end, quiet))
+        self.restored: list[tuple[str, float, Any, int]] = []
+        """(clause, asked, fact, index): consents that the repetition of a list has given"""
+        self.outcomes = self._all_outcomes()
+        self._learn()
+        for platform in self.platforms.values():
+            platform.sort()
+        self.zone = ZoneInfo(self.building.get("zone", "Europe/Paris"))
+        self._dates()
+
+    # records
+
+    def _building(self, at: float, what: Mapping[str, Any], _index: int) -> None:
+        self.building = what
+        for place in what.get("places", ()):
+            if place.get("occupancy"):
+                self.stays.append(
+                    Stay(place["occupancy"], place["place"], second(place["since"]), at)
+                )
+        for meter in what.get("meters", ()):
+            self.fitted.append(
+                Fitted(
+                    meter["meter"],
+                    meter["place"],
+                    meter["channel"],
+                    meter.get("device"),
+                    meter.get("line"),
+                    second(meter.get("since", 0)),
+                    at,
+                    meter.get("reports", True),
+                    multiplier=Decimal(str(meter.get("multiplier") or 1)),
+                    offset=Decimal(str(meter.get("offset") or 0)),
+                )
+            )
+
+    def _life_begun(self, at: float, what: Mapping[str, Any], index: int) -> None:
+        self.lives.append(Life(what["life"], at, what.get("boot", ""), index=index))
+
+    def _life_ready(self, at: float, _what: Mapping[str, Any], _index: int) -> None:
+        self.lives[-1].ready = at
+
+    def _life_ended(self, at: float, what: Mapping[str, Any], index: int) -> None:
+        life = self.lives[-1]
+        life.end, life.how, life.text = at, what["how"], str(what.get("text", ""))
+        life.index = index
+
+    def _event(self, at: float, what: Mapping[str, Any], index: int) -> None:
+        number = what.get("index")
+        if what.get("ended"):
+            for trouble in self.troubles:
+                if trouble.what.get("index") == number and trouble.end == NEVER:
+                    trouble.end = at
+            return
+        do = what.get("do") or self.plan["events"][number]["do"]
+        lasts = "for" in what and do != "opt-out"
+        self.troubles.append(Trouble(do, at, NEVER if lasts else at, what, index))
+
+    def _configured(self, at: float, what: Mapping[str, Any], _index: int) -> None:
+        self.configured.append((at, what))
+
+    def _clock(self, at: float, what: Mapping[str, Any], _index: int) -> None:
+        self.clock.append((at, what["apart"], bool(what["service"])))
+
+    def _meter(self, at: float, what: Mapping[str, Any], index: int) -> None:
+        self.swaps.append((at, what, index))
+
+    def _answer(self, at: float, what: Mapping[str, Any], _index: int) -> None:
+        if what.get("value") is not None:
+            self.answers[what["meter"], what["channel"]].append(
+                Answer(at, what["wall"], Decimal(what["value"]))
+            )
+
+    def _silent(self, at: float, what: Mapping[str, Any], _index: int) -> None:
+        self.silent[what["device"]].append(at)
+
+    def _write(self, at: float, what: Mapping[str, Any], index: int) -> None:
+        self.writes.append((at, what, index))
+
+    def _call(self, at: float, what: Mapping[str, Any], index: int) -> None:
+        self.calls.append((at, what, index))
+
+    def _object(self, at: float, what: Mapping[str, Any], index: int) -> None:
+        if what.get("acked"):
+            self.acked.setdefault(what["jti"], at)
+        else:
+            self.objects.setdefault(what["jti"], (at, what, index))
+
+    def _sent(self, at: float, what: Mapping[str, Any], index: int) -> None:
+        batch = self.batches.get(what["sha256"])
+        if batch is None:
+            rows = [
+                Row(**{name: row[name] for name in Row.__dataclass_fields__ if name in row})
+                for row in what.get("rows") or ()
+            ]
+            batch = Batch(
+                what["recipient"],
+                what["epoch"],
+                what["seq"],
+                what["sha256"],
+                rows,
+                list(what.get("retract") or ()),
+                what.get("directory") or {},
+                what.get("void"),
+                what.get("lane", ""),
+                what.get("kept"),
+                what.get("bytes", 0),
+                index,
+                what.get("created") or "",
+            )
+            self.batches[what["sha256"]] = batch
+        batch.sent.append((at, index))
+
+    def _stored(self, at: float, what: Mapping[str, Any], _index: int) -> None:
+        batch = self.batches.get(what["sha256"])
+        if batch is not None and not what.get("again") and batch.stored == NEVER:
+            batch.stored = at
+            self.platforms[batch.recipient].store(batch, at)
+
+    def _receipt(self, at: float, what: Mapping[str, Any], index: int) -> None:
+        self.receipts.append((at, what, index))
+        for _, sha256, *_ in what.get("stored") or ():
+            self._given.setdefault(sha256, at)
+
+    def _status(self, at: float, what: Mapping[str, Any], index: int) -> None:
+        self.statuses.append((at, what, index))
+        place = what.get("place") or ""
+        counted, settled = Counter[Any](), Counter[Any]()
+        for name, platform in self.platforms.items():
+            for held in platform.places[place].values():
+                if held.row.v is not None:
+                    key = name, held.row.channel, held.row.basis
+                    counted[key] += 1
+                    settled[key] += self._given.get(held.batch.sha256, at) < at - 60
+        self.counted[at, place], self.settled[at, place] = counted, settled
+
+    def _wakes(self, at: float, what: Mapping[str, Any], index: int) -> None:
+        self.wakes.append((at, what, index))
+
+    # what people stated
+
+    def _all_outcomes(self) -> dict[str, set[str]]:
+        states: dict[str, set[str]] = defaultdict(set)
+        for batch in self.batches.values():
+            for item in batch.directory.get("outcomes", ()):
+                states[str(item.get("jti"))].add(str(item.get("state", item.get("status", ""))))
+        return states
+
+    def _learn(self) -> None:
+        """Take the facts in the order in which they were answered."""
+        stated = []
+        for at, what, index in self.calls:
+            outcome = what.get("outcome") or ("refused" if "refused" in what else "accepted")
+            asked = second(what.get("asked", at))
+            sure = outcome == "accepted" and not what.get("lost") and not what.get("unrecorded")
+            known = at if sure else None  # unrecorded: in force until the machine crashes (rule A7)
+            if outcome == "refused" and not self._in_force_but_not_recorded(what):
+                continue
+            stated += [(asked, known, fact, index) for fact in what.get("means") or ()]
+        for jti, (at, what, index) in self.objects.items():
+            states = self.outcomes.get(jti, set())
+            is_order = str(what.get("typ", "")).startswith("dr-")  # a copy may be rejected later
+            if "REJECTED" in states and not is_order and not states & {"ACCEPTED", "WAITING"}:
+                continue
+            known = self.acked.get(jti) if is_order or "ACCEPTED" in states else None
+            stated += [(at, known, fact, index) for fact in what.get("means") or ()]
+        self.stated = sorted(stated, key=lambda it: it[0] if it[1] is None else it[1])
+        for asked, known, fact, index in self.stated:
+            learn = getattr(self, "_learn_" + fact["fact"].replace(".", "_"), None)
+            if learn is not None:
+                learn(asked, known, fact, index)
+
+    @staticmethod
+    def _in_force_but_not_recorded(what: Mapping[str, Any]) -> bool:
+        """Rule A7: while the disk fails, an end of a permission is in force though not recorded."""
+        ends = {"withdraw", "leave", "duty.end"}
+        return any(fact["fact"] in ends for fact in what.get("means") or ())
+
+    def _doubt(
+        self, place: str, asked: float, known: float | None, recipient: str | None = None
+    ) -> None:
+        self.doubts.append((place, asked, NEVER if known is None else known, recipient))
+
+    def _repetition(self, asked: float, fact: Any, index: int) -> None:
+        """D4, D10, I13: what is handed in once more gives no consent after a withdrawal or move."""
+        what = self.journal[index].what
+        if what.get("do") != "again":
+            return
+        names = {basis.occupancy for basis in self.bases.values() if basis.place == fact["place"]}
+        withdrawn = any(
+            basis.occupancy == fact["occupancy"]
+            and basis.recipient == fact["recipient"]
+            and basis.gone < asked
+            for basis in self.bases.values()
+        )
+        if withdrawn:
+            self.restored.append(("D4", asked, fact, index))
+        elif names and fact["occupancy"] not in names:
+            self.restored.append(("D10", asked, fact, index))
+
+    def _learn_consent(self, asked: float, known: float | None, fact: Any, index: int) -> None:
+        self._doubt(fact["place"], asked, known, fact.get("recipient"))
+        if fact["id"] in self.bases:
+            return
+        self._repetition(asked, fact, index)
+        for basis in self.bases.values():  # a later consent may replace an earlier one
+            if basis.occupancy == fact["occupancy"] and basis.recipient == fact["recipient"]:
+                basis.ended = min(basis.ended, asked)
+        self.bases[fact["id"]] = Basis(
+            fact["id"],
+            "consent",
+            fact["recipient"],
+            frozenset(fact["channels"]),
+            int(fact["step"]),
+            second(fact["since"]),
+            second(fact["until"]),
+            asked,
+            known,
+            fact["place"],
+            fact["occupancy"],
+            index=index,
+        )
+
+    def _learn_withdraw(self, asked: float, known: float | None, fact: Any, index: int) -> None:
+        self._doubt(fact["place"], asked, known, fact.get("recipient"))
+        for basis in self.bases.values():
+            if (
+                basis.kind == "consent"
+                and basis.occupancy == fact["occupancy"]
+                and fact.get("recipient") in (None, basis.recipient)
+            ):
+                basis.ended, basis.doubted = min(basis.ended, asked), True
+                if known is not None and basis.asked <= asked and known < basis.gone:
+                    basis.gone, basis.index = known, index
+
+    def _learn_leave(self, asked: float, known: float | None, fact: Any, _index: int) -> None:
+        self._doubt(fact["place"], min(asked, fact["at"]), known)
+        for stay in self.stays:
+            if stay.id == fact["occupancy"]:
+                stay.until_asked = min(stay.until_asked, asked)
+                if known is not None:
+                    stay.until, stay.until_known = second(fact["at"]), known
+
+    def _learn_enter(self, asked: float, known: float | None, fact: Any, _index: int) -> None:
+        self._doubt(fact["place"], min(asked, fact["at"]), known)
+        if not any(stay.id == fact["occupancy"] for stay in self.stays):
+            self.stays.append(Stay(fact["occupancy"], fact["place"], second(fact["at"]), known))
+
+    def _learn_exchange(self, asked: float, known: float | None, fact: Any, _index: int) -> None:
+        at = second(fact["at"])
+        self._doubt(fact["place"], min(asked, at), known)
+        line = None
+        for fitted in self.fitted:
+            if fitted.meter == fact["old"] and fitted.channel == fact["channel"]:
+                line = fitted.line
+                fitted.until_asked = min(fitted.until_asked, asked)
+                if known is not None:
+                    fitted.until, fitted.until_known = at, known
+                    fitted.closing = fact.get("closing")
+        self.fitted.append(
+            Fitted(
+                fact["new"],
+                fact["place"],
+                fact["channel"],
+                fact.get("device"),
+                line,
+                at,
+                known,
+                opening=fact.get("opening"),
+                multiplier=Decimal(str(fact.get("multiplier") or 1)),
+                offset=Decimal(str(fact.get("offset") or 0)),
+            )
+        )
+
+    def _learn_duty(self, asked: float, known: float | None, fact: Any, index: int) -> None:
+        self.bases.setdefault(
+            fact["id"],
+            Basis(
+                fact["id"],
+                "duty",
+                fact["recipient"],
+                frozenset(fact["channels"]),
+                DAY,
+                second(fact["since"]),
+                second(fact.get("until") or NEVER),
+                asked,
+                known,
+                index=index,
+            ),
+        )
+
+    def _learn_duty_end(self, asked: float, known: float | None, fact: Any, index: int) -> None:
+        for basis in self.bases.values():
+            if basis.id == fact.get("id") or (
+                basis.kind == "duty" and basis.recipient == fact.get("recipient")
+            ):
+                basis.ended = min(basis.ended, asked)
+                if known is not None:
+                    basis.until = min(basis.until, second(fact["at"]))
+                    basis.index = index
+
+    def removed_from(self, recipient: str) -> float:
+        """From when on the configuration has no uplink to a recipient."""
+        without = [at for at, what in self.configured if recipient not in what["recipients"]]
+        return min(without, default=NEVER)
+
+    def refused_from(self, recipient: str) -> float:
+        """From when on rows may still be in quarantine at the end (rule T17: for a day)."""
+        names = list(self.building["recipients"])
+        moments = [
+            one.begin
+            for one in self.troubles
+            if one.do == "uplink"
+            and one.what.get("how") in ("refuses", "too-large")
+            and names[one.what["recipient"] % len(names)] == recipient
+            and one.end > self.end - 27 * 3600
+        ]
+        return min(moments, default=NEVER)
+
+    def every(self, fitted: Fitted) -> int:
+        """Seconds between two slots of a meter's point, at first."""
+        for meter in self.building.get("meters", ()):
+            if (meter["place"], meter["channel"]) == (fitted.place, fitted.channel):
+                return int(meter["every"])
+        return DAY
+
+    def other_period_from(self, fitted: Fitted) -> float:
+        """From when on it is read at another period."""
+        every = self.every(fitted)
+        moments = [
+            at
+            for at, what in self.configured
+            if int(what["every"].get(fitted.device, every)) != every
+        ]
+        return min(moments, default=NEVER)
+
+    # time
+
+    def _dates(self) -> None:
+        begin = int(self.plan["begin"]) - 70 * DAY
+        first = dt.datetime.fromtimestamp(begin, self.zone)
+        first = first.replace(hour=0, minute=0, second=0, microsecond=0)
+        days = [first + dt.timedelta(days=n) for n in range(int((self.end - begin) / DAY) + 3)]
+        self.midnights = [int(day.timestamp()) for day in days]
+        self.firsts = {int(day.timestamp()) for day in days if day.day == 1}
+        self._midnights = set(self.midnights)
+
+    def on_step(self, step: int, t: int) -> bool:
+        """Whether a step has a slot at `t` (rule M9)."""
+        if step == MONTH:
+            return t in self.firsts
+        return t in self._midnights if step == DAY else t % step == 0
+
+    def slots(self, step: int, since: float, until: float) -> Iterator[int]:
+        """The slots in [since, until)."""
+        if step >= DAY:
+            low = bisect_left(self.midnights, since)
+            high = bisect_left(self.midnights, until)
+            yield from (t for t in self.midnights[low:high] if self.on_step(step, t))
+            return
+        yield from range(-int(-since // step) * step, -int(-until // step) * step, step)
+
+    def window(self, step: int, t: int) -> tuple[int, int]:
+        """The time in which a value for slot `t` is read."""
+        return t, t + min(step, DAY)
+
+    def apart(self, at: float) -> float:
+        """By how much the wall clock is wrong at a true time."""
+        n = bisect_right([moment for moment, *_ in self.clock], at)
+        return self.clock[n - 1][1] if n else 0.0
+
+    def untrusted(self) -> Iterator[tuple[float, float]]:
+        """When the clock cannot count as trusted or in holdover: it was set wrong by more than five
+        minutes while no service keeps it, so that a battery-backed clock disagrees (rule C7).
+        """
+        begin = None
+        for at, apart, service in [*self.clock, (self.end, 0.0, True)]:
+            if not service and abs(apart) > 300:
+                begin = at if begin is None else begin
+            elif begin is not None:
+                yield begin + 120, at
+                begin = None
+
+    @property
+    def clock_doubted_from(self) -> float:
+        """From when on the plan disturbs the clock or its time service."""
+        moments = [at for at, apart, service in self.clock if abs(apart) > 1 or not service]
+        return min(moments, default=NEVER)
+
+    @property
+    def calm_from(self) -> float:
+        """When the last fault has ended, and the last life was ready."""
+        moments = [one.begin if one.end == NEVER else one.end for one in self.troubles]
+        starts = [life.ready for life in self.lives if life.ready < NEVER]
+        return max([*moments, *starts[-1:], self.plan["begin"] + self.plan["days"] * DAY])
+
+    def clock_doubted(self, since: float, until: float) -> bool:
+        """Whether the clock was wrong, or kept by nobody, within this time or an hour around it.
+
+        Once it is right and kept again, the rules date each slot as before: by a wrong clock that
+        nobody keeps nothing is dated (rules C8, C10).
+        """
+        begin = None
+        for at, apart, service in [*self.clock, (self.end, 0.0, True)]:
+            if abs(apart) > 1 or not service:
+                begin = at if begin is None else begin
+            elif begin is not None:
+                if begin - 3600 <= until and since <= at + 3600:
+                    return True
+                begin = None
+        return False
+
+    def calm(self, since: float, until: float) -> bool:
+        """Whether one life, with no event of any kind, lasted over all of this time."""
+        if self.clock_doubted(since, until):
+            return False
+        if not any(life.ready <= since and until <= life.end for life in self.lives):
+            return False
+        return not any(
+            trouble.begin < until and since < trouble.end + 1
+            for trouble in self.troubles
+            if trouble.do not in QUIET
+        )
+
+    def rebooted(self, since: float, until: float) -> bool:
+        """Whether the machine lost its power within this time."""
+        return any(life.how == "power" and since <= life.end <= until for life in self.lives)
+
+    def unheard(self, at: float) -> bool:
+        """Whether somebody may have given a basis without having seen the answer."""
+        return any(
+            what.get("lost")
+            and what["asked"] <= at
+            and what["name"].startswith(("consent", "duty"))
+            for _, what, _ in self.calls
+        )
+
+    def during(self, since: float, until: float, *dos: str) -> list[Trouble]:
+        """The troubles of these kinds that touch this time."""
+        return [
+            trouble
+            for trouble in self.troubles
+            if trouble.do in dos and trouble.begin <= until and since <= trouble.end
+        ]
+
+    def down(self, since: float, until: float) -> bool:
+        """Whether no life was ready at some moment of this time."""
+        return not any(life.ready <= since and until <= life.end for life in self.lives)
+
+    def doubted(self, place: str, since: float, until: float, recipient: str | None = None) -> bool:
+        """Whether it is open what is recorded of a place, for a recipient, then."""
+        return any(
+            where == place
+            and begin <= until
+            and since <= end
+            and (recipient is None or whose in (None, recipient))
+            for where, begin, end, whose in self.doubts
+        )

@@ -1,0 +1,217 @@
+"""The judge: what the recipients, the devices and the people got, against what really happened.
+
+It reads a plan and the journal of its run, and docs/rules; nothing of the agent. An oracle is
+strict where a rule is strict. Where a rule leaves something open, or the world cannot know it, the
+oracle lets both pass; this page states which, so that nobody believes that more was judged.
+
+CONSERVATION
+  G1   a value that was read in a calm time (one life, no event from half an hour before until two
+    flushes and a minute after it was read) is held, not an M, whatever happens later. Passes:
+    values read near an event; there M1 to M24 decide.
+  A2   nor is one an M that was read while only the disk failed, if the machine did not lose its
+    power, and no uplink was down, until two hours after the disk had recovered.
+  G2   each slot of an undoubted consent and of common plant has a row. Passes: slots within two
+    steps of a change of the place, recipients that were removed, slots older than 60 days, slots
+    within an hour or two steps of a clock that is wrong or kept by nobody (C1 to C12 leave open
+    which of them are dated), W rows that are missing. Rows that were refused within the last 27
+    hours (T17).
+  G4   the row is of the meter that was recorded there.
+  T1   seq has no gaps (except in an epoch of memory). T2: one content under one id. R8: runs have
+    no value; M.
+  T6   no two rows with one key, neither `again`. T13: on the basis that is in force; a duty may go
+    first.
+  M9   a row is at a slot of its step: a midnight, a first of the month, a multiple.
+  M10, R13, F1, R1  a value is one that this meter gave, at that slot, within 30 s of the stated
+    delay, by the gateway's clock or the true one; a late version may be any value that the meter
+    ever gave (M17, C11).
+  M2   a flow K is the difference of two answers around its begin and its end. Passes: at an
+    exchange, and with a disturbed clock. R14: an index at an exchange is a stated one, or one that
+    the meter gave.
+  M3   each reason can be true: `agent` only if no life covered the step and two minutes, or the
+    disk failed within the hour, or the place had a change; `silent` only if the device was silent
+    in the step; `link`, `bad`, `busy`, `shed`, `uplink`, `clock`, `early`: only with a cause in the
+    plan.
+  P20  an owed slot is not withheld. R16: each slot that docs/platform.md lets a recipient conclude.
+  T21  a row comes after place, meter, occupancy, basis and series, in its epoch. S7: a sum is not
+    above what all dwellings used. Passes: which dwellings are in it.
+SENT   (each time that a batch leaves, and for what is held at the end)
+  G3, P1, P4, P11, P12, P20, I5, P2  a basis of that recipient, channel, step, occupancy and time.
+  P13  not after the withdrawal was answered. A withdrawal that was not answered may be in force or
+    not.
+  P14  not after 60 days and three hours (the purge is hourly). Passes: with a disturbed clock
+    (C14).
+  G4, I22  not of a meter or of people of whom the gateway knew that they were not there.
+  A9   nothing of a withdrawn basis is held at the end; I22: nor what was recorded late.
+  C12  nothing is sealed while the clock is wrong by more than five minutes and no service keeps it.
+    A5: nothing new is sent from a disk that cannot be written for two minutes (only `readonly`).
+  D4, D10  a list that is handed in again gives no consent after a withdrawal, nor to other people.
+  T5   no original after its void. T15: 60,000 bytes. P21: a directory names no dwelling without a
+    basis on it. Passes: with W rows.
+  S1, S4, S5  a sum that was asked for, of eleven dwellings besides those that were sent alone since
+    the group began.
+EQUIPMENT
+  G5, O17  a value that is written is between the original and that of an order in force, within the
+    modality. Passes: the control's test, and its failsafe value.
+  G6, H2, H28  released two minutes after the end of the orders, or after agent, line and device are
+    back.
+  H3, H7, H9  an operator's switch, a guard, an opt-out, a release and a cancellation end a hold,
+    and none begins meanwhile.
+  H8, H10  what a person sets stays until the planned end. H33: passes within five seconds, or the
+    same value.
+  H5   no faster than the ramp. H12: a limit has its failsafe after a start, unless an order, a
+    person or a fault of the last day explains another value.
+  H26  no order begins while the clock is wrong by more than five minutes and no service keeps it.
+  H23  no watchdog runs out in a calm time.
+  H4   min_gap; twice max_per_day in any 24 hours (the rule counts days of the building from
+    acceptance).
+LIVENESS (once all faults have ended)
+  G2, T16, T35  each batch is stored, and has a receipt that counts, or is still sent; none is sent
+    for two hours after its receipt was given. T26: each object is acknowledged. U10: each call is
+    answered. G11: the agent is there.
+SPIN
+  G11  no life ends with an error, or with a refusal without cause. G12: none runs without end.
+TRUTH (with a clock that was right until then)
+  P28  the dossier lists each undoubted consent as in force, and none in force that was withdrawn;
+    what it says is sent has a basis. What a recipient holds lies between `least` and `most`. P18:
+    what was settled a minute before is listed. P22: no consent is given after it was recorded. I14:
+    who lives there, how many dwellings there are. G2: no more than nine batches wait six hours
+    after the last fault. Passes: the letter's text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from tests.sim import judge_directory, judge_equipment, judge_rows, judge_truth
+from tests.sim.facts import NEVER, Batch, Facts, Life
+from tests.sim.finding import Finding
+
+__all__ = ["Finding", "judge"]
+
+SETTLES = judge_rows.SETTLES
+STARTS = 900.0
+"""seconds within which a life is ready, unless it ended before"""
+BUSY = 50.0
+"""iterations of the loop a second of simulated time, over a life: more is a loop without a wait"""
+
+
+def judge(plan: Mapping[str, Any], journal: Sequence[Any]) -> list[Finding]:
+    """All that was not as the rules say, in the order of time."""
+    facts = Facts(plan, journal)
+    if not facts.building:
+        return [Finding("LIVENESS", "G11", "the building was never set up", facts.end)]
+    findings = [
+        *judge_rows.judged(facts),
+        *judge_directory.judged(facts),
+        *judge_equipment.judged(facts),
+        *_liveness(facts),
+        *_spin(facts),
+        *judge_truth.judged(facts),
+    ]
+    return sorted(findings, key=lambda finding: finding.at)
+
+
+# LIVENESS
+
+
+def _liveness(facts: Facts) -> Iterator[Finding]:
+    last = facts.lives[-1] if facts.lives else None
+    if last is None or last.ready == NEVER:
+        yield Finding("LIVENESS", "G11", "the last life never was ready", facts.end)
+    elif last.end < facts.end - 600:
+        text = f"the agent is gone: {last.how} {last.text}"
+        yield Finding("LIVENESS", "G11", text, last.end, (last.index,))
+    yield from _undelivered(facts)
+    yield from _unsettled(facts)
+    yield from _sent_for_ever(facts)
+    for jti, (at, what, index) in facts.objects.items():
+        if jti not in facts.acked and at < facts.end - SETTLES and not what.get("replaced"):
+            text = f"{what.get('typ')} {jti} was never acknowledged"
+            yield Finding("LIVENESS", "T26", text, at, (index,))
+    for at, what, index in facts.calls:
+        if what.get("lost") and at > facts.calm_from:
+            text = f"the call {what['name']} was never answered"
+            yield Finding("LIVENESS", "U10", text, at, (index,))
+
+
+def _undelivered(facts: Facts) -> Iterator[Finding]:
+    ids: dict[Any, list[Batch]] = {}
+    for batch in facts.batches.values():
+        ids.setdefault(batch.id, []).append(batch)
+    for id_, batches in ids.items():
+        first = min(at for batch in batches for at, _ in batch.sent)
+        if min(facts.removed_from(id_[0]), facts.refused_from(id_[0])) < NEVER:
+            continue
+        waits = all(batch.stored == NEVER for batch in batches)
+        if waits and first < facts.end - SETTLES and not any(batch.kept for batch in batches):
+            text = f"{id_} was sent, and never stored"
+            yield Finding("LIVENESS", "T16", text, first, (batches[0].index,))
+
+
+def _unsettled(facts: Facts) -> Iterator[Finding]:
+    """T16, T35: each batch has a receipt that counts; without one it is sent again."""
+    signed = facts.building["recipients"][0] if facts.building.get("signed") else None
+    settled, answered = set(), set()
+    for _, what, _ in facts.receipts:
+        for seq, sha256, *_ in what.get("stored") or ():
+            answered.add((what["recipient"], what.get("epoch"), seq))
+            if what["recipient"] != signed or what.get("signed"):
+                settled.add((what["recipient"], what.get("epoch"), seq))
+            del sha256
+    for batch in facts.batches.values():
+        if batch.kept or facts.removed_from(batch.recipient) < NEVER or batch.id in settled:
+            continue
+        first, last = batch.sent[0][0], batch.sent[-1][0]
+        if batch.stored < NEVER and last < facts.end - SETTLES and first < facts.calm_from:
+            clause = "T35" if batch.id in answered else "T16"
+            text = f"{batch.id} has no receipt that counts, and is not sent any more"
+            yield Finding("LIVENESS", clause, text, last, (batch.index,))
+
+
+def _sent_for_ever(facts: Facts) -> Iterator[Finding]:
+    """T3, T16: a receipt that was given in the quiet time ends the sending."""
+    quiet = facts.calm_from + 3600
+    given: dict[Any, float] = {}
+    for at, what, _ in facts.receipts:
+        for seq, sha256, *_ in what.get("stored") or ():
+            if at > quiet and what.get("counts", True):
+                given.setdefault((what["recipient"], what.get("epoch"), seq, sha256), at)
+    for batch in facts.batches.values():
+        at = given.get((*batch.id, batch.sha256))
+        late = [index for sent, index in batch.sent if at is not None and sent > at + 7200]
+        if late:
+            text = f"{batch.id} is sent again {len(late)} times after its receipt"
+            yield Finding("LIVENESS", "T16", text, batch.sent[-1][0], (late[0],))
+
+
+# SPIN
+
+
+def _hung(life: Life) -> bool:
+    return life.text in ("it did not become ready", "watchdog")
+
+
+def _spin(facts: Facts) -> Iterator[Finding]:
+    for life in facts.lives:
+        if life.how == "error" and facts.during(life.begin, life.end, "disk") and _hung(life):
+            continue  # rule G12: a disk that does not answer may hang the process; it is restarted
+        if life.how in ("error", "spun"):
+            clause = "G12" if life.how == "spun" else "G11"
+            text = f"life {life.number}: {life.how}: {life.text[-400:]}"
+            yield Finding("SPIN", clause, text, life.end, (life.index,))
+        elif life.how == "refused" and not facts.during(
+            life.begin - 3600, life.end, "disk", "reload", "upgrade", "power"
+        ):
+            text = f"life {life.number} refused to start: {life.text[-400:]}"
+            yield Finding("SPIN", "G11", text, life.end, (life.index,))
+        if min(life.ready, life.end) > life.begin + STARTS and not facts.during(
+            life.begin, life.begin + STARTS, "disk"
+        ):
+            text = f"life {life.number} was not ready within {STARTS:.0f} s"
+            yield Finding("SPIN", "H17", text, life.begin, (life.index,))
+    for at, what, index in facts.wakes:
+        simulated = max(float(what["seconds"]), 600.0)
+        if float(what["rounds"]) / simulated > BUSY:
+            text = f"life {what.get('life')}: {what['rounds']} rounds in {simulated:.0f} s"
+            yield Finding("SPIN", "G12", text, at, (index,))

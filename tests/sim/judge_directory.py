@@ -1,0 +1,166 @@
+"""The directories that were sent (CONSERVATION, SENT), and the sums over dwellings.
+
+Which clauses, and what each check lets pass: tests.sim.judge.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from typing import Any
+
+from tests.sim.facts import DAY, NEVER, Batch, Facts, Fitted, Held, Row
+from tests.sim.finding import Finding
+
+FEWEST = 11
+"""rule S5, unless configured otherwise"""
+NAMED = ("places", "occupancies", "bases", "installations", "series")
+
+
+def judged(facts: Facts) -> Iterator[Finding]:
+    """All findings about directories and sums."""
+    epochs: dict[tuple[str, str], list[Batch]] = defaultdict(list)
+    for batch in facts.batches.values():
+        epochs[batch.recipient, batch.epoch].append(batch)
+        yield from _names(facts, batch)
+    for batches in epochs.values():
+        yield from _told_before(sorted(batches, key=lambda batch: batch.seq))
+    for recipient, platform in facts.platforms.items():
+        sums = [held for held in platform.rows if held.row.basis == "rest"]
+        for held in sums:
+            yield from _sum(facts, recipient, held)
+
+
+# T21, T33: a row comes after what it refers to
+
+
+def _told_before(batches: list[Batch]) -> Iterator[Finding]:
+    told: dict[str, set[str]] = defaultdict(set)
+    for batch in batches:
+        for name in NAMED:
+            for item in batch.directory.get(name, ()):
+                told[name].add(str(item.get("id")) if name != "series" else _series(item))
+                if name == "installations":
+                    told["meters"].add(str(item.get("meter")))
+        for row in batch.rows:
+            missing = _untold(told, row)
+            if missing is not None:
+                text = f"{row.slot} of {batch.id} names {missing}, of which nothing was said before"
+                yield Finding("CONSERVATION", "T21", text, batch.sent[0][0], (batch.index,))
+                return
+
+
+def _series(item: Mapping[str, Any]) -> str:
+    return f"{item['place']}/{item['channel']}/{item['kind']}/{item['step']}"
+
+
+def _untold(told: Mapping[str, set[str]], row: Row) -> str | None:
+    if row.q == "W":  # of what is withheld the directory says nothing
+        return None
+    if row.place not in told["places"]:
+        return f"the place {row.place}"
+    if row.basis not in told["bases"]:
+        return f"the basis {row.basis}"
+    if row.occupancy and row.occupancy not in told["occupancies"]:
+        return f"the occupancy {row.occupancy}"
+    if row.place[:1] == "D" and row.meter and row.meter not in told["meters"]:
+        return f"the meter {row.meter}"
+    series = f"{row.place}/{row.channel}/{row.kind}/{row.step}"
+    return f"the series {series}" if row.step and series not in told["series"] else None
+
+
+# P21: nobody is told of a dwelling without a basis on it
+
+
+def _names(facts: Facts, batch: Batch) -> Iterator[Finding]:
+    if facts.building.get("withheld") or facts.unheard(batch.sent[0][0]):
+        return
+    at = batch.sent[0][0]
+    bases = [
+        basis
+        for basis in facts.bases.values()
+        if basis.recipient == batch.recipient and basis.asked <= at
+    ]
+    for name in NAMED:
+        for item in batch.directory.get(name, ()):
+            place = str(item.get("id") if name == "places" else item.get("place") or "")
+            if place[:1] == "D" and not any(basis.place in ("", place) for basis in bases):
+                text = f"{batch.recipient} is told of {place} ({name}) without a basis on it"
+                yield Finding("SENT", "P21", text, at, (batch.index,))
+                return
+
+
+# S: sums over dwellings
+
+
+def _sum(facts: Facts, recipient: str, held: Held) -> Iterator[Finding]:
+    row = held.row
+    if row.q in "MW":
+        return
+    channels = (facts.building.get("sums") or {}).get(recipient, ())
+    if row.channel not in channels:
+        text = f"a sum of {row.channel} that {recipient} has not asked for"
+        yield Finding("SENT", "S1", text, held.at, (held.batch.index,))
+    if facts.clock_doubted_from < NEVER:
+        return
+    n, fewest = row.n or 0, int(facts.building.get("fewest") or FEWEST)
+    counted = n - _sent_alone(facts, recipient, row, n)
+    if counted < fewest:
+        text = f"{row.slot}: {n} dwellings, of which {counted} count"
+        yield Finding("SENT", "S5", text, held.at, (held.batch.index,))
+    total = _total(facts, row)
+    if total is not None and Decimal(row.v or 0) > total:
+        text = f"{row.slot}: {row.v}, but all dwellings used {total}"
+        yield Finding("CONSERVATION", "S7", text, held.at, (held.batch.index,))
+
+
+def _sent_alone(facts: Facts, recipient: str, row: Row, n: int) -> int:
+    """How many dwellings at least are in this sum that were sent alone since the group began."""
+    begin = _group_begin(facts, row.t)
+    first: dict[str, int] = {}
+    for held in facts.platforms[recipient].rows:
+        one = held.row
+        if one.channel == row.channel and one.place[:1] == "D" and one.q != "W":
+            first[one.place] = min(first.get(one.place, one.t), one.t)
+    homes = {stay.place for stay in facts.stays if stay.since <= begin and stay.until > begin} & {
+        one.place for one in facts.fitted if one.channel == row.channel
+    }
+    before = {place for place, t in first.items() if t <= begin}
+    joined = {place for place, t in first.items() if begin < t < row.t}
+    left_out = len(homes - before) - n
+    return max(0, len(joined & homes) - max(0, left_out))
+
+
+def _group_begin(facts: Facts, t: int) -> int:
+    """00:00 of the 1st, or of the first midnight of the run (rule S3)."""
+    firsts = [first for first in sorted(facts.firsts) if first < t]
+    midnights = facts.midnights
+    began = midnights[min(bisect_right(midnights, facts.plan["begin"]), len(midnights) - 1)]
+    return max(firsts[-1] if firsts else 0, began)
+
+
+def _total(facts: Facts, row: Row) -> Decimal | None:
+    """What all meters of the channel counted in a step; None: not known of some."""
+    total = Decimal(0)
+    for fitted in facts.fitted:
+        if fitted.channel != row.channel or fitted.place[:1] != "D":
+            continue
+        used = _used(facts, fitted, row.t - row.step, row.t)
+        if used is None:
+            return None
+        total += used
+    return total
+
+
+def _used(facts: Facts, fitted: Fitted, since: int, until: int) -> Decimal | None:
+    answers = facts.answers.get((fitted.meter, fitted.channel), [])
+    walls = [answer.wall for answer in answers]
+    values = []
+    for t in (since, until):
+        low = bisect_left(walls, t)
+        if low == len(walls) or walls[low] > t + min(until - since, DAY):
+            return None
+        values.append(answers[low].value)
+    return max(Decimal(0), values[1] - values[0]) * fitted.multiplier

@@ -1,0 +1,717 @@
+"""CONSERVATION and SENT: every owed slot once and true; nothing to those who may not have it.
+
+Which clauses, and what each check lets pass: tests.sim.judge.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from itertools import pairwise
+from typing import Any
+
+from tests.sim.facts import (
+    DAY,
+    FLOWS,
+    MONTH,
+    NEVER,
+    QUIET,
+    Answer,
+    Basis,
+    Batch,
+    Facts,
+    Fitted,
+    Held,
+    Platform,
+    Row,
+    expanded,
+    second,
+)
+from tests.sim.finding import Finding
+
+UNSENT = 60 * DAY
+TENDED = 3 * 3600
+"""within which a row that became too old is destroyed"""
+SETTLES = 6 * 3600
+"""before the end of the quiet time: what is read later may still wait"""
+BOOTS = 1800.0
+"""seconds after a boot in which a time service is found to keep the clock"""
+NOTICED = 120.0
+"""seconds in which a disk that only fails to write is noticed: something is written each minute"""
+FINEST = 600
+READ = 30.0
+"""seconds by which the moment that a row states may differ from that of the answer"""
+CLOSES = 120.0
+"""seconds in which a value that was read is on the disk (a flush and its commit)"""
+
+
+def judged(facts: Facts) -> Iterator[Finding]:
+    """All findings of both oracles."""
+    yield from _deliveries(facts)
+    yield from _sealed(facts)
+    for clause, at, fact, index in facts.restored:
+        text = f"a list that was handed in again has given {fact['id']} of {fact['occupancy']}"
+        yield _found("SENT", clause, text, at, index)
+    for batch in facts.batches.values():
+        yield from _batch(facts, batch)
+    for recipient, platform in facts.platforms.items():
+        yield from _collisions(platform)
+        for held in platform.rows:
+            yield from _held(facts, recipient, held)
+        yield from _owed_by_directory(facts, recipient, platform)
+        yield from _owed(facts, recipient, platform)
+
+
+def _found(oracle: str, clause: str, text: str, at: float, *near: int) -> Finding:
+    return Finding(oracle, clause, text, at, near)
+
+
+# Deliveries: ids, voids, sizes
+
+
+def _deliveries(facts: Facts) -> Iterator[Finding]:
+    ids: dict[tuple[str, str, int], list[Batch]] = defaultdict(list)
+    for batch in facts.batches.values():
+        ids[batch.id].append(batch)
+    for id_, batches in ids.items():
+        yield from _one_content(id_, batches)
+    yield from _without_gaps(ids)
+
+
+def _one_content(id_: tuple[str, str, int], batches: list[Batch]) -> Iterator[Finding]:
+    """T2, T5: of one id the same bytes for ever, or a void, and after the void nothing else."""
+    whole = [batch for batch in batches if batch.void is None]
+    if len(whole) > 1:
+        text = f"{id_}: two contents, {whole[0].sha256[:8]} and {whole[1].sha256[:8]}"
+        yield _found(
+            "CONSERVATION", "T2", text, whole[1].sent[0][0], whole[0].index, whole[1].index
+        )
+    voids = [batch for batch in batches if batch.void is not None]
+    if voids and whole:
+        first = min(at for batch in voids for at, _ in batch.sent)
+        for at, index in whole[0].sent:
+            if at > first:
+                yield _found("SENT", "T5", f"{id_}: the original after its void", at, index)
+
+
+def _without_gaps(ids: Mapping[tuple[str, str, int], list[Batch]]) -> Iterator[Finding]:
+    """T1: seq counts from 1 without gaps; in an epoch of memory the end may be missing."""
+    epochs: dict[tuple[str, str], set[int]] = defaultdict(set)
+    memory = set()
+    for (recipient, epoch, seq), batches in ids.items():
+        epochs[recipient, epoch].add(seq)
+        if any(batch.kept for batch in batches):
+            memory.add((recipient, epoch))
+    for (recipient, epoch), seqs in epochs.items():
+        gaps = set(range(1, max(seqs) + 1)) - seqs
+        if gaps and (recipient, epoch) not in memory:
+            at = max(ids[recipient, epoch, max(seqs)][0].sent)[0]
+            yield _found("CONSERVATION", "T1", f"{recipient} {epoch}: no seq {min(gaps)}", at)
+
+
+def _sealed(facts: Facts) -> Iterator[Finding]:
+    """C12: nothing is sealed by an untrusted clock; A5: nor in the epoch of a disk that fails."""
+    untrusted = list(facts.untrusted())
+    frozen = [
+        (one.begin + NOTICED, one.end)
+        for one in facts.troubles
+        if one.do == "disk" and one.what.get("how") == "readonly"
+    ]
+    for batch in facts.batches.values():
+        at = batch.sent[0][0]
+        sealed = second(batch.created) if batch.created else at
+        for begin, end in untrusted:
+            if begin < at < end and begin < sealed - facts.apart(at) < end and batch.void is None:
+                yield _found(
+                    "SENT", "C12", f"{batch.id} was sealed by a wrong clock", at, batch.index
+                )
+        if not batch.kept and any(begin < at < end for begin, end in frozen):
+            text = f"{batch.id} was sent first while the disk could not be written"
+            yield _found("SENT", "A5", text, at, batch.index)
+
+
+def _batch(facts: Facts, batch: Batch) -> Iterator[Finding]:
+    first = batch.sent[0][0]
+    if batch.size > 60_000:
+        yield _found("SENT", "T15", f"{batch.id}: {batch.size} bytes", first, batch.index)
+    if batch.recipient not in facts.building.get("recipients", [batch.recipient]):
+        yield _found("SENT", "G3", f"{batch.id}: nobody's", first, batch.index)
+    rows = list(expanded(batch.rows))
+    yield from _missing_reasons(facts, batch, rows)
+    yield from _rows(facts, batch, rows)
+    for at, index in batch.sent:
+        for row in rows:
+            reason = _may_not_leave(facts, batch, row, at)
+            if reason is not None:
+                clause, text = reason
+                yield _found("SENT", clause, f"{_of(row)}: {text}", at, index, batch.index)
+                break
+
+
+def _rows(facts: Facts, batch: Batch, rows: list[Row]) -> Iterator[Finding]:
+    """R8, M9, and whether each value is true."""
+    first = batch.sent[0][0]
+    for row in batch.rows:
+        if row.span > 1 and row.v is not None:
+            yield _found("CONSERVATION", "R8", f"a run of {row.q}: {row}", first, batch.index)
+    for row in rows:
+        if row.step and row.kind != "EVT" and not facts.on_step(row.step, row.t):
+            text = f"{_of(row)}: no slot of its step"
+            yield _found("CONSERVATION", "M9", text, first, batch.index)
+        if row.v is not None and row.basis != "rest":
+            yield from _untrue(facts, Held(row, batch, first))
+
+
+def _may_not_leave(facts: Facts, batch: Batch, row: Row, at: float) -> tuple[str, str] | None:
+    """The clause by which this row may not be sent at that moment."""
+    if row.place[:1] not in "DCB":
+        return "I5", "a place of no known kind"
+    if row.place[:1] != "D":
+        return _common_may_not(facts, row)
+    if row.q == "W":
+        return _withheld_may_not(facts, row)
+    if 0 < row.step < FINEST:
+        return "P2", f"a step of {row.step} s"
+    basis = facts.bases.get(row.basis)
+    if basis is None:
+        return None if facts.unheard(at) else ("G3", f"nobody ever gave {row.basis!r}")
+    return (
+        _basis_may_not(facts, batch, row, basis, at)
+        or _people_may_not(facts, row, at)
+        or _meter_may_not(facts, row, at)
+    )
+
+
+def _common_may_not(facts: Facts, row: Row) -> tuple[str, str] | None:
+    if row.basis == "rest" or (row.q == "W" and facts.building.get("withheld")):
+        return None
+    since = facts.building.get("common")
+    if row.basis != "common" or since is None:
+        return "P11", f"common plant on the basis {row.basis!r}"
+    return ("P11", "before the common basis") if row.at < second(since) else None
+
+
+def _withheld_may_not(facts: Facts, row: Row) -> tuple[str, str] | None:
+    if not facts.building.get("withheld"):
+        return "P20", "a W row that nobody asked for"
+    if row.v is not None or row.meter or row.occupancy or row.basis:
+        return "P20", f"a W row with more than its reason: {row}"
+    return None
+
+
+def _basis_may_not(
+    facts: Facts, batch: Batch, row: Row, basis: Basis, at: float
+) -> tuple[str, str] | None:
+    if basis.recipient != batch.recipient:
+        return "G3", f"the basis {basis.id} is for {basis.recipient}"
+    if at > basis.gone:
+        return "P13", f"{basis.id} was withdrawn {at - basis.gone:.1f} s ago"
+    if facts.clock_doubted_from == NEVER and at - row.t > UNSENT + TENDED:
+        return "P14", f"{(at - row.t) / DAY:.1f} days old"
+    return _not_covered(row, basis)
+
+
+def _not_covered(row: Row, basis: Basis) -> tuple[str, str] | None:
+    """P4: one occupancy, the channels and the step that it names, and its own time."""
+    if row.channel not in basis.channels:
+        return "P4", f"{basis.id} does not name the channel"
+    if basis.place and (basis.place != row.place or basis.occupancy != row.occupancy):
+        return "P4", f"{basis.id} is of {basis.occupancy} in {basis.place}, not {row.occupancy}"
+    if row.step and row.step < basis.step:
+        return "P4", f"{basis.id} allows {basis.step} s, not {row.step} s"
+    if _begin(row) < basis.since or row.at >= basis.until:
+        return "P4", f"{basis.id} is valid from {basis.since:.0f} to {basis.until:.0f}"
+    return None
+
+
+def _begin(row: Row) -> int:
+    """The first instant of which a row tells."""
+    return row.at - row.step + 1 if row.kind in FLOWS else row.at
+
+
+def _people_may_not(facts: Facts, row: Row, at: float) -> tuple[str, str] | None:
+    """P12, I22: at that moment the gateway knew that other people, or nobody, lived there."""
+    stay = next((stay for stay in facts.stays if stay.id == row.occupancy), None)
+    if stay is None:
+        return "P1", f"nobody recorded the occupancy {row.occupancy}"
+    if stay.place != row.place:
+        return "G4", f"{stay.id} is of {stay.place}"
+    if _begin(row) < stay.since:
+        return "P4", f"{stay.id} began at {stay.since:.0f}"
+    if stay.until_known is not None and at > stay.until_known and not _in(row, stay.until):
+        return (
+            "P12",
+            f"{stay.id} ended at {stay.until:.0f}, known {at - stay.until_known:.1f} s ago",
+        )
+    return None
+
+
+def _in(row: Row, until: float) -> bool:
+    """Whether a row is before an end; a duty has the index of 00:00 of the day of the move."""
+    if row.kind == "REG" and row.step in (0, DAY, MONTH) and row.t == until:
+        return True
+    return row.at < until
+
+
+def _meter_may_not(facts: Facts, row: Row, at: float) -> tuple[str, str] | None:
+    """G4: at that moment the gateway knew that this meter was not that of the place."""
+    if not row.meter:
+        return ("G4", "a value of no meter") if row.v is not None else None
+    known = [
+        fitted
+        for fitted in facts.fitted
+        if (fitted.place, fitted.channel, fitted.meter) == (row.place, row.channel, row.meter)
+    ]
+    if not known:
+        return "G4", f"{row.meter} was never recorded there"
+    for fitted in known:
+        ended = fitted.until_known is not None and at > fitted.until_known
+        begin = row.at if "EXCH" in row.flags else _begin(row)
+        if begin >= fitted.since - 1 and not (ended and row.at >= fitted.until):
+            return None
+    return "I22", f"{row.meter} was not there at {row.t}"
+
+
+def _of(row: Row) -> str:
+    return f"{row.place} {row.channel} {row.kind}/{row.step} {row.t} {row.q}"
+
+
+# What is held at the end
+
+
+def _collisions(platform: Platform) -> Iterator[Finding]:
+    for row, batch, held in platform.collisions:
+        text = f"{_of(row)} ver {row.ver}: in {held.batch.id} and in {batch.id}, neither `again`"
+        yield _found("CONSERVATION", "T6", text, batch.sent[0][0], held.batch.index, batch.index)
+
+
+def _held(facts: Facts, recipient: str, held: Held) -> Iterator[Finding]:
+    row = held.row
+    at = facts.end
+    if row.place[:1] == "D" and row.q != "W":
+        basis = facts.bases.get(row.basis)
+        if basis is not None and basis.gone < at - SETTLES:
+            yield _found(
+                "SENT",
+                "A9",
+                f"{recipient} still has {_of(row)} of {basis.id}, withdrawn",
+                held.at,
+                held.batch.index,
+                basis.index,
+            )
+        else:
+            yield from _wrongly_held(facts, recipient, held)
+
+
+def _wrongly_held(facts: Facts, recipient: str, held: Held) -> Iterator[Finding]:
+    """What was recorded late is taken back (rule I22)."""
+    at = facts.end - SETTLES
+    reason = _people_may_not(facts, held.row, at) or _meter_may_not(facts, held.row, at)
+    if reason is not None:
+        text = f"{recipient} still has {_of(held.row)}: {reason[1]}"
+        yield _found("SENT", "I22", text, held.at, held.batch.index)
+
+
+def _untrue(facts: Facts, held: Held) -> Iterator[Finding]:
+    """F1, R1, M4, M10, R13, I20: the meter said this, then."""
+    row = held.row
+    of = _meter_of(facts, row)
+    answers = [
+        one._replace(value=of.index(one.value) if of else one.value)
+        for one in facts.answers.get((row.meter or (of.meter if of else ""), row.channel), ())
+    ]
+    if row.kind == "REG" and row.step == 0:
+        if not _at_exchange(facts, row, answers):
+            yield _untruth(held, "R14", "no such index at an exchange")
+    elif row.kind in ("REG", "INS"):
+        if not any(_said(facts, row, answer) for answer in answers):
+            values = [answer for answer in answers if answer.value == Decimal(row.v or 0)]
+            when = ", ".join(f"{answer.wall:.0f}" for answer in values[:4]) or "never"
+            yield _untruth(held, "M10", f"{row.meter} said {row.v} {when}, not at {row.t}+{row.d}")
+    elif row.kind == "INT" and "EXCH" not in row.flags and not _flowed(facts, row, answers):
+        yield _untruth(held, "M2", f"no two indexes of {row.meter} differ by {row.v}")
+
+
+def _untruth(held: Held, clause: str, text: str) -> Finding:
+    return _found("CONSERVATION", clause, f"{_of(held.row)}: {text}", held.at, held.batch.index)
+
+
+def _meter_of(facts: Facts, row: Row) -> Fitted | None:
+    """The installation of a row; of common plant, which has no recorded meter, the device's."""
+    for one in facts.fitted:
+        here = (one.place, one.channel) == (row.place, row.channel)
+        if here and row.meter in (None, one.meter):
+            return one
+    return None
+
+
+def _at_exchange(facts: Facts, row: Row, answers: list[Answer]) -> bool:
+    value = Decimal(row.v or 0)
+    stated = [
+        fitted.index(Decimal(index))
+        for fitted in facts.fitted
+        if fitted.meter == row.meter
+        for index in (fitted.closing, fitted.opening)
+        if index is not None
+    ]
+    return value in stated or any(answer.value == value for answer in answers)
+
+
+def _said(facts: Facts, row: Row, answer: Answer) -> bool:
+    """Whether this answer may be that value, by the gateway's clock or by the true time.
+
+    A late version may have come from the meter's own memory, or have been dated afterwards.
+    """
+    if answer.value != Decimal(row.v or 0):
+        return False
+    low, high = facts.window(row.step, row.t)
+    moments = (answer.wall, answer.at)
+    if any(low - 1 <= moment <= high + READ for moment in moments):
+        exact = any(abs(moment - row.t - row.d) <= READ for moment in moments)
+        return exact or row.ver is not None
+    return row.ver is not None and ("LATE" in row.flags or "CLK" in row.flags)
+
+
+def _flowed(facts: Facts, row: Row, answers: list[Answer]) -> bool:
+    """Whether two answers, around the begin and the end of a step, differ by this value."""
+    step = row.step
+    walls = [answer.wall for answer in answers]
+
+    def near(t: int) -> list[Answer]:
+        span = min(step, 6 * 3600)
+        return answers[bisect_left(walls, t - 1) : bisect_right(walls, t + span)]
+
+    if facts.clock_doubted_from < NEVER:  # walls are not in order
+        return True
+    before = row.t - step
+    if step == DAY:
+        before = facts.midnights[bisect_left(facts.midnights, row.t) - 1]
+    value = Decimal(row.v or 0)
+    return any(b.value - a.value == value for a in near(before) for b in near(row.t))
+
+
+# What is owed
+
+
+def _owed_by_directory(facts: Facts, recipient: str, platform: Platform) -> Iterator[Finding]:
+    """R16: what docs/platform.md lets the recipient conclude from its own data."""
+    until = min(facts.end - SETTLES, facts.removed_from(recipient) - DAY)
+    until = min(until, facts.refused_from(recipient) - DAY)
+    until = min([until, facts.clock_doubted_from, *map(facts.other_period_from, facts.fitted)])
+    bases = [item for (name, _), item in platform.items.items() if name == "bases"]
+    homes = [item for (name, _), item in platform.items.items() if name == "occupancies"]
+    newest = max((held.row.t for held in platform.rows), default=0)
+    for (name, _), item in platform.items.items():
+        if name != "series" or item["kind"] == "EVT" or item["place"][:1] == "B":
+            continue
+        since = second(item["since"])
+        for t in facts.slots(int(item["step"]), since, min(newest, until)):
+            slot = (item["place"], item["channel"], item["kind"], int(item["step"]), t)
+            if slot in platform.slots or t + UNSENT < facts.end:
+                continue
+            basis = next((basis for basis in bases if _item_covers(basis, slot, homes)), None)
+            if basis is not None and not facts.doubted(
+                item["place"], t - item["step"], NEVER, recipient
+            ):
+                text = f"{recipient} has no row for {slot}, owed by its directory ({basis['id']})"
+                yield _found("CONSERVATION", "R16", text, t)
+                break
+
+
+def _item_covers(item: Mapping[str, Any], slot: Any, homes: list[Mapping[str, Any]]) -> bool:
+    place, channel, kind, step, t = slot
+    if item["id"] == "rest" or "withdrawn" in item or not _has(item, kind, step, t):
+        return False
+    if item["id"] == "common":
+        return place[:1] != "D"
+    duty = item.get("kind") == "duty" or "step" not in item
+    least = MONTH if duty else item["step"]
+    if not (
+        item.get("place") in (None, place)
+        and channel in item.get("channels", [channel])
+        and (step == MONTH if duty else step >= least)
+        and ("recorded" not in item or second(item["recorded"]) < t)
+    ):
+        return False
+    return any(
+        home["place"] == place
+        and item.get("occupancy") in (None, home["id"])
+        and _has(home, kind, step, t)
+        for home in homes
+    )
+
+
+def _has(item: Mapping[str, Any], kind: str, step: int, t: int) -> bool:
+    since = second(item["since"])
+    until = second(item["until"]) if item.get("until") else NEVER
+    if kind in FLOWS:
+        return since <= t - step and t <= until
+    return since <= t < until
+
+
+def _owed(facts: Facts, recipient: str, platform: Platform) -> Iterator[Finding]:
+    """G2, M3: each slot of a basis that nobody doubts has a row; in a calm time it is a value."""
+    for basis in facts.bases.values():
+        if basis.recipient != recipient or basis.kind != "consent":
+            continue
+        if basis.known is None or basis.doubted:  # a withdrawal erases all
+            continue
+        for fitted in facts.fitted:
+            if fitted.place == basis.place and fitted.channel in basis.channels:
+                yield from _owed_of(facts, platform, basis, fitted)
+    for fitted in facts.fitted:
+        since = facts.building.get("common")
+        if fitted.place[:1] == "C" and since is not None:
+            yield from _owed_common(facts, platform, fitted, second(since))
+
+
+def _owed_of(facts: Facts, platform: Platform, basis: Basis, fitted: Fitted) -> Iterator[Finding]:
+    stay = next((stay for stay in facts.stays if stay.id == basis.occupancy), None)
+    if stay is None or stay.known is None or fitted.known is None or not fitted.reports:
+        return
+    every = facts.every(fitted)
+    step = effective(basis.step, every)
+    margin = 2 * min(step, DAY) + 600
+    since = max(basis.since, basis.known or 0, stay.since, stay.known, fitted.since, fitted.known)
+    until = min(
+        basis.until,
+        basis.ended,
+        stay.until,
+        stay.until_asked,
+        fitted.until,
+        fitted.until_asked,
+        facts.end - SETTLES,
+        facts.removed_from(basis.recipient),
+        facts.refused_from(basis.recipient) - DAY,
+        facts.other_period_from(fitted),
+    )
+    for t in facts.slots(step, since + margin, until - margin):
+        if (
+            facts.doubted(fitted.place, t - margin, t + margin, basis.recipient)
+            or facts.clock_doubted(t - margin, t + margin)
+            or t + UNSENT < facts.end
+        ):
+            continue
+        slot = (fitted.place, fitted.channel, "REG", step, t)
+        found = _slot(facts, platform, basis, fitted, slot)
+        if found is not None:
+            yield found
+            return
+
+
+def _slot(
+    facts: Facts, platform: Platform, basis: Basis, fitted: Fitted, slot: Any
+) -> Finding | None:
+    rows = platform.slots.get(slot)
+    t = slot[-1]
+    if not rows:
+        text = f"{basis.recipient} has no row for {slot}, owed on {basis.id}"
+        return _found("CONSERVATION", "G2", text, t, basis.index)
+    row = rows[-1].row
+    if row.basis != basis.id and row.q != "W":
+        other = facts.bases.get(row.basis)
+        if other is None or other.kind != "duty":
+            return _found("CONSERVATION", "T13", f"{slot} is on {row.basis}, not {basis.id}", t)
+    if row.q == "W":
+        return _found(
+            "CONSERVATION", "P20", f"{slot} is withheld ({row.why}), owed on {basis.id}", t
+        )
+    if row.meter not in (None, fitted.meter):
+        return _found("CONSERVATION", "G4", f"{slot} is of {row.meter}, not {fitted.meter}", t)
+    return _value_lost(facts, fitted, slot, row)
+
+
+def _value_lost(facts: Facts, fitted: Fitted, slot: Any, row: Row) -> Finding | None:
+    """G1, M3: a value that was read in a calm time is held, not a reason. A2: also one that was
+    read while the disk failed, as long as neither process nor machine ended within its flush, and
+    the machine not before all was delivered.
+    """
+    *_, step, t = slot
+    if row.v is not None:
+        return None
+    low, high = t, t + min(facts.every(fitted), step, DAY)
+    answers = facts.answers.get((fitted.meter, fitted.channel), [])
+    good = [one for one in answers if low <= one.wall < high]
+    if not good:
+        return None
+    kept = good[0].at + 2 * float(facts.building.get("flush") or 30) + 60
+    clause = None
+    if facts.calm(low - 1800, kept):
+        clause = "G1"
+    elif _only_disk(facts, low - 1800, kept) and _delivered_from_memory(facts, low, kept):
+        clause = "A2"
+    if clause is None:
+        return None
+    text = f"{slot} is M {row.why}, but {fitted.meter} said {good[0].value} at {good[0].wall:.1f}"
+    return _found("CONSERVATION", clause, text, t)
+
+
+def _delivered_from_memory(facts: Facts, since: float, until: float) -> bool:
+    """Whether nothing hindered the delivery until two hours after the disk had recovered."""
+    ends = [one.end for one in facts.during(since, until, "disk")]
+    recovered = max(ends, default=until) + 7200
+    hindered = facts.during(since, recovered, "uplink", "reload", "upgrade", "stop")
+    return not hindered and not facts.rebooted(since, recovered)
+
+
+def _only_disk(facts: Facts, since: float, until: float) -> bool:
+    """Whether one life lasted over all of this time, and nothing was wrong but the disk."""
+    troubles = [one.do for one in facts.troubles if one.begin < until and since < one.end + 1]
+    harmless = {"disk", *QUIET}
+    lived = any(life.ready <= since and until <= life.end for life in facts.lives)
+    return lived and not facts.clock_doubted(since, until) and set(troubles) <= harmless
+
+
+def _owed_common(
+    facts: Facts, platform: Platform, fitted: Fitted, since: float
+) -> Iterator[Finding]:
+    every = facts.every(fitted)
+    until = min(
+        facts.end - SETTLES,
+        facts.other_period_from(fitted) - 2 * every,
+        *(facts.removed_from(name) for name in facts.building["recipients"]),
+        *(facts.refused_from(name) - DAY for name in facts.building["recipients"]),
+    )
+    begin = max(since, facts.plan["begin"]) + 2 * every + 600
+    for t in facts.slots(every, begin, until):
+        if facts.clock_doubted(t - 2 * every, t + 2 * every):
+            continue
+        slot = (fitted.place, fitted.channel, "REG", every, t)
+        rows = platform.slots.get(slot)
+        if not rows:
+            yield _found("CONSERVATION", "G2", f"no row for {slot} of common plant", t)
+            return
+        lost = _value_lost(facts, fitted, slot, rows[-1].row)
+        if lost is not None:
+            yield lost
+            return
+
+
+def effective(step: int, every: int) -> int:
+    """The step of a consent's rows (rule P3): its own, or the next coarser the readings allow."""
+    if step >= DAY or step % every == 0:
+        return step
+    return next(
+        (each for each in range(every, DAY + 1, every) if each >= step and DAY % each == 0), DAY
+    )
+
+
+# Reasons
+
+
+def _missing_reasons(facts: Facts, batch: Batch, rows: list[Row]) -> Iterator[Finding]:
+    """M3, R6: each reason of a missing value can be true."""
+    if batch.sent[0][0] > facts.clock_doubted_from:
+        return
+    for row in rows:
+        if row.q != "M" or row.basis == "rest":
+            continue
+        why = row.why or ""
+        check = REASONS.get(why)
+        text = f"no such reason {why!r}" if check is None else check(facts, row)
+        if text is not None:
+            text = f"{_of(row)} is M {why}: {text}"
+            yield _found("CONSERVATION", "M3", text, row.t, batch.index)
+            return
+
+
+def _span(row: Row) -> tuple[float, float]:
+    """From the slot to the end of its step, and before it for what flowed."""
+    step = min(row.step, DAY)
+    return (row.t - step if row.kind in FLOWS else row.t) - 60, row.t + step
+
+
+def _agent(facts: Facts, row: Row) -> str | None:
+    since, until = _span(row)
+    if facts.down(since, until + CLOSES) or facts.during(since - 3600, until + 3600, "disk"):
+        return None
+    if facts.doubted(row.place, since - DAY, NEVER) or facts.during(since, until, *RELOADS):
+        return None
+    return "one life lasted over all of its step, and more"
+
+
+def _silent(facts: Facts, row: Row) -> str | None:
+    since, _ = _span(row)
+    fitted = _fitted(facts, row)
+    if fitted is None:
+        return None
+    until = row.t + min(facts.every(fitted), row.step, DAY) + 60
+    moments = facts.silent.get(fitted.device, [])
+    return None if any(since <= at <= until for at in moments) else "its device was not silent then"
+
+
+def _link(facts: Facts, row: Row) -> str | None:
+    since, until = _span(row)
+    troubles = facts.during(since - 900, until, "line", "reload", "device", "upgrade")
+    return None if troubles else "its line was never down then"
+
+
+def _bad(facts: Facts, row: Row) -> str | None:
+    since, until = _span(row)
+    swaps = [at for at, *_ in facts.swaps if at <= until]
+    if swaps or facts.during(since - DAY, until, "device", "exchange"):
+        return None
+    return None if facts.doubted(row.place, since - DAY, until) else "nothing was bad then"
+
+
+def _early(facts: Facts, row: Row) -> str | None:
+    answers = facts.answers.get((row.meter or "", row.channel), [])
+    first = min((answer.at for answer in answers), default=NEVER)
+    since, _ = _span(row)
+    if first >= since or any(life.begin <= row.t + DAY for life in facts.lives[:1]):
+        return None if first >= since else f"the meter had answered at {first:.0f}"
+    return f"the meter had answered at {first:.0f}"
+
+
+def _busy(facts: Facts, row: Row) -> str | None:
+    since, until = _span(row)
+    if facts.during(since - 3600, until + 3600, "device", "line", "disk", *RELOADS):
+        return None
+    if facts.down(since, until):
+        return None
+    return "nothing delayed its line"
+
+
+def _shed(facts: Facts, row: Row) -> str | None:
+    return None if facts.during(row.t - UNSENT, NEVER, "disk") else "no disk was full or failed"
+
+
+def _by_clock(facts: Facts, row: Row) -> str | None:
+    """After a boot nothing is dated before a time service keeps the clock (rules C8, C10)."""
+    since, until = _span(row)
+    boots = [
+        (before.end, life.begin + BOOTS)
+        for before, life in pairwise(facts.lives)
+        if before.boot != life.boot
+    ]
+    undated = any(begin <= until and since <= end for begin, end in boots)
+    return None if undated else "the clock was right all the time"
+
+
+def _by_uplink(facts: Facts, row: Row) -> str | None:
+    del row
+    names = facts.building["recipients"]
+    removed = any(facts.removed_from(name) < NEVER for name in names)
+    return None if removed else "no uplink was removed"
+
+
+def _fitted(facts: Facts, row: Row) -> Fitted | None:
+    """The meter of a row, if there was but one at its place and channel."""
+    here = [one for one in facts.fitted if (one.place, one.channel) == (row.place, row.channel)]
+    return here[0] if len(here) == 1 else None
+
+
+RELOADS = ("reload", "upgrade")
+REASONS = {
+    "agent": _agent,
+    "silent": _silent,
+    "link": _link,
+    "bad": _bad,
+    "early": _early,
+    "busy": _busy,
+    "shed": _shed,
+    "clock": _by_clock,
+    "uplink": _by_uplink,
+}

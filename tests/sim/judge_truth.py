@@ -1,0 +1,140 @@
+"""TRUTH: what the gateway tells people is what was recorded, what was sent, and what is held.
+
+Which clauses, and what each check lets pass: tests.sim.judge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from tests.sim.facts import Basis, Facts, second
+from tests.sim.finding import Finding
+
+FRESH = 60.0
+"""seconds after an answer, or before an end, in which both are right"""
+
+
+def judged(facts: Facts) -> Iterator[Finding]:
+    """All findings in what people were told."""
+    for at, what, index in facts.statuses:
+        check = CHECKS.get(what["what"])
+        if check is not None and facts.clock_doubted_from > at:
+            for clause, text in check(facts, at, what):
+                yield Finding("TRUTH", clause, f"{what['what']}: {text}", at, (index,))
+
+
+def _explain(facts: Facts, at: float, what: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    answer, place = what["answer"], what["place"]
+    yield from _occupancy(facts, at, place, answer)
+    listed = {one["id"]: one["standing"] for one in answer.get("consents", ())}
+    for basis in facts.bases.values():
+        if basis.kind != "consent" or basis.place != place or not _is_now(facts, basis, at):
+            continue
+        if basis.id not in listed:
+            yield "P22", f"the consent {basis.id} is not listed"
+        elif not listed[basis.id].startswith("in_force"):
+            yield "P28", f"the consent {basis.id} is {listed[basis.id]}, but is in force"
+    for id_, standing in listed.items():
+        known = facts.bases.get(id_)
+        if known is not None and known.gone + FRESH < at and standing.startswith("in_force"):
+            yield "P28", f"the consent {id_} is in force, but was withdrawn"
+    yield from _given(facts, answer)
+    yield from _what_leaves(facts, at, answer)
+
+
+def _given(facts: Facts, answer: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """P5, P22: nobody has signed a consent after it was recorded, whatever became of it since."""
+    for one in answer.get("consents", ()):
+        known = facts.bases.get(one["id"])
+        if known is None or known.known is None or not one.get("given"):
+            continue
+        if second(one["given"]) > known.known + FRESH:
+            yield "P22", f"the consent {known.id} was given {one['given']}, after it was recorded"
+
+
+def _what_leaves(facts: Facts, at: float, answer: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for row in answer.get("rows", ()):
+        known = facts.bases.get(row.get("basis") or "")
+        if not row.get("leaves") or known is None:
+            continue
+        if known.recipient != row["recipient"] or row["channel"] not in known.channels:
+            yield "P28", f"{row['channel']} is sent to {row['recipient']} on {known.id}"
+        elif known.gone + FRESH < at:
+            yield "P13", f"{row['channel']} is sent on {known.id}, which was withdrawn"
+
+
+def _is_now(facts: Facts, basis: Basis, at: float) -> bool:
+    """Whether a consent is in force beyond doubt."""
+    return (
+        basis.known is not None
+        and max(basis.known, basis.since) + FRESH < at < min(basis.until, basis.ended) - FRESH
+        and _lives(facts, basis, at)
+    )
+
+
+def _lives(facts: Facts, basis: Basis, at: float) -> bool:
+    """Whether the people of a basis live there beyond doubt: a dossier is of present occupants."""
+    stay = next((stay for stay in facts.stays if stay.id == basis.occupancy), None)
+    return stay is not None and at < min(stay.until, stay.until_asked) - FRESH
+
+
+def _occupancy(
+    facts: Facts, at: float, place: str, answer: Mapping[str, Any]
+) -> Iterator[tuple[str, str]]:
+    """I14: who lives there, if nobody doubts it."""
+    if facts.doubted(place, at - FRESH, at):
+        return
+    homes = [
+        stay.id
+        for stay in facts.stays
+        if stay.place == place and stay.known is not None and stay.since <= at < stay.until
+    ]
+    shown = (answer.get("occupancy") or {}).get("occupancy")
+    shown = shown and shown.replace("-", "")
+    if homes and shown != homes[-1]:
+        yield "I14", f"{homes[-1]} lives in {place}, not {shown}"
+
+
+def _disclosures(facts: Facts, at: float, what: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """P18, P28: what a recipient has received, and still holds."""
+    answer, place = what["answer"], what["place"]
+    if answer.get("unknown"):  # it says itself that it does not know all (rule P22)
+        return
+    held = facts.counted[at, place]
+    for one in answer.get("holdings", ()):
+        key = one["recipient"], one["channel"], one["basis"]
+        least, most, count = one.get("least"), one.get("most"), held.get(key, 0)
+        if least is not None and count < least:
+            yield "P28", f"{key} holds {count}, not at least {least}"
+        if most is not None and count > most:
+            yield "P28", f"{key} holds {count}, not at most {most}"
+    listed = {
+        (one["recipient"], one["channel"], one["basis"]) for one in answer.get("holdings", ())
+    }
+    settled = facts.settled[at, place]
+    for key, count in settled.items():
+        known = facts.bases.get(key[2])
+        theirs = known is not None and _lives(facts, known, at)
+        if count and key not in listed and theirs:
+            yield "P18", f"{key} has received {count}, of which nothing is said"
+
+
+def _status(facts: Facts, at: float, what: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    answer = what["answer"]
+    dwellings = answer.get("dwellings") or {}
+    places = {place["place"] for place in facts.building.get("places", ())}
+    total = sum(value for value in dwellings.values() if isinstance(value, int))
+    if dwellings and places and total != len(places):
+        yield "I14", f"{total} dwellings, not {len(places)}"
+    if abs(second(answer["now"]) - at - facts.apart(at)) > FRESH:
+        yield "C7", f"now is {answer['now']}"
+    if at > facts.calm_from + SETTLED:
+        for name, uplink in (answer.get("uplinks") or {}).items():
+            batches = uplink["backlog"]["batches"]
+            if batches > 9:
+                yield "G2", f"{name}: {batches} batches wait in a calm time"
+
+
+SETTLED = 6 * 3600
+CHECKS = {"explain": _explain, "disclosures": _disclosures, "status": _status}

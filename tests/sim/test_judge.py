@@ -1,0 +1,556 @@
+"""The judge finds one fault in an otherwise right journal, and nothing in a right one."""
+
+import copy
+import re
+from collections import Counter
+from decimal import Decimal
+
+import pytest
+
+from tests.sim.facts import Record
+from tests.sim.judge import judge
+from tests.unit.test_rules import TOP, clauses
+
+BEGIN = 1_798_761_600  # 2027-01-01 00:00 UTC
+HOUR, DAY = 3600, 86_400
+PLACE, STAY, METER, TO = "D84G7ZWYRD6Z1GQ", "H3K9Q0XJ5T7WZ2M", "11000001", "metropole.example"
+CONSENT, CONTROL = "K1", "boiler"
+DAYS = 3
+END = BEGIN + (DAYS + 2) * DAY
+EVERY = 1800
+
+DIRECTORY = {
+    "places": [{"id": PLACE}],
+    "installations": [{"id": "i", "place": PLACE, "meter": METER}],
+    "occupancies": [{"id": STAY, "place": PLACE, "since": "2025-01-01T00:00:00Z"}],
+    "bases": [{"id": CONSENT, "place": PLACE, "occupancy": STAY, "step": EVERY,
+               "channels": ["elec.imp"], "since": "2027-01-01T00:01:00Z"}],
+    "series": [{"place": PLACE, "channel": "elec.imp", "kind": "REG", "step": EVERY,
+                "since": "2027-01-01T00:30:00Z"}],
+}  # fmt: skip
+
+
+def shown(t):
+    return str(Decimal(100_000 + (t - BEGIN) // 60).scaleb(-3))
+
+
+class Story:
+    """A journal that is right, and the ways to make it wrong."""
+
+    def __init__(self):
+        self.plan = {
+            "schema": 1, "seed": 1, "kind": "people", "begin": BEGIN, "days": DAYS,
+            "building": {"dwellings": 1, "recipients": 1, "lines": ["modbus"], "controls": 1},
+            "events": [],
+        }  # fmt: skip
+        self.records = []
+        self.note(BEGIN - HOUR, "life.begun", life=1, boot="a", apart=0.0)
+        self.note(BEGIN - HOUR + 2, "life.ready", life=1)
+        self.note(
+            BEGIN - 60, "building", gateway="G1", zone="Europe/Paris", recipients=[TO],
+            places=[{"place": PLACE, "occupancy": STAY, "since": BEGIN - 400 * DAY}],
+            meters=[{"device": "e", "line": 0, "meter": METER, "place": PLACE,
+                     "channel": "elec.imp", "every": EVERY, "since": BEGIN - 400 * DAY}],
+            common=None, withheld=False, sums={}, flush=5,
+            controls=[{"control": CONTROL, "device": "p", "point": "offset", "min": -3.0,
+                       "max": 2.0, "original": "0", "min_gap": 600, "max_per_day": 4}],
+        )  # fmt: skip
+        self.call(BEGIN + 60, "consent", means=[{
+            "fact": "consent", "id": CONSENT, "place": PLACE, "occupancy": STAY, "recipient": TO,
+            "channels": ["elec.imp"], "step": EVERY, "since": BEGIN + 60, "until": END + 900 * DAY,
+        }])  # fmt: skip
+        self.seq, self.gap, self.reason = 0, (), {}
+
+    def note(self, at, kind, **what):
+        self.records.append(Record(float(at), kind, what))
+
+    def call(self, at, name, means=(), outcome="accepted", **more):
+        self.note(at, "call", name=name, asked=at - 0.5, means=list(means), outcome=outcome, **more)
+
+    def row(self, t, **more):
+        return {
+            "place": PLACE, "channel": "elec.imp", "kind": "REG", "step": EVERY, "t": t, "q": "R",
+            "v": shown(t), "d": 2, "meter": METER, "occupancy": STAY, "basis": CONSENT, **more,
+        }  # fmt: skip
+
+    def batch(self, at, rows, **more):
+        """A batch that is stored and receipted at once; the first one has the directory."""
+        self.seq += 1
+        seq = more.pop("seq", self.seq)
+        sha = more.pop("sha256", f"{seq:064x}")
+        self.note(at, "sent", recipient=TO, epoch="e", seq=seq, sha256=sha, bytes=900, rows=rows,
+                  retract=more.pop("retract", []),
+                  directory=more.pop("directory", {} if self.seq > 1 else DIRECTORY),
+                  void=more.pop("void", None), **more)  # fmt: skip
+        self.note(at + 1, "stored", recipient=TO, epoch="e", seq=seq, sha256=sha)
+        self.note(at + 2, "receipt", recipient=TO, epoch="e", stored=[[seq, sha]])
+        return sha
+
+    def readings(self, until=END, silent=(), change=lambda row: row):
+        for t in range(BEGIN, until - EVERY, EVERY):
+            if t in silent:
+                self.note(t + 2, "silent", line=0, device="e")
+            else:
+                self.note(t + 2, "answer", line=0, device="e", meter=METER, channel="elec.imp",
+                          value=shown(t), wall=t + 2.0)  # fmt: skip
+            row = change(self.row(t))
+            if row is not None and t > BEGIN + 60:
+                self.batch(t + 300, [row])
+        return self
+
+    def judged(self):
+        records = sorted(self.records, key=lambda record: record.at)
+        records.append(Record(float(END), "end", {}))
+        findings = judge(copy.deepcopy(self.plan), records)
+        assert all(0 <= index < len(records) for one in findings for index in one.near)
+        return findings
+
+    def sorts(self):
+        return {one.sort for one in self.judged()}
+
+
+@pytest.fixture
+def story():
+    return Story()
+
+
+def at(n):
+    """A slot far from any event."""
+    return BEGIN + DAY + n * EVERY
+
+
+def in_place_of(t, **more):
+    """A change of one row; None: it is left out."""
+    return lambda row: (row | more if more else None) if row["t"] == t else row
+
+
+def test_a_right_journal_has_no_finding(story):
+    assert story.readings().judged() == []
+
+
+def test_a_slot_without_a_row_is_found(story):
+    found = story.readings(change=in_place_of(at(5))).judged()
+    assert {one.sort for one in found} == {("CONSERVATION", "G2"), ("CONSERVATION", "R16")}
+    assert all(str(at(5)) in one.text for one in found)
+
+
+def test_a_row_before_its_directory_and_a_dwelling_without_a_basis_are_found(story):
+    story.seq = 1
+    story.readings()
+    assert {("CONSERVATION", "T21"), ("CONSERVATION", "T1")} == story.sorts()
+    other = Story().readings()
+    places = {"places": [{"id": "D0000000000000X"}]}
+    other.batch(END - DAY, [], directory=places)
+    assert other.sorts() == {("SENT", "P21")}
+
+
+def test_a_value_that_the_meter_never_showed_is_found(story):
+    assert story.readings(change=in_place_of(at(5), v="1.000")).sorts() == {("CONSERVATION", "M10")}
+
+
+def test_the_value_of_another_slot_is_found(story):
+    wrong = in_place_of(at(5), v=shown(at(4)))
+    assert story.readings(change=wrong).sorts() == {("CONSERVATION", "M10")}
+
+
+def test_a_value_that_was_read_in_a_calm_time_and_is_missing_is_found(story):
+    wrong = in_place_of(at(5), q="M", v=None, why="silent")
+    assert ("CONSERVATION", "G1") in story.readings(change=wrong).sorts()
+
+
+def test_a_silent_meter_is_right_and_another_reason_is_found(story):
+    right = in_place_of(at(5), q="M", v=None, why="silent")
+    assert story.readings(silent={at(5)}, change=right).judged() == []
+    for why in ("link", "agent", "bad", "early", "busy", "shed", "clock", "uplink", "odd"):
+        wrong = in_place_of(at(5), q="M", v=None, why=why)
+        assert Story().readings(silent={at(5)}, change=wrong).sorts() == {("CONSERVATION", "M3")}
+
+
+def test_a_slot_during_a_kill_is_m_agent(story):
+    story.note(at(5) - 10, "life.ended", life=1, how="kill")
+    story.note(at(5) + 2000, "life.begun", life=2, boot="a", apart=0.0)
+    story.note(at(5) + 2002, "life.ready", life=2)
+    right = in_place_of(at(5), q="M", v=None, why="agent")
+    assert story.readings(change=right).judged() == []
+
+
+def test_a_row_at_no_slot_of_its_step_is_found(story):
+    story.readings()
+    for more in ({"step": 86_400}, {"step": 30 * DAY}, {"t": at(5) + 60}):
+        other = Story().readings()
+        other.batch(at(9), [other.row(at(5), v=shown(at(5) + 60)) | more])
+        assert ("CONSERVATION", "M9") in other.sorts()
+
+
+def test_a_value_that_was_read_while_the_disk_failed_and_is_missing_is_found(story):
+    story.plan["events"] = [{"do": "disk", "how": "eio", "for": 9000, "at": 0, "seed": 1}]
+    for when, more in ((at(3), {}), (at(8), {"ended": True})):
+        fault = {"index": 0, "do": "disk", "how": "eio", "for": 9000} | more
+        story.note(when, "event", **fault)
+    lost = in_place_of(at(5), q="M", v=None, why="agent", again=True)
+    story.readings(change=lost)
+    assert story.sorts() == {("CONSERVATION", "A2")}
+    story.batch(at(9), [story.row(at(5), ver=at(9))], kept="memory")
+    assert story.judged() == []
+
+
+def test_a_value_that_was_kept_survives_a_later_cut(story):
+    story.readings(change=in_place_of(at(5), q="M", v=None, why="agent"))
+    story.note(at(5) + 130, "life.ended", life=1, how="power")
+    story.note(at(5) + 140, "life.begun", life=2, boot="b", apart=0.0)
+    story.note(at(5) + 142, "life.ready", life=2)
+    assert story.sorts() == {("CONSERVATION", "G1")}
+
+
+def test_two_rows_of_one_key_are_found_and_again_is_right(story):
+    story.readings()
+    story.batch(at(9), [story.row(at(5), again=True)])
+    assert story.judged() == []
+    story.batch(at(9), [story.row(at(5))])
+    assert story.sorts() == {("CONSERVATION", "T6")}
+
+
+def test_a_missing_seq_is_found(story):
+    story.readings()
+    story.seq += 1
+    story.batch(END - DAY, [])
+    assert story.sorts() == {("CONSERVATION", "T1")}
+
+
+def test_two_contents_of_an_id_and_an_original_after_its_void_are_found(story):
+    story.readings()
+    story.batch(at(9), [], seq=story.seq, sha256="f" * 64)
+    assert ("CONSERVATION", "T2") in story.sorts()
+    other = Story().readings()
+    sha = other.batch(END - DAY, [])
+    other.batch(END - DAY + 60, [], seq=other.seq, sha256="f" * 64, void="withdrawn")
+    assert other.judged() == []
+    other.note(END - DAY + 90, "sent", recipient=TO, epoch="e", seq=other.seq - 1, sha256=sha)
+    assert other.sorts() == {("SENT", "T5")}
+
+
+def withdraw(story, when, **more):
+    fact = {"fact": "withdraw", "place": PLACE, "occupancy": STAY, "recipient": None}
+    story.call(when, "withdraw", means=[fact], **more)
+    if not more:
+        since = BEGIN - 400 * DAY
+        story.batch(when + 30, [], retract=[{
+            "id": "w", "place": PLACE, "channel": None, "occupancy": STAY, "basis": CONSENT,
+            "meter": None, "since": since, "until": None, "ver": 2**53 - 1, "reason": "withdrawn",
+        }])  # fmt: skip
+
+
+def test_a_withdrawal_with_its_retraction_is_right(story):
+    story.readings(until=at(5))
+    withdraw(story, at(6))
+    assert story.judged() == []
+
+
+def test_a_row_sent_after_its_withdrawal_was_answered_is_found(story):
+    story.readings(until=at(5))
+    withdraw(story, at(6))
+    story.batch(at(6) + 1, [story.row(at(4), again=True)])
+    assert ("SENT", "P13") in story.sorts()
+
+
+def test_a_withdrawal_that_nobody_was_told_of_binds_nobody(story):
+    withdraw(story, at(6), outcome="lost", lost=True)
+    assert story.readings().judged() == []
+
+
+def test_rows_of_a_withdrawn_consent_that_are_not_retracted_are_found(story):
+    story.readings(until=at(5))
+    fact = {"fact": "withdraw", "place": PLACE, "occupancy": STAY, "recipient": TO}
+    story.call(at(6), "withdraw", means=[fact])
+    assert story.sorts() == {("SENT", "A9")}
+
+
+@pytest.mark.parametrize(
+    ("change", "clause"),
+    [
+        ({"basis": "K2"}, "G3"),
+        ({"occupancy": "H0000000000000X"}, "P4"),
+        ({"channel": "heat"}, "P4"),
+        ({"step": 600}, "P4"),
+        ({"step": 60}, "P2"),
+        ({"meter": "99999999"}, "G4"),
+        ({"place": "X84G7ZWYRD6Z1GQ"}, "I5"),
+        ({"q": "W", "v": None, "why": "consent", "meter": None, "basis": ""}, "P20"),
+        ({"place": "C84G7ZWYRD6Z1GQ", "basis": "common"}, "P11"),
+    ],
+)
+def test_a_row_that_nobody_may_have_is_found(story, change, clause):
+    story.readings()
+    story.batch(at(9), [story.row(at(5), **change)])
+    assert ("SENT", clause) in story.sorts()
+
+
+def test_a_row_of_former_occupants_after_their_move_was_recorded_is_found(story):
+    leave = {"fact": "leave", "place": PLACE, "occupancy": STAY, "at": at(3)}
+    story.readings(until=at(6))
+    story.call(at(7), "move-out", means=[leave])
+    assert story.sorts() == {("SENT", "I22")}
+    story.batch(at(7) + 1, [story.row(at(4), again=True)])
+    assert ("SENT", "P12") in story.sorts()
+
+
+def order(story, when, value=-2.0, begin=None, duration=HOUR):
+    fact = {"fact": "order", "jti": f"o{when}", "control": CONTROL, "value": value,
+            "begin": begin or when, "duration": duration, "random": 0, "sender": TO}  # fmt: skip
+    story.note(when, "object", typ="order+jwt", jti=f"o{when}", recipient=TO, means=[fact])
+    story.note(when + 1, "object", typ="order+jwt", jti=f"o{when}", recipient=TO, acked=True)
+
+
+def write(story, when, value, before="0", by="agent"):
+    story.note(when, "write", device="p", point="offset", control=CONTROL, before=before,
+               value=value, by=by)  # fmt: skip
+
+
+def test_an_order_that_is_carried_out_and_released_is_right(story):
+    order(story, at(0))
+    write(story, at(0) + 2, "-2")
+    write(story, at(0) + HOUR, "0", "-2")
+    assert story.readings().judged() == []
+
+
+@pytest.mark.parametrize(
+    ("what", "clause"),
+    [
+        ([(2, "-2"), (HOUR + 300, "0")], "G6"),
+        ([(2, "-2")], "G6"),
+        ([(2, "-2.5"), (HOUR, "0")], "O17"),
+        ([(2, "-4"), (HOUR, "0")], "O17"),
+        ([(-7200, "-2"), (-7100, "0")], "G5"),
+        ([(2, "-2"), (600, "0"), (700, "-2"), (HOUR, "0")], "H4"),
+    ],
+)
+def test_a_hold_without_right_is_found(story, what, clause):
+    order(story, at(0))
+    for after, value in what:
+        write(story, at(0) + after, value)
+    assert ("EQUIPMENT", clause) in story.readings().sorts()
+
+
+def test_a_value_of_a_person_stays(story):
+    order(story, at(0))
+    write(story, at(0) + 2, "-2")
+    write(story, at(0) + 600, "1", "-2", by="person")
+    assert story.readings().judged() == []
+    write(story, at(0) + 1200, "-2", "1")
+    write(story, at(0) + HOUR, "0", "-2")
+    assert story.sorts() == {("EQUIPMENT", "H10")}
+
+
+@pytest.mark.parametrize(
+    ("fact", "clause"), [("opt-out", "H7"), ("release", "H9"), ("cancel", "H9")]
+)
+def test_a_hold_that_goes_on_after_it_was_stopped_is_found(story, fact, clause):
+    order(story, at(0))
+    write(story, at(0) + 2, "-2")
+    write(story, at(0) + HOUR, "0", "-2")
+    until = at(0) + HOUR
+    story.call(at(0) + 600, fact, means=[
+        {"fact": fact, "control": CONTROL, "until": until, "of": f"o{at(0)}"}
+    ])  # fmt: skip
+    assert story.readings().sorts() == {("EQUIPMENT", clause)}
+
+
+def test_what_is_never_stored_or_acknowledged_or_answered_is_found(story):
+    story.readings()
+    story.records = [
+        one for one in story.records if one.what.get("seq") != 40 or one.kind == "sent"
+    ]
+    assert ("LIVENESS", "T16") in story.sorts()
+    other = Story().readings()
+    other.note(at(0), "object", typ="consent+jwt", jti="x", recipient=TO, means=[])
+    assert other.sorts() == {("LIVENESS", "T26")}
+    third = Story().readings()
+    third.call(END - DAY, "consent", outcome="lost", lost=True)
+    assert third.sorts() == {("LIVENESS", "U10")}
+
+
+def test_a_batch_that_is_sent_for_ever_is_found(story):
+    story.readings()
+    sha = story.batch(END - DAY, [])
+    story.note(END - HOUR, "sent", recipient=TO, epoch="e", seq=story.seq, sha256=sha)
+    assert story.sorts() == {("LIVENESS", "T16")}
+
+
+def test_a_batch_without_a_receipt_that_counts_is_found(story):
+    story.readings()
+    story.batch(at(9), [])
+    del story.records[-1]  # its receipt
+    assert story.sorts() == {("LIVENESS", "T16")}
+    other = Story()
+    other.records[2].what["signed"] = True
+    assert other.readings().sorts() == {("LIVENESS", "T35")}
+    other.records = [
+        record._replace(what=record.what | {"signed": True}) if record.kind == "receipt" else record
+        for record in other.records
+    ]
+    assert other.judged() == []
+
+
+def test_what_is_sealed_or_begins_by_a_wrong_clock_is_found(story):
+    story.note(at(3), "clock", apart=7200.0, service=False)
+    story.note(at(30), "clock", apart=0.0, service=True)
+    order(story, at(5), begin=at(5) + 7200)
+    write(story, at(5) + 2, "-2")
+    write(story, at(5) + 900, "0", "-2")
+    assert {("SENT", "C12"), ("EQUIPMENT", "H26")} <= story.readings().sorts()
+
+
+def test_what_is_sent_while_the_disk_cannot_be_written_is_found(story):
+    story.plan["events"] = [{"do": "disk", "how": "readonly", "for": 9000, "at": 0, "seed": 1}]
+    story.note(at(3), "event", index=0, do="disk", how="readonly")
+    story.records[-1].what["for"] = 9000
+    story.note(at(8), "event", index=0, do="disk", how="readonly", ended=True)
+    assert story.readings().sorts() == {("SENT", "A5")}
+
+
+def test_a_life_that_ends_with_an_error_or_for_ever_or_spins_is_found(story):
+    story.readings()
+    story.note(END - DAY, "wakes", life=1, rounds=10**9, wakes=1, callbacks=1, seconds=1000.0)
+    assert story.sorts() == {("SPIN", "G12")}
+    story.note(END - DAY, "life.ended", life=1, how="error", text="ValueError")
+    assert {("SPIN", "G11"), ("LIVENESS", "G11")} <= story.sorts()
+
+
+def look(story, when, what, **answer):
+    story.note(when, "status", what=what, place=PLACE, answer=answer)
+
+
+def explained(**more):
+    consent = {"id": CONSENT, "standing": "in_force"} | more
+    return {"consents": [consent], "occupancy": {"occupancy": STAY}, "rows": []}
+
+
+def test_what_people_are_told_is_compared_with_what_happened(story):
+    story.readings()
+    look(story, at(5), "explain", **explained(given="2027-01-01T00:01:00Z"))
+    held = {"recipient": TO, "channel": "elec.imp", "basis": CONSENT, "least": 40, "most": 60}
+    look(story, at(5), "disclosures", holdings=[held])
+    assert story.judged() == []
+    look(story, at(5), "disclosures", holdings=[held | {"most": 41}])
+    assert story.sorts() == {("TRUTH", "P28")}
+
+
+@pytest.mark.parametrize(
+    ("what", "answer", "clause"),
+    [
+        ("explain", explained(standing="ended"), "P28"),
+        ("explain", explained() | {"consents": []}, "P22"),
+        ("explain", explained(given="2027-01-01T02:00:00Z"), "P22"),
+        ("explain", explained() | {"occupancy": None}, "I14"),
+        ("explain", explained() | {"rows": [{"leaves": True, "basis": CONSENT, "channel": "heat",
+                                             "recipient": TO}]}, "P28"),
+        ("disclosures", {"holdings": []}, "P18"),
+        ("status", {"now": "2027-01-02T02:30:00Z", "dwellings": {"occupied": 2}}, "I14"),
+        ("status", {"now": "2027-01-02T03:30:00Z"}, "C7"),
+    ],
+)  # fmt: skip
+def test_an_untrue_answer_is_found(story, what, answer, clause):
+    story.readings()
+    look(story, at(5), what, **answer)
+    assert story.sorts() == {("TRUTH", clause)}
+
+
+def test_a_consent_that_is_told_to_be_in_force_after_its_withdrawal_is_found(story):
+    story.readings(until=at(5))
+    withdraw(story, at(6))
+    look(story, at(8), "explain", **explained())
+    assert story.sorts() == {("TRUTH", "P28")}
+
+
+def test_a_sum_of_too_few_or_that_nobody_asked_for_or_too_high_is_found(story):
+    story.readings()
+    total = {"place": "B6ASQZ1Y2KSAA3Y", "kind": "INT", "basis": "rest", "q": "K", "v": "0.030",
+             "meter": None, "occupancy": None}  # fmt: skip
+    few = story.row(at(5), **total, n=11)
+    directory = {
+        "places": [{"id": few["place"]}], "bases": [{"id": "rest"}],
+        "series": [{"place": few["place"], "channel": "elec.imp", "kind": "INT", "step": EVERY,
+                    "since": "2028-01-01T00:00:00Z"}],
+    }  # fmt: skip
+    story.batch(at(9), [few], directory=directory)
+    assert story.sorts() == {("SENT", "S1")}
+    story.records[2].what["sums"] = {TO: ["elec.imp"]}
+    assert story.judged() == []
+    story.batch(at(9), [few | {"n": 10, "t": at(6)}])
+    assert story.sorts() == {("SENT", "S5")}
+    story.batch(at(9), [few | {"v": "0.031", "t": at(7)}])
+    assert story.sorts() == {("SENT", "S5"), ("CONSERVATION", "S7")}
+
+
+@pytest.mark.parametrize("what", ["guard", "inhibit"])
+def test_a_hold_that_a_guard_does_not_end_is_found(story, what):
+    order(story, at(0))
+    write(story, at(0) + 2, "-2")
+    write(story, at(0) + 700, "0", "-2")
+    story.plan["events"] = [{"do": what, "at": 0, "control": 0, "for": 240, "seed": 1}]
+    for when, more in ((500, {}), (740, {"ended": True})):
+        fault = {"index": 0, "do": what, "control": 0, "for": 240} | more
+        story.note(at(0) + when, "event", **fault)
+    assert story.readings().sorts() == {("EQUIPMENT", "H3")}
+    story.records = [one for one in story.records if one.what.get("value") != "0"]
+    write(story, at(0) + 580, "0", "-2")
+    assert story.judged() == []
+
+
+def test_a_list_that_is_handed_in_again_gives_no_consent_after_a_withdrawal(story):
+    story.readings(until=at(5))
+    withdraw(story, at(6))
+    consent = story.records[3].what["means"][0]
+    story.call(at(8), "consent.give", means=[], do="again")
+    assert story.judged() == []
+    story.call(at(9), "consent.give", means=[consent | {"id": "K2"}], do="again")
+    assert ("SENT", "D4") in story.sorts()
+    other = Story().readings()
+    more = {"id": "K2", "occupancy": "H0000000000000X"}
+    other.call(at(9), "consent.give", means=[consent | more], do="again")
+    assert ("SENT", "D10") in other.sorts()
+
+
+def test_a_value_that_changes_faster_than_its_ramp_is_found(story):
+    story.records[2].what["controls"][0]["ramp_per_min"] = 0.5
+    order(story, at(0))
+    for minute, value in enumerate(("-0.5", "-1.0", "-1.5", "-2")):
+        write(story, at(0) + 2 + 60 * minute, value)
+    write(story, at(0) + HOUR, "0", "-2")
+    assert story.readings().judged() == []
+    write(story, at(0) + 65, "-2")
+    assert story.sorts() == {("EQUIPMENT", "H5")}
+
+
+def test_a_limit_without_its_failsafe_after_a_start_is_found(story):
+    story.records[2].what["controls"][0] |= {"min": 0.0, "max": 11.0, "original": "11",
+                                             "failsafe": "6", "min_gap": 0}  # fmt: skip
+    story.readings()
+    story.note(at(5) + 601, "life.ended", life=1, how="kill")
+    story.note(at(5) + 603, "life.begun", life=2, boot="a", apart=0.0)
+    story.note(at(5) + 604, "life.ready", life=2)
+    assert story.sorts() == {("EQUIPMENT", "H12")}
+    write(story, at(5) + 604, "6", "11")
+    write(story, at(5) + 3 * HOUR, "11", "6")
+    assert story.judged() == []
+
+
+def test_a_watchdog_that_runs_out_while_all_is_well_is_found(story):
+    order(story, at(0))
+    write(story, at(0) + 2, "-2")
+    write(story, at(0) + 900, "0", "-2", by="watchdog")
+    assert story.readings().sorts() == {("EQUIPMENT", "H23")}
+
+
+def test_a_building_that_was_never_set_up_is_found(story):
+    story.records = story.records[:2]
+    assert story.sorts() == {("LIVENESS", "G11")}
+
+
+def test_the_review_of_the_judge_has_each_clause_once_with_its_oracle_or_reason():
+    page = (TOP / "docs/simulation-judge.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^\| ([A-Z]\d+) \| .* \| (.+) \|$", page, re.MULTILINE)
+    assert Counter(clause for clause, _ in lines) == Counter(one.id for one in clauses())
+    oracles = "CONSERVATION|SENT|EQUIPMENT|LIVENESS|SPIN|TRUTH"
+    start = rf"(not in the world|passes|the platform is ours|{oracles})\b"
+    assert [line for line in lines if not re.match(start, line[1])] == []
