@@ -1,22 +1,24 @@
-"""A short run of the simulation: the corpus, two new seeds, and one plan twice."""
+"""A short run of the simulation: the corpus, one drawn plan, and the smallest world twice.
+
+New seeds are for `make night`: until thousands of them find nothing, a finding of a new seed says
+nothing of the change that is tested.
+"""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-import time
 
 import pytest
 
-CORPUS, SEEDS = 25.0, 10.0
+CORPUS = 15.0
 """seconds of CPU after which no further plan is begun"""
-DAYS = 1
+SEED, DAYS = 1, 1
 
 
 def simulation(*arguments):
-    """Run a command of the simulation; its seconds of CPU with its exit status and output."""
-    before = os.times()
+    """Run a command of the simulation; its exit status and output."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.sim", *map(str, arguments)],
         capture_output=True,
@@ -24,30 +26,26 @@ def simulation(*arguments):
         timeout=1_500,
     )
     print(done.stdout)
-    after = os.times()
-    used = after.children_user + after.children_system
-    used -= before.children_user + before.children_system
-    return used, done.returncode, done.stdout + done.stderr
+    return done.returncode, done.stdout + done.stderr
 
 
 @pytest.mark.timeout(1_600)
 def test_no_plan_of_the_corpus_breaks_a_rule():
-    _, status, text = simulation("corpus", "--jobs", 1, "--within", CORPUS)
+    status, text = simulation("corpus", "--jobs", 1, "--within", CORPUS)
     assert status == 0, text
 
 
 @pytest.mark.timeout(1_600)
-def test_a_day_of_new_seeds_breaks_no_rule():
-    seed = int(os.environ.get("GARDIEN_SIM_SEED") or time.time() // 86_400)
-    end = ("--days", DAYS, "--jobs", 1, "--within", SEEDS)
-    _, status, text = simulation("seeds", seed, seed + 9, *end)
+def test_a_drawn_day_breaks_no_rule():
+    seed = int(os.environ.get("GARDIEN_SIM_SEED") or SEED)
+    status, text = simulation("seeds", seed, seed, "--days", DAYS, "--jobs", 1)
     assert status == 0, text
 
 
 def test_the_smallest_world_lives_the_same_life_twice():
     first, second = (simulation("first") for _ in range(2))
-    assert first[1] == second[1] == 0, first[2] + second[2]
-    assert trace_of(first[2]) == trace_of(second[2])
+    assert first[0] == second[0] == 0, first[1] + second[1]
+    assert trace_of(first[1]) == trace_of(second[1])
 
 
 def trace_of(text):
