@@ -504,6 +504,9 @@ class _Forwarder:
 
     async def _apply(self, settled: Settled) -> None:
         for batch in (*settled.settled, *settled.quarantined):
+            flight = self._scheduler.flights.get(batch)
+            if flight is None or flight.batch.void is not None:
+                self._counted = -1  # rows that a void leaves wait again; nothing stores them
             self._scheduler.ended(batch, monotonic(), self._rng.random())
         self._delivery.learn(settled, self._clock.now())
         if settled.conflict or settled.new_epoch or settled.again:
