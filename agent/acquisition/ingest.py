@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent.core.clock import monotonic
-from agent.core.errors import SpoolFull
+from agent.core.errors import SpoolFull, StorageFailed
 from agent.core.log_fields import LogEvent, fields
 from agent.core.model import MarkKey, Quality, Reading, Series, SlotMark, ValueKind, Why
 from agent.core.tasks import until
@@ -238,7 +238,10 @@ class Ingest:
             storing.result()
         except SpoolFull:
             self._dropped(rows, marks)
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, StorageFailed):
+                # A disk that did not answer in time may still carry out the commit (rule T6).
+                rows = [replace(row, again=True) for row in rows]
             self._rows, self._marks = rows + self._rows, marks | self._marks
             raise
         if cancelled is not None:

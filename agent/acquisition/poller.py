@@ -451,8 +451,11 @@ class Poller:
         ages = [self.clock.now() - sample.at for sample in samples]
         # By monotonic time, because the wall clock cannot date it. The youngest sample counts.
         at = steady - max(0.0, min(ages, default=0.0))
-        self.undated.add(UndatedRead(device.name, steps, at, samples, device.serial))
-        self._stepped.update((device.name, step) for step in steps)
+        # A trusted clock waits only until every spool has begun its period (rule M3).
+        right = self.clock.believed and len(self.clock.steps) == self._steps
+        why, skipped = (Why.AGENT, self._failed) if right else (Why.CLOCK, self._stepped)
+        self.undated.add(UndatedRead(device.name, steps, at, samples, device.serial, why))
+        skipped.update((device.name, step) for step in steps)
 
     async def _date_all(self) -> None:
         """Close the slots of the undated reads, now that the clock is trusted."""
@@ -470,7 +473,7 @@ class Poller:
             with self._noting_errors(read.device):
                 for step in sorted(read.steps):
                     device = self.devices[read.device]
-                    await self._close_dated(device, step, at, samples, read.serial)
+                    await self._close_dated(device, step, at, samples, read)
         if not len(self.undated):
             self._blank.clear()
 
@@ -497,7 +500,7 @@ class Poller:
         await self._wait_for_room()
 
     async def _close_dated(
-        self, device: Device, step: int, at: float, samples: Sequence[Sample], serial: str | None
+        self, device: Device, step: int, at: float, samples: Sequence[Sample], read: UndatedRead
     ) -> None:
         key, slot, made = (device.name, step), running_slot(step, at, self.zone), self.clock.now()
         closed = self._closed[key]
@@ -508,8 +511,8 @@ class Poller:
             return
         mine = self._of_the_step(device, step, slot, samples)
         self._closed[key] = slot
-        self._note(slot, mine, serial)
-        await self._close_in_all(key, slot, mine, serial, Why.CLOCK, int(made))
+        self._note(slot, mine, read.serial)
+        await self._close_in_all(key, slot, mine, read.serial, read.skipped, int(made))
 
     def _watch_for_steps(self) -> None:
         """A step of the wall clock is the reason for the slots that it skips."""

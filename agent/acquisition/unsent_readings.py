@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from agent.acquisition.timetable import is_slot
 from agent.buffer.unassigned_store import UnassignedValue
-from agent.core.model import Flag, Sample
+from agent.core.model import Flag, Sample, Why
 from agent.core.quantities import channels
 from agent.core.tasks import Change
 from agent.registry.consent_policy import LONGEST_KEPT, LONGEST_UNSENT, register_kept
@@ -323,6 +323,8 @@ class UndatedRead:
     """monotonic time of the answer"""
     samples: Sequence[Sample]
     serial: str | None
+    skipped: Why = Why.CLOCK
+    """why slots before it may have none"""
 
 
 class UndatedReadings:

@@ -4,7 +4,7 @@ from decimal import Decimal
 import pytest
 
 from agent.acquisition.ingest import Ingest, shed
-from agent.core.errors import SpoolFull
+from agent.core.errors import SpoolFull, StorageFailed
 from agent.core.model import Reading, Series, SlotMark
 from tests.virtual_time import run
 
@@ -238,6 +238,28 @@ def test_a_commit_that_is_cancelled_leaves_each_row_once(error):
         disk.error = None
         await intake.commit()
         assert [one.t for one in disk.rows] == [0]
+
+    run(scenario())
+
+
+def test_rows_of_a_commit_that_the_disk_may_still_carry_out_are_marked_again():
+    """Rule T6: the platform keeps one of two, and nobody is alarmed."""
+
+    class Late(Disk):
+        async def append(self, rows, marks):
+            await super().append(rows, marks)
+            if len(self.commits) == 1:
+                raise StorageFailed("the disk does not answer")
+
+    async def scenario():
+        disk = Late()
+        intake = Ingest(disk.append, flush=60)
+        await intake.put([row(0)], {})
+        with pytest.raises(StorageFailed):
+            await intake.commit()
+        await intake.put([row(10)], {})
+        await intake.commit()
+        assert disk.rows == [row(0), row(0, again=True), row(10)]
 
     run(scenario())
 

@@ -388,6 +388,32 @@ def test_after_a_wrong_clock_the_mark_of_a_spool_that_is_not_open_does_not_silen
     assert any(row.value is not None and row.t > now for row in rig.rows)
 
 
+@pytest.mark.parametrize(("steps", "why"), [([], "agent"), ([600.0], "clock")])
+def test_what_is_skipped_while_a_trusted_clock_waits_for_a_spool_is_not_its_fault(
+    tmp_path, virtually, steps, why
+):
+    """Rule M3: only a step of the clock is."""
+    rig = Rig(tmp_path, devices=("m1",))
+    clock, real = rig.poller.clock, rig.bus.read
+
+    async def slow(points):
+        await asyncio.sleep(3)
+        return await real(points)
+
+    async def waits():
+        await asyncio.sleep(1.2)
+        clock.await_entry()
+        clock.steps.extend(steps)
+        rig.bus.read = slow
+        await asyncio.sleep(7)
+        clock.let_in(len(clock.steps), 0)
+        rig.bus.read = real
+
+    virtually(rig.run(4, waits))
+    missing = {row.why for row in rig.rows if row.why not in {None, "busy"}}
+    assert missing == {why}
+
+
 def test_an_error_in_a_read_during_which_the_clock_moved_is_not_of_its_wrong_time(
     tmp_path, virtually
 ):
