@@ -278,7 +278,8 @@ class Pool:
 
     A call begins a little after it was given, and its caller learns of its end a little later: a
     kill may fall between. With one worker the calls come one after the other. While the disk does
-    not answer, the next call is held back: it counts as begun, the others as not yet.
+    not answer, the next call is held back: it counts as begun, the others as not yet. The thread of
+    the spool in memory is not held back: its file is not on the disk.
     """
 
     current = None
@@ -286,9 +287,9 @@ class Pool:
     ended = staticmethod(lambda: None)
     """called after each call"""
 
-    def __init__(self, max_workers=None, _name="", initializer=None):
+    def __init__(self, max_workers=None, name="", initializer=None):
         self.loop = max_workers if isinstance(max_workers, SimLoop) else None
-        self._single = max_workers == 1
+        self._single, self._on_disk = max_workers == 1, name != "memory"
         self._begin = initializer
         self._waiting, self._busy, self._closed = deque(), False, False
         self._step = None
@@ -326,7 +327,8 @@ class Pool:
         future, func, args, kwargs = item
         loop = self.loop or Pool.current
         owner = getattr(func, "__self__", None)
-        if (until := loop.stalled()) is not None and until > loop.time():
+        until = loop.stalled() if self._on_disk else None
+        if until is not None and until > loop.time():
             if getattr(owner, "_since", 0) is None:
                 owner._since = loop.time()  # the call has begun and waits for the disk
             self._step = loop.call_at(until, self._carry_on, item), self._carry_on, (item,)
