@@ -47,11 +47,23 @@ def parser():
     plan.add_argument("file", type=Path)
     plan.set_defaults(do=of_file)
 
+    replay = commands.add_parser(
+        "replay", help="make a plan with synthetic values from a support bundle, and run it"
+    )
+    replay.add_argument("bundle", type=Path)
+    text = "write the plan to a file (default: the bundle's name with .plan.json, in this folder)"
+    replay.add_argument("--plan", type=Path, metavar="FILE", help=text)
+    replay.add_argument("--seed", type=int, help="for all that the bundle does not say")
+    text = "shorten longer times in which nothing happens to so many days, by whole days"
+    replay.add_argument("--squeeze", type=int, metavar="DAYS", help=text)
+    replay.add_argument("--only-plan", action="store_true", help="do not run it")
+    replay.set_defaults(do=of_replay)
+
     first = commands.add_parser(
         "first", help="run the smallest world, without judge: does it live?"
     )
     first.set_defaults(do=of_first)
-    for command in (seed, plan, first):
+    for command in (seed, plan, replay, first):
         command.add_argument("--log", action="store_true", help="print the agent's log")
         command.add_argument("--trace", metavar="FILE", help="write all that happens to a file")
         command.add_argument(
@@ -157,6 +169,20 @@ def of_seed(given):
 
 def of_file(given):
     return each([json.loads(given.file.read_text(encoding="utf-8"))], **options(given))
+
+
+def of_replay(given):
+    from tests.sim import plan, replay
+
+    try:
+        made, lines = replay.replay(given.bundle, given.seed, given.squeeze)
+    except replay.Unusable as error:
+        print(error, file=sys.stderr)
+        return 2
+    file = given.plan or Path(f"{given.bundle.name}.plan.json")
+    file.write_text(plan.dump(made), encoding="utf-8")
+    print(*lines, f"{file}: {len(made['events'])} events in {made['days']} days", sep="\n")
+    return 0 if given.only_plan else each([made], **options(given))
 
 
 def of_first(given):
