@@ -168,7 +168,7 @@ def _record(members: list[Any]) -> FlightRecord | None:
     if not right or not all(map(isinstance, members, TYPES)):
         return None
     named = dict(zip(MEMBERS, members, strict=False))
-    with suppress(TypeError, ValueError):
+    with suppress(TypeError, ValueError, OverflowError):
         ranges = [(int(first), int(last)) for first, last in named.get("devices", ())]
         return FlightRecord(**named | {"devices": tuple(ranges)})
     return None

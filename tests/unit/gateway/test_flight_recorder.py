@@ -353,6 +353,12 @@ def test_a_foreign_file_is_no_error_and_is_replaced(bench, content):
     assert kinds(bench.folder) == [START, "line-lost", STOP]
 
 
+def test_devices_that_are_no_numbers_are_left_out(bench):
+    line = '[1,2,3,"device-silent","heat","",1,0,[[Infinity,1]]]'
+    (bench.folder / FILE).write_text(f"{HEADER}\n{line}\n", "ascii")
+    assert not read(bench.folder)
+
+
 @pytest.mark.parametrize("tear", range(1, 60, 3))
 def test_a_torn_line_is_left_out_and_what_follows_is_whole(bench, tear):
     with bench.recorder.recording(CONFIG):
