@@ -39,13 +39,16 @@ DISK = {"store-failed", "store-full", "record-not-written", "store-recovered"}
 CLOCK = {"clock-stepped", "clock-trust-changed"}
 ACTS = {
     "occupancy.move_in": "move", "occupancy.move_out": "move",
-    "consent.give": "consent", "consent.answers": "consent", "consent.withdraw": "withdraw",
+    "consent.give": "consent by command", "consent.answers": "consent by form",
+    "consent.withdraw": "withdraw by command",
     "meter.exchange": "exchange", "duty.add": "duty", "duty.end": "duty.end",
     "control.opt_out": "opt-out", "control.release": "release",
     "status": "look", "privacy.explain": "look", "privacy.person": "look",
     "privacy.disclosures": "look",
 }  # fmt: skip
 """by name of a call: what the people of the simulation do; one act makes several of these calls"""
+AT_ONCE = {"move": {"notice": 0.0}, "exchange": {"notice": 0.0}, "withdraw": {"aim": "any"}}
+"""with which the call of an act is made at the time of the act"""
 FLAWS = {"E_SIG": "signature", "E_AUD": "audience", "E_EXPIRED": "expired", "E_REPLAY": "replay"}
 SINGLE = {
     "control-accepted": ("order", {}), "control-cancelled": ("cancel", {}),
@@ -216,6 +219,10 @@ class Replay:
         if line is None or what == "line":
             return [] if line is None else [(what, line)]
         fitted = self.site.fitted.get(line, [])
+        if any(last > len(fitted) for _, last in record.devices):
+            self.notes.append(
+                f"{shown(record.subject)} has fewer devices here: numbers begin again"
+            )
         ranges = (range(first, min(last, first + len(fitted)) + 1)
                   for first, last in record.devices[: len(fitted)])  # fmt: skip
         numbers = itertools.chain.from_iterable(ranges)
@@ -281,11 +288,11 @@ class Replay:
             else:
                 several = do in {"move", "look"}
                 counts[do] = max(counts[do], count) if several else counts[do] + count
-        for do, count in counts.items():
-            made = self._spread(n, do, count)
-            self.table[
-                f"calls for {do}", made if count <= MOST else f"{made}, but {count} times"
-            ] += 1
+        for act, count in counts.items():
+            do, _, by = act.partition(" by ")
+            made = self._spread(n, do, count, **AT_ONCE.get(do, {}), **({"by": by} if by else {}))
+            made += f", but {count} times" if count > MOST else ""
+            self.table[f"calls for {do}", made] += 1
 
     def _clock(self):
         """Steps that make the clock wrong; a time service makes it right, at the same time."""

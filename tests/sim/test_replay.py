@@ -274,6 +274,8 @@ def test_people_do_the_nearest_thing_over_the_time_of_the_counts(tmp_path):
         "move": 2, "withdraw": 3, "opt-out": 1, "look": replay.MOST,
     }  # fmt: skip
     assert all(5000 <= event["at"] <= 19_000 for event in made)
+    moves = [event["notice"] for event in made if event["do"] == "move"]
+    assert moves == [0, 0], "the call is made then"
     assert any("call scan" in line and "nothing" in line for line in lines)
     assert events_of(tmp_path, records) == events_of(tmp_path, records)
 
@@ -315,10 +317,8 @@ def test_a_foreign_file_is_refused_with_a_sentence(tmp_path, capsys):
         archive.writestr("gardien-support/flight.json", "[]")
     (tmp_path / "cut.tar.gz").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "empty").touch()
-    with tarfile.open(tmp_path / "bomb.tar.gz", "w:gz") as tar:
-        entry = tarfile.TarInfo(bundle.FLIGHT)
-        entry.size = 2 * bundle.LARGEST
-        tar.addfile(entry, io.BytesIO(bytes(entry.size)))
+    text = json.dumps([start().document()]) + " " * bundle.LARGEST
+    written(tmp_path, text).rename(tmp_path / "bomb.tar.gz")
     for name in ("foreign.zip", "cut.tar.gz", "empty", "bomb.tar.gz", "missing"):
         given = SimpleNamespace(bundle=tmp_path / name, seed=None, squeeze=None)
         assert of_replay(given) == 2
