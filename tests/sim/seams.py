@@ -246,6 +246,18 @@ def pools(loop):
     files.WriteQueue.settle = settle
 
 
+class Written(Future):
+    """The result of a small file; who waits for it in the loop waits in virtual time."""
+
+    def result(self, timeout=None):
+        Files.drain()
+        if not self.done() and timeout is not None:
+            Files.loop.jump(min(Files.loop.stalled(), Files.loop.time() + timeout))
+            Files.drain()
+            timeout = 0
+        return super().result(timeout)
+
+
 class Files:
     """The disk's thread for small files, without a thread: see DiskWriter."""
 
@@ -260,7 +272,7 @@ class Files:
 
     @classmethod
     def put(cls, call):
-        future = Future()
+        future = Written()
         cls.calls.append((call, future))
         return future
 
