@@ -242,6 +242,9 @@ async def _connect(
     recipient = before or _new_recipient(
         gateway, name, spool, thread, await thread.run(spool.marks)
     )
+    if unsure := recipient.intake.unsure:
+        # Before anything else is stored here.
+        recipient.intake.looked(stored=await thread.run(spool.ends_with, unsure))
     recipient.spool, recipient.thread, recipient.in_memory = spool, thread, memory
     # The spool in memory may hold series that the one on the disk does not know. Of others the disk
     # knows the first slot.

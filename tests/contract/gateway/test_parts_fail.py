@@ -15,8 +15,9 @@ from agent import local
 from agent.acquisition.ingest import ROOM, Ingest
 from agent.api.calls import NOBODY, status
 from agent.api.registry import Caller
+from agent.buffer.batch import read
 from agent.buffer.database import Damaged
-from agent.core.errors import NotRecorded
+from agent.core.errors import NotRecorded, StorageFailed
 from agent.core.model import Reading, Series, SlotMark
 from agent.gateway import supervisor
 from agent.gateway.delivery import document
@@ -26,6 +27,7 @@ from hil.broker import broker
 from hil.platform.child import Platform
 from hil.platform.report import rows
 from hil.process import free_port
+from tests.contract.buffer.far import seal
 from tests.contract.gateway.running import at_work, configured, put, settled
 from tests.waiting import until
 
@@ -101,6 +103,46 @@ def test_a_spool_that_is_damaged_while_it_is_open_is_set_aside_and_what_waited_i
                 return not faults(house)
 
             await until(well)
+
+    asyncio.run(scenario())
+
+
+class Silent:
+    """A spool on a disk that carries out a commit, and answers too late. `has_effect`: or not."""
+
+    def __init__(self, spool, *, has_effect):
+        self._spool, self._has_effect = spool, has_effect
+
+    def append(self, *given):
+        if self._has_effect:
+            self._spool.append(*given)
+        raise StorageFailed("the disk does not answer")
+
+    def __getattr__(self, name):
+        return getattr(self._spool, name)
+
+
+@pytest.mark.parametrize("has_effect", [True, False])
+def test_what_a_commit_that_was_given_up_has_stored_is_not_stored_once_more(tmp_path, has_effect):
+    """The disk answered soon after, and its spool had each row twice. Rules T6, P18."""
+
+    async def scenario():
+        async with failing_at_work(unconnected(tmp_path)) as house:
+            recipient = house.recipients["centre"]
+            before, now = recipient.spool, int(time.time())
+            recipient.spool = Silent(before, has_effect=has_effect)
+            await recipient.intake.put([row(now)], {("m", 1): SlotMark(now, heard=True)})
+
+            async def anew():
+                here = "centre" in house.recipients and recipient.spool
+                return here not in {False, before} and not isinstance(here, Silent)
+
+            await until(anew)
+            await recipient.intake.put([row(now + 1)], {("m", 1): SlotMark(now + 1, heard=True)})
+            await recipient.intake.commit()
+            assert not recipient.kept
+            batch = await recipient.thread.run(seal, recipient.spool)
+            assert [one.t for one in read(batch.payload)] == [now, now + 1]
 
     asyncio.run(scenario())
 
