@@ -118,6 +118,10 @@ class Ingest:
         )
         self._failing = False
         """whether the last commit failed: then nobody waits for room"""
+        self.unsure: Sequence[Reading] = ()
+        """rows of a commit that failed and may have taken effect all the same: they wait here, and
+        the next opening of the file looks for them (rule T6)
+        """
         self._committing = asyncio.Lock()
         self.turned = monotonic()
         """monotonic time of the last commit, or since when something waits; infinite: nothing does
@@ -182,6 +186,13 @@ class Ingest:
         async with self._committing:
             return {**await stored(), **self._marks}
 
+    def looked(self, *, stored: bool) -> None:
+        """The file was opened again. `stored`: it has the `unsure` rows: they wait no more."""
+        if stored:
+            known = {id(row) for row in self.unsure}
+            self._rows = [row for row in self._rows if id(row) not in known]
+        self.unsure = ()
+
     async def serve(self) -> None:
         """Commit what waits at a flush interval after it came, or sooner when many rows wait, until
         cancelled.
@@ -238,10 +249,7 @@ class Ingest:
             storing.result()
         except SpoolFull:
             self._dropped(rows, marks)
-        except BaseException as error:
-            if isinstance(error, StorageFailed):
-                # A disk that did not answer in time may still carry out the commit (rule T6).
-                rows = [replace(row, again=True) for row in rows]
+        except BaseException:
             self._rows, self._marks = rows + self._rows, marks | self._marks
             raise
         if cancelled is not None:
@@ -255,7 +263,7 @@ class Ingest:
         while True:
             piece, last = rows[:size], size >= len(rows)
             try:
-                await self._append(piece, marks if last else {})
+                await self._append_piece(piece, marks if last else {})
             except ValueError as error:
                 if not piece:
                     raise
@@ -275,6 +283,16 @@ class Ingest:
                 return
             del rows[:size]
             size = len(rows)
+
+    async def _append_piece(self, piece: list[Reading], marks: Mapping[MarkKey, SlotMark]) -> None:
+        try:
+            await self._append(piece, marks)
+        except StorageFailed:
+            # The commit may be on the disk, or come to it once the disk answers. After it nothing
+            # more is written until the file is opened again, so the first one stays the one.
+            self.unsure = self.unsure or piece
+            raise
+        self.unsure = ()
 
     def _look_again(self) -> None:
         """Drop the rows that may no longer be kept, if the registry has changed since they were

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import replace
 from decimal import Decimal
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent.acquisition.row_assignment import (
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from agent.registry.consent_policy import Policy
     from agent.registry.records import Installation
 
+NO_MARKS: Mapping[MarkKey, SlotMark] = MappingProxyType({})
 GOOD = (Quality.MEASURED, Quality.RAW)
 """qualities of the values from which others are calculated"""
 TRUE_WITHIN = 900
@@ -252,15 +254,19 @@ class SlotLedger:
         self.marks[key] = self.marks[key]._replace(slot=slot)
         return []
 
-    def resume(self, now: float) -> list[Reading]:
+    def resume(self, now: float, kept: Mapping[MarkKey, SlotMark] = NO_MARKS) -> list[Reading]:
         """Close as M `agent` (or `uplink`) every slot since the marks, except the running one.
 
         The rows are marked `again`: rows that were kept in memory while the disk failed may have
-        reported these slots already.
+        reported these slots already. `kept`: the marks of those: nobody reads their slots again,
+        so the running one is closed here too if it is among them.
         """
         rows: list[Reading] = []
         for key, mark in list(self.marks.items()):
-            if missed := self.catch_up(key, now, Why.AGENT):
+            missed = self.catch_up(key, now, Why.AGENT)
+            if key in kept:
+                missed += self._gap(key, kept[key].slot + 1, Why.AGENT)
+            if missed:
                 rows += [replace(row, again=True) for row in missed]
                 last = self.marks[key].slot
                 if self.removed is not None:  # no uplink, so no backfill

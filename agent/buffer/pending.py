@@ -127,6 +127,13 @@ class PendingRows:
                 del self._commits[next(iter(self._commits))]
         self._next += STEP
 
+    def ends_with(self, rows: Sequence[Reading]) -> bool:
+        """Whether the block with the highest number has these rows, whatever their versions."""
+        last = self._database.scalar("SELECT max(no) FROM block")
+        blocks, _ = self.opened([] if last is None else [last])
+        kept = [_stored(row) for block in blocks for row in block.rows]
+        return bool(rows) and kept == [_stored(row) for row in rows]
+
     def put_back(self, rows: Sequence[Reading]) -> None:
         """Put rows in front: they were sealed before all rows that wait."""
         first = self._database.scalar("SELECT min(no) FROM block")
@@ -413,6 +420,11 @@ def commit_of(rows: Sequence[Reading], at: float) -> Commit:
     others = [lane_slot(row) for row in rows if not is_fresh(row, at)]
     oldest = min(lane_slot(row) for row in rows)
     return Commit(at, len(others) < len(rows), oldest, min(others, default=inf))
+
+
+def _stored(row: Reading) -> tuple[object, ...]:
+    """What a commit does not change of a row: it gives versions."""
+    return row.series, row.t, row.span, row.value, row.quality, row.why
 
 
 def _name(no: int, owner: int) -> str:

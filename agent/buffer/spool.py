@@ -496,6 +496,12 @@ class Spool:
             self._refused += len(rows)
             raise
 
+    def ends_with(self, rows: Sequence[Reading]) -> bool:
+        """Whether the last block that was appended has these rows: their commit failed and took
+        effect all the same. Ask before anything is appended.
+        """
+        return self._pending.ends_with(rows)
+
     def enter(self, period: Period, *, agreed: bool = False) -> Wrong | None:
         """Begin a clock period at the present marks, in one commit, unless it has begun already.
 

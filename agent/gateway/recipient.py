@@ -242,6 +242,9 @@ async def _connect(
     recipient = before or _new_recipient(
         gateway, name, spool, thread, await thread.run(spool.marks)
     )
+    if unsure := recipient.intake.unsure:
+        # Before anything else is stored here.
+        recipient.intake.looked(stored=await thread.run(spool.ends_with, unsure))
     recipient.spool, recipient.thread, recipient.in_memory = spool, thread, memory
     # The spool in memory may hold series that the one on the disk does not know. Of others the disk
     # knows the first slot.
@@ -342,10 +345,13 @@ def ahead(ledger: SlotLedger, clock: Clock) -> int:
     return last if last > clock.now() else 0
 
 
-async def close_passed_slots(gateway: Gateway, recipient: Recipient) -> None:
+async def close_passed_slots(
+    gateway: Gateway, recipient: Recipient, before: Recipient | None = None
+) -> None:
     """Close the slots that passed while the agent was down or the recipient had no uplink.
 
-    Rows and marks are stored in one commit. If the spool is full, they wait in memory as all rows.
+    `before`: the recipient whose rows were kept in memory, while the disk failed. Rows and marks
+    are stored in one commit. If the spool is full, they wait in memory as all rows.
     """
     recipient_id, closing = recipient.settings.recipient, gateway.recipients.closing
     now, dated = gateway.clock.now(), gateway.clock.dates
@@ -356,7 +362,8 @@ async def close_passed_slots(gateway: Gateway, recipient: Recipient) -> None:
         recipient.ledger.removed = recipient.sums.removed = since, now if dated else math.inf
     if not dated:
         return
-    rows: list[Reading] = recipient.ledger.resume(now)
+    kept = before.ledger.marks if before is not None else {}
+    rows: list[Reading] = recipient.ledger.resume(now, kept)
     # `take` does not wait for space, since no task commits yet.
     recipient.intake.take(rows, dict(recipient.ledger.marks))
     await recipient.intake.commit()

@@ -243,6 +243,17 @@ def test_where_the_keys_are_gone_no_command_advises_new_ones(config):
         assert "key new" not in text, command
 
 
+def test_keys_that_the_disk_does_not_give_are_not_called_damaged(config):
+    """Rule A1: no copy of them helps."""
+    diagnosed(config, PLACE)
+    key = config.parent / "state/keys/spool.key"
+    key.unlink()
+    key.symlink_to("/proc/self/mem")  # a file of which the first byte cannot be read: EIO
+    (found,) = machine.keys(config.parent / "state")
+    assert "the disk reports errors" in found.what
+    assert "damaged" not in found.what
+
+
 def test_edits_are_found_until_they_are_applied(tmp_path):
     path = configured(tmp_path, "mqtt://127.0.0.1:9")
     loaded, before = load(path), path.read_text()

@@ -31,7 +31,7 @@ from agent.core.finding import Actor, Finding, Severity, as_text
 from agent.core.i18n import Text, _
 from agent.core.optional import INSTALL
 from agent.core.settings import Secret
-from agent.core.storage import is_read_only, reason_of
+from agent.core.storage import disk_stated, is_read_only, reason_of
 from agent.enrolment import credential
 from agent.gateway.uplink_state import UplinkShutdown
 from agent.registry import identity
@@ -167,7 +167,8 @@ def keys(state: Path) -> Iterator[Finding]:
         yield no_keys(state)
         return
     try:
-        who = identity.load(state)
+        with disk_stated(state):
+            who = identity.load(state)
     except NotForYou:
         yield no_access("keys", subject, state / identity.KEYS)
         return

@@ -15,8 +15,9 @@ from agent import local
 from agent.acquisition.ingest import ROOM, Ingest
 from agent.api.calls import NOBODY, status
 from agent.api.registry import Caller
+from agent.buffer.batch import read
 from agent.buffer.database import Damaged
-from agent.core.errors import NotRecorded
+from agent.core.errors import NotRecorded, StorageFailed
 from agent.core.model import Reading, Series, SlotMark
 from agent.gateway import supervisor
 from agent.gateway.delivery import document
@@ -26,10 +27,18 @@ from hil.broker import broker
 from hil.platform.child import Platform
 from hil.platform.report import rows
 from hil.process import free_port
+from tests.contract.buffer.far import seal
 from tests.contract.gateway.running import at_work, configured, put, settled
 from tests.waiting import until
 
 SERIES = Series("CZS2YFSTBQQ5WDC", "elec.imp", "REG", "kWh", 1, "m1", None, "common")
+
+
+METER = """\
+links: {riser: {driver: modbus-tcp, host: 127.0.0.1, port: 1}}
+devices:
+  m1: {link: riser, address: 1, profile: eastron-sdm120, every: 1h, place: CZS2YFSTBQQ5WDC}
+"""
 
 
 def row(t):
@@ -105,6 +114,79 @@ def test_a_spool_that_is_damaged_while_it_is_open_is_set_aside_and_what_waited_i
     asyncio.run(scenario())
 
 
+class Silent:
+    """A spool on a disk that carries out a commit, and answers too late. `has_effect`: or not."""
+
+    def __init__(self, spool, *, has_effect):
+        self._spool, self._has_effect = spool, has_effect
+
+    def append(self, *given):
+        if self._has_effect:
+            self._spool.append(*given)
+        raise StorageFailed("the disk does not answer")
+
+    def __getattr__(self, name):
+        return getattr(self._spool, name)
+
+
+@pytest.mark.parametrize("has_effect", [True, False])
+def test_what_a_commit_that_was_given_up_has_stored_is_not_stored_once_more(tmp_path, has_effect):
+    """The disk answered soon after, and its spool had each row twice. Rules T6, P18."""
+
+    async def scenario():
+        async with failing_at_work(unconnected(tmp_path)) as house:
+            recipient = house.recipients["centre"]
+            before, now = recipient.spool, int(time.time())
+            recipient.spool = Silent(before, has_effect=has_effect)
+            await recipient.intake.put([row(now)], {("m", 1): SlotMark(now, heard=True)})
+
+            async def anew():
+                here = "centre" in house.recipients and recipient.spool
+                return here not in {False, before} and not isinstance(here, Silent)
+
+            await until(anew)
+            await recipient.intake.put([row(now + 1)], {("m", 1): SlotMark(now + 1, heard=True)})
+            await recipient.intake.commit()
+            assert not recipient.kept
+            batch = await recipient.thread.run(seal, recipient.spool)
+            assert [one.t for one in read(batch.payload)] == [now, now + 1]
+
+    asyncio.run(scenario())
+
+
+def test_what_memory_has_closed_is_closed_on_the_disk_once_it_works_again(tmp_path):
+    """Its running slot was stated at the next one, as M `busy`. Rules M3, A3."""
+
+    async def scenario():
+        config = unconnected(tmp_path)
+        config.write_text(config.read_text() + METER)
+        async with failing_at_work(config) as house:
+            await house.jobs.stop("poll riser")
+            recipient, key = house.recipients["centre"], ("m1", 3600)
+            running = int(time.time()) // 3600 * 3600
+            mark = SlotMark(running - 7200, heard=True)
+            await recipient.thread.run(recipient.spool.append, [], {key: mark})
+
+            async def opened_again():
+                await house.jobs.stop("spool centre")
+                await house.daemon.reload()
+                return await open_again(house)
+
+            obstacle = tmp_path / "state" / "spool-r.example.db-wal"
+            await house.jobs.stop("spool centre")
+            obstacle.mkdir()
+            recipient = await opened_again()
+            assert recipient.kept
+            recipient.ledger.marks[key] = mark._replace(slot=running)
+            obstacle.rmdir()
+            recipient = await opened_again()
+            assert not recipient.kept
+            marks = await recipient.thread.run(recipient.spool.marks)
+            assert marks[key].slot == running
+
+    asyncio.run(scenario())
+
+
 def test_damage_that_only_a_question_finds_opens_the_spool_anew_too(tmp_path):
     async def scenario():
         async with failing_at_work(unconnected(tmp_path)) as house:
@@ -127,11 +209,11 @@ def test_damage_at_the_opening_of_one_spool_concerns_no_other(tmp_path, monkeypa
     """Both are opened in the end, and the clock's period is let in."""
     real, tries = supervisor.close_passed_slots, []
 
-    async def damaged_once(house, recipient):
+    async def damaged_once(house, recipient, *before):
         tries.append(recipient.name)
         if len(tries) == 1:
             raise Damaged("a page of it is damaged")
-        await real(house, recipient)
+        await real(house, recipient, *before)
 
     async def scenario():
         config = unconnected(tmp_path)
@@ -154,7 +236,7 @@ def test_a_start_after_a_long_outage_does_not_wait_for_room(tmp_path):
             recipient = house.recipients["centre"]
             late = int(time.time())
             many = [row(late + n) for n in range(ROOM + 1)]
-            recipient.ledger.resume = lambda _: many
+            recipient.ledger.resume = lambda *_: many
             recipient.intake = Ingest(recipient.intake._append, 60.0)  # which nobody serves yet
             async with asyncio.timeout(20):
                 await close_passed_slots(house, recipient)

@@ -242,24 +242,32 @@ def test_a_commit_that_is_cancelled_leaves_each_row_once(error):
     run(scenario())
 
 
-def test_rows_of_a_commit_that_the_disk_may_still_carry_out_are_marked_again():
-    """Rule T6: the platform keeps one of two, and nobody is alarmed."""
+class Late(Disk):
+    """Carries out its first commit, and does not say so in time; after it nothing more."""
 
-    class Late(Disk):
-        async def append(self, rows, marks):
+    async def append(self, rows, marks):
+        if not self.commits:
             await super().append(rows, marks)
-            if len(self.commits) == 1:
-                raise StorageFailed("the disk does not answer")
+        raise StorageFailed("the disk does not answer")
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_rows_of_a_commit_that_may_have_taken_effect_wait_until_somebody_has_looked(stored):
+    """Rule T6. What came later, and was never handed to the disk, waits in any case."""
 
     async def scenario():
-        disk = Late()
-        intake = Ingest(disk.append, flush=60)
-        await intake.put([row(0)], {})
-        with pytest.raises(StorageFailed):
-            await intake.commit()
-        await intake.put([row(10)], {})
+        late, disk = Late(), Disk()
+        stores = [late, late, disk]
+        intake = Ingest(lambda *given: stores.pop(0).append(*given), flush=60)
+        for _ in range(2):
+            await intake.put([row(len(intake.unsure) * 10)], {})
+            with pytest.raises(StorageFailed):
+                await intake.commit()
+        assert intake.unsure == [row(0)]
+        intake.looked(stored=stored)
         await intake.commit()
-        assert disk.rows == [row(0), row(0, again=True), row(10)]
+        assert disk.rows == ([row(10)] if stored else [row(0), row(10)])
+        assert not intake.unsure
 
     run(scenario())
 

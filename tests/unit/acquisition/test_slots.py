@@ -78,6 +78,18 @@ def test_each_device_resumes_from_its_own_mark(town):
     assert slots(rows, "D2", town) == [(NOW - s, "agent") for s in (20, 10)]
 
 
+def test_the_running_slot_that_memory_has_closed_is_the_agents_at_once(town):
+    """It was M `busy` or `clock` at the next close, and not `again`. Rules M3, A3."""
+    ledger = ledger_of(town, {KEY_A: SlotMark(NOW - 20, True, "1001")})
+    kept = {KEY_A: SlotMark(NOW, True, "1001"), KEY_B: SlotMark(NOW, True, "1002")}
+    rows = ledger.resume(NOW + 5, kept)
+    assert slots(rows, "D1", town) == [(NOW - 10, "agent"), (NOW, "agent")]
+    assert all(row.again and row.ver is None for row in rows)
+    (row,) = ledger.close(KEY_A, NOW + 10, [sample(A)], "1001", Why.BUSY)
+    assert row.t == NOW + 10
+    assert KEY_B not in ledger.marks
+
+
 def test_slots_of_a_recipient_whose_uplink_was_removed_have_a_reason_of_their_own(town):
     """Also where the agent was down before the removal, and after the uplink was put back."""
     ledger = ledger_of(town, {KEY_A: SlotMark(NOW - 60, True, "1001")})
