@@ -15,11 +15,13 @@ import textwrap
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from queue import SimpleQueue
 
 import pytest
 
 from agent.buffer.database import Database
 from agent.core import atomic_write
+from agent.core.atomic_write import DiskWriter
 from agent.registry.storage import TABLE, RegistryStorage
 from agent.trust.audit import Chain
 from tests import powercut
@@ -412,6 +414,9 @@ def life(disk, work, nth, kinds=None):
     with tempfile.TemporaryFile() as back:
         if not (child := os.fork()):
             acks, left = [], [nth]
+            # the disk's thread of an earlier test stays behind in the parent
+            DiskWriter._thread, DiskWriter._calls = None, SimpleQueue()
+            DiskWriter._late, DiskWriter.silent = None, str
 
             def end(ended):
                 model.real.write(back.fileno(), pickle.dumps((ended, disk, acks)))

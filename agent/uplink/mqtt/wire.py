@@ -19,7 +19,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from paho.mqtt.client import Client, MQTTv5, MQTTv311, error_string, time_func
+from paho.mqtt.client import Client, MQTTv5, MQTTv311, error_string
 from paho.mqtt.enums import CallbackAPIVersion, LogLevel, MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
@@ -43,8 +43,8 @@ AT_ONCE = 10
 CODE_AT, UNSPECIFIED = 2, 0x80
 """offset of the reason code in a PUBACK (MQTT 5.0, 3.4.2); the code for an unspecified error"""
 CLOSE_SECONDS = 2.0
-TIMER = 0.05
-"""seconds after the keep-alive is due at which paho's thread looks at it: not too early"""
+LATEST_PING = 0.25
+"""share of the keep-alive after which paho's thread looks at it"""
 INBOX, INBOX_BYTES = 256, 12_000_000
 """messages that wait for a slow reader, and their bytes: ten of the largest messages, which a
 broker may send before we acknowledge one
@@ -162,7 +162,7 @@ class BoundedClient(Client):
     """paho's client with the checks of `Incoming`.
 
     Its thread sleeps until something comes, something is to be sent, `hang_up` is called or the
-    keep-alive is due; paho's own looks at the keep-alive every second.
+    keep-alive is to be looked at; paho's own looks at it every second.
     """
 
     complaint = ""
@@ -177,15 +177,14 @@ class BoundedClient(Client):
         self, timeout: float = 0.0, retry_first_connection: bool = False
     ) -> MQTTErrorCode:
         """As paho's, which `loop_start` runs in a thread, but for one connection. `timeout`: the
-        longest sleep in seconds; 0: until the keep-alive is due.
+        longest sleep in seconds; 0: a quarter of the keep-alive. A ping then leaves at most that
+        late, and a broker waits for one and a half (MQTT 5, 3.1.2.10).
         """
         del retry_first_connection
-        while True:
-            with self._msgtime_mutex:
-                last = min(self._last_msg_in, self._last_msg_out)
-            due = max(0.0, last + self.keepalive - time_func()) + TIMER
-            if (code := self.loop(timeout or due)) != MQTTErrorCode.MQTT_ERR_SUCCESS:
-                return code
+        longest = timeout or self.keepalive * LATEST_PING
+        while (code := self.loop(longest)) == MQTTErrorCode.MQTT_ERR_SUCCESS:
+            pass
+        return code
 
     def _sock_recv(self, bufsize: int) -> bytes:
         data = super()._sock_recv(bufsize)

@@ -53,11 +53,13 @@ def test_a_reload_on_a_full_disk_states_no_slot_twice(small_disk: Path):
             last = (await recipient.thread.run(recipient.spool.marks))[key].slot
 
             def deliver() -> None:
+                spool = recipient.spool
+                series = spool.announced()
                 with opened(small_disk / "platform.db") as ledger:
-                    while batch := seal(recipient.spool):
+                    while batch := spool.announce(series, time.time(), "trusted") or seal(spool):
                         at = f"gardien/{batch.id.gateway}/{batch.id.recipient}/up/backfill"
                         assert Desk(ledger).answer(at, batch.payload)
-                        recipient.spool.settle(receipt_for(batch), 0.0)
+                        spool.settle(receipt_for(batch), 0.0)
 
             await recipient.thread.run(deliver)
         counted = report(small_disk / "platform.db")
