@@ -1,7 +1,8 @@
 """Live values: while a page is open, the texts that have changed (server-sent events).
 
 A page names its place in the query (`/live?page=lines`). Its topic registers what it shows; the
-names are those of `data-value` in its template.
+names are those of `data-value` in its template. A page that shows something under way adds the
+`state` that it shows: what ended before its browser listens has changed it, too.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ async def _send_changes(
     texts: Callable[[web.Request], Awaitable[Mapping[str, str]]],
     shared: Site,
 ) -> None:
-    before: Mapping[str, str] | None = None
+    shown = request.query.get("state")
+    before: Mapping[str, str] | None = None if shown is None else {"state": shown}
     over = time.monotonic() + LONGEST
     while time.monotonic() < over:
         try:

@@ -102,6 +102,7 @@ async def support(request: web.Request) -> web.StreamResponse:
     return await page(
         request,
         "support.html",
+        state=(await _bundle_state(request))["state"],
         status=status,
         machine=list(_machine()),
         parts_shown=[part.text for part in overview.gateway(status)],

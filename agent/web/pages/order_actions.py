@@ -140,7 +140,8 @@ async def ask_test(request: web.Request) -> web.StreamResponse:
     control = await _control(request, name)
     clock = await clock_of(request)
     steps = [clock.sentence(item) for item in job.about["steps"]] if job else []
-    return await page(request, "control-test.html", control=control, job=job, steps=steps)
+    known = await _test_state(request)
+    return await page(request, "control-test.html", control=control, job=job, steps=steps, **known)
 
 
 async def test(request: web.Request) -> web.StreamResponse:

@@ -515,6 +515,16 @@ def test_live_values_are_sent_as_they_change(loop, tested, people):
     assert re.match(r"(15|14|20|32) A", values[f"device {NAME}"])
 
 
+def test_a_test_that_ended_before_its_page_listens_has_changed_it(loop, people):
+    async def first_event(state):
+        path = f"/live?page=control-test{state}"
+        async with people["operator"].get(path) as answer, asyncio.timeout(10):
+            return (await answer.content.readline()).decode().strip()
+
+    assert loop.run(first_event("&state=running%200")) == "event: changed"
+    assert loop.run(first_event("")) == "event: values"
+
+
 def test_a_person_sees_what_they_may_do(loop, people):
     async def look():
         return {role: plain(await shown(session, "/me")) for role, session in people.items()}

@@ -129,6 +129,7 @@ async def step_page(
         paths=PATHS,
         following=names[at + 1] if at + 1 < len(names) else "",
         running=[one for one in jobs if one.running],
+        state=(await _texts(request))["state"],
         reason=reason(request),
         notice=_notice(request),
         **values,
