@@ -3,7 +3,7 @@
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from playwright.async_api import async_playwright
+from playwright.async_api import Error, async_playwright
 
 OPTIONS = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
@@ -42,8 +42,26 @@ async def person(browser, *, language="fr", viewport=PHONE, scripts=True, dark=F
     return await context.new_page()
 
 
+LOADED_AGAIN = ("because of a navigation", "axe is not defined")
+"""what Chromium says where a page loaded itself again while it was looked at"""
+
+
 async def violations(page):
-    """What of the page breaks a rule of WCAG 2.2 AA, and whether it is wider than the screen."""
+    """What of the page breaks a rule of WCAG 2.2 AA, and whether it is wider than the screen.
+
+    A page on which something ends loads itself again; then the new one is looked at.
+    """
+    for _ in range(3):
+        try:
+            return await _violations(page)
+        except Error as error:
+            if not any(text in str(error) for text in LOADED_AGAIN):
+                raise
+            await page.wait_for_load_state()
+    return await _violations(page)
+
+
+async def _violations(page):
     await page.evaluate(AXE.read_text(encoding="utf-8"))
     broken = await page.evaluate(ASKED, RULES)
     wide = await page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
