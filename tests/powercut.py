@@ -128,7 +128,7 @@ class Disk:
 
     def _name(self, *op: str) -> None:
         self.pending.append(op)
-        _rename(self.now, op)
+        renamed(self.now, op)
 
     def _inside(self, path: str) -> bool:
         return path == self.root or path.startswith(self.root + "/")
@@ -190,17 +190,17 @@ class Disk:
 
     def _sync_names(self, folder: str) -> None:
         """Names of this folder are safe, and (one ordered journal) all changes made before them."""
-        mine = [i for i, op in enumerate(self.pending, 1) if folder in _folders(op)]
+        mine = [i for i, op in enumerate(self.pending, 1) if folder in folders_of(op)]
         last = max(mine, default=0)
         for op in self.pending[:last]:
-            _rename(self.safe, op)
+            renamed(self.safe, op)
         del self.pending[:last]
 
     def cut(self, rng: random.Random) -> Cut:
         """The power goes now."""
         names = dict(self.safe)
         for op in self.pending[: rng.randint(0, len(self.pending))]:
-            _rename(names, op)
+            renamed(names, op)
         files: dict[str, bytes | None] = {}
         for path, inode in names.items():
             if path != self.root:
@@ -288,12 +288,13 @@ def _apply(content: bytes, pieces: list[tuple[int, bytes | None]]) -> bytes:
     return bytes(body)
 
 
-def _folders(op: Op) -> set[str]:
+def folders_of(op: Op) -> set[str]:
+    """The folders whose names a change changes."""
     paths = op[1:3] if op[0] == "move" else op[1:2]
     return {path.rpartition("/")[0] for path in paths}
 
 
-def _rename(names: dict[str, int | None], op: Op) -> None:
+def renamed(names: dict[str, int | None], op: Op) -> None:
     """Apply one change of names; what a later one of a lost folder asks is lost with it."""
     kind, path = op[0], op[1]
     if kind == "link":

@@ -37,6 +37,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from tests.powercut import Op, folders_of, renamed
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -64,9 +66,6 @@ real = SimpleNamespace(**{
     )
 })  # fmt: skip
 """the system's own calls, whatever is installed"""
-
-Op = tuple[str, ...]
-"""("link", path, inode) | ("drop", path) | ("move", from, to) | ("mkdir", path)"""
 
 
 @dataclass(slots=True)
@@ -368,14 +367,14 @@ class Disk:
 
     def _name(self, *op: str) -> None:
         self.pending.append(op)
-        _rename(self.now, op)
+        renamed(self.now, op)
 
     def sync_names(self, folder: str) -> None:
         """Names of this folder are safe, and (one ordered journal) all changes made before them."""
-        mine = [i for i, op in enumerate(self.pending, 1) if folder in _folders(op)]
+        mine = [i for i, op in enumerate(self.pending, 1) if folder in folders_of(op)]
         last = max(mine, default=0)
         for op in self.pending[:last]:
-            _rename(self.safe, op)
+            renamed(self.safe, op)
         del self.pending[:last]
         for inode in [int(name) for name in real.listdir(self.beside)] if last else ():
             if inode in self.inodes:
@@ -555,7 +554,7 @@ class Disk:
         names = dict(self.safe)
         kept = dice.choice((0, len(self.pending), dice.randint(0, len(self.pending))))
         for op in self.pending[:kept]:
-            _rename(names, op)
+            renamed(names, op)
         undone = [f"{' '.join(op)}" for op in self.pending[kept:]]
         for inode, file in self.inodes.items():
             if file.pending and inode in names.values():
@@ -712,22 +711,3 @@ class _suppressed:  # noqa: N801 -- used as a function
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
         return kind is not None and issubclass(kind, self.kinds)
-
-
-def _folders(op: Op) -> set[str]:
-    paths = op[1:3] if op[0] == "move" else op[1:2]
-    return {path.rpartition("/")[0] for path in paths}
-
-
-def _rename(names: dict[str, int | None], op: Op) -> None:
-    """Apply one change of names; what a later one of a lost folder asks is lost with it."""
-    kind, path = op[0], op[1]
-    if kind == "link":
-        names[path] = int(op[2])
-    elif kind == "mkdir":
-        names[path] = None
-    elif kind == "drop":
-        names.pop(path, None)
-    else:
-        for name in [name for name in names if name == path or name.startswith(f"{path}/")]:
-            names[op[2] + name[len(path) :]] = names.pop(name)
