@@ -31,6 +31,8 @@ SPEAKING = ("modbus", "mbus")
 PARTS = ("schema", "seed", "begin", "days", "building", "events")
 QUIET = 2 * DAY
 """how long the run goes on once every fault has ended"""
+SHORT_QUIET = DAY // 2
+"""of a plan of one day"""
 LONGEST = 400
 """days that a plan may have"""
 SWITCHES = (dt.date(2027, 3, 28), dt.date(2027, 10, 31))
@@ -252,18 +254,24 @@ def load(path: str | Path) -> Plan:
 # Drawing one
 
 
-def plan(seed: int) -> Plan:
-    """The plan of a seed; the same for ever as long as this module stays as it is."""
+def plan(seed: int, most: int | None = None) -> Plan:
+    """The plan of a seed; the same for ever as long as this module stays as it is.
+
+    `most`: of so many days at most, with fewer clusters, and for one day with a shorter end. It is
+    another plan, no part of the longer one.
+    """
     rng = random.Random(f"plan/{seed}")
     kind = rng.choice(tuple(KINDS))
-    return drawn(seed, kind, rng)
+    return drawn(seed, kind, rng, most)
 
 
-def drawn(seed: int, kind: str, rng: random.Random | None = None) -> Plan:
+def drawn(seed: int, kind: str, rng: random.Random | None = None, most: int | None = None) -> Plan:
     """A plan of that kind."""
     rng = rng or random.Random(f"plan/{seed}/{kind}")
     of = KINDS[kind]
     days = rng.randint(*of.days)
+    clusters = of.clusters[1] if most is None else 1 + most
+    days = min(days, most or days)
     drawing: Plan = {
         "schema": SCHEMA,
         "seed": seed,
@@ -274,7 +282,7 @@ def drawn(seed: int, kind: str, rng: random.Random | None = None) -> Plan:
         "events": [],
     }
     events = _settled(rng, drawing)
-    for _ in range(rng.randint(*of.clusters)):
+    for _ in range(min(rng.randint(*of.clusters), clusters)):
         events += _cluster(rng, drawing, of)
     if drawing["building"]["controls"]:
         for _ in range(rng.randint(1, 2 + days // 4)):
@@ -284,6 +292,8 @@ def drawn(seed: int, kind: str, rng: random.Random | None = None) -> Plan:
         for _ in range(rng.randint(1, 4))
     ]
     drawing["events"] = sorted(events, key=lambda event: event["at"])
+    if days == 1:
+        drawing["quiet"] = SHORT_QUIET
     return drawing
 
 
