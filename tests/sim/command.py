@@ -39,7 +39,6 @@ def parser():
 
     seed = commands.add_parser("seed", help="draw a plan from a seed, and run it")
     seed.add_argument("seed", type=int)
-    seed.add_argument("--days", type=int, help="draw a plan of at most so many days")
     seed.add_argument("--plan", metavar="FILE", help="write the plan to a file")
     seed.set_defaults(do=of_seed)
 
@@ -79,17 +78,18 @@ def parser():
     seeds = commands.add_parser("seeds", help="run the plans of seeds FIRST to LAST")
     seeds.add_argument("first", type=int)
     seeds.add_argument("last", type=int)
-    seeds.add_argument("--days", type=int, help="draw a plan of at most so many days")
     seeds.set_defaults(do=of_seeds)
 
     twice = commands.add_parser("twice", help="run plans twice, and compare their traces")
     twice.add_argument("first", type=int)
     twice.add_argument("last", type=int)
-    twice.add_argument("--days", type=int, help="draw a plan of at most so many days")
     twice.set_defaults(do=of_twice)
 
     night = with_night(commands)
     with_shrink(commands)
+    for command in (seed, seeds, twice):
+        text = "draw plans of so many days (default: hours or days, as the kind of plan needs them)"
+        command.add_argument("--days", type=float, help=text)
     for command in (corpus, seeds):
         text = "begin no further plan after so many seconds of CPU"
         command.add_argument("--within", type=float, metavar="SECONDS", help=text)
@@ -111,8 +111,8 @@ def with_night(commands):
     night.add_argument("--results", default=nights.RESULTS, help=text, **more)
     text = "the page that is written (default: %(default)s)"
     night.add_argument("--page", default=nights.PAGE, help=text, **more)
-    text = "plans of at most so many days (default: mostly one, some three to nine)"
-    night.add_argument("--days", type=int, help=text)
+    text = "plans of so many days (default: mostly as their kind needs, some three to nine)"
+    night.add_argument("--days", type=float, help=text)
     night.set_defaults(do=of_night)
     return night
 
@@ -122,7 +122,7 @@ def with_shrink(commands):
         "shrink", help="leave out of a plan what a complaint does not need, and write the rest"
     )
     shrink.add_argument("what", metavar="SEED|FILE", help="a seed, or a file with a plan")
-    shrink.add_argument("--days", type=int, help="of a seed: draw a plan of at most so many days")
+    shrink.add_argument("--days", type=float, help="of a seed: draw a plan of so many days")
     text = "what the smaller plan must show, as ORACLE:CLAUSE (default: its first complaint)"
     shrink.add_argument("--shows", metavar="SENT:P13", help=text)
     shrink.add_argument("--most", type=int, default=150, help="runs at most (default: 150)")

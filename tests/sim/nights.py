@@ -20,22 +20,23 @@ from tests.sim import run
 
 RESULTS = Path("tests/sim/nights.json")
 PAGE = Path("docs/simulation-results.md")
-SHORT, LONG = 0.85, (3, 9)
-"""share of plans of one day; days of the others"""
+SHORT, LONG = 0.95, (3, 9)
+"""share of plans that are as long as their kind needs; days of the others"""
 INTRODUCTION = (
     "`make night HOURS=8` writes this page (tests/sim/README.md). A run is a building with all its"
-    " faults for one day, or for three to nine, and then some time in which all must come right."
-    " What a seed means changes with the simulation: a complaint is found again with the commit"
-    " that it has here, by `python -m tests.sim seed SEED --days DAYS`."
+    " faults for some hours, or for three to nine days, and then some time in which all must come"
+    " right. What a seed means changes with the simulation: a complaint is found again with the"
+    " commit that it has here, by `python -m tests.sim seed SEED`, with `--days DAYS` where it has"
+    " days."
 )
 COUNTS = ("runs", "complaining", "broken", "seconds", "cpu", "lives", "batches")
 TABLES = ("ends", "events")
 
 
 def days_of(seed):
-    """For how many days a night runs a seed."""
+    """How many days a night gives the plan of a seed; None: as many as its kind needs."""
     rng = random.Random(f"night/{seed}")
-    return 1 if rng.random() < SHORT else rng.randint(*LONG)
+    return None if rng.random() < SHORT else rng.randint(*LONG)
 
 
 def commit(repository=Path(__file__).parents[2]):
@@ -176,7 +177,8 @@ def _complaints(entries):
     for entry in entries:
         for one in entry["complaints"]:
             of = sorts.setdefault((one["sort"], one["became"]), [])
-            of.append(f"{one['seed']} ({one['days']} d, {entry['commit']})")
+            days = f"{one['days']} d, " if one["days"] else ""
+            of.append(f"{one['seed']} ({days}{entry['commit']})")
     if not sorts:
         return ["None."]
     lines = ["| complaint | runs | seeds (days, commit) | what it was |", "|---|---|---|---|"]

@@ -125,7 +125,7 @@ def sha(value):
 
 
 def plan_of(seed, days=None):
-    """The plan of a seed; `days`: as much of it as fits into so many days."""
+    """The plan of a seed; `days`: of this length instead of one that fits its kind."""
     from tests.sim import plan as plans
 
     return plans.plan(seed, days)

@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from tests.sim import plan as plans
-from tests.sim.plan import DAY, Plan
+from tests.sim.plan import DAY, HOUR, Plan
 
 Sort = tuple[str, str]
 Runs = Callable[[Plan], set[Sort]]
 """runs a plan, and says what the judge found"""
 RUNS = 400
-SHORTEST = 0.25
+SHORTEST = 0.05
 """days"""
-QUIETEST = (6 * 3600, 12 * 3600)
-"""seconds of the end, in which all must come right: less is not judged"""
+QUIETEST = (HOUR, plans.QUIET)
+"""seconds of the end, in which all must come right: of less than six hours little is judged"""
 
 
 def sort_of(text: str) -> Sort:
@@ -113,12 +113,12 @@ class Shrinking:
 
     def _quieter(self) -> Iterator[Plan]:
         for quiet in QUIETEST:
-            if quiet < self.plan.get("quiet", plans.QUIET):
+            if quiet < self.plan.get("quiet", 2 * DAY):
                 yield self.plan | {"quiet": quiet}
 
     def _shorter(self) -> Iterator[Plan]:
         last = max((event["at"] for event in self.plan["events"]), default=0.0) / DAY
-        for days in (SHORTEST, math.ceil(4 * last) / 4, math.ceil(last)):
+        for days in (SHORTEST, math.ceil(20 * last) / 20, math.ceil(last)):
             if max(SHORTEST, last) <= days < self.plan["days"]:
                 yield self.plan | {"days": days}
 

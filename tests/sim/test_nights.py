@@ -18,10 +18,10 @@ def outcome(seed, *faults, **more):
     return Outcome(seed, faults=list(faults), **(of | more))
 
 
-def ran(*outcomes, commit="aaaaaaaa", entries=None):
+def ran(*outcomes, commit="aaaaaaaa", entries=None, days=None):
     entries = [] if entries is None else entries
     for one in outcomes:
-        nights.add(entries, one, commit, 1)
+        nights.add(entries, one, commit, days)
     return entries
 
 
@@ -54,21 +54,21 @@ def test_a_night_that_is_over_begins_no_run(tmp_path):
     assert not files[0].exists()
 
 
-def test_most_plans_of_a_night_are_of_one_day():
+def test_most_plans_of_a_night_are_as_long_as_their_kind_needs():
     days = [nights.days_of(seed) for seed in range(1_000)]
-    assert 800 < days.count(1) < 900
-    assert set(days) == {1, *range(3, 10)}
+    assert 900 < days.count(None) < 990
+    assert set(days) == {None, *range(3, 10)}
 
 
 def test_a_complaint_is_kept_with_what_finds_it_again_and_what_it_was():
     entries = ran(outcome(7, P13, P13.replace("D1", "D2"), "TRUTH: P28 at x: text"), outcome(8))
     sorts = [(one["seed"], one["days"], one["sort"]) for one in entries[0]["complaints"]]
-    assert sorts == [(7, 1, "SENT: P13"), (7, 1, "TRUTH: P28")]
+    assert sorts == [(7, None, "SENT: P13"), (7, None, "TRUTH: P28")]
     entries[0]["complaints"][0]["became"] = "mended: cases/withdrawn.json"
-    ran(outcome(9, P13), commit="bbbbbbbb", entries=entries)
+    ran(outcome(9, P13), commit="bbbbbbbb", entries=entries, days=3)
     page = nights.page_of(entries)
-    assert "| SENT: P13 | 1 | 7 (1 d, aaaaaaaa) | mended: cases/withdrawn.json |" in page
-    assert "| SENT: P13 | 1 | 9 (1 d, bbbbbbbb) |  |" in page
+    assert "| SENT: P13 | 1 | 7 (aaaaaaaa) | mended: cases/withdrawn.json |" in page
+    assert "| SENT: P13 | 1 | 9 (3 d, bbbbbbbb) |  |" in page
     assert "| runs with a complaint | 2 |" in page
 
 
