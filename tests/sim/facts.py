@@ -21,6 +21,8 @@ MONTH = 30 * DAY
 NEVER = float("inf")
 QUIET = ("look", "order", "cancel", "release", "opt-out", "inhibit", "priority", "guard")
 """events that disturb no reading and no delivery"""
+DELIVERED = 7200.0
+"""seconds after which all of the spool in memory is delivered, if nothing hinders it"""
 FLOWS = ("INT", "AVG")
 """kinds that are of the time (t − step, t]"""
 
@@ -312,6 +314,10 @@ class Facts:
         """at a look, by recipient, channel and basis: the values that a recipient holds"""
         self.settled: dict[tuple[float, str], Counter[Any]] = {}
         """of these, those whose receipt was given a minute before"""
+        self.forgotten: dict[tuple[float, str], Counter[Any]] = {}
+        """of those that a recipient holds, those of which a power cut may have lost the record"""
+        self.cuts: list[float] = []
+        """when the machine lost its power"""
         self.receipts: list[tuple[float, Mapping[str, Any], int]] = []
         self.writes: list[tuple[float, Mapping[str, Any], int]] = []
         self.calls: list[tuple[float, Mapping[str, Any], int]] = []
@@ -373,6 +379,7 @@ class Facts:
         life = self.lives[-1]
         life.end, life.how, life.text = at, what["how"], str(what.get("text", ""))
         life.index = index
+        self.cuts += [at] if life.how == "power" else []
 
     def _event(self, at: float, what: Mapping[str, Any], index: int) -> None:
         number = what.get("index")
@@ -384,6 +391,8 @@ class Facts:
         do = what.get("do") or self.plan["events"][number]["do"]
         lasts = "for" in what and do != "opt-out"
         self.troubles.append(Trouble(do, at, NEVER if lasts else at, what, index))
+        if do == "power" and self.lives and self.lives[-1].end <= at:  # while no agent ran
+            self.cuts.append(at)
 
     def _configured(self, at: float, what: Mapping[str, Any], _index: int) -> None:
         self.configured.append((at, what))
@@ -454,14 +463,30 @@ class Facts:
     def _status(self, at: float, what: Mapping[str, Any], index: int) -> None:
         self.statuses.append((at, what, index))
         place = what.get("place") or ""
-        counted, settled = Counter[Any](), Counter[Any]()
+        counted, settled, forgotten = Counter[Any](), Counter[Any](), Counter[Any]()
         for name, platform in self.platforms.items():
             for held in platform.places[place].values():
                 if held.row.v is not None:
                     key = name, held.row.channel, held.row.basis
                     counted[key] += 1
                     settled[key] += self._given.get(held.batch.sha256, at) < at - 60
+                    forgotten[key] += self._may_be_forgotten(held.batch)
         self.counted[at, place], self.settled[at, place] = counted, settled
+        self.forgotten[at, place] = forgotten
+
+    def _may_be_forgotten(self, batch: Batch) -> bool:
+        """Whether the power was cut before the disk has taken over what a recipient received from
+        memory (A, remaining risks). The record of memory is taken over once all of it is delivered.
+        """
+        sent = batch.sent[0][0]
+        for cut in [cut for cut in self.cuts if batch.kept and sent < cut]:
+            failing = [one for one in self.troubles if one.do == "disk" and one.begin < cut]
+            works = max((one.end for one in failing), default=sent)
+            delivered = works + DELIVERED
+            hindered = self.during(works, delivered, "uplink", "reload", "upgrade")
+            if delivered > cut or hindered or self.down(works, delivered):
+                return True
+        return False
 
     def _wakes(self, at: float, what: Mapping[str, Any], index: int) -> None:
         self.wakes.append((at, what, index))
@@ -654,14 +679,19 @@ class Facts:
         return DAY
 
     def other_period_from(self, fitted: Fitted) -> float:
-        """From when on it is read at another period."""
+        """From when on a slot of its first period needs no row: it is read at another period.
+
+        If the agent was down then, this begins with the slot that was running when it ended (M3).
+        """
         every = self.every(fitted)
         moments = [
             at
             for at, what in self.configured
             if int(what["every"].get(fitted.device, every)) != every
         ]
-        return min(moments, default=NEVER)
+        changed = min(moments, default=NEVER)
+        ended = [life.end for life in self.lives if life.begin <= changed][-1:]
+        return min([changed, *(end - every for end in ended if end < changed)])
 
     # time
 
@@ -753,7 +783,7 @@ class Facts:
 
     def rebooted(self, since: float, until: float) -> bool:
         """Whether the machine lost its power within this time."""
-        return any(life.how == "power" and since <= life.end <= until for life in self.lives)
+        return any(since <= cut <= until for cut in self.cuts)
 
     def unheard(self, at: float) -> bool:
         """Whether somebody may have given a basis without having seen the answer."""

@@ -14,6 +14,7 @@ from typing import Any
 
 from tests.sim.facts import (
     DAY,
+    DELIVERED,
     FLOWS,
     MONTH,
     NEVER,
@@ -551,7 +552,7 @@ def _value_lost(facts: Facts, fitted: Fitted, slot: Any, row: Row) -> Finding | 
 def _delivered_from_memory(facts: Facts, since: float, until: float) -> bool:
     """Whether nothing hindered the delivery until two hours after the disk had recovered."""
     ends = [one.end for one in facts.during(since, until, "disk")]
-    recovered = max(ends, default=until) + 7200
+    recovered = max(ends, default=until) + DELIVERED
     hindered = facts.during(since, recovered, "uplink", "reload", "upgrade", "stop")
     return not hindered and not facts.rebooted(since, recovered)
 

@@ -101,13 +101,13 @@ def _disclosures(facts: Facts, at: float, what: Mapping[str, Any]) -> Iterator[t
     answer, place = what["answer"], what["place"]
     if answer.get("unknown"):  # it says itself that it does not know all (rule P22)
         return
-    held = facts.counted[at, place]
+    held, forgotten = facts.counted[at, place], facts.forgotten[at, place]
     for one in answer.get("holdings", ()):
         key = one["recipient"], one["channel"], one["basis"]
         least, most, count = one.get("least"), one.get("most"), held.get(key, 0)
         if least is not None and count < least:
             yield "P28", f"{key} holds {count}, not at least {least}"
-        if most is not None and count > most:
+        if most is not None and count - forgotten[key] > most:
             yield "P28", f"{key} holds {count}, not at most {most}"
     listed = {
         (one["recipient"], one["channel"], one["basis"]) for one in answer.get("holdings", ())
@@ -116,7 +116,7 @@ def _disclosures(facts: Facts, at: float, what: Mapping[str, Any]) -> Iterator[t
     for key, count in settled.items():
         known = facts.bases.get(key[2])
         theirs = known is not None and _lives(facts, known, at)
-        if count and key not in listed and theirs:
+        if count > forgotten[key] and key not in listed and theirs:
             yield "P18", f"{key} has received {count}, of which nothing is said"
 
 

@@ -77,13 +77,13 @@ class Story:
         """A batch that is stored and receipted at once; the first one has the directory."""
         self.seq += 1
         seq = more.pop("seq", self.seq)
-        sha = more.pop("sha256", f"{seq:064x}")
-        self.note(at, "sent", recipient=TO, epoch="e", seq=seq, sha256=sha, bytes=900, rows=rows,
+        sha, epoch = more.pop("sha256", f"{seq:064x}"), more.pop("epoch", "e")
+        self.note(at, "sent", recipient=TO, epoch=epoch, seq=seq, sha256=sha, bytes=900, rows=rows,
                   retract=more.pop("retract", []),
                   directory=more.pop("directory", {} if self.seq > 1 else DIRECTORY),
                   void=more.pop("void", None), **more)  # fmt: skip
-        self.note(at + 1, "stored", recipient=TO, epoch="e", seq=seq, sha256=sha)
-        self.note(at + 2, "receipt", recipient=TO, epoch="e", stored=[[seq, sha]])
+        self.note(at + 1, "stored", recipient=TO, epoch=epoch, seq=seq, sha256=sha)
+        self.note(at + 2, "receipt", recipient=TO, epoch=epoch, stored=[[seq, sha]])
         return sha
 
     def readings(self, until=END, silent=(), change=lambda row: row):
@@ -172,6 +172,16 @@ def test_a_slot_during_a_kill_is_m_agent(story):
     story.note(at(5) + 2002, "life.ready", life=2)
     right = in_place_of(at(5), q="M", v=None, why="agent")
     assert story.readings(change=right).judged() == []
+
+
+@pytest.mark.parametrize(("n", "found"), [(4, {("CONSERVATION", "R16")}), (5, set())])
+def test_the_slot_that_ran_when_the_agent_ended_has_no_row_at_another_period(story, n, found):
+    story.note(at(5) + 5, "life.ended", life=1, how="kill")
+    story.note(at(5) + 60, "configured", change="period", every={"e": 2 * EVERY}, flush=5,
+               recipients=[TO], readable=True)  # fmt: skip
+    story.note(at(5) + 2000, "life.begun", life=2, boot="a", apart=0.0)
+    story.note(at(5) + 2002, "life.ready", life=2)
+    assert story.readings(change=in_place_of(at(n))).sorts() == found
 
 
 def test_a_row_at_no_slot_of_its_step_is_found(story):
@@ -453,6 +463,37 @@ def test_an_untrue_answer_is_found(story, what, answer, clause):
     story.readings()
     look(story, at(5), what, **answer)
     assert story.sorts() == {("TRUTH", clause)}
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_what_was_received_from_memory_is_counted_unless_its_record_was_lost(story, lost):
+    """P28: the disk fails, and the power is cut before, or long after, it works again."""
+    story.note(at(5) - 600, "event", index=0, do="disk", how="readonly", **{"for": 1200.0})
+    story.note(at(5) + 600, "event", index=0, do="disk", ended=True)
+    cut = at(5) + (900 if lost else 9000)
+    story.note(cut, "life.ended", life=1, how="power")
+    story.note(cut + 60, "life.begun", life=2, boot="b", apart=0.0)
+    story.note(cut + 62, "life.ready", life=2)
+    for t in range(BEGIN + EVERY, at(12), EVERY):
+        if t == at(5):
+            memory = {
+                "kept": "memory",
+                "epoch": "m",
+                "seq": 1,
+                "sha256": "m",
+                "directory": DIRECTORY,
+            }
+            story.batch(t + 300, [story.row(t, ver=t + 5)], **memory)
+            story.seq -= 1
+        story.note(t + 2, "answer", line=0, device="e", meter=METER, channel="elec.imp",
+                   value=shown(t), wall=t + 2.0)  # fmt: skip
+        if t != at(5):
+            story.batch(t + 300, [story.row(t)])
+    held = {"recipient": TO, "channel": "elec.imp", "basis": CONSENT, "least": 40, "most": 59}
+    look(story, at(11) + 600, "disclosures", holdings=[held])
+    assert ("TRUTH", "P28") not in story.sorts()
+    look(story, at(11) + 600, "disclosures", holdings=[held | {"most": 58}])
+    assert (("TRUTH", "P28") in story.sorts()) != lost
 
 
 def test_a_consent_that_is_told_to_be_in_force_after_its_withdrawal_is_found(story):
