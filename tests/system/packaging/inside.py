@@ -99,7 +99,11 @@ def python(*words, unit):
         "-m",
         *words,
     )
-    until(lambda: not sh(*command, check=False).returncode)
+    try:
+        until(lambda: not sh(*command, check=False).returncode)
+    except TimeoutError:
+        state = sh("systemctl", "status", unit, check=False).stdout
+        raise RuntimeError(f"{sh(*command, check=False).stderr}{state}") from None
 
 
 def as_user(name, *command):
@@ -841,7 +845,10 @@ def remove():
     in_force()
     planted = plant("removed")
     sh("apt-get", "remove", "-y", "gardien")
+    facts = sh("systemctl", "show", "gardien", "-p", "Result,ExecMainCode,ExecMainStatus").stdout
+    log = sh("journalctl", "-u", "gardien", "-n", "60", "-o", "short-precise", check=False).stdout
     return {
+        "ended": f"{facts}{log}",
         "planted": planted.exists(),
         "register": register(),
         "config": CONFIG.exists(),
