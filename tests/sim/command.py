@@ -39,7 +39,6 @@ def parser():
 
     seed = commands.add_parser("seed", help="draw a plan from a seed, and run it")
     seed.add_argument("seed", type=int)
-    seed.add_argument("--days", type=int, help="leave out all events after so many days")
     seed.add_argument("--plan", metavar="FILE", help="write the plan to a file")
     seed.set_defaults(do=of_seed)
 
@@ -79,13 +78,11 @@ def parser():
     seeds = commands.add_parser("seeds", help="run the plans of seeds FIRST to LAST")
     seeds.add_argument("first", type=int)
     seeds.add_argument("last", type=int)
-    seeds.add_argument("--days", type=int, help="leave out all events after so many days")
     seeds.set_defaults(do=of_seeds)
 
     twice = commands.add_parser("twice", help="run plans twice, and compare their traces")
     twice.add_argument("first", type=int)
     twice.add_argument("last", type=int)
-    twice.add_argument("--days", type=int, help="leave out all events after so many days")
     twice.set_defaults(do=of_twice)
 
     night = commands.add_parser(
@@ -98,6 +95,9 @@ def parser():
     text = "the page that is written (default: %(default)s)"
     night.add_argument("--page", default=run.PAGE, help=text, **more)
     night.set_defaults(do=of_night)
+    for command in (seed, seeds, twice):
+        text = "draw plans of so many days (default: hours or days, as the kind of plan needs them)"
+        command.add_argument("--days", type=float, help=text)
     for command in (corpus, seeds):
         text = "begin no further plan after so many seconds of CPU"
         command.add_argument("--within", type=float, metavar="SECONDS", help=text)

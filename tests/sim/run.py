@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import hashlib
 import importlib
 import json
@@ -38,6 +39,8 @@ PAGE_INTRODUCTION = (
     "`make night HOURS=8` writes this page (tests/sim/README.md). Each seed is a plan: what happens"
     " to one building for some days, with all its faults."
 )
+GARBAGE = (20_000, 20, 50)
+"""when a process looks for garbage (gc.set_threshold); a life makes little that only this finds"""
 NEW_NAMESPACE = 0x00020000
 PRIVATE, RECURSIVE = 1 << 18, 1 << 14
 NEEDED = (
@@ -103,6 +106,25 @@ def imported():
             importlib.import_module(where.partition(":")[0])
     for name in NEEDED:
         importlib.import_module(f"tests.sim.{name}")
+    read_once()
+    # what is here is here for good: no search for garbage has to look at it, in no life
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GARBAGE)
+
+
+def read_once():
+    """Read the texts and templates that a life reads only once, so that no life does."""
+    from agent.api.protection import stores
+    from agent.config.load import examine
+    from agent.registry import page
+
+    for language in page.LANGUAGES:
+        page.texts_of("letter", language)
+        stores.page_texts(language)
+    for template in page.AGENT.glob("registry/*.html"):
+        page.environment().get_template(str(template.relative_to(page.AGENT)))
+    examine("", "config.yaml")
 
 
 def base():
@@ -133,14 +155,10 @@ def sha(value):
 
 
 def plan_of(seed, days=None):
-    """The plan of a seed; `days`: without what comes later."""
+    """The plan of a seed; `days`: of this length instead of one that fits its kind."""
     from tests.sim import plan as plans
 
-    made = plans.plan(seed)
-    if days is not None:
-        made["days"] = min(made["days"], days)
-        made["events"] = [event for event in made["events"] if event["at"] < days * 86_400]
-    return made
+    return plans.plan(seed, days)
 
 
 def corpus():

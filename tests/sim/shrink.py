@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from tests.sim import plan as plans
-from tests.sim.plan import DAY, Plan
+from tests.sim.plan import DAY, HOUR, Plan
 
 Sort = tuple[str, str]
 Runs = Callable[[Plan], set[Sort]]
 """runs a plan, and says what the judge found"""
 RUNS = 400
-SHORTEST = 0.5
+SHORTEST = 0.05
 """days"""
 
 
@@ -101,9 +101,12 @@ class Shrinking:
 
     def _shorter(self) -> Iterator[Plan]:
         last = max((event["at"] for event in self.plan["events"]), default=0.0) / DAY
-        for days in (SHORTEST, math.ceil(2 * last) / 2, math.ceil(last)):
+        for days in (SHORTEST, math.ceil(20 * last) / 20, math.ceil(last)):
             if max(SHORTEST, last) <= days < self.plan["days"]:
                 yield self.plan | {"days": days}
+        for quiet in (HOUR, plans.QUIET):
+            if quiet < self.plan.get("quiet", 2 * DAY):
+                yield self.plan | {"quiet": quiet}
 
     def _smaller(self) -> Iterator[Plan]:
         building = self.plan["building"]

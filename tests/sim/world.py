@@ -22,6 +22,7 @@ import sys
 import time
 import traceback
 from collections import Counter
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -194,7 +195,7 @@ class World:
             getattr(self, f"_do_{what}")(*more)
 
     def _parts(self):
-        return [importlib.import_module(f"tests.sim.{name}") for name in self.parts]
+        return parts_of(self.parts)
 
     def _do_event(self, index):
         event = self.plan["events"][index]
@@ -640,6 +641,12 @@ SHOWN = False
 """whether the agent's log goes to stderr as well"""
 PROFILE = None
 """beginning of the names of files that get a profile of each life"""
+
+
+@cache
+def parts_of(names):
+    """The modules of that name."""
+    return [importlib.import_module(f"tests.sim.{name}") for name in names]
 
 
 def houses():
