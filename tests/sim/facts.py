@@ -127,6 +127,8 @@ class Answer(NamedTuple):
     at: float
     wall: float
     value: Decimal
+    odd: bool = False
+    """whether the meter is broken and does not show this"""
 
 
 @dataclass(frozen=True)
@@ -397,7 +399,7 @@ class Facts:
     def _answer(self, at: float, what: Mapping[str, Any], _index: int) -> None:
         if what.get("value") is not None:
             self.answers[what["meter"], what["channel"]].append(
-                Answer(at, what["wall"], Decimal(what["value"]))
+                Answer(at, what["wall"], Decimal(what["value"]), what.get("odd", False))
             )
 
     def _silent(self, at: float, what: Mapping[str, Any], _index: int) -> None:
@@ -741,14 +743,17 @@ class Facts:
 
     def calm(self, since: float, until: float) -> bool:
         """Whether one life, with no event of any kind, lasted over all of this time."""
+        return self.calm_but(since, until)
+
+    def calm_but(self, since: float, until: float, *dos: str) -> bool:
+        """Whether one life, with no event but of these kinds, lasted over all of this time."""
         if self.clock_doubted(since, until):
             return False
-        if not any(life.ready <= since and until <= life.end for life in self.lives):
-            return False
-        return not any(
+        lived = any(life.ready <= since and until <= life.end for life in self.lives)
+        return lived and not any(
             trouble.begin < until and since < trouble.end + 1
             for trouble in self.troubles
-            if trouble.do not in QUIET
+            if trouble.do not in (*QUIET, *dos)
         )
 
     def rebooted(self, since: float, until: float) -> bool:

@@ -21,6 +21,8 @@ CONSERVATION
   T6   no two rows with one key, neither `again`. T13: on the basis that is in force; a duty may go
     first.
   M9   a row is at a slot of its step: a midnight, a first of the month, a multiple.
+  M8   what a broken meter shows is never V. M6: no consumption is negative. M20: no value is later
+    than its step. M10: no two readings of one meter for a slot (unless a clock was wrong).
   M10, R13, F1, R1  a value is one that this meter gave, at that slot, within 30 s of the stated
     delay, by the gateway's clock or the true one; a late version may be any value that the meter
     ever gave (M17, C11).
@@ -29,7 +31,7 @@ CONSERVATION
     the meter gave.
   M3   each reason can be true: `agent` only if no life covered the step and two minutes, or the
     disk failed within the hour, or the place had a change; `silent` only if the device was silent
-    in the step; `link`, `bad`, `busy`, `shed`, `uplink`, `clock`, `early`: only with a cause in the
+    in the step, and, with no other fault, was asked again within 200 s (M14); `link`, `bad`, `busy`, `shed`, `uplink`, `clock`, `early`: only with a cause in the
     plan.
   P20  an owed slot is not withheld. R16: each slot that docs/platform.md lets a recipient conclude.
   T21  a row comes after place, meter, occupancy, basis and series, in its epoch. S7: a sum is not

@@ -43,6 +43,8 @@ NOTICED = 120.0
 FINEST = 600
 READ = 30.0
 """seconds by which the moment that a row states may differ from that of the answer"""
+AGAIN = 200.0
+"""seconds in which a silent device is asked again: a minute, and what others on its line take"""
 CLOSES = 120.0
 """seconds in which a value that was read is on the disk (a flush and its commit)"""
 
@@ -58,6 +60,7 @@ def judged(facts: Facts) -> Iterator[Finding]:
         yield from _batch(facts, batch)
     for recipient, platform in facts.platforms.items():
         yield from _collisions(platform)
+        yield from _read_twice(facts, platform)
         for held in platform.rows:
             yield from _held(facts, recipient, held)
         yield from _owed_by_directory(facts, recipient, platform)
@@ -160,6 +163,9 @@ def _rows(facts: Facts, batch: Batch, rows: list[Row]) -> Iterator[Finding]:
         if row.step and row.kind != "EVT" and not facts.on_step(row.step, row.t):
             text = f"{_of(row)}: no slot of its step"
             yield _found("CONSERVATION", "M9", text, first, batch.index)
+        if row.v is not None and 0 < row.step < row.d:
+            text = f"{_of(row)}: read {row.d} s after it, in a later slot"
+            yield _found("CONSERVATION", "M20", text, first, batch.index)
         if row.v is not None and row.basis != "rest":
             yield from _untrue(facts, Held(row, batch, first))
 
@@ -287,6 +293,19 @@ def _collisions(platform: Platform) -> Iterator[Finding]:
         yield _found("CONSERVATION", "T6", text, batch.sent[0][0], held.batch.index, batch.index)
 
 
+def _read_twice(facts: Facts, platform: Platform) -> Iterator[Finding]:
+    """M10: the first value closes a slot; a later reading of the same meter is no new version."""
+    if any(abs(apart) > 1 for _, apart, _ in facts.clock):
+        return  # what a wrong clock has dated is read again
+    for held in platform.slots.values():
+        read = [one for one in held if one.row.v is not None and one.row.kind == "REG"]
+        for first, second_ in pairwise(read):
+            apart = abs(first.row.d - second_.row.d)
+            if first.row.step and first.row.meter == second_.row.meter and apart > 1:
+                text = f"{_of(second_.row)}: read at +{first.row.d} s, and at +{second_.row.d} s"
+                yield _found("CONSERVATION", "M10", text, second_.at, second_.batch.index)
+
+
 def _held(facts: Facts, recipient: str, held: Held) -> Iterator[Finding]:
     row = held.row
     at = facts.end
@@ -330,6 +349,10 @@ def _untrue(facts: Facts, held: Held) -> Iterator[Finding]:
             values = [answer for answer in answers if answer.value == Decimal(row.v or 0)]
             when = ", ".join(f"{answer.wall:.0f}" for answer in values[:4]) or "never"
             yield _untruth(held, "M10", f"{row.meter} said {row.v} {when}, not at {row.t}+{row.d}")
+        elif row.q == "V" and all(one.odd for one in answers if _said(facts, row, one)):
+            yield _untruth(held, "M8", "it is checked, and the meter cannot show it")
+    elif row.kind == "INT" and Decimal(row.v or 0) < 0:
+        yield _untruth(held, "M6", "a negative consumption")
     elif row.kind == "INT" and "EXCH" not in row.flags and not _flowed(facts, row, answers):
         yield _untruth(held, "M2", f"no two indexes of {row.meter} differ by {row.v}")
 
@@ -639,7 +662,24 @@ def _silent(facts: Facts, row: Row) -> str | None:
         return None
     until = row.t + min(facts.every(fitted), row.step, DAY) + 60
     moments = facts.silent.get(fitted.device, [])
-    return None if any(since <= at <= until for at in moments) else "its device was not silent then"
+    if not any(since <= at <= until for at in moments):
+        return "its device was not silent then"
+    return _not_asked_again(facts, row, fitted, moments)
+
+
+def _not_asked_again(facts: Facts, row: Row, fitted: Fitted, silences: list[float]) -> str | None:
+    """M14: a device that was silent in a slot of more than two minutes is asked again after one."""
+    end = row.t + min(facts.every(fitted), row.step, DAY)
+    first = next((at for at in silences if row.t <= at), NEVER)
+    until = first + AGAIN
+    slow = any(one.what["how"] == "slow" for one in facts.during(row.t - 600, until, "device"))
+    if until > end or slow or not facts.calm_but(row.t - 60, until, "device"):
+        return None
+    asked = any(first < at <= until for at in silences)
+    answered = facts.answers.get((fitted.meter, fitted.channel), ())
+    if asked or any(first < one.at <= until for one in answered):
+        return None
+    return f"it was silent at {first:.0f}, and was not asked again within {AGAIN:.0f} s"
 
 
 def _link(facts: Facts, row: Row) -> str | None:

@@ -86,10 +86,12 @@ class Story:
         self.note(at + 2, "receipt", recipient=TO, epoch="e", stored=[[seq, sha]])
         return sha
 
-    def readings(self, until=END, silent=(), change=lambda row: row):
+    def readings(self, until=END, silent=(), change=lambda row: row, again=60):
+        """`again`: seconds after which a silent meter is asked again."""
         for t in range(BEGIN, until - EVERY, EVERY):
             if t in silent:
-                self.note(t + 2, "silent", line=0, device="e")
+                for later in range(2, EVERY, again):
+                    self.note(t + later, "silent", line=0, device="e")
             else:
                 self.note(t + 2, "answer", line=0, device="e", meter=METER, channel="elec.imp",
                           value=shown(t), wall=t + 2.0)  # fmt: skip
@@ -495,6 +497,49 @@ def test_a_hold_that_a_guard_does_not_end_is_found(story, what):
     story.records = [one for one in story.records if one.what.get("value") != "0"]
     write(story, at(0) + 580, "0", "-2")
     assert story.judged() == []
+
+
+def test_a_value_that_was_read_after_its_step_is_found(story):
+    t = at(5)
+    story.readings(change=in_place_of(t, d=EVERY + 5))
+    assert ("CONSERVATION", "M20") in story.sorts()
+
+
+def test_a_slot_that_was_closed_twice_is_found(story):
+    story.readings()
+    late = at(5) + EVERY + 900
+    story.note(at(5) + 600, "answer", line=0, device="e", meter=METER, channel="elec.imp",
+               value=shown(at(5) + 600), wall=float(at(5) + 600))  # fmt: skip
+    story.batch(late, [story.row(at(5), v=shown(at(5) + 600), d=600, ver=late)])
+    assert story.sorts() == {("CONSERVATION", "M10")}
+
+
+def test_a_checked_value_of_a_broken_meter_is_found(story):
+    story.readings()
+    for n, record in enumerate(story.records):
+        if record.kind == "answer" and record.at == at(5) + 2:
+            story.records[n] = Record(record.at, "answer", record.what | {"odd": True})
+        if record.kind == "sent" and record.what["rows"][0]["t"] == at(5):
+            record.what["rows"][0]["q"] = "S"
+            row = record.what["rows"][0]
+    assert story.judged() == []
+    row["q"] = "V"
+    assert story.sorts() == {("CONSERVATION", "M8")}
+
+
+def test_a_negative_consumption_is_found(story):
+    story.readings()
+    story.batch(at(6), [story.row(at(5), kind="INT", q="K", v="-0.030", ver=at(6))])
+    assert ("CONSERVATION", "M6") in story.sorts()
+
+
+def test_a_silent_meter_that_is_not_asked_again_is_found(story):
+    t = at(5)
+    lost = {"q": "M", "v": None, "why": "silent", "d": 0}
+    change = in_place_of(t, **lost)
+    assert story.readings(silent=(t,), change=change).judged() == []
+    once = Story().readings(silent=(t,), change=change, again=EVERY)
+    assert once.sorts() == {("CONSERVATION", "M3")}
 
 
 def test_a_list_that_is_handed_in_again_gives_no_consent_after_a_withdrawal(story):

@@ -285,15 +285,20 @@ def test_the_drivers_are_the_agents_own_with_their_settings_and_checks():
 def test_a_device_with_a_fault_does_not_answer_as_before(stage):
     one = stage()
     for how, why in {"silent": {Why.SILENT}, "wrong-unit": {Why.SILENT},
-                     "late": {None, Why.SILENT}, "garbage": {None, Why.BAD}}.items():  # fmt: skip
+                     "late": {None, Why.SILENT}, "garbage": {None, Why.BAD},
+                     "slow": {None}}.items():  # fmt: skip
         event = {"device": 0, "how": how}
         building.DO["device"](one, event, seeded(1))
+        began = one.now()
         samples = [read(one, "elec-0")[0] for _ in range(30)]
+        assert (one.now() - began > 30 * building.SLOW[0]) == (how == "slow")
         assert {sample.why for sample in samples} == why, how
         if how == "garbage":
             true = one.building.meters["elec-0"].index(one.now())
             values = {sample.value for sample in samples if sample.why is None}
             assert any(abs(value - true) > 10 for value in values)
+            odd = [what for what in one.noted("answer") if abs(Decimal(what["value"]) - true) > 10]
+            assert odd and all(what["odd"] for what in odd)
         building.END["device"](one, event)
         assert read(one, "elec-0")[0].why is None, how
     assert {what["device"] for what in one.noted("silent")} == {"elec-0"}
