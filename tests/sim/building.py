@@ -123,7 +123,7 @@ def building(house: House, begin: float) -> Building:
 
 # What happens to it
 
-KNOWN = ("silent", "late", "slow", "wrong-unit", "reboot", "garbage")
+KNOWN = ("silent", "late", "slow", "wrong-unit", "reboot", "garbage", "protected")
 
 
 def fitting(world: World, number: int) -> Fitting:
@@ -433,6 +433,9 @@ class Simulated:
         _, plant = self._of(point.address)
         name = plant.lever.device if plant else ""
         faults = self.world.building.faults.get(name, ())
+        if "protected" in faults:  # it answers, and takes nothing
+            await self._answers(name)
+            raise WriteRefused("{device} did not take the value", device=point.device)
         lost = bool(faults) and self.rng.random() < 0.5
         if lost and plant is not None:
             self.must_be_up()

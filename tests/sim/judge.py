@@ -53,19 +53,25 @@ SENT   (each time that a batch leaves, and for what is held at the end)
     the group began.
 EQUIPMENT
   G5, O17  a value that is written is between the original and that of an order in force, within the
-    modality. Passes: the control's test, and its failsafe value.
-  G6, H2, H28  released two minutes after the end of the orders, or after agent, line and device are
-    back.
-  H3, H7, H9  an operator's switch, a guard, an opt-out, a release and a cancellation end a hold,
-    and none begins meanwhile.
-  H8, H10  what a person sets stays until the planned end. H33: passes within five seconds, or the
-    same value.
-  H5   no faster than the ramp. H12: a limit has its failsafe after a start, unless an order, a
-    person or a fault of the last day explains another value.
+    modality, as is its duration; what is only reported as refused is no order. Passes: the
+    control's test, and its failsafe value.
+  G6, H2, H28  released two minutes after the end of the orders, by the earlier of both clocks, or
+    after agent, line and device are back.
+  H3, H7, H9, H27  an operator's switch, a guard (out of its bounds, or silent), an opt-out, a
+    release, a cancellation and a revoked grant end a hold, and none begins meanwhile.
+  H8, H10  what a person sets stays until the planned end, and nothing is written under a stronger
+    priority. H33: passes within five seconds, or the same value. An order that is reported as
+    superseded had a stronger one beside it (by `seq`).
+  H5   no faster than the ramp. H12: a limit has its failsafe after a start, and two periods after
+    the last message, unless an order, a person or a fault explains another value; it is over two
+    hours after its cause. It never raises a value.
+  H11  an order that was surely carried out is reported as over (common plant).
+  H17, H20  25 s after an end of the agent, and two minutes after a start, nothing is held as before
+    but failsafe values; no order that had begun is carried out again. Passes: during faults.
   H26  no order begins while the clock is wrong by more than five minutes and no service keeps it.
   H23  no watchdog runs out in a calm time.
-  H4   min_gap; twice max_per_day in any 24 hours (the rule counts days of the building from
-    acceptance).
+  H4   min_gap, min_off; twice max_per_day in any 24 hours (the rule counts days of the building
+    from acceptance).
 LIVENESS (once all faults have ended)
   G2, T16, T35  each batch is stored, and has a receipt that counts, or is still sent; none is sent
     for two hours after its receipt was given. T26: each object is acknowledged. U10: each call is

@@ -116,7 +116,7 @@ EVENTS: dict[str, dict[str, Number | Choice]] = {
     "clock.service": {"on": Choice((True, False))},
     "device": {
         "device": INDEX,
-        "how": Choice(("silent", "late", "slow", "wrong-unit", "reboot", "garbage")),
+        "how": Choice(("silent", "late", "slow", "wrong-unit", "reboot", "garbage", "protected")),
         "for": FOR,
     },
     "line": {"line": INDEX, "for": FOR},
@@ -476,7 +476,9 @@ DRAWS: dict[str, dict[str, Draw]] = {
     "clock.service": {"on": _one(True, False)},
     "device": {
         "device": _of("devices"),
-        "how": _one("silent", "silent", "late", "slow", "wrong-unit", "reboot", "garbage"),
+        "how": _one(
+            "silent", "silent", "late", "slow", "wrong-unit", "reboot", "garbage", "protected"
+        ),
         "for": _span(1, 2 * DAY),
     },
     "line": {"line": _of("lines"), "for": _span(1, 12 * HOUR)},

@@ -96,6 +96,7 @@ def imported():
     import agent.api.diagnosis.network
     import agent.api.logins
     import agent.app
+    import agent.cli.control
     import agent.control.recovery
     import agent.drivers
     import agent.local

@@ -587,6 +587,186 @@ def test_a_watchdog_that_runs_out_while_all_is_well_is_found(story):
     assert story.readings().sorts() == {("EQUIPMENT", "H23")}
 
 
+def controlled(story, **more):
+    """Change what the building says of the control."""
+    story.records[2].what["controls"][0] |= more
+
+
+LIMIT = {"min": 0.0, "max": 11.0, "original": "11", "failsafe": "6", "min_gap": 0,
+         "action": "limit", "heartbeat": 300, "failsafe_for": 7200}  # fmt: skip
+
+
+def ends(story, when, how, back=60):
+    """A life ends, and the next one begins."""
+    story.note(when, "life.ended", life=1, how=how)
+    story.note(when + back, "life.begun", life=2, boot="a", apart=0.0)
+    story.note(when + back + 2, "life.ready", life=2)
+
+
+def test_an_order_without_the_rest_after_a_hold_is_found(story):
+    controlled(story, min_off=900, min_gap=0)
+    for begin, value in ((0, "-2"), (HOUR, "0"), (2 * HOUR, "-2"), (3 * HOUR, "0")):
+        write(story, at(0) + begin, value)
+    order(story, at(0))
+    order(story, at(0) + 2 * HOUR)
+    assert story.readings().judged() == []
+    order(story, at(0) + HOUR + 600)
+    write(story, at(0) + HOUR + 600, "-2")
+    write(story, at(0) + HOUR + 700, "0")
+    assert story.sorts() == {("EQUIPMENT", "H4")}
+
+
+def test_an_order_that_is_too_long_or_was_refused_gives_no_right(story):
+    order(story, at(0))
+    write(story, at(0) + 2, "-2")
+    write(story, at(0) + HOUR, "0", "-2")
+    assert story.readings().judged() == []
+    controlled(story, max_duration=600)
+    assert ("EQUIPMENT", "G5") in story.sorts()
+    controlled(story, max_duration=2 * HOUR)
+    told(story, at(1), "REJECTED")
+    assert ("EQUIPMENT", "G5") in story.sorts()
+
+
+def told(story, when, *states, of=0, jti=None):
+    """Recipients are told the states of an order."""
+    outcomes = [{"id": f"{when}{state}", "jti": jti or f"o{at(of)}", "control": CONTROL,
+                 "state": state} for state in states]  # fmt: skip
+    story.batch(when, [], directory={"outcomes": outcomes})
+
+
+def test_a_weaker_order_that_is_in_force_is_found(story):
+    controlled(story, common=True)
+    order(story, at(0))
+    order(story, at(0) + 600)
+    for seq, when in enumerate((at(0), at(0) + 600)):
+        next(one for one in story.records if one.what.get("jti") == f"o{when}").what["claims"] = {
+            "seq": seq
+        }
+    write(story, at(0) + 2, "-2")
+    write(story, at(0) + HOUR + 600, "0", "-2")
+    story.readings()
+    told(story, at(1), "STARTED", "SUPERSEDED")
+    assert story.sorts() == set()
+    told(story, at(1) + 10, "SUPERSEDED", jti=f"o{at(0) + 600}")
+    assert story.sorts() == {("EQUIPMENT", "H8")}
+
+
+def test_an_order_of_which_nobody_is_told_how_it_ended_is_found(story):
+    controlled(story, common=True)
+    order(story, at(0))
+    write(story, at(0) + 2, "-2")
+    write(story, at(0) + HOUR, "0", "-2")
+    story.readings()
+    told(story, at(0) + 60, "ACCEPTED", "STARTED")
+    assert story.sorts() == {("EQUIPMENT", "H11")}
+    told(story, at(3), "COMPLETED")
+    assert story.judged() == []
+
+
+def test_an_order_that_began_before_a_restart_and_is_carried_out_again_is_found(story):
+    order(story, at(0))
+    write(story, at(0) + 2, "-2")
+    ends(story, at(0) + 600, "kill")
+    write(story, at(0) + 610, "0", "-2")
+    assert story.readings().judged() == []
+    controlled(story, min_gap=0)
+    write(story, at(0) + 900, "-2")
+    write(story, at(0) + 1900, "0", "-2")
+    assert story.sorts() == {("EQUIPMENT", "H17")}
+
+
+@pytest.mark.parametrize(("how", "clauses"), [("kill", {"H17", "H20"}), ("power", {"H17"})])
+def test_a_hold_that_outlasts_the_end_of_the_agent_is_found(story, how, clauses):
+    order(story, at(0))
+    write(story, at(0) + 2, "-2")
+    ends(story, at(0) + 600, how)
+    write(story, at(0) + HOUR, "0", "-2")
+    assert story.readings().sorts() == {("EQUIPMENT", clause) for clause in clauses}
+
+
+def test_a_limit_that_is_released_at_a_start_is_found(story):
+    controlled(story, **LIMIT)
+    story.readings()
+    story.note(at(0) - 2, "heartbeat", recipient=TO)
+    order(story, at(0), value=4.0)
+    for minute in range(0, 4 * HOUR, 120):
+        story.note(at(0) + minute, "heartbeat", recipient=TO)
+    write(story, at(0) + 2, "4", "11")
+    ends(story, at(0) + 600, "power")
+    write(story, at(0) + 661, "6", "4")
+    write(story, at(0) + 3 * HOUR, "11", "6")
+    assert "H17" not in {clause for _, clause in story.sorts()}
+    write(story, at(0) + 660.5, "11", "4")
+    assert ("EQUIPMENT", "H17") in story.sorts()
+
+
+def test_a_limit_that_raises_a_value_is_found(story):
+    controlled(story, **LIMIT | {"failsafe": ""})
+    write(story, at(0) - HOUR, "3", "11", by="person")
+    order(story, at(0), value=8.0)
+    assert story.readings().judged() == []
+    write(story, at(0) + 2, "8", "3")
+    write(story, at(0) + HOUR, "3", "8")
+    assert story.sorts() == {("EQUIPMENT", "H12")}
+
+
+def test_a_limit_whose_platform_fell_silent_and_a_failsafe_without_end_are_found(story):
+    controlled(story, **LIMIT)
+    story.readings()
+    for minute in range(-DAY, 4 * DAY, 240):
+        if not 1000 < minute < 3000:
+            story.note(at(0) + minute, "heartbeat", recipient=TO)
+    assert story.sorts() == {("EQUIPMENT", "H12")}
+    write(story, at(0) + 1600, "6", "11")
+    write(story, at(0) + 1600 + 7200, "11", "6")
+    assert story.judged() == []
+    story.records.remove(next(one for one in story.records if one.what.get("before") == "6"))
+    write(story, at(0) + 1600 + 4 * HOUR, "11", "6")
+    assert story.sorts() == {("EQUIPMENT", "G6")}
+
+
+def test_a_hold_that_a_silent_guard_or_a_revoked_grant_does_not_end_is_found(story):
+    order(story, at(0))
+    write(story, at(0) + 2, "-2")
+    write(story, at(0) + HOUR, "0", "-2")
+    assert story.readings().judged() == []
+    story.plan["events"] = [{"do": "device", "at": 0, "device": 1, "how": "silent", "for": 300}]
+    for when, more in ((600, {}), (900, {"ended": True})):
+        fault = {"index": 0, "do": "device", "device": 1, "how": "silent", "for": 300} | more
+        story.note(at(0) + when, "event", **fault)
+    assert story.sorts() == {("EQUIPMENT", "H3")}
+    other = Story().readings()
+    order(other, at(0))
+    write(other, at(0) + 2, "-2")
+    write(other, at(0) + HOUR, "0", "-2")
+    other.call(at(0) + 600, "revoke", means=[{"fact": "revoke", "control": CONTROL}])
+    assert other.sorts() == {("EQUIPMENT", "H27")}
+
+
+def test_what_is_written_under_a_persons_priority_is_found(story):
+    order(story, at(0))
+    story.note(at(0) - 60, "write", device="p", point="offset", control=CONTROL, before="0",
+               value="1", written="1", by="person", slot=8)  # fmt: skip
+    assert story.readings().judged() == []
+    for when, value in ((2, "-2"), (HOUR, None)):
+        story.note(at(0) + when, "write", device="p", point="offset", control=CONTROL,
+                   before="1", value="1", written=value, by="agent", slot=13)  # fmt: skip
+    assert story.sorts() == {("EQUIPMENT", "H8")}
+
+
+def test_a_hold_lasts_to_the_earlier_of_its_ends_by_both_clocks(story):
+    order(story, at(0))
+    write(story, at(0) + 2, "-2")
+    story.note(at(0) + 600, "clock", apart=1200.0, service=False)
+    story.note(at(0) + 2 * HOUR, "clock", apart=0.0, service=True)
+    write(story, at(0) + HOUR - 1200, "0", "-2")
+    assert "G6" not in {clause for _, clause in story.readings().sorts()}
+    story.records = [one for one in story.records if one.what.get("value") != "0"]
+    write(story, at(0) + HOUR - 300, "0", "-2")
+    assert ("EQUIPMENT", "G6") in story.sorts()
+
+
 def test_a_building_that_was_never_set_up_is_found(story):
     story.records = story.records[:2]
     assert story.sorts() == {("LIVENESS", "G11")}

@@ -420,6 +420,20 @@ def test_a_silent_device_confirms_no_write_and_may_have_taken_it(commanded):
     assert taken == {True, False}
 
 
+def test_a_protected_device_answers_and_takes_nothing(commanded):
+    one, on = commanded
+    name = next(each.device for each in one.house.levers if each.kind == "modbus")
+    one.building.faults[name] = ["protected"]
+
+    async def act(bus, point, _):
+        with pytest.raises(WriteRefused):
+            await bus.write(point, Decimal(30), None)
+        return (await bus.held(point)).ours[0]
+
+    before = one.building.plants[name].register
+    assert on("modbus", act) * Decimal("0.1") == before == one.building.plants[name].effective
+
+
 # Recipients
 
 
