@@ -73,6 +73,8 @@ class Basis:
     known: float | None
     place: str = ""
     occupancy: str = ""
+    given: float | None = None
+    """when its paper was signed, if somebody stated that"""
     ended: float = NEVER
     """from when its end was asked for; never required afterwards"""
     gone: float = NEVER
@@ -549,6 +551,7 @@ class Facts:
             known,
             fact["place"],
             fact["occupancy"],
+            fact.get("given"),
             index=index,
         )
 

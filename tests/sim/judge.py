@@ -33,11 +33,16 @@ CONSERVATION
     disk failed within the hour, or the place had a change; `silent` only if the device was silent
     in the step, and, with no other fault, was asked again within 200 s (M14); `link`, `bad`, `busy`, `shed`, `uplink`, `clock`, `early`: only with a cause in the
     plan.
+  P9   on a duty, the index of each midnight at which somebody moved, recorded late or not, if it
+    was read in a calm time.
   P20  an owed slot is not withheld. R16: each slot that docs/platform.md lets a recipient conclude.
-  T21  a row comes after place, meter, occupancy, basis and series, in its epoch. S7: a sum is not
+  T21  a row comes after place, meter, occupancy, basis and series (except at a move or an
+    exchange), in its epoch. S7: a sum is not
     above what all dwellings used. Passes: which dwellings are in it.
 SENT   (each time that a batch leaves, and for what is held at the end)
   G3, P1, P4, P11, P12, P20, I5, P2  a basis of that recipient, channel, step, occupancy and time.
+  P6   not on a consent of an earlier day than the move-in. P9: on a duty only month's ends, and
+    midnights of moves. P20: who never had a basis is told no reason but `consent`.
   P13  not after the withdrawal was answered. A withdrawal that was not answered may be in force or
     not.
   P14  not after 60 days and three hours (the purge is hourly). Passes: with a disturbed clock

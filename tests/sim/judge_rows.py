@@ -216,7 +216,18 @@ def _basis_may_not(
         return "P13", f"{basis.id} was withdrawn {at - basis.gone:.1f} s ago"
     if facts.clock_doubted_from == NEVER and at - row.t > UNSENT + TENDED:
         return "P14", f"{(at - row.t) / DAY:.1f} days old"
+    if _signed_before(facts, basis):
+        return "P6", f"{basis.id} was signed before {basis.occupancy} moved in"
     return _not_covered(row, basis)
+
+
+def _signed_before(facts: Facts, basis: Basis) -> bool:
+    """P6: a paper of a day before the move-in that names no occupants; those whose day of signature
+    is stated never name any."""
+    stay = next((stay for stay in facts.stays if stay.id == basis.occupancy), None)
+    if stay is None or basis.given is None or stay.since < facts.midnights[0]:
+        return False
+    return basis.given < facts.midnights[bisect_right(facts.midnights, stay.since) - 1]
 
 
 def _not_covered(row: Row, basis: Basis) -> tuple[str, str] | None:

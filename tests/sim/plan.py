@@ -82,8 +82,8 @@ class Choice:
 
 INDEX = Number(0, 999, whole=True)
 ANY_OR_INDEX = Number(-1, 999, whole=True)
-FOR = Number(0.001, 60 * DAY)
-BACK = Number(0, 10 * DAY)
+FOR = Number(0.001, 70 * DAY)
+BACK = Number(0, 70 * DAY)
 NOTICE = Number(-DAY, 30 * DAY)
 AIMS = Choice(("any", "write", "sync", "send", "answer", "commit"))
 BY_GIVE = Choice(("form", "list", "command", "signed"))
@@ -128,7 +128,7 @@ EVENTS: dict[str, dict[str, Number | Choice]] = {
         "dwelling": INDEX,
         "recipient": INDEX,
         "step": Choice(("monthly", "daily", "loadcurve")),
-        "until": Number(1, 1000),
+        "until": Number(0.01, 1000),
         "by": BY_GIVE,
     },
     "withdraw": {
@@ -165,9 +165,17 @@ OPTIONAL = {
     "order": {
         "flaw": Choice(("", "signature", "audience", "expired", "no-grant", "beyond", "replay"))
     },
-    "consent": {"flaw": Choice(("", "signature", "audience"))},
+    "consent": {
+        "flaw": Choice(("", "signature", "audience")),
+        "only": Choice(("elec.imp", "heat", "cw")),
+        "given": Number(0, 60 * DAY),
+        "apart": Choice((True, False)),
+    },
 }
-"""what an event may have beside its parameters; `flaw`: why this object must have no effect"""
+"""what an event may have beside its parameters; `flaw`: why this object must have no effect.
+
+Of a consent: `only`: the one channel that it names; `given`: seconds since its paper was signed;
+`apart`: for a purpose of its own, so that it stands beside another"""
 BUILDING: dict[str, Number | Choice] = {
     "dwellings": Number(1, 40, whole=True),
     "recipients": Number(1, 4, whole=True),

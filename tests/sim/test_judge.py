@@ -296,6 +296,70 @@ def test_a_row_of_former_occupants_after_their_move_was_recorded_is_found(story)
     assert ("SENT", "P12") in story.sorts()
 
 
+def test_a_consent_that_was_signed_before_its_people_moved_in_is_no_basis(story):
+    first = BEGIN - HOUR + DAY  # a midnight in Paris
+    story.records[2].what["places"][0]["since"] = first + 9 * HOUR
+    fact = story.records[3].what["means"][0]
+    story.readings(change=lambda row: row if row["t"] >= at(24) else None)
+    assert not {clause for _, clause in story.sorts()} & {"P6"}
+    fact["given"] = first + 60  # on the day of the move
+    assert not {clause for _, clause in story.sorts()} & {"P6"}
+    fact["given"] = first - 60
+    assert ("SENT", "P6") in story.sorts()
+
+
+MIDNIGHT = BEGIN + 2 * DAY - HOUR
+"""at the building"""
+
+
+def on_duty(story):
+    """The manager has a duty, and whoever lives there moves out at a midnight, recorded late."""
+    story.records[2].what["meters"][0]["channel"] = "heat"
+    story.records[3] = Record(BEGIN + 60.0, "call", {
+        "name": "duty", "asked": BEGIN + 59.5, "outcome": "accepted",
+        "means": [{"fact": "duty", "id": CONSENT, "recipient": TO, "channels": ["heat"],
+                   "since": BEGIN + 60}],
+    })  # fmt: skip
+    for t in range(BEGIN, END, EVERY):
+        story.note(t + 2, "answer", line=0, device="e", meter=METER, channel="heat",
+                   value=shown(t), wall=t + 2.0)  # fmt: skip
+    leave = {"fact": "leave", "place": PLACE, "occupancy": STAY, "at": MIDNIGHT}
+    story.call(MIDNIGHT + 9 * HOUR, "move-out", means=[leave])
+    series = [{"place": PLACE, "channel": "heat", "kind": "REG", "step": EVERY,
+               "since": "2028-01-01T00:00:00Z"}]  # fmt: skip
+    duty = {"id": CONSENT, "duty": "charges", "channels": ["heat"]}
+    return DIRECTORY | {"series": series, "bases": [duty]}
+
+
+def test_the_index_of_a_midnight_at_which_people_moved_is_owed_on_a_duty(story):
+    directory = on_duty(story)
+    assert story.sorts() == {("CONSERVATION", "P9")}
+    index = story.row(MIDNIGHT, channel="heat", step=DAY, ver=MIDNIGHT + 9 * HOUR + 1, flags="LATE")
+    story.batch(MIDNIGHT + 10 * HOUR, [index], directory=directory)
+    assert story.judged() == []
+
+
+def test_the_index_of_another_midnight_on_a_duty_is_found(story):
+    directory = on_duty(story)
+    story.batch(MIDNIGHT - DAY + 300, [story.row(MIDNIGHT - DAY, channel="heat", step=DAY)],
+                directory=directory)  # fmt: skip
+    assert ("SENT", "P9") in story.sorts()
+
+
+def test_who_never_had_a_basis_is_not_told_that_nobody_lives_there(story):
+    story.records[2].what["withheld"] = True
+    other = "D0000000000000X"
+    row = {"place": other, "channel": "heat", "kind": "REG", "step": DAY, "t": BEGIN + DAY - HOUR,
+           "q": "W", "why": "consent", "basis": ""}  # fmt: skip
+    story.readings()
+    story.batch(at(9), [row])
+    assert story.judged() == []
+    story.batch(at(9), [row | {"why": "vacant", "t": row["t"] + DAY}])
+    assert story.sorts() == {("SENT", "P20")}
+    story.batch(at(9), [row | {"why": "vacant", "place": PLACE}])
+    assert [one.text.count(other) for one in story.judged()] == [1]
+
+
 def order(story, when, value=-2.0, begin=None, duration=HOUR):
     fact = {"fact": "order", "jti": f"o{when}", "control": CONTROL, "value": value,
             "begin": begin or when, "duration": duration, "random": 0, "sender": TO}  # fmt: skip
