@@ -79,6 +79,10 @@ class Basis:
     """from when its withdrawal was answered; never allowed afterwards"""
     doubted: bool = False
     """whether a withdrawal was asked for, which erases all of its rows"""
+    only_noted: list[tuple[float, float]] = field(default_factory=list)
+    """when its withdrawal was in force though the disk could not record it (rule A7)"""
+    unrecorded: bool = False
+    """whether it was accepted although the disk could not record it (rule A10)"""
     index: int = 0
 
 
@@ -547,8 +551,14 @@ class Facts:
             known,
             fact["place"],
             fact["occupancy"],
+            unrecorded=bool(self.journal[index].what.get("unrecorded")),
             index=index,
         )
+
+    def _crash(self, since: float) -> float:
+        """When the machine lost its power next."""
+        ends = [life.end for life in self.lives if life.how == "power" and life.end >= since]
+        return min(ends, default=NEVER)
 
     def _learn_withdraw(self, asked: float, known: float | None, fact: Any, index: int) -> None:
         self._doubt(fact["place"], asked, known, fact.get("recipient"))
@@ -559,6 +569,8 @@ class Facts:
                 and fact.get("recipient") in (None, basis.recipient)
             ):
                 basis.ended, basis.doubted = min(basis.ended, asked), True
+                if self.journal[index].what.get("unrecorded"):
+                    basis.only_noted.append((self.journal[index].at, self._crash(asked)))
                 if known is not None and basis.asked <= asked and known < basis.gone:
                     basis.gone, basis.index = known, index
 

@@ -78,6 +78,7 @@ ANY_OR_INDEX = Number(-1, 999, whole=True)
 FOR = Number(0.001, 60 * DAY)
 BACK = Number(0, 10 * DAY)
 NOTICE = Number(-DAY, 30 * DAY)
+OFTEN = Number(0, 1)
 AIMS = Choice(("any", "write", "sync", "send", "answer", "commit"))
 BY_GIVE = Choice(("form", "list", "command", "signed"))
 
@@ -135,7 +136,7 @@ EVENTS: dict[str, dict[str, Number | Choice]] = {
     "duty.end": {"recipient": INDEX},
     "uplink": {
         "recipient": INDEX,
-        "how": Choice(UPLINK_FAULTS),
+        "how": Choice((*UPLINK_FAULTS, "slow")),
         "for": FOR,
     },
     "order": {
@@ -159,8 +160,18 @@ OPTIONAL = {
         "flaw": Choice(("", "signature", "audience", "expired", "no-grant", "beyond", "replay"))
     },
     "consent": {"flaw": Choice(("", "signature", "audience"))},
+    "disk": {
+        "room": Number(0, 1 << 30, whole=True),
+        "names": Choice((True, False)),
+        "read": OFTEN,
+        "write": OFTEN,
+        "sync": OFTEN,
+        "evict": Choice((True, False)),
+        "writes": Choice((True, False)),
+    },
 }
-"""what an event may have beside its parameters; `flaw`: why this object must have no effect"""
+"""what an event may have beside its parameters; `flaw`: why this object must have no effect; of a
+disk: what `Disk.begin` else draws from the event's seed"""
 BUILDING: dict[str, Number | Choice] = {
     "dwellings": Number(1, 40, whole=True),
     "recipients": Number(1, 4, whole=True),

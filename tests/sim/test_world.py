@@ -558,6 +558,24 @@ def test_a_recipient_with_a_fault_does_what_the_fault_says(stage, how):
     assert not raised
 
 
+def test_a_recipient_that_lies_answers_batches_that_it_never_got(stage):
+    one = stage()
+    batches = [sealed(one, seq) for seq in range(1, 21)]
+    came, _ = delivered(one, *batches, faults=["lost-batches", "foreign"])
+    held = {(what["epoch"], what["seq"]) for what in one.noted("stored")}
+    lies = [each for each in came if (each.epoch, each.stored[0][0]) not in held]
+    assert len({(each.gateway, each.recipient, each.epoch) for each in lies}) > 2
+    assert any(set(each.stored[0][1]) == {"0"} for each in lies)
+
+
+def test_a_slow_line_takes_a_batch_to_its_end_after_many_seconds(stage):
+    one = stage()
+    came, raised = delivered(one, sealed(one, 1), seconds=1.0, faults=["slow"])
+    assert one.now() - BEGIN > platform.SLOW[0]
+    assert came
+    assert not raised
+
+
 def test_a_late_recipient_answers_later(stage):
     one = stage()
     batches = [sealed(one, seq) for seq in range(1, 11)]
