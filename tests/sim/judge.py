@@ -49,7 +49,7 @@ SENT   (each time that a batch leaves, and for what is held at the end)
     A5: nothing new is sent from a disk that cannot be written for two minutes (only `readonly`).
   D4, D10  a list that is handed in again gives no consent after a withdrawal, nor to other people.
   T5   no original after its void. T15: 60,000 bytes. P21: a directory names no dwelling without a
-    basis on it. Passes: with W rows.
+    basis on it. Passes: with W rows. T34: nor people of whom all was withdrawn before.
   S1, S4, S5  a sum that was asked for, of eleven dwellings besides those that were sent alone since
     the group began.
 EQUIPMENT

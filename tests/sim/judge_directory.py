@@ -11,11 +11,13 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
-from tests.sim.facts import DAY, NEVER, Batch, Facts, Fitted, Held, Row
+from tests.sim.facts import DAY, NEVER, Batch, Facts, Fitted, Held, Row, second
 from tests.sim.finding import Finding
 
 FEWEST = 11
 """rule S5, unless configured otherwise"""
+SEALED = 5.0
+"""seconds by which the time that a batch states may be before the end of its making"""
 NAMED = ("places", "occupancies", "bases", "installations", "series")
 
 
@@ -26,7 +28,9 @@ def judged(facts: Facts) -> Iterator[Finding]:
         epochs[batch.recipient, batch.epoch].append(batch)
         yield from _names(facts, batch)
     for batches in epochs.values():
-        yield from _told_before(sorted(batches, key=lambda batch: batch.seq))
+        in_order = sorted(batches, key=lambda batch: batch.seq)
+        yield from _told_before(in_order)
+        yield from _ended(facts, in_order)
     for recipient, platform in facts.platforms.items():
         sums = [held for held in platform.rows if held.row.basis == "rest"]
         for held in sums:
@@ -69,6 +73,31 @@ def _untold(told: Mapping[str, set[str]], row: Row) -> str | None:
         return f"the meter {row.meter}"
     series = f"{row.place}/{row.channel}/{row.kind}/{row.step}"
     return f"the series {series}" if row.step and series not in told["series"] else None
+
+
+# T34: nobody receives an item because it has ended
+
+
+def _ended(facts: Facts, batches: list[Batch]) -> Iterator[Finding]:
+    told: set[str] = set()
+    for batch in batches:
+        at = batch.sent[0][0]
+        sealed = second(batch.created) - facts.apart(at) if batch.created else at
+        for name in ("occupancies", "bases"):
+            for item in batch.directory.get(name, ()):
+                id_ = str(item["id"])
+                bases = [
+                    basis
+                    for basis in facts.bases.values()
+                    if basis.recipient == batch.recipient
+                    and (basis.kind == "duty" or id_ in {basis.id, basis.occupancy})
+                ]
+                late = bases and all(basis.gone + SEALED < sealed for basis in bases)
+                if late and id_ not in told:
+                    text = f"{batch.recipient} is told of {id_} first when all of it is withdrawn"
+                    yield Finding("SENT", "T34", text, at, (batch.index,))
+                    return
+                told.add(id_)
 
 
 # P21: nobody is told of a dwelling without a basis on it

@@ -692,6 +692,18 @@ def test_a_withdrawal_that_finds_no_room_on_a_full_disk_is_found(story):
     assert story.judged() == []
 
 
+def test_people_of_whom_a_recipient_is_told_first_when_all_is_withdrawn_are_found(story):
+    story.readings(until=at(5))
+    withdraw(story, at(6))
+    ended = {**DIRECTORY["occupancies"][0], "until": "2027-01-02T03:00:00Z"}
+    story.batch(at(9), [], directory={"occupancies": [ended]})
+    assert story.judged() == []
+    story.batch(at(10), [], directory={"occupancies": [ended]})
+    for one in story.records[-3:]:
+        one.what.update(epoch="f", seq=1)
+    assert ("SENT", "T34") in story.sorts()
+
+
 def test_an_object_that_met_an_error_is_found(story):
     story.readings()
     outcome = {"jti": "x", "state": "REJECTED", "code": "E_INTERNAL"}
