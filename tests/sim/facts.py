@@ -321,6 +321,7 @@ class Facts:
         self.calls: list[tuple[float, Mapping[str, Any], int]] = []
         self.objects: dict[str, tuple[float, Mapping[str, Any], int]] = {}
         self.acked: dict[str, float] = {}
+        self.spools: list[tuple[float, Mapping[str, Any], int]] = []
         self.statuses: list[tuple[float, Mapping[str, Any], int]] = []
         self.wakes: list[tuple[float, Mapping[str, Any], int]] = []
         self.swaps: list[tuple[float, Mapping[str, Any], int]] = []
@@ -454,6 +455,9 @@ class Facts:
         self.receipts.append((at, what, index))
         for _, sha256, *_ in what.get("stored") or ():
             self._given.setdefault(sha256, at)
+
+    def _spools(self, at: float, what: Mapping[str, Any], index: int) -> None:
+        self.spools.append((at, what, index))
 
     def _status(self, at: float, what: Mapping[str, Any], index: int) -> None:
         self.statuses.append((at, what, index))

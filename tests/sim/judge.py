@@ -133,6 +133,7 @@ def _liveness(facts: Facts) -> Iterator[Finding]:
     yield from _sent_for_ever(facts)
     yield from _removed_with_a_backlog(facts)
     yield from _without_room(facts)
+    yield from _into_the_reserve(facts)
     for jti, (at, what, index) in facts.objects.items():
         if jti not in facts.acked and at < facts.end - SETTLES and not what.get("replaced"):
             text = f"{what.get('typ')} {jti} was never acknowledged"
@@ -239,6 +240,21 @@ def _removed_with_a_backlog(facts: Facts) -> Iterator[Finding]:
         if lived and not any(down.end < at < until for at in moments):
             text = f"the uplink of {name} was taken out although values waited for it"
             yield Finding("CONSERVATION", "T27", text, removed[0], (down.index,))
+
+
+def _into_the_reserve(facts: Facts) -> Iterator[Finding]:
+    """B10: on a disk that has no more left than the reserve of the spools, none of them grows."""
+    for fault in facts.during(0, NEVER, "disk"):
+        asked = [at for at, *_ in (*facts.calls, *facts.objects.values())]
+        if "room" not in fault.what or any(fault.begin < at < fault.end for at in asked):
+            continue  # a record may have used the reserve of records, which leaves room
+        seen = [it for it in facts.spools if fault.begin - 1 <= it[0] <= fault.end + 1]
+        for _, what, index in seen[-1:]:
+            before = seen[0][1]["bytes"]
+            grown = [name for name, size in what["bytes"].items() if size > before.get(name, size)]
+            if grown:
+                text = f"{', '.join(grown)} has grown on a full disk"
+                yield Finding("LIVENESS", "B10", text, fault.end, (seen[0][2], index))
 
 
 def _without_room(facts: Facts) -> Iterator[Finding]:

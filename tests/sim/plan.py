@@ -213,7 +213,9 @@ def _wrong_building(building: Mapping[str, Any]) -> list[str]:
         wrong.append(f"building: lines are {lines!r}")
     elif building.get("controls") and not {"modbus", "bacnet"} & set(lines):
         wrong.append("building: a control needs modbus or bacnet")
-    if extra := building.keys() - {*BUILDING, "lines"}:
+    if building.get("small", False) not in {True, False}:
+        wrong.append(f"building: small is {building['small']!r}")
+    if extra := building.keys() - {*BUILDING, "lines", "small"}:
         wrong.append(f"building: unknown {', '.join(sorted(extra))}")
     return wrong
 

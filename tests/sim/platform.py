@@ -22,7 +22,7 @@ from agent.core.errors import BatchRejected, NotRecorded, NotStored, TooLarge, U
 from agent.core.tasks import end
 from hil.platform.ledger import _left
 from hil.platform.unpack import Retract, Row, unpack
-from tests.sim import houses
+from tests.sim import houses, small_spool
 
 if TYPE_CHECKING:
     import random
@@ -155,6 +155,8 @@ WATCHING: list[Callable[[World, str, list[Row]], None]] = []
 def install(world: World) -> None:
     """Let the agent of this process reach these recipients."""
     _OF[:], _OPEN[:] = [world], []
+    if world.plan["building"].get("small"):
+        small_spool.install()
     agent.uplink.TRANSPORTS = {
         **agent.uplink.TRANSPORTS, "https": f"{__name__}:SimUplink"
     }  # fmt: skip

@@ -704,6 +704,25 @@ def test_people_of_whom_a_recipient_is_told_first_when_all_is_withdrawn_are_foun
     assert ("SENT", "T34") in story.sorts()
 
 
+def test_a_spool_that_grows_on_a_full_disk_is_found(story):
+    story.readings()
+    fault(story, at(3), at(9), how="full", room=100)
+    story.note(at(3), "spools", bytes={"spool-a.db": 4096})
+    story.note(at(9), "spools", bytes={"spool-a.db": 4096, "spool-b.db": 4096})
+    assert story.judged() == []
+    story.records[-1].what["bytes"]["spool-a.db"] = 8192
+    assert story.sorts() == {("LIVENESS", "B10")}
+
+
+def test_values_are_shed_where_a_small_spool_waits_for_its_recipient(story):
+    shed = in_place_of(at(5), q="M", v=None, why="shed")
+    story.readings(silent={at(5)}, change=shed)
+    story.plan["building"]["small"] = True
+    assert story.sorts() == {("CONSERVATION", "M3")}
+    fault(story, at(3), at(9), do="uplink", recipient=0, how="down")
+    assert story.judged() == []
+
+
 def test_an_object_that_met_an_error_is_found(story):
     story.readings()
     outcome = {"jti": "x", "state": "REJECTED", "code": "E_INTERNAL"}
