@@ -13,9 +13,9 @@ from typing import Any
 
 from agent.buffer import capacity, database, spool
 
-SIZE = 128 * 1024
+SIZE = 160 * 1024
 """bytes of the file; an empty one needs 39 kB, and one that has delivered for a day 62 kB"""
-AT_FIRST, STEP = 112 * 1024, 4 * 1024
+AT_FIRST, STEP = 128 * 1024, 8 * 1024
 """bytes that the file takes at first, and by which it grows"""
 CLOSED, BESIDE, BATCH = 32 * 1024, 12 * 1024, 3_000
 """bytes that rows may not fill, and that they leave free for pages beside their own; nine batches

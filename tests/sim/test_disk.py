@@ -14,6 +14,7 @@ import tempfile
 import textwrap
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -24,6 +25,7 @@ from agent.buffer.batch import BatchHead
 from agent.buffer.database import Database
 from agent.core import atomic_write
 from agent.core.atomic_write import DiskWriter
+from agent.core.errors import StorageFailed
 from agent.registry.storage import TABLE, RegistryStorage
 from agent.trust.audit import Chain
 from tests import powercut
@@ -814,6 +816,22 @@ def test_moments_of_each_kind_are_told(root):
     assert {
         (WRITE, "a.db-wal"), (COMMIT, "a.db-wal"), (NAME, "b"), (SYNC, "b.new"), (SYNC, "state"),
     } <= kinds  # fmt: skip
+
+
+def test_a_spool_that_the_disk_cannot_read_is_not_set_aside(root):
+    head = BatchHead("G84G7ZWYRD6Z1GQ", "metropole.example", "FR-1", str)
+    opening = partial(spool.Spool.open, root / "spool.db", bytes(32), head, 4_000_000)
+    with failing(root, how="full", room=1 << 30, names=False) as (disk, *_):
+        with opening() as before:
+            before.append(poll(1), {}, NOON + 60.0)
+        fault = {"how": "eio", "read": 1.0, "write": 0.0, "sync": 0.0, "evict": False}
+        disk.begin(fault)
+        with pytest.raises(StorageFailed), opening():
+            pass
+        disk.end(fault)
+        with opening() as after:
+            assert sum(after.waiting(0)) == 10
+            assert not after.set_aside
 
 
 # small spools
