@@ -234,6 +234,7 @@ class World:
 
     def _end(self, event):
         if event["do"] == "disk":
+            self._note_spools(event)
             self.disk.end(event)
             return
         for part in self._parts():
@@ -347,6 +348,12 @@ class World:
 
     def _event_disk(self, event, _rng):
         self.disk.begin(event, self.now())
+        self._note_spools(event)
+
+    def _note_spools(self, event):
+        """How large the spools are while the disk is full (rule B10)."""
+        if event["how"] == "full":
+            self.note("spools", bytes=self.disk.sizes("spool"))
 
     def _event_clock_step(self, event, rng):
         self.apart += event["by"]
