@@ -7,6 +7,7 @@ that nothing depends on either. A run is then a fork of a process that has impor
 from __future__ import annotations
 
 import ctypes
+import gc
 import hashlib
 import importlib
 import json
@@ -30,6 +31,8 @@ CPU = 900
 """CPU seconds of one life, and of the judge"""
 WALL = 1_800.0
 """seconds of one run"""
+GARBAGE = (20_000, 20, 50)
+"""when a process looks for garbage (gc.set_threshold); a life makes little that only this finds"""
 NEW_NAMESPACE = 0x00020000
 PRIVATE, RECURSIVE = 1 << 18, 1 << 14
 NEEDED = (
@@ -85,6 +88,7 @@ def imported():
     import agent.api.diagnosis.network
     import agent.api.logins
     import agent.app
+    import agent.cli.control
     import agent.control.recovery
     import agent.drivers
     import agent.local
@@ -95,6 +99,25 @@ def imported():
             importlib.import_module(where.partition(":")[0])
     for name in NEEDED:
         importlib.import_module(f"tests.sim.{name}")
+    read_once()
+    # what is here is here for good: no search for garbage has to look at it, in no life
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GARBAGE)
+
+
+def read_once():
+    """Read the texts and templates that a life reads only once, so that no life does."""
+    from agent.api.protection import stores
+    from agent.config.load import examine
+    from agent.registry import page
+
+    for language in page.LANGUAGES:
+        page.texts_of("letter", language)
+        stores.page_texts(language)
+    for template in page.AGENT.glob("registry/*.html"):
+        page.environment().get_template(str(template.relative_to(page.AGENT)))
+    examine("", "config.yaml")
 
 
 def base():
