@@ -56,7 +56,6 @@ if TYPE_CHECKING:
     from agent.config import Config
     from agent.core.clock import Clock
     from agent.core.model import MarkKey, Reading, SlotMark
-    from agent.gateway.disk import StateDisk
     from agent.gateway.gateway import Gateway, Recipients
     from agent.inbox.setup import AuditNotes
     from agent.registry.identity import Identity
@@ -97,7 +96,7 @@ async def open_recipient(
     memory_file = memory_of(config.state, settings.recipient)
     names: LogNames = {"uplink": name, "recipient": settings.recipient}
     async with AsyncExitStack() as stack:
-        disk = await _open_on_disk(stack, gateway.disk, name, partial(_opening, gateway, name))
+        disk = await _open_on_disk(stack, gateway, name, partial(_opening, gateway, name))
         memory = None
         if disk is None or memory_file.exists():
             own = await stack.enter_async_context(AsyncExitStack())
@@ -178,12 +177,19 @@ def _opening(gateway: Gateway, name: str) -> AbstractContextManager[Spool]:
 
 async def _open_on_disk(
     stack: AsyncExitStack,
-    state_disk: StateDisk,
+    gateway: Gateway,
     name: str,
     opening: Callable[[], AbstractContextManager[Spool]],
 ) -> Opened | None:
-    """Open the spool on the disk; if the disk fails, note the fault and return None."""
+    """Open the spool on the disk; if the disk fails, note the fault and return None.
+
+    So also while nobody knows whose rows may be stored (rule A8): on the disk those slots would be
+    closed without a row. Later its own marks make them M.
+    """
     store, own = f"{SPOOL}{name}", await stack.enter_async_context(AsyncExitStack())
+    state_disk = gateway.disk
+    if gateway.registry.mute:
+        return None
     try:
         thread = state_disk.thread(store)
         disk = await own.enter_async_context(in_own_thread(f"spool {name}", opening, thread))
@@ -282,6 +288,8 @@ async def wait_for_disk(gateway: Gateway, recipient: Recipient) -> None:
     opening = partial(_opening, gateway, recipient.name)
     while recipient.in_memory is not None:
         await asyncio.sleep(PROBED_EVERY)
+        if recipient.kept and gateway.registry.mute:
+            continue
         if recipient.kept:
             with suppress(StorageFailed, Refused):
                 probing = gateway.disk.thread(f"{SPOOL}{recipient.name}")
