@@ -73,6 +73,11 @@ def parser():
         )
 
     corpus = commands.add_parser("corpus", help="run all plans of tests/sim/cases")
+    text = (
+        "begin with those that notice most mutants in a second, and in turn with others that the"
+        " agent's code chooses: the same code runs the same plans"
+    )
+    corpus.add_argument("--in-turn", action="store_true", help=text)
     corpus.set_defaults(do=of_corpus)
 
     seeds = commands.add_parser("seeds", help="run the plans of seeds FIRST to LAST")
@@ -158,8 +163,10 @@ def shown(outcome):
     return outcome.status
 
 
-def each(plans, jobs=1, within=None, **options):
-    """Run plans, and print what became of each. `within`: begin none after so many s of CPU."""
+def each(plans, jobs=1, within=None, names=None, **options):
+    """Run plans, and print what became of each. `within`: begin none after so many s of CPU;
+    `names`: of plans of the corpus, by their hash.
+    """
     used, status, count = 0.0, 0, 0
 
     def wanted():
@@ -173,6 +180,8 @@ def each(plans, jobs=1, within=None, **options):
 
     for outcome in run.run_all(wanted(), jobs, **options):
         used += outcome.cpu
+        if names:
+            print(names[outcome.plan], end=": ")
         status = max(status, shown(outcome))
     print(f"{count} plans, {used:.1f} s of CPU")
     return status
@@ -214,7 +223,11 @@ def of_first(given):
 
 
 def of_corpus(given):
-    return each(run.corpus(), given.jobs, given.within)
+    from tests.sim import corpus
+
+    named = corpus.short() if given.in_turn else corpus.whole()
+    names = {run.sha(plan): name for name, plan in named.items()}
+    return each(named.values(), given.jobs, given.within, names)
 
 
 def of_seeds(given):

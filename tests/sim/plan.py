@@ -530,7 +530,7 @@ DRAWS: dict[str, dict[str, Draw]] = {
     "duty.end": {"recipient": _of("recipients")},
     "uplink": {
         "recipient": _of("recipients"),
-        "how": _one(*UPLINK_FAULTS, "down", "down", "lost-receipts"),
+        "how": _one(*UPLINK_FAULTS, "slow", "down", "down", "lost-receipts"),
         "for": _span(2, 3 * DAY),
     },
     "order": {

@@ -154,12 +154,6 @@ def plan_of(seed, days=None):
     return plans.plan(seed, days)
 
 
-def corpus():
-    """The plans of tests/sim/cases."""
-    for file in sorted((Path(__file__).parent / "cases").glob("*.json")):
-        yield json.loads(file.read_text(encoding="utf-8"))
-
-
 def perform(plan, judged=True, **wishes):
     """Run a plan in this process and its children. Returns the outcome.
 
