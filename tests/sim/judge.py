@@ -16,8 +16,8 @@ CONSERVATION
     which of them are dated), W rows that are missing. Rows that were refused within the last 27
     hours (T17).
   G4   the row is of the meter that was recorded there.
-  T1   seq has no gaps (except in an epoch of memory). T2: one content under one id. R8: runs have
-    no value; M.
+  T1   seq has no gaps (except in an epoch of memory). T2: one content under one id. R8: runs are
+    M or W, and have no value.
   T6   no two rows with one key, neither `again`. T13: on the basis that is in force; a duty may go
     first, and does for the index of a month. T8: no two epochs within half a day.
   T27  a recipient with a backlog that a reload takes out gets its rows once it can be reached.

@@ -211,7 +211,7 @@ def _rows(facts: Facts, batch: Batch, rows: list[Row]) -> Iterator[Finding]:
     """R8, M9, and whether each value is true."""
     first = batch.sent[0][0]
     for row in batch.rows:
-        if row.span > 1 and row.v is not None:
+        if row.span > 1 and (row.v is not None or row.q not in "MW"):
             yield _found("CONSERVATION", "R8", f"a run of {row.q}: {row}", first, batch.index)
     for row in rows:
         if row.step and row.kind != "EVT" and not facts.on_step(row.step, row.t):

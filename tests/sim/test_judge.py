@@ -186,6 +186,17 @@ def test_the_slot_that_ran_when_the_agent_ended_has_no_row_at_another_period(sto
     assert story.readings(change=in_place_of(at(n))).sorts() == found
 
 
+def test_a_run_of_values_is_found_and_one_of_missing_slots_is_right(story):
+    """Rule R8."""
+    silent = {at(5), at(6)}
+    run = [(at(5), {"q": "M", "v": None, "why": "silent", "span": 2})]
+    story.readings(silent=silent, change=lambda row: None if row["t"] in silent else row)
+    story.batch(at(7), [story.row(t, **more) for t, more in run])
+    assert story.judged() == []
+    story.records[-3].what["rows"][0].update(q="R", v=shown(at(5)))
+    assert ("CONSERVATION", "R8") in story.sorts()
+
+
 def test_a_row_at_no_slot_of_its_step_is_found(story):
     story.readings()
     for more in ({"step": 86_400}, {"step": 30 * DAY}, {"t": at(5) + 60}):

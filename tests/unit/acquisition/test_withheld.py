@@ -56,6 +56,7 @@ def test_after_a_withdrawal_each_slot_of_the_series_is_withheld(tmp_path):
 
 
 def test_it_says_so_whether_or_not_the_meter_answered_and_of_a_gap_too(tmp_path):
+    """Rules P20, R8: a gap is one row."""
     town = Town(tmp_path, 1, step=HOUR)
     of = ledger(town)
     read(of, MIDNIGHT + HOUR)
