@@ -68,7 +68,7 @@ def test_A_a_a_value_kept_in_memory_counts_whichever_comes_first(tmp_path, disk_
 
 
 def test_A_b_a_commit_that_failed_and_had_effect_is_no_second_row_of_its_key(tmp_path):  # noqa: N802
-    """The disk has the row too."""
+    """The disk has the row too: the recipient has two versions, and both are counted (P18)."""
     far = Far()
     with disk(tmp_path) as spool, memory(tmp_path) as beside:
         append(spool, 1, poll(1, 3))
@@ -78,6 +78,8 @@ def test_A_b_a_commit_that_failed_and_had_effect_is_no_second_row_of_its_key(tmp
                 one.settle(far.store(batch), NOW)
         assert not far.twice
         assert held(far, 1) == [row.value for row in poll(1, 3)]
+        spool.adopt(beside.epoch, beside.disclosures(), {}, beside.received_slots())
+        assert sum(one.values for one in spool.disclosures()) == len(far.rows) == 6
 
 
 def test_A_c_what_has_no_value_never_counts_above_one(tmp_path):  # noqa: N802
