@@ -42,6 +42,8 @@ TAKES = {"modbus": (0.02, 0.09), "mbus": (0.3, 0.8), "bacnet": (0.02, 0.12)}
 TIMEOUT = {"modbus": 1.0, "mbus": 2.0, "bacnet": 2.0}
 WARM, COLD = Decimal("20.5"), Decimal("12.5")
 """what the guard's sensor says, inside and outside its bounds"""
+SLOW = (200.0, 280.0)
+"""seconds from a request to its answer behind a gateway that carries little"""
 UNDEFINED = "no value"
 ODD = (Decimal("999999.999"), Decimal("-17.25"), Decimal(0), UNDEFINED)
 """what a broken device may say of its index"""
@@ -121,7 +123,7 @@ def building(house: House, begin: float) -> Building:
 
 # What happens to it
 
-KNOWN = ("silent", "late", "wrong-unit", "reboot", "garbage")
+KNOWN = ("silent", "late", "slow", "wrong-unit", "reboot", "garbage", "protected")
 
 
 def fitting(world: World, number: int) -> Fitting:
@@ -383,6 +385,8 @@ class Simulated:
         if "late" in faults:
             takes = self.rng.uniform(0.2, 1.5) * TIMEOUT[self.KIND]
         silent = not name or bool(mute) or takes > TIMEOUT[self.KIND]
+        if "slow" in faults and not silent:
+            takes = self.rng.uniform(*SLOW)
         await asyncio.sleep(TIMEOUT[self.KIND] if silent else takes)
         self.must_be_up()
         return not silent
@@ -398,7 +402,8 @@ class Simulated:
         faults = self.world.building.faults.get(name, ())
         if value is None or "reboot" in faults:
             return Sample(point, seconds(), why=Why.BAD, detail=UNDEFINED)
-        if "garbage" in faults and one is not None and self.rng.random() < 0.7:
+        is_odd = "garbage" in faults and one is not None and self.rng.random() < 0.7
+        if is_odd:
             odd = self.rng.choice(ODD)
             if odd == UNDEFINED:
                 return Sample(point, seconds(), why=Why.BAD, detail=UNDEFINED)
@@ -410,6 +415,7 @@ class Simulated:
             self.world.note(
                 "answer", line=self.number, device=name, channel=one.channel, value=shown,
                 meter=self.world.building.meters[name].serial, wall=seconds(),
+                **({"odd": True} if is_odd else {}),
             )  # fmt: skip
         return Sample(point, seconds(), value)
 
@@ -427,6 +433,9 @@ class Simulated:
         _, plant = self._of(point.address)
         name = plant.lever.device if plant else ""
         faults = self.world.building.faults.get(name, ())
+        if "protected" in faults:  # it answers, and takes nothing
+            await self._answers(name)
+            raise WriteRefused("{device} did not take the value", device=point.device)
         lost = bool(faults) and self.rng.random() < 0.5
         if lost and plant is not None:
             self.must_be_up()

@@ -82,9 +82,10 @@ class Choice:
 
 INDEX = Number(0, 999, whole=True)
 ANY_OR_INDEX = Number(-1, 999, whole=True)
-FOR = Number(0.001, 60 * DAY)
-BACK = Number(0, 10 * DAY)
+FOR = Number(0.001, 70 * DAY)
+BACK = Number(0, 70 * DAY)
 NOTICE = Number(-DAY, 30 * DAY)
+OFTEN = Number(0, 1)
 AIMS = Choice(("any", "write", "sync", "send", "answer", "commit"))
 BY_GIVE = Choice(("form", "list", "command", "signed"))
 
@@ -116,7 +117,7 @@ EVENTS: dict[str, dict[str, Number | Choice]] = {
     "clock.service": {"on": Choice((True, False))},
     "device": {
         "device": INDEX,
-        "how": Choice(("silent", "late", "wrong-unit", "reboot", "garbage")),
+        "how": Choice(("silent", "late", "slow", "wrong-unit", "reboot", "garbage", "protected")),
         "for": FOR,
     },
     "line": {"line": INDEX, "for": FOR},
@@ -128,7 +129,7 @@ EVENTS: dict[str, dict[str, Number | Choice]] = {
         "dwelling": INDEX,
         "recipient": INDEX,
         "step": Choice(("monthly", "daily", "loadcurve")),
-        "until": Number(1, 1000),
+        "until": Number(0.01, 1000),
         "by": BY_GIVE,
     },
     "withdraw": {
@@ -142,7 +143,7 @@ EVENTS: dict[str, dict[str, Number | Choice]] = {
     "duty.end": {"recipient": INDEX},
     "uplink": {
         "recipient": INDEX,
-        "how": Choice(UPLINK_FAULTS),
+        "how": Choice((*UPLINK_FAULTS, "slow")),
         "for": FOR,
     },
     "order": {
@@ -165,9 +166,28 @@ OPTIONAL = {
     "order": {
         "flaw": Choice(("", "signature", "audience", "expired", "no-grant", "beyond", "replay"))
     },
-    "consent": {"flaw": Choice(("", "signature", "audience"))},
+    "consent": {
+        "flaw": Choice(("", "signature", "audience")),
+        "only": Choice(("elec.imp", "heat", "cw")),
+        "given": Number(0, 60 * DAY),
+        "apart": Choice((True, False)),
+    },
+    "disk": {
+        "room": Number(0, 1 << 30, whole=True),
+        "names": Choice((True, False)),
+        "read": OFTEN,
+        "write": OFTEN,
+        "sync": OFTEN,
+        "evict": Choice((True, False)),
+        "writes": Choice((True, False)),
+    },
 }
-"""what an event may have beside its parameters; `flaw`: why this object must have no effect"""
+"""what an event may have beside its parameters; `flaw`: why this object must have no effect.
+
+Of a consent: `only`: the one channel that it names; `given`: seconds since its paper was signed;
+`apart`: for a purpose of its own, so that it stands beside another.
+Of a disk: what `Disk.begin` else draws from the event's seed.
+"""
 BUILDING: dict[str, Number | Choice] = {
     "dwellings": Number(1, 40, whole=True),
     "recipients": Number(1, 4, whole=True),
@@ -211,7 +231,9 @@ def _wrong_building(building: Mapping[str, Any]) -> list[str]:
         wrong.append(f"building: lines are {lines!r}")
     elif building.get("controls") and not {"modbus", "bacnet"} & set(lines):
         wrong.append("building: a control needs modbus or bacnet")
-    if extra := building.keys() - {*BUILDING, "lines"}:
+    if building.get("small", False) not in {True, False}:
+        wrong.append(f"building: small is {building['small']!r}")
+    if extra := building.keys() - {*BUILDING, "lines", "small"}:
         wrong.append(f"building: unknown {', '.join(sorted(extra))}")
     return wrong
 
@@ -476,7 +498,9 @@ DRAWS: dict[str, dict[str, Draw]] = {
     "clock.service": {"on": _one(True, False)},
     "device": {
         "device": _of("devices"),
-        "how": _one("silent", "silent", "late", "wrong-unit", "reboot", "garbage"),
+        "how": _one(
+            "silent", "silent", "late", "slow", "wrong-unit", "reboot", "garbage", "protected"
+        ),
         "for": _span(1, 2 * DAY),
     },
     "line": {"line": _of("lines"), "for": _span(1, 12 * HOUR)},
@@ -506,7 +530,7 @@ DRAWS: dict[str, dict[str, Draw]] = {
     "duty.end": {"recipient": _of("recipients")},
     "uplink": {
         "recipient": _of("recipients"),
-        "how": _one(*UPLINK_FAULTS, "down", "down", "lost-receipts"),
+        "how": _one(*UPLINK_FAULTS, "slow", "down", "down", "lost-receipts"),
         "for": _span(2, 3 * DAY),
     },
     "order": {
