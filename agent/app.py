@@ -155,7 +155,8 @@ async def _serve(
         gateway.registry.begin_notes(failing=bool(why))
         async with running(gateway, config_path) as here:
             started.set()
-            here.describe = partial(calls.described, gateway)
+            description = calls.Description(gateway)
+            here.describe = description.get
             here.jobs.start("local socket", partial(serve_socket, gateway, config.state))
             here.jobs.start("reload", partial(_reload_on_signal, here, reload_requested))
             here.jobs.start("backup", partial(backup.keep, gateway, config_path))
@@ -163,7 +164,7 @@ async def _serve(
             if gateway.identity:
                 await here.jobs.open(plant_history.COMPONENT, partial(_history, gateway))
             here.jobs.start("clock", gateway.clock.serve)
-            here.jobs.start("diagnosis", partial(calls.diagnose, gateway))
+            here.jobs.start("diagnosis", partial(calls.diagnose, description))
             here.jobs.start("storage", partial(_tend_storage, gateway))
             here.jobs.start(flight_recorder.COMPONENT, gateway.flight.serve)
             here.jobs.start("registry log", partial(keep_log_short, gateway.registry))

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from agent.core.clock import span_of, stamp
+from agent.core.clock import UNTOLD, span_of, stamp
 from agent.core.errors import Refused, SpoolFull, StorageFailed
 from agent.core.log_fields import LogEvent, fields
 from agent.core.tasks import Wakeup
@@ -126,7 +126,7 @@ class Timekeeper:
         wakeup = Wakeup(self._clock.changed)
         while True:
             await self.look()
-            await wakeup.wait(self._clock.bound(math.inf))
+            await wakeup.wait(self._clock.bound(math.inf if self._clock.entered else UNTOLD))
 
     async def look(self) -> None:
         """Begin the present period once the clock is trusted."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import sqlite3
 from contextlib import aclosing, suppress
 from dataclasses import asdict
@@ -91,6 +92,8 @@ NOBODY = Caller("gardien", _nobody)
 """the agent itself"""
 DIAGNOSED_EVERY = 60.0
 """seconds"""
+SHARED_FOR = 1.0
+"""seconds for which a description is that of all who ask for it"""
 
 
 async def status(gateway: Gateway, caller: Caller, *, named: str | None = None) -> dict[str, Any]:
@@ -167,6 +170,27 @@ async def described(gateway: Gateway) -> dict[str, Any]:
     return answer | {"metrics": numbers}
 
 
+class Description:
+    """What `described` returns, made once for all who look in the same moment.
+
+    The diagnosis and the report to each recipient look each minute, and share one wake (`pause`).
+    Making the answer is most of the work of a gateway at which nothing happens.
+    """
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway, self._one_at_a_time = gateway, asyncio.Lock()
+        self._made: dict[str, Any] = {}
+        self._until = -math.inf
+
+    async def get(self) -> dict[str, Any]:
+        """Return the answer, at most `SHARED_FOR` old. It is also the others': do not change it."""
+        async with self._one_at_a_time:
+            if monotonic() >= self._until:
+                self._made = await described(self._gateway)
+                self._until = monotonic() + SHARED_FOR
+            return self._made
+
+
 async def metrics(gateway: Gateway, caller: Caller) -> dict[str, Any]:
     """Return the state of the gateway in numbers; see `agent.api.metrics.families`."""
     del caller
@@ -177,10 +201,10 @@ async def _all_findings(gateway: Gateway) -> list[Finding]:
     return await _findings(gateway, _status(gateway) | {"uplinks": await _uplinks(gateway)})
 
 
-async def diagnose(gateway: Gateway) -> None:
+async def diagnose(description: Description) -> None:
     """Make the diagnosis again and again, so that each finding knows when it began."""
     while True:
-        await status(gateway, NOBODY)
+        await description.get()
         await pause(DIAGNOSED_EVERY)
 
 

@@ -53,8 +53,8 @@ BUILT = 1_767_225_600.0
 NOT_BELIEVED = "not believed: "
 """first words of the outcome of a signed time that changes nothing"""
 UNTOLD = 1.0
-"""longest sleep in seconds, with the clock in mind, while nobody tells when it is set, or while it
-dates nothing
+"""seconds between two looks at the clock while nobody tells when it is set, or while it dates
+nothing
 """
 REMEMBER_EVERY = 3600.0
 """seconds between two writes of the clock's state, to spare the flash"""
@@ -245,7 +245,7 @@ class Clock:
         """the clock has stepped, or what it may be used for has changed"""
         machine = wall is seconds and steady is monotonic
         self._watch = watch or (told_by_kernel if machine else told_by_nobody)
-        self._is_told = False
+        self._is_served = False
         self._wall, self._steady = wall, steady
         self._evidence, self._rtc = evidence, rtc
         self._touched: int | None = None
@@ -270,7 +270,8 @@ class Clock:
 
     def _uses(self) -> tuple[object, ...]:
         known = self._memory.proved is not None
-        return len(self.steps), self._trust, known, self.by_person, self.agreed, self.entered
+        dates = self._is_believed() and self.entered and self.ahead <= 0
+        return len(self.steps), self._trust, known, self.by_person, self.agreed, self.entered, dates
 
     def _announce(self) -> None:
         """Wake those who depend on the clock if it has changed for them."""
@@ -281,10 +282,10 @@ class Clock:
     def bound(self, seconds: float) -> float:
         """Return how long a task may sleep that wants `seconds` and is woken by `changed`.
 
-        While nobody tells when the clock is set, or while it dates nothing, no longer than
-        `UNTOLD`; and as long for what is due already, since it waits for the clock.
+        As long as it wants while `serve` looks. Otherwise no longer than `UNTOLD`; and as long for
+        what is due already while the clock dates nothing, since it waits for the clock.
         """
-        if self._is_told and self.dates:
+        if self._is_served and (seconds > 0 or self.dates):
             return seconds
         return min(seconds, UNTOLD) if seconds > 0 else UNTOLD
 
@@ -330,6 +331,9 @@ class Clock:
     def believed(self) -> bool:
         """Whether the clock itself is trusted, whatever slots were closed before."""
         self.look()
+        return self._is_believed()
+
+    def _is_believed(self) -> bool:
         trusted = self._trust is not ClockTrust.UNTRUSTED
         return trusted and (self.source == "system" or self._memory.proved is not None)
 
@@ -613,10 +617,12 @@ class Clock:
     async def serve(self) -> None:
         """Check the clock at once when it is set, look for evidence, and store what is known every
         hour. Never returns.
+
+        Only this looks again and again; all others sleep until `changed` (see `bound`).
         """
         remembered = None
         with self._watch(self.look) as heard:
-            self._is_told = heard
+            self._is_served = True
             try:
                 while True:
                     proved = self.trust is ClockTrust.TRUSTED
@@ -625,9 +631,9 @@ class Clock:
                         self.remember()
                         remembered = self.steady()
                     # nothing announces that a time service keeps the clock
-                    await pause(self.bound(LOOK))
+                    await pause(LOOK if heard and self.dates else UNTOLD)
             finally:
-                self._is_told = False
+                self._is_served = False
 
     def remember(self) -> None:
         """Store what is known, durably, so that a restart or a boot goes on from it."""

@@ -197,6 +197,8 @@ def _filled(code: str, message: str, values: Mapping[str, object]) -> str:
 
 def _kept(value: object) -> object:
     """Return a value in a form that a text keeps and JSON can carry."""
+    if type(value) is str:  # most of them
+        return Text(value) if value in OF_THE_SYSTEM else value
     if isinstance(value, BaseException):
         first = value.args[0] if value.args else ""
         if isinstance(value, OSError) and value.strerror:
@@ -204,8 +206,6 @@ def _kept(value: object) -> object:
         return first if isinstance(first, Text) else str(value)
     if isinstance(value, list) or type(value) is tuple:  # a named tuple has its own `__str__`
         return [_kept(part) for part in value]
-    if type(value) is str and value in OF_THE_SYSTEM:
-        return Text(value)
     if isinstance(value, Text | bool | int | float | Decimal | dt.date | dt.timedelta):
         return value
     return str(value)  # a text, if the value's `__str__` gives one
@@ -213,6 +213,8 @@ def _kept(value: object) -> object:
 
 def _shown(code: str, value: Any) -> Any:
     """Return a value as it is put into a message of a language."""
+    if type(value) is str:  # most of them
+        return value
     if isinstance(value, Text):
         return str(value) if code == ENGLISH else value.in_language(code)
     if isinstance(value, list | tuple):

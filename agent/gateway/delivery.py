@@ -39,7 +39,7 @@ from agent.core.tasks import (
     together,
 )
 from agent.enrolment import calls, credential
-from agent.gateway.recipient import needs_signature, outcomes
+from agent.gateway.recipient import needs_signature, outcome_keys
 from agent.gateway.uplink_state import PROBE_EVERY, address
 from agent.trust import verify
 from agent.trust.error_codes import Forged, ObjectCode
@@ -548,7 +548,7 @@ async def _hurry_outcomes(gateway: Gateway, recipient: Recipient) -> None:
     known: frozenset[str] = frozenset()
     wakeup = Wakeup(gateway.decided, gateway.objects.changed)
     while True:
-        fresh = frozenset(outcomes(gateway, recipient))
+        fresh = outcome_keys(gateway, recipient)
         if fresh - known:
             recipient.delivery.send_now()
         known = fresh

@@ -489,6 +489,13 @@ def outcomes(gateway: Gateway, recipient: Recipient) -> dict[str, Item]:
     return items
 
 
+def outcome_keys(gateway: Gateway, recipient: Recipient) -> frozenset[str]:
+    """Return the keys of these outcomes."""
+    recipient_id, inbox = recipient.settings.recipient, gateway.objects.inbox
+    keys = frozenset(gateway.steering.outcomes(recipient_id, recipient.name))
+    return keys | inbox.object_status.keys(recipient.name, recipient_id) if inbox else keys
+
+
 def needs_signature(gateway: Gateway, settings: Any) -> bool:
     """Whether only signed receipts of a recipient count now (rule T35)."""
     inbox = gateway.objects.inbox

@@ -113,9 +113,20 @@ class StatusEntry:
     sentence: str = ""
     """of a refusal: the reason and what to do"""
 
+    @property
+    def key(self) -> str:
+        """Its key in a directory."""
+        return f"outcomes/o{self.n}-{self.at}"
+
     def item(self, recipient: str, mark: Marked) -> dict[str, Any]:
         """The entry for a recipient, with only those marks that concern it."""
         code, _, about = self.code.partition(" ")
+        if not about and not self.sentence:  # most of them; a recipient may have hundreds
+            plain = {
+                "id": f"o{self.n}-{self.at}", "typ": self.typ, "jti": self.jti,
+                "sha256": self.sha256, "state": self.state, "code": code, "at": stamp(self.at),
+            }  # fmt: skip
+            return {name: value for name, value in plain.items() if value}
         marks = about if code in {ObjectCode.AFTER, ObjectCode.REVOKED} else ""
         named = filter(None, map(mark, marks.split(",")))
         members = {
@@ -198,12 +209,19 @@ class ObjectStatus:
         `report` returns how places and meters match now. It is added to the latest accepted place
         map, for its sender or signer.
         """
-        mine = [one for one in self._latest if one.via == uplink or one.owner == recipient]
-        items = {f"outcomes/o{one.n}-{one.at}": one.item(recipient, self._mark) for one in mine}
+        mine = self._of(uplink, recipient)
+        items = {one.key: one.item(recipient, self._mark) for one in mine}
         maps = [one for one in self._latest if (one.typ, one.state) == (MAP, "ACCEPTED")]
         if maps and maps[-1] in mine:
-            items[f"outcomes/o{maps[-1].n}-{maps[-1].at}"] |= {"report": report()}
+            items[maps[-1].key] |= {"report": report()}
         return items
+
+    def keys(self, uplink: str, recipient: str) -> frozenset[str]:
+        """The keys of these entries."""
+        return frozenset(one.key for one in self._of(uplink, recipient))
+
+    def _of(self, uplink: str, recipient: str) -> list[StatusEntry]:
+        return [one for one in self._latest if one.via == uplink or one.owner == recipient]
 
 
 class Inbox:

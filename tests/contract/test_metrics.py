@@ -19,17 +19,19 @@ from prometheus_client.parser import text_string_to_metric_families
 from ruamel.yaml import YAML
 
 from agent.api import metrics
-from agent.api.calls import ALL, CALLS, described
+from agent.api.calls import ALL, CALLS, SHARED_FOR, Description, described
 from agent.api.metric_types import BY_NAME, METRICS
 from agent.api.registry import Caller
 from agent.api.roles import Role
 from agent.app import visited
 from agent.cli import command_line
+from agent.core.clock import monotonic
 from agent.core.model import Quality, Reading, Series, Why
 from agent.gateway.delivery import document, news
 from agent.registry import identity
 from agent.web.metrics import exposition
 from tests.contract.gateway.running import at_work
+from tests.waiting import until
 
 TOP = Path(__file__).parents[2]
 RULES = TOP / "docs/prometheus"
@@ -87,6 +89,13 @@ def seen(tmp_path_factory):
             house.jobs.failures |= Counter({"control radiator-A-1-1": 2, "poll riser": 1})
             house.jobs.failures |= Counter({"uplink theirs": 3})
             answer = await described(house)
+            shared = Description(house)
+            moment = await asyncio.gather(*(shared.get() for _ in range(3)))
+            assert moment[0].keys() == answer.keys()
+            assert all(one is moment[0] for one in moment), "made once for all of a moment"
+            over = monotonic() + SHARED_FOR
+            await until(lambda: monotonic() > over)
+            assert await shared.get() is not moment[0], "later it is made again"
             answer["faults"].append({"component": "control radiator-A-1-1", "uplink": None})
             made = await metrics.families(house, answer)
             whole = (await ALL["status"](house, ALICE))["events"]

@@ -107,17 +107,22 @@ def imported():
 
 
 def read_once():
-    """Read the texts and templates that a life reads only once, so that no life does."""
+    """Read what a life reads only once, so that none does: texts, templates, profiles, models."""
     from agent.api.protection import stores
-    from agent.config.load import examine
+    from agent.config import load
     from agent.registry import page
+    from tests.sim import first, houses
 
     for language in page.LANGUAGES:
         page.texts_of("letter", language)
         stores.page_texts(language)
     for template in page.AGENT.glob("registry/*.html"):
         page.environment().get_template(str(template.relative_to(page.AGENT)))
-    examine("", "config.yaml")
+    lines = {"lines": ["modbus", "mbus", "bacnet"], "controls": 2}
+    with tempfile.TemporaryDirectory() as folder:
+        house = houses.house(first.PLAN | {"building": first.PLAN["building"] | lines})
+        houses.lay_out(house, Path(folder))
+        load(Path(folder) / "config.yaml")
 
 
 def base():

@@ -386,12 +386,13 @@ def test_a_watchdog_runs_out_unless_it_is_fed(commanded):
 
     async def act(bus, point, dog):
         await bus.write(point, Decimal(35), None)
-        await bus.write(dog, Decimal(60), None)
+        for _ in range(3):
+            await bus.write(dog, Decimal(60), None)
 
     on("modbus", act)
     plant = next(each for each in one.building.plants.values() if each.lever.kind == "modbus")
     assert plant.effective == Decimal("3.5")
-    (due, do, params) = one.later[-1]
+    ((due, do, params),) = one.later  # somebody looks once, however often it is fed
     assert 59 < due - one.now() <= 60
     one.loop.jump(due - BEGIN)
     plant.fed += 30

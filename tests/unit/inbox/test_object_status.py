@@ -11,10 +11,10 @@ from tests.unit.trust.objects import DAY, NAMES, NOW, SIGNERS, signed
 
 
 def told(here, uplink, recipient=""):
-    return [
-        (one["typ"], one["state"], one.get("code"))
-        for one in here.inbox.object_status.to(uplink, recipient).values()
-    ]
+    status = here.inbox.object_status
+    entries = status.to(uplink, recipient)
+    assert status.keys(uplink, recipient) == entries.keys()
+    return [(one["typ"], one["state"], one.get("code")) for one in entries.values()]
 
 
 def test_a_collector_hears_that_its_consent_waits_and_then_counts(here):
