@@ -85,7 +85,7 @@ EQUIPMENT
 LIVENESS (once all faults have ended)
   G2, T16, T35  each batch is stored, and has a receipt that counts, or is still sent; none is sent
     for two hours after its receipt was given. T26: each object is acknowledged, O22: none with an
-    error in gardien. B11: the first withdrawal on a full disk is recorded. U10: each call is
+    error in gardien. B11: withdrawals on a full disk are recorded. U10: each call is
     answered. G11: the agent is there.
 SPIN
   G11  no life ends with an error, or with a refusal without cause. G12: none runs without end.
