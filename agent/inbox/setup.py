@@ -149,6 +149,9 @@ class AuditNotes:
         """records that could not be written"""
         self.held_back = 0
         """records of senders for which the chain had no room"""
+        self._reported: set[tuple[str, str]] = set()
+        """type and error of what was logged since the last record that was written: those of the
+        registry are tried again each minute"""
 
     def __call__(self, type_: str, body: Mapping[str, Any]) -> None:
         """Write a record, from any thread.
@@ -191,10 +194,14 @@ class AuditNotes:
             self.chain.append(type_, body)
         except OSError as error:
             self.lost += 1
-            log.error(  # noqa: TRY400 -- no bug
-                "%s could not be written to the audit chain: %s", type_, error,
-                extra=fields(LogEvent.RECORD_NOT_WRITTEN, store=FOLDER),
-            )  # fmt: skip
+            if (type_, str(error)) not in self._reported:
+                self._reported.add((type_, str(error)))
+                log.error(  # noqa: TRY400 -- no bug
+                    "%s could not be written to the audit chain: %s", type_, error,
+                    extra=fields(LogEvent.RECORD_NOT_WRITTEN, store=FOLDER),
+                )  # fmt: skip
+        else:
+            self._reported.clear()
         if self.chain.thinned:
             thinned, self.chain.thinned = self.chain.thinned, 0
             log.warning(

@@ -85,7 +85,7 @@ EQUIPMENT
 LIVENESS (once all faults have ended)
   G2, T16, T35  each batch is stored, and has a receipt that counts, or is still sent; none is sent
     for two hours after its receipt was given. T26: each object is acknowledged, O22: none with an
-    error in gardien. B11: the first withdrawal on a full disk is recorded. U10: each call is
+    error in gardien. B11: withdrawals on a full disk are recorded. U10: each call is
     answered. G11: the agent is there.
 SPIN
   G11  no life ends with an error, or with a refusal without cause. G12: none runs without end.
@@ -271,7 +271,7 @@ def _into_the_reserve(facts: Facts) -> Iterator[Finding]:
 
 
 def _without_room(facts: Facts) -> Iterator[Finding]:
-    """B11: the reserve has room for the first withdrawal on a full disk."""
+    """B11: the reserve has room for withdrawals on a full disk."""
     for fault in facts.during(0, NEVER, "disk"):
         stated = fault.what.get("how") == "full" and fault.what.get("names") is False
         asked = [
@@ -282,10 +282,11 @@ def _without_room(facts: Facts) -> Iterator[Finding]:
         others = [one for one in facts.during(0, fault.end, "disk") if one is not fault]
         if not stated or not asked or others:
             continue
-        at, what, index = asked[0]
-        if "refused" in what or what.get("unrecorded"):
-            text = f"the first withdrawal on a full disk is not recorded: {what.get('refused')}"
-            yield Finding("LIVENESS", "B11", text, at, (fault.index, index))
+        for at, what, index in asked:
+            if "refused" in what or what.get("unrecorded"):
+                text = f"a withdrawal on a full disk is not recorded: {what.get('refused')}"
+                yield Finding("LIVENESS", "B11", text, at, (fault.index, index))
+                break
 
 
 # SPIN

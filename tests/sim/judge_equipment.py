@@ -360,7 +360,9 @@ def _removed(facts: Facts) -> bool:
 
 
 def _after_ends(facts: Facts, control: Mapping[str, Any], holds: list[Hold]) -> Iterator[Finding]:
-    """H17, H20: after the end of the agent, and at its next start, nothing is held any more."""
+    """H17, H20: after the end of the agent, and at its next start, nothing is held any more. A13:
+    nor where the disk fails, since the release reads the copy.
+    """
     for life in facts.lives:
         if life.begin < facts.plan["begin"]:
             started = NEVER
@@ -376,10 +378,13 @@ def _after_ends(facts: Facts, control: Mapping[str, Any], holds: list[Hold]) -> 
                 yield _found("H17", text, started, hold.begin.index, life.index)
             value = [one.value for one in hold.writes if one.at <= ended][-1:]
             stays = hold.begin.at <= life.end and ended < min(hold.end, facts.end)
-            calm = life.how not in ("power", "end") and _quiet(facts, life.end - STOPPED, ended)
+            spoiled = facts.during(life.end - STOPPED, ended, "device", "line", "power")
+            disks = facts.during(life.end - STOPPED, ended, "disk")
+            spoiled += [one for one in disks if one.what.get("how") not in ("eio", "readonly")]
+            calm = life.how not in ("power", "end") and not spoiled
             if stays and calm and not _is_failsafe(control, value):
                 text = f"{control['control']} is held at {value[0]}, and no agent runs"
-                yield _found("H20", text, ended, hold.begin.index, life.index)
+                yield _found("A13" if disks else "H20", text, ended, hold.begin.index, life.index)
 
 
 def _limit_released(

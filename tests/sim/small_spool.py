@@ -8,7 +8,6 @@ to rows, and the batches for which that room is meant. The log under it stays as
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from typing import Any
 
 from agent.buffer import capacity, database, spool
@@ -36,9 +35,6 @@ def install() -> None:
     opened = spool.Spool.open
 
     def small(path: Any, key: Any, head: Any, most: int, *more: Any, **named: Any) -> Any:
-        of: AbstractContextManager[spool.Spool] = opened(
-            path, key, head, min(most, SIZE), *more, **named
-        )
-        return of
+        return opened(path, key, head, min(most, SIZE), *more, **named)
 
-    spool.Spool.open = small  # type: ignore[method-assign]
+    spool.Spool.open = small

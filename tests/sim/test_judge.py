@@ -1001,6 +1001,17 @@ def test_a_hold_on_a_disk_that_cannot_be_written_is_found(story):
     assert ("EQUIPMENT", "A12") in story.sorts()
 
 
+def test_what_is_held_after_an_end_on_a_failing_disk_is_found(story):
+    order(story, at(0))
+    write(story, at(0) + 2, "-2")
+    write(story, at(0) + HOUR, "0", "-2")
+    fault(story, at(0) + 60, at(0) + HOUR, how="eio")
+    begins_again(story, at(0) + 70, back=HOUR)
+    assert ("EQUIPMENT", "A13") in story.readings(until=at(0)).sorts()
+    write(story, at(0) + 80, "0", "-2")
+    assert ("EQUIPMENT", "A13") not in story.sorts()
+
+
 def test_a_release_over_the_value_of_a_person_is_found_unless_the_machine_has_crashed(story):
     order(story, at(0))
     write(story, at(0) + 2, "-2")

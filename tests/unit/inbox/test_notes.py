@@ -54,3 +54,25 @@ def test_what_would_wait_without_end_is_counted_as_lost(tmp_path):
     chain.thawed()
     assert chain.notes.lost == 2
     assert len(written(tmp_path)) == 4
+
+
+def test_a_disk_that_fails_is_logged_once_for_each_sort_of_record(tmp_path, caplog):
+    notes = AuditNotes(Chain(tmp_path, time.time), time.monotonic)
+    append, works = notes.chain.append, False
+
+    def failing(type_, body):
+        if not works:
+            raise OSError(30, "Read-only file system")
+        return append(type_, body)
+
+    notes.chain.append = failing
+    for _ in range(3):
+        notes("key", {"kid": "k"})
+        notes("state.moved", {"state": "s"})
+    assert len(caplog.records) == 2
+    assert notes.lost == 6
+    works = True
+    notes("key", {"kid": "k"})
+    works = False
+    notes("key", {"kid": "k"})
+    assert len(caplog.records) == 3
