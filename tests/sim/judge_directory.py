@@ -23,11 +23,14 @@ from tests.sim.facts import (
     Row,
     Stay,
     expanded,
+    second,
 )
 from tests.sim.finding import Finding
 
 FEWEST = 11
 """rule S5, unless configured otherwise"""
+SEALED = 5.0
+"""seconds by which the time that a batch states may be before the end of its making"""
 NAMED = ("places", "occupancies", "bases", "installations", "series")
 SETTLES = 6 * 3600
 """before the end: what is recorded later may still be on its way"""
@@ -42,7 +45,9 @@ def judged(facts: Facts) -> Iterator[Finding]:
         yield from _of_rows(facts, batch)
     yield from _duties(facts)
     for batches in epochs.values():
-        yield from _told_before(sorted(batches, key=lambda batch: batch.seq))
+        in_order = sorted(batches, key=lambda batch: batch.seq)
+        yield from _told_before(in_order)
+        yield from _ended(facts, in_order)
     for recipient, platform in facts.platforms.items():
         sums = [held for held in platform.rows if held.row.basis == "rest"]
         for held in sums:
@@ -93,6 +98,31 @@ def _untold(told: Mapping[str, set[str]], row: Row) -> str | None:
 
 def _of_a_duty(told: Mapping[str, set[str]], row: Row) -> bool:
     return row.basis in told["duties"]
+
+
+# T34: nobody receives an item because it has ended
+
+
+def _ended(facts: Facts, batches: list[Batch]) -> Iterator[Finding]:
+    told: set[str] = set()
+    for batch in batches:
+        at = batch.sent[0][0]
+        sealed = second(batch.created) - facts.apart(at) if batch.created else at
+        for name in ("occupancies", "bases"):
+            for item in batch.directory.get(name, ()):
+                id_ = str(item["id"])
+                bases = [
+                    basis
+                    for basis in facts.bases.values()
+                    if basis.recipient == batch.recipient
+                    and (basis.kind == "duty" or id_ in {basis.id, basis.occupancy})
+                ]
+                late = bases and all(basis.gone + SEALED < sealed for basis in bases)
+                if late and id_ not in told:
+                    text = f"{batch.recipient} is told of {id_} first when all of it is withdrawn"
+                    yield Finding("SENT", "T34", text, at, (batch.index,))
+                    return
+                told.add(id_)
 
 
 # P21: nobody is told of a dwelling without a basis on it

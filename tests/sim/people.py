@@ -904,7 +904,8 @@ def _note_building(world: World) -> None:
              "restore_random": one.random, "max_per_day": one.a_day, "min_gap": one.gap,
              "original": one.original, "watchdog": one.watchdog, "heartbeat": one.heartbeat,
              "failsafe": one.failsafe, "bus": one.kind, "ramp_per_min": one.ramp,
-             "min_off": one.rest}
+             "min_off": one.rest, "common": True,
+             "failsafe_for": 2 * HOUR if one.failsafe else 0}
             for one in house.levers
         ],
     )  # fmt: skip
