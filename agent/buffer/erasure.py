@@ -125,8 +125,9 @@ class VoidedRows:
         return self._database.read("SELECT no, length(body) FROM aside WHERE owner=?", owner)
 
     def older_sizes(self, before: int) -> list[tuple[int, int]]:
-        """Number and bytes of each pile of people with a row of an earlier slot."""
-        sql = "SELECT no, length(body) FROM aside WHERE owner<>? AND t0<?"
+        """Number and bytes of each pile of people that may have a row of an earlier slot."""
+        # as `PendingRows.older_chunks`
+        sql = "SELECT no, length(body) FROM aside WHERE owner<>? AND (t0<? OR slots>n)"
         return self._database.read(sql, NOBODY, before)
 
     def drop_broken(self, owner: int) -> None:

@@ -242,8 +242,10 @@ class PendingRows:
         return self._chunks("SELECT no, length(body) FROM block WHERE mixed>? ORDER BY no", 0)
 
     def older_chunks(self, before: int) -> list[list[int]]:
-        """The numbers of blocks with a row of an earlier slot, as `chunks_of`."""
-        return self._chunks("SELECT no, length(body) FROM block WHERE t0<? ORDER BY no", before)
+        """The numbers of blocks that may have a row of an earlier slot, as `chunks_of`."""
+        # a run is noted by its last slot, so its first ones may be earlier than t0
+        sql = "SELECT no, length(body) FROM block WHERE t0<? OR slots>n ORDER BY no"
+        return self._chunks(sql, before)
 
     def _chunks(self, sql: str, value: int) -> list[list[int]]:
         return in_chunks(self._database.read(sql, value))

@@ -58,7 +58,8 @@ SENT   (each time that a batch leaves, and for what is held at the end)
   T5   no original after its void. T15: 60,000 bytes. P21: a directory names no dwelling without a
     basis on it. Passes: with W rows. T34: nor people of whom all was withdrawn before.
   S1, S4, S5  a sum that was asked for, of eleven dwellings besides those that were sent alone since
-    the group began.
+    the group began, and of 80 % of the group. S3, S8: of no more dwellings than may be in it, and
+    of no fewer than must. S6: none of them used more than 60 % of the day.
 EQUIPMENT
   G5, O17  a value that is written is between the original and that of an order in force, within the
     modality, as is its duration; what is only reported as refused is no order. Passes: the

@@ -31,6 +31,8 @@ FEWEST = 11
 """rule S5, unless configured otherwise"""
 SEALED = 5.0
 """seconds by which the time that a batch states may be before the end of its making"""
+SHARE = Decimal("0.6")
+"""of the day's consumption, beyond doubt more than the half of rule S6"""
 NAMED = ("places", "occupancies", "bases", "installations", "series")
 SETTLES = 6 * 3600
 """before the end: what is recorded later may still be on its way"""
@@ -242,40 +244,138 @@ def _disturbed(facts: Facts, since: float, until: float) -> bool:
 
 def _sum(facts: Facts, recipient: str, held: Held) -> Iterator[Finding]:
     row = held.row
-    if row.q in "MW":
-        return
     channels = (facts.building.get("sums") or {}).get(recipient, ())
     if row.channel not in channels:
         text = f"a sum of {row.channel} that {recipient} has not asked for"
         yield Finding("SENT", "S1", text, held.at, (held.batch.index,))
-    if facts.clock_doubted_from < NEVER:
+    if row.q in "MW" or facts.clock_doubted_from < NEVER:
         return
-    n, fewest = row.n or 0, int(facts.building.get("fewest") or FEWEST)
-    counted = n - _sent_alone(facts, recipient, row, n)
-    if counted < fewest:
-        text = f"{row.slot}: {n} dwellings, of which {counted} count"
-        yield Finding("SENT", "S5", text, held.at, (held.batch.index,))
+    group = _Group(facts, recipient, row)
+    for clause, text in group.wrong(int(facts.building.get("fewest") or FEWEST)):
+        yield Finding("SENT", clause, f"{row.slot}: {text}", held.at, (held.batch.index,))
     total = _total(facts, row)
     if total is not None and Decimal(row.v or 0) > total:
         text = f"{row.slot}: {row.v}, but all dwellings used {total}"
         yield Finding("CONSERVATION", "S7", text, held.at, (held.batch.index,))
 
 
-def _sent_alone(facts: Facts, recipient: str, row: Row, n: int) -> int:
-    """How many dwellings at least are in this sum that were sent alone since the group began."""
-    begin = _group_begin(facts, row.t)
-    first: dict[str, int] = {}
-    for held in facts.platforms[recipient].rows:
-        one = held.row
-        if one.channel == row.channel and one.place[:1] == "D" and one.q != "W":
-            first[one.place] = min(first.get(one.place, one.t), one.t)
-    homes = {stay.place for stay in facts.stays if stay.since <= begin and stay.until > begin} & {
-        one.place for one in facts.fitted if one.channel == row.channel
-    }
-    before = {place for place, t in first.items() if t <= begin}
-    joined = {place for place, t in first.items() if begin < t < row.t}
-    left_out = len(homes - before) - n
-    return max(0, len(joined & homes) - max(0, left_out))
+class _Group:
+    """The dwellings that a sum may be of, and those that it must be of."""
+
+    def __init__(self, facts: Facts, recipient: str, row: Row) -> None:
+        self._facts, self._recipient, self._row = facts, recipient, row
+        self.n, self._begin = row.n or 0, _group_begin(facts, row.t)
+        metered = {
+            one.place: one
+            for one in facts.fitted
+            if one.channel == row.channel and one.place[:1] == "D"
+        }
+        members = {place for place in metered if self._member(place)}
+        self.members = {place for place in members if self._surely_member(place)}
+        self.most = {place for place in members if not self._vacant(place)}
+        self.least = {
+            place
+            for place in self.most & self.members
+            if self._lived_in(place) and self._read(metered[place])
+        }
+
+    def _bases(self, place: str) -> Iterator[Basis]:
+        for basis in self._facts.bases.values():
+            mine = basis.recipient == self._recipient and basis.place in ("", place)
+            if mine and self._row.channel in basis.channels:
+                yield basis
+
+    def _stays(self, place: str) -> list[Stay]:
+        return [stay for stay in self._facts.stays if stay.place == place]
+
+    def _member(self, place: str) -> bool:
+        """S3: it may belong to the group, by what was recorded when that was fixed."""
+        begin = self._begin
+        alone = any(
+            basis.known is not None
+            and max(basis.known, basis.since) < begin < min(basis.until, basis.gone, basis.ended)
+            for basis in self._bases(place)
+        )
+        lived_in = any(
+            stay.since <= begin and (begin < stay.until or (stay.until_known or NEVER) > begin)
+            for stay in self._stays(place)
+        )
+        return lived_in and not alone
+
+    def _surely_member(self, place: str) -> bool:
+        """Whether it belongs to the group beyond doubt; an end that was recorded later is none."""
+        begin = self._begin
+        alone = any(min(basis.asked, basis.since) < begin + 60 for basis in self._bases(place))
+        return not alone and any(
+            stay.known is not None
+            and max(stay.known, stay.since) < begin - 60
+            and stay.until_asked > begin + 60
+            and (stay.until_known is None or stay.until_known > begin + 60)
+            for stay in self._stays(place)
+        )
+
+    def _vacant(self, place: str) -> bool:
+        """S8: nobody lived there at the end of the slot, as was recorded by then."""
+        t = self._row.t - 1
+        return not any(
+            stay.since <= t and (t < stay.until or (stay.until_known or NEVER) > t)
+            for stay in self._stays(place)
+        )
+
+    def _lived_in(self, place: str) -> bool:
+        t = self._row.t - 1
+        return any(
+            stay.known is not None
+            and max(stay.known, stay.since) <= t - 60
+            and t < min(stay.until, stay.until_asked) - 60
+            for stay in self._stays(place)
+        )
+
+    def _read(self, fitted: Fitted) -> bool:
+        """Whether one life read its meter at both ends, when nothing was wrong."""
+        since, until = self._row.t - self._row.step, self._row.t
+        walls = [one.wall for one in self._facts.answers.get((fitted.meter, fitted.channel), ())]
+        both = all(any(t <= wall < t + 30 for wall in walls) for t in (since, until))
+        return both and not _disturbed(self._facts, since - 1800, until + 120)
+
+    def _apart(self) -> set[str]:
+        """S4: those that were sent alone since the group began, whatever was taken back since."""
+        sent = set()
+        for batch in self._facts.batches.values():
+            if batch.recipient == self._recipient and batch.sent[0][0] < self._row.t:
+                for one in batch.rows:
+                    if one.channel == self._row.channel and one.q != "W" and one.t > self._begin:
+                        sent.add(one.place)
+        return sent
+
+    def wrong(self, fewest: int) -> Iterator[tuple[str, str]]:
+        n, apart = self.n, self._apart() & self.most
+        if n > len(self.most):
+            yield "S3", f"{n} dwellings, but no more than {len(self.most)} can be in it"
+        if n < len(self.least):
+            yield "S3", f"{n} dwellings, but {len(self.least)} of the group were read"
+        counted = n - max(0, len(apart) - max(0, len(self.most) - n))
+        if counted < fewest:
+            yield "S5", f"{n} dwellings, of which {counted} count"
+        if n < Decimal("0.8") * len(self.members):
+            yield "S5", f"{n} of a group of {len(self.members)}"
+        if (share := self._largest_share()) > SHARE:
+            yield "S6", f"one dwelling used {share:.2f} of all of the day"
+
+    def _largest_share(self) -> Decimal:
+        """S6: what one dwelling, which counts, used of all of the day."""
+        row, facts = self._row, self._facts
+        ready = max((life.ready for life in facts.lives if life.ready < row.t), default=0.0)
+        since = int(max(row.t - DAY, ready + row.step))
+        since += -since % row.step
+        used = {
+            one.place: _used(facts, one, since, row.t) or Decimal(0)
+            for one in facts.fitted
+            if one.channel == row.channel and one.place in self.most and since < row.t
+        }
+        whole = sum(used.values(), Decimal(0))
+        counted = [one for place, one in used.items() if not any(self._bases(place))]
+        return max(counted, default=Decimal(0)) / whole if whole else Decimal(0)
 
 
 def _group_begin(facts: Facts, t: int) -> int:

@@ -582,7 +582,8 @@ def test_a_consent_that_is_told_to_be_in_force_after_its_withdrawal_is_found(sto
 
 def test_a_sum_of_too_few_or_that_nobody_asked_for_or_too_high_is_found(story):
     story.readings()
-    total = {"place": "B6ASQZ1Y2KSAA3Y", "kind": "INT", "basis": "rest", "q": "K", "v": "0.030",
+    _add_dwellings(story, 11)
+    total = {"place": "B6ASQZ1Y2KSAA3Y", "kind": "INT", "basis": "rest", "q": "K", "v": "0.360",
              "meter": None, "occupancy": None}  # fmt: skip
     few = story.row(at(5), **total, n=11)
     directory = {
@@ -594,10 +595,65 @@ def test_a_sum_of_too_few_or_that_nobody_asked_for_or_too_high_is_found(story):
     assert story.sorts() == {("SENT", "S1")}
     story.records[2].what["sums"] = {TO: ["elec.imp"]}
     assert story.judged() == []
+    story.batch(at(9), [few | {"v": "0.361", "t": at(7)}])
+    assert story.sorts() == {("CONSERVATION", "S7")}
     story.batch(at(9), [few | {"n": 10, "t": at(6)}])
-    assert story.sorts() == {("SENT", "S5")}
-    story.batch(at(9), [few | {"v": "0.031", "t": at(7)}])
-    assert story.sorts() == {("SENT", "S5"), ("CONSERVATION", "S7")}
+    texts = [one.text.partition(": ")[2] for one in story.judged() if one.oracle == "SENT"]
+    assert texts == [
+        "10 dwellings, but 11 of the group were read", "10 dwellings, of which 10 count"
+    ]  # fmt: skip
+
+
+def _add_dwellings(story, number, since=BEGIN - 400 * DAY):
+    """More dwellings with meters that show the same, of which nobody has consented."""
+    what = story.records[2].what
+    for n in range(number):
+        place = f"D{n:014}"
+        what["places"].append({"place": place, "occupancy": f"H{n:014}", "since": since})
+        what["meters"].append(what["meters"][0] | {"place": place})
+    return [place["place"] for place in what["places"][1:]]
+
+
+def _sum_of(story, n, **more):
+    story.records[2].what["sums"] = {TO: ["elec.imp"]}
+    total = {"place": "B6ASQZ1Y2KSAA3Y", "kind": "INT", "basis": "rest", "q": "K", "v": "0.060",
+             "meter": None, "occupancy": None, "n": n}  # fmt: skip
+    story.batch(at(9), [story.row(at(5), **total) | more])
+    return {one.text.partition("): ")[2] for one in story.judged() if one.clause[0] == "S"}
+
+
+def test_a_sum_with_a_dwelling_that_is_sent_alone_or_that_is_vacant_is_found(story):
+    _add_dwellings(story.readings(), 11)
+    assert _sum_of(story, 12) == {"12 dwellings, but no more than 11 can be in it"}
+    other = Story().readings()
+    places = _add_dwellings(other, 12)
+    leave = {"fact": "leave", "place": places[0], "occupancy": "H" + places[0][1:], "at": at(1)}
+    other.call(at(1), "move-out", means=[leave])
+    assert _sum_of(other, 12) == {"12 dwellings, but no more than 11 can be in it"}
+
+
+def test_a_sum_of_too_small_a_part_of_its_group_is_found(story):
+    for place in _add_dwellings(story.readings(), 14)[:3]:
+        leave = {"fact": "leave", "place": place, "occupancy": "H" + place[1:], "at": at(1)}
+        story.call(at(1), "move-out", means=[leave])
+    assert _sum_of(story, 11) == {"11 of a group of 14"}
+
+
+def test_whoever_was_sent_alone_in_the_month_does_not_count_though_it_was_taken_back(story):
+    (place, *_) = _add_dwellings(story.readings(), 11)
+    consent = {"fact": "consent", "id": "K9", "place": place, "occupancy": "H" + place[1:],
+               "recipient": TO, "channels": ["elec.imp"], "step": EVERY, "since": at(0),
+               "until": END}  # fmt: skip
+    story.call(at(0) + 1, "consent", means=[consent])
+    story.batch(at(1) + 60, [story.row(at(1), place=place, occupancy="H" + place[1:], basis="K9")])
+    story.call(at(2), "withdraw", means=[consent | {"fact": "withdraw"}])
+    assert "11 dwellings, of which 10 count" in _sum_of(story, 11)
+
+
+def test_a_sum_of_which_one_dwelling_used_most_is_found(story):
+    _add_dwellings(story.readings(), 11)
+    story.records[2].what["meters"][1]["multiplier"] = "40"
+    assert _sum_of(story, 11) == {"one dwelling used 0.80 of all of the day"}
 
 
 @pytest.mark.parametrize("what", ["guard", "inhibit"])

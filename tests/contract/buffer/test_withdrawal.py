@@ -264,6 +264,18 @@ def test_peoples_rows_that_nobody_takes_for_60_days_are_destroyed_and_the_cellar
         assert {row.t for row in left if row.series.basis != "common"} == {NOON + 120}
 
 
+def test_the_old_slots_of_a_run_that_waits_are_destroyed_though_its_last_one_is_young(opened):
+    """Rule P14."""
+    with opened() as spool:
+        row = reading(0, 0, None, span=5)
+        spool.append([row], {})
+        step = row.series.step
+        for n in (1, 3):
+            spool.tend(row.t + n * step + 60 * DAY, 60 * DAY)
+        (left,) = all_rows(spool)
+        assert (left.t, left.span) == (row.t + 3 * step, 2)
+
+
 def test_resend_is_byte_for_byte_a_void_where_it_is_gone_and_nothing_that_was_never_made(opened):
     with opened() as spool:
         spool.append(poll(0) + poll(1), {})
