@@ -113,7 +113,7 @@ def _writes(facts: Facts, control: Mapping[str, Any]) -> list[Write]:
         write = Write(at, at + facts.apart(at), what.get("before"), value, by, index, base)
         if by == "agent":
             write.releases = value is None or _same(value, base) or _is_original(control, value)
-        else:
+        elif by == "person":  # what a watchdog falls back to is a consequence of the hold
             base = value
         writes.append(write)
     return writes

@@ -78,7 +78,7 @@ ANY_OR_INDEX = Number(-1, 999, whole=True)
 FOR = Number(0.001, 60 * DAY)
 BACK = Number(0, 10 * DAY)
 NOTICE = Number(-DAY, 30 * DAY)
-AIMS = Choice(("any", "write", "sync", "send", "answer", "commit"))
+AIMS = Choice(("any", "write", "sync", "send", "answer", "commit", "write-answer"))
 BY_GIVE = Choice(("form", "list", "command", "signed"))
 
 UPLINK_FAULTS = (
@@ -423,7 +423,7 @@ DRAWS: dict[str, dict[str, Draw]] = {
         "back": _span(1, 6 * HOUR),
     },
     "power": {
-        "aim": _one("any", "any", "write", "sync", "send", "answer", "commit"),
+        "aim": _one("any", "any", "write", "sync", "send", "answer", "commit", "write-answer"),
         "nth": _whole(1, 40),
         "back": _span(5, DAY),
         "wall": _wall,

@@ -681,6 +681,16 @@ def test_a_limit_whose_platform_fell_silent_and_a_failsafe_without_end_are_found
     assert story.sorts() == {("EQUIPMENT", "G6")}
 
 
+def test_the_value_of_a_watchdog_is_nobodys_wish(story):
+    controlled(story, **LIMIT | {"watchdog": 60})
+    write(story, BEGIN - 200, "6", "11", by="watchdog")
+    write(story, BEGIN - 190, "11", "6")
+    write(story, BEGIN - 180, "6", "11")
+    for minute in range(-300, 5 * DAY, 240):
+        story.note(BEGIN + minute, "heartbeat", recipient=TO)
+    assert story.readings().sorts() == {("EQUIPMENT", "G6")}
+
+
 def test_a_hold_that_a_silent_guard_or_a_revoked_grant_does_not_end_is_found(story):
     order(story, at(0))
     write(story, at(0) + 2, "-2")
