@@ -344,7 +344,7 @@ def _limit_released(
 ) -> Iterator[Finding]:
     """H17: a start changes a limit to its failsafe, and does not release it first."""
     at_start = hold.begin.at < life.begin < hold.end < life.ready + RELEASED
-    recent = hold.writes[-1].at > life.begin - HOUR  # an older failsafe may be over
+    recent = hold.writes[-1].at > life.begin - 1.5 * HOUR  # an older failsafe may be over
     if not (at_start and recent and hold.by == "agent" and control.get("failsafe")):
         return
     calm = _quiet(facts, life.begin, hold.end) and facts.clock_doubted_from > hold.end
