@@ -41,6 +41,8 @@ FINAL = {"COMPLETED", "CANCELLED", "SUPERSEDED", "ABORTED", "OPTED_OUT", "EXPIRE
 """rule H11: states in which an order ends"""
 NO_ORDER = {"H9", "H27"}
 """clauses about orders: a failsafe is none"""
+PROBED = 75.0
+"""seconds until a disk that cannot be written is noticed while something is held (rule A12)"""
 GRACE = {"H3": 30.0}
 """seconds in which what was noticed is released, by clause; of others two minutes (rule H2)"""
 
@@ -175,6 +177,47 @@ def _control(
                 text = f"{control['control']}: an order begins by a wrong clock"
                 yield _found("H26", text, hold.begin.at, hold.begin.index)
     yield from _stopped(facts, control, holds)
+    yield from _on_a_failing_disk(facts, control, holds)
+    yield from _released_again(facts, control, writes)
+
+
+def _on_a_failing_disk(
+    facts: Facts, control: Mapping[str, Any], holds: list[Hold]
+) -> Iterator[Finding]:
+    """A12: on a disk that cannot be written no hold begins, and each ends within two minutes."""
+    for fault in facts.during(0, NEVER, "disk"):
+        if fault.what.get("how") != "readonly":
+            continue
+        due = _available(facts, fault.begin + PROBED + RELEASED)
+        for hold in holds:
+            if _same(hold.begin.value, control.get("failsafe")) or _testing(facts, hold.begin.at):
+                continue
+            begins = fault.begin + NEAR < hold.begin.at < fault.end
+            stays = hold.begin.at <= fault.begin and min(hold.end, fault.end) > due
+            if begins or stays:
+                text = f"{control['control']} is held at {hold.begin.value} from "
+                text += f"{hold.begin.at:.0f} to {_until(hold)} on a disk that cannot be written"
+                yield _found("A12", text, max(due, hold.begin.at), fault.index, hold.begin.index)
+
+
+def _released_again(
+    facts: Facts, control: Mapping[str, Any], writes: list[Write]
+) -> Iterator[Finding]:
+    """A14: what a person sets after a release stays; a release is repeated only after a crash of
+    the machine.
+    """
+    for number, write in enumerate(writes):
+        before = writes[number - 1] if number else None
+        if write.by != "person" or before is None or before.by != "agent" or not before.releases:
+            continue
+        later = next(iter(writes[number + 1 :]), None)
+        if later is None or later.by != "agent" or not later.releases:
+            continue
+        if facts.rebooted(before.at, later.at) or _same(later.value, write.value):
+            continue
+        text = f"{control['control']} is released again, {later.at - write.at:.0f} s after a person"
+        text += f" has set {write.value}"
+        yield _found("A14", text, later.at, write.index, later.index)
 
 
 def _found(clause: str, text: str, at: float, *near: int) -> Finding:

@@ -22,6 +22,7 @@ import sys
 import time
 import traceback
 from collections import Counter
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -199,7 +200,7 @@ class World:
             getattr(self, f"_do_{what}")(*more)
 
     def _parts(self):
-        return [importlib.import_module(f"tests.sim.{name}") for name in self.parts]
+        return parts_of(self.parts)
 
     def _do_event(self, index):
         event = self.plan["events"][index]
@@ -233,6 +234,7 @@ class World:
 
     def _end(self, event):
         if event["do"] == "disk":
+            self._note_spools(event)
             self.disk.end(event)
             return
         for part in self._parts():
@@ -346,6 +348,12 @@ class World:
 
     def _event_disk(self, event, _rng):
         self.disk.begin(event, self.now())
+        self._note_spools(event)
+
+    def _note_spools(self, event):
+        """How large the spools are while the disk is full (rule B10)."""
+        if event["how"] == "full":
+            self.note("spools", bytes=self.disk.sizes("spool"))
 
     def _event_clock_step(self, event, rng):
         self.apart += event["by"]
@@ -699,6 +707,12 @@ SHOWN = False
 """whether the agent's log goes to stderr as well"""
 PROFILE = None
 """beginning of the names of files that get a profile of each life"""
+
+
+@cache
+def parts_of(names):
+    """The modules of that name."""
+    return [importlib.import_module(f"tests.sim.{name}") for name in names]
 
 
 def houses():
