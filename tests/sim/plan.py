@@ -480,7 +480,9 @@ def _order_value(rng: random.Random, _: Plan) -> float:
 
 DRAWS: dict[str, dict[str, Draw]] = {
     "kill": {
-        "aim": _one("any", "any", "write", "sync", "send", "answer", "commit", "commit"),
+        "aim": _one(
+            "any", "any", "write", "sync", "send", "answer", "commit", "commit", "write-answer"
+        ),
         "nth": _whole(1, 40),
         "back": _span(1, 6 * HOUR),
     },
