@@ -302,6 +302,8 @@ def _beside_people(facts: Facts, control: Mapping[str, Any]) -> Iterator[Finding
             continue
         if what["by"] == "person":
             since = NEVER if what["written"] is None else at
+        elif facts.during(at - 600, at, "device"):  # it may have answered long before
+            continue
         elif what["by"] == "agent" and what["written"] is not None and at > since + NEAR:
             text = f"{control['control']} is set to {what['written']} under a person's priority"
             yield _found("H8", text, at, index)
@@ -334,11 +336,13 @@ def _outcomes(
         return
     limit = control.get("failsafe") not in (None, "")
     fallen_back = limit and "STARTED" in facts.outcomes.get("failsafe", ())
-    settled = facts.end - (SETTLES if facts.during(0, NEVER, "uplink", "disk") else TOLD)
-    calm = facts.calm_from < settled and not _removed(facts)
+    settled = facts.end - (SETTLES if facts.during(0, NEVER, "uplink") else TOLD)
+    calm = facts.calm_from < settled and not _removed(facts) and not facts.during(0, NEVER, "disk")
     for order in orders:
         stronger = any(
-            other.seq > order.seq and other.begin <= order.end and order.begin <= other.end
+            other.seq > order.seq
+            and other.begin <= _reach(facts, order)
+            and order.begin <= _reach(facts, other)
             for other in orders
         )
         if "SUPERSEDED" in order.states and not (stronger or fallen_back):
@@ -351,6 +355,11 @@ def _outcomes(
         if untold and late < settled and calm:
             text = f"{control['control']}: nobody was told how {covering[0].jti} ended"
             yield _found("H11", text, late, write.index)
+
+
+def _reach(facts: Facts, order: Order) -> float:
+    """Until when an order may be in force: one without a begin begins when it arrives."""
+    return max(order.end, facts.acked.get(order.jti, order.asked) + order.end - order.begin)
 
 
 def _removed(facts: Facts) -> bool:
@@ -509,7 +518,7 @@ def _ended(
     """G6, H2, H28: released two minutes after its end, or after all is available again."""
     begin, last = hold.begin, hold.writes[-1]
     if _same(last.value, control.get("failsafe")):
-        due = _failsafe_over(facts, control, hold)
+        due = max(_failsafe_over(facts, control, hold), _due(hold, orders))
     elif _testing(facts, last.at):
         due = last.at + 600
     elif facts.clock_doubted_from < begin.at + DAY:
@@ -539,7 +548,12 @@ def _by_the_wall(facts: Facts, hold: Hold, orders: list[Order]) -> float:
     last = hold.writes[-1]
     over = min(hold.end, facts.end)
     latest = max(over, over + facts.apart(over))
-    ends = [one.end for one in orders if one.asked <= over and one.begin <= latest]
+    ends = [
+        # an order without a begin begins when it arrives, by that clock
+        one.end + max(0.0, facts.apart(facts.acked.get(one.jti, one.asked)))
+        for one in orders
+        if one.asked <= over and one.begin <= latest
+    ]
     changes = [(at, apart) for at, apart, _ in facts.clock]
     spans = [(last.at, facts.apart(last.at)), *(one for one in changes if one[0] > last.at)]
     for (at, apart), following in zip(spans, [*spans[1:], (NEVER, 0.0)], strict=True):
@@ -643,7 +657,10 @@ def _stopped(facts: Facts, control: Mapping[str, Any], holds: list[Hold]) -> Ite
                 continue
             begins = since + NEAR < hold.begin.at < until
             stays = hold.begin.at <= since and hold.end > due and (until > due or ends)
-            failsafe = _same(hold.begin.value, control.get("failsafe")) and clause in NO_ORDER
+            then = [hold.begin, *(write for write in hold.writes if write.at <= due)]
+            failsafe = clause in NO_ORDER and any(
+                _same(write.value, control.get("failsafe")) for write in (then[0], then[-1])
+            )
             if (begins or stays) and not failsafe:
                 text = f"{control['control']} is held at {hold.begin.value} from "
                 text += f"{hold.begin.at:.0f} to {_until(hold)}, but was stopped at {since:.0f}"
@@ -682,7 +699,8 @@ def _stops(facts: Facts, control: Mapping[str, Any]) -> Iterator[Stop]:
         since = trouble.begin + UNREAD
         at_device = trouble.do == "device" and trouble.what["how"] in {"silent", "wrong-unit"}
         if at_device and trouble.what["device"] % (device - number + many) == device:
-            if trouble.end > since:
+            watched = any(life.ready <= trouble.begin and since <= life.end for life in facts.lives)
+            if trouble.end > since and watched:
                 yield Stop("H3", since, since, trouble.index, ends=True)
             continue
         mine = trouble.do in ("inhibit", "guard") and _is_of(facts, control, trouble)
