@@ -128,16 +128,15 @@ def _is_original(control: Mapping[str, Any], value: Any) -> bool:
 def _orders(facts: Facts, control: Mapping[str, Any]) -> list[Order]:
     """The orders that may be carried out: none that is too long, none that was refused at once."""
     orders, longest = [], control.get("max_duration") or NEVER
-    for asked, _, fact, _ in facts.stated:
+    for asked, known, fact, _ in facts.stated:
         if fact["fact"] == "order" and fact["control"] == control["control"]:
-            begin = second(fact["begin"])
+            begin, jti = second(fact["begin"]), fact["jti"]
+            claims = facts.objects[jti][1].get("claims") if jti in facts.objects else None
             end = begin + fact["random"] + fact["duration"]
-            order = Order(fact["jti"], fact["value"], begin, end, fact["duration"], asked)
-            claims = facts.objects[order.jti][1].get("claims") if order.jti in facts.objects else {}
-            order.seq, order.states = (
-                (claims or {}).get("seq", 0),
-                facts.outcomes.get(order.jti, set()),
-            )
+            if claims and known is not None and "start" not in claims.get("cmd", {"start": begin}):
+                end = max(end, known + end - begin)  # it begins when it is accepted
+            order = Order(jti, fact["value"], begin, end, fact["duration"], asked)
+            order.seq, order.states = (claims or {}).get("seq", 0), facts.outcomes.get(jti, set())
             refused = "REJECTED" in order.states and not order.states & TAKEN
             if not refused and order.duration <= longest:
                 orders.append(order)
@@ -340,9 +339,7 @@ def _outcomes(
     calm = facts.calm_from < settled and not _removed(facts) and not facts.during(0, NEVER, "disk")
     for order in orders:
         stronger = any(
-            other.seq > order.seq
-            and other.begin <= _reach(facts, order)
-            and order.begin <= _reach(facts, other)
+            other.seq > order.seq and other.begin <= order.end and order.begin <= other.end
             for other in orders
         )
         if "SUPERSEDED" in order.states and not (stronger or fallen_back):
@@ -355,11 +352,6 @@ def _outcomes(
         if untold and late < settled and calm:
             text = f"{control['control']}: nobody was told how {covering[0].jti} ended"
             yield _found("H11", text, late, write.index)
-
-
-def _reach(facts: Facts, order: Order) -> float:
-    """Until when an order may be in force: one without a begin begins when it arrives."""
-    return max(order.end, facts.acked.get(order.jti, order.asked) + order.end - order.begin)
 
 
 def _removed(facts: Facts) -> bool:

@@ -699,6 +699,22 @@ def told(story, when, *states, of=0, jti=None):
     story.batch(when, [], directory={"outcomes": outcomes})
 
 
+def test_an_order_without_a_begin_begins_when_it_arrives(story):
+    order(story, at(0), duration=600)
+    for one in story.records:
+        if one.what.get("jti") == f"o{at(0)}":
+            claims = {"cmd": {"start": "2027-01-02T00:00:00Z"}}
+            one.what.update(typ="dr-command+jwt", claims=claims)
+    acked = story.records.pop()
+    story.records.append(Record(at(0) + HOUR, acked.kind, acked.what))
+    write(story, at(0) + HOUR + 1, "-2")
+    write(story, at(0) + HOUR + 590, "0")
+    assert ("EQUIPMENT", "G5") in story.readings().sorts()
+    for one in story.records:
+        one.what.get("claims", {}).get("cmd", {}).clear()
+    assert story.judged() == []
+
+
 def test_a_weaker_order_that_is_in_force_is_found(story):
     controlled(story, common=True)
     order(story, at(0))
