@@ -74,7 +74,10 @@ class Recovery(Release):
                     await self.remember(control.key, replace(memo, watch=watch))
         await asyncio.gather(*(self._recover(record) for record in records))
         for event in list(journal.events.values()):
-            begun = event.state in {OrderState.STARTED, OrderState.RESTORING}
+            begun = event.state in {OrderState.STARTED, OrderState.RESTORING} or (
+                # its value was written, though the agent died before it was read back
+                event.began and event.state is OrderState.SCHEDULED
+            )
             if begun and not self._is_open(event):
                 await self.end(event, OrderState.ABORTED, Text("restart"))
         await asyncio.gather(*map(self._search_control, self.controls.values()))

@@ -115,7 +115,7 @@ def _writes(facts: Facts, control: Mapping[str, Any]) -> list[Write]:
         write = Write(at, at + facts.apart(at), what.get("before"), value, by, index, base)
         if by == "agent":
             write.releases = value is None or _same(value, base) or _is_original(control, value)
-        else:
+        elif by == "person":  # what a watchdog falls back to is a consequence of the hold
             base = value
         writes.append(write)
     return writes
@@ -128,16 +128,15 @@ def _is_original(control: Mapping[str, Any], value: Any) -> bool:
 def _orders(facts: Facts, control: Mapping[str, Any]) -> list[Order]:
     """The orders that may be carried out: none that is too long, none that was refused at once."""
     orders, longest = [], control.get("max_duration") or NEVER
-    for asked, _, fact, _ in facts.stated:
+    for asked, known, fact, _ in facts.stated:
         if fact["fact"] == "order" and fact["control"] == control["control"]:
-            begin = second(fact["begin"])
+            begin, jti = second(fact["begin"]), fact["jti"]
+            claims = facts.objects[jti][1].get("claims") if jti in facts.objects else None
             end = begin + fact["random"] + fact["duration"]
-            order = Order(fact["jti"], fact["value"], begin, end, fact["duration"], asked)
-            claims = facts.objects[order.jti][1].get("claims") if order.jti in facts.objects else {}
-            order.seq, order.states = (
-                (claims or {}).get("seq", 0),
-                facts.outcomes.get(order.jti, set()),
-            )
+            if claims and known is not None and "start" not in claims.get("cmd", {"start": begin}):
+                end = max(end, known + end - begin)  # it begins when it is accepted
+            order = Order(jti, fact["value"], begin, end, fact["duration"], asked)
+            order.seq, order.states = (claims or {}).get("seq", 0), facts.outcomes.get(jti, set())
             refused = "REJECTED" in order.states and not order.states & TAKEN
             if not refused and order.duration <= longest:
                 orders.append(order)
@@ -302,6 +301,8 @@ def _beside_people(facts: Facts, control: Mapping[str, Any]) -> Iterator[Finding
             continue
         if what["by"] == "person":
             since = NEVER if what["written"] is None else at
+        elif facts.during(at - 600, at, "device"):  # it may have answered long before
+            continue
         elif what["by"] == "agent" and what["written"] is not None and at > since + NEAR:
             text = f"{control['control']} is set to {what['written']} under a person's priority"
             yield _found("H8", text, at, index)
@@ -334,8 +335,8 @@ def _outcomes(
         return
     limit = control.get("failsafe") not in (None, "")
     fallen_back = limit and "STARTED" in facts.outcomes.get("failsafe", ())
-    settled = facts.end - (SETTLES if facts.during(0, NEVER, "uplink", "disk") else TOLD)
-    calm = facts.calm_from < settled and not _removed(facts)
+    settled = facts.end - (SETTLES if facts.during(0, NEVER, "uplink") else TOLD)
+    calm = facts.calm_from < settled and not _removed(facts) and not facts.during(0, NEVER, "disk")
     for order in orders:
         stronger = any(
             other.seq > order.seq and other.begin <= order.end and order.begin <= other.end
@@ -392,7 +393,7 @@ def _limit_released(
 ) -> Iterator[Finding]:
     """H17: a start changes a limit to its failsafe, and does not release it first."""
     at_start = hold.begin.at < life.begin < hold.end < life.ready + RELEASED
-    recent = hold.writes[-1].at > life.begin - HOUR  # an older failsafe may be over
+    recent = hold.writes[-1].at > life.begin - 1.5 * HOUR  # an older failsafe may be over
     if not (at_start and recent and hold.by == "agent" and control.get("failsafe")):
         return
     calm = _quiet(facts, life.begin, hold.end) and facts.clock_doubted_from > hold.end
@@ -514,7 +515,7 @@ def _ended(
     """G6, H2, H28: released two minutes after its end, or after all is available again."""
     begin, last = hold.begin, hold.writes[-1]
     if _same(last.value, control.get("failsafe")):
-        due = _failsafe_over(facts, control, hold)
+        due = max(_failsafe_over(facts, control, hold), _due(hold, orders))
     elif _testing(facts, last.at):
         due = last.at + 600
     elif facts.clock_doubted_from < begin.at + DAY:
@@ -544,7 +545,12 @@ def _by_the_wall(facts: Facts, hold: Hold, orders: list[Order]) -> float:
     last = hold.writes[-1]
     over = min(hold.end, facts.end)
     latest = max(over, over + facts.apart(over))
-    ends = [one.end for one in orders if one.asked <= over and one.begin <= latest]
+    ends = [
+        # an order without a begin begins when it arrives, by that clock
+        one.end + max(0.0, facts.apart(facts.acked.get(one.jti, one.asked)))
+        for one in orders
+        if one.asked <= over and one.begin <= latest
+    ]
     changes = [(at, apart) for at, apart, _ in facts.clock]
     spans = [(last.at, facts.apart(last.at)), *(one for one in changes if one[0] > last.at)]
     for (at, apart), following in zip(spans, [*spans[1:], (NEVER, 0.0)], strict=True):
@@ -648,7 +654,10 @@ def _stopped(facts: Facts, control: Mapping[str, Any], holds: list[Hold]) -> Ite
                 continue
             begins = since + NEAR < hold.begin.at < until
             stays = hold.begin.at <= since and hold.end > due and (until > due or ends)
-            failsafe = _same(hold.begin.value, control.get("failsafe")) and clause in NO_ORDER
+            then = [hold.begin, *(write for write in hold.writes if write.at <= due)]
+            failsafe = clause in NO_ORDER and any(
+                _same(write.value, control.get("failsafe")) for write in (then[0], then[-1])
+            )
             if (begins or stays) and not failsafe:
                 text = f"{control['control']} is held at {hold.begin.value} from "
                 text += f"{hold.begin.at:.0f} to {_until(hold)}, but was stopped at {since:.0f}"
@@ -687,7 +696,8 @@ def _stops(facts: Facts, control: Mapping[str, Any]) -> Iterator[Stop]:
         since = trouble.begin + UNREAD
         at_device = trouble.do == "device" and trouble.what["how"] in {"silent", "wrong-unit"}
         if at_device and trouble.what["device"] % (device - number + many) == device:
-            if trouble.end > since:
+            watched = any(life.ready <= trouble.begin and since <= life.end for life in facts.lives)
+            if trouble.end > since and watched:
                 yield Stop("H3", since, since, trouble.index, ends=True)
             continue
         mine = trouble.do in ("inhibit", "guard") and _is_of(facts, control, trouble)

@@ -86,7 +86,7 @@ FOR = Number(0.001, 70 * DAY)
 BACK = Number(0, 70 * DAY)
 NOTICE = Number(-DAY, 30 * DAY)
 OFTEN = Number(0, 1)
-AIMS = Choice(("any", "write", "sync", "send", "answer", "commit"))
+AIMS = Choice(("any", "write", "sync", "send", "answer", "commit", "write-answer"))
 BY_GIVE = Choice(("form", "list", "command", "signed"))
 
 UPLINK_FAULTS = (
@@ -480,12 +480,14 @@ def _order_value(rng: random.Random, _: Plan) -> float:
 
 DRAWS: dict[str, dict[str, Draw]] = {
     "kill": {
-        "aim": _one("any", "any", "write", "sync", "send", "answer", "commit", "commit"),
+        "aim": _one(
+            "any", "any", "write", "sync", "send", "answer", "commit", "commit", "write-answer"
+        ),
         "nth": _whole(1, 40),
         "back": _span(1, 6 * HOUR),
     },
     "power": {
-        "aim": _one("any", "any", "write", "sync", "send", "answer", "commit"),
+        "aim": _one("any", "any", "write", "sync", "send", "answer", "commit", "write-answer"),
         "nth": _whole(1, 40),
         "back": _span(5, DAY),
         "wall": _wall,

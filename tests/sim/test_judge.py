@@ -807,6 +807,22 @@ def told(story, when, *states, of=0, jti=None):
     story.batch(when, [], directory={"outcomes": outcomes})
 
 
+def test_an_order_without_a_begin_begins_when_it_arrives(story):
+    order(story, at(0), duration=600)
+    for one in story.records:
+        if one.what.get("jti") == f"o{at(0)}":
+            claims = {"cmd": {"start": "2027-01-02T00:00:00Z"}}
+            one.what.update(typ="dr-command+jwt", claims=claims)
+    acked = story.records.pop()
+    story.records.append(Record(at(0) + HOUR, acked.kind, acked.what))
+    write(story, at(0) + HOUR + 1, "-2")
+    write(story, at(0) + HOUR + 590, "0")
+    assert ("EQUIPMENT", "G5") in story.readings().sorts()
+    for one in story.records:
+        one.what.get("claims", {}).get("cmd", {}).clear()
+    assert story.judged() == []
+
+
 def test_a_weaker_order_that_is_in_force_is_found(story):
     controlled(story, common=True)
     order(story, at(0))
@@ -896,6 +912,16 @@ def test_a_limit_whose_platform_fell_silent_and_a_failsafe_without_end_are_found
     story.records.remove(next(one for one in story.records if one.what.get("before") == "6"))
     write(story, at(0) + 1600 + 4 * HOUR, "11", "6")
     assert story.sorts() == {("EQUIPMENT", "G6")}
+
+
+def test_the_value_of_a_watchdog_is_nobodys_wish(story):
+    controlled(story, **LIMIT | {"watchdog": 60})
+    write(story, BEGIN - 200, "6", "11", by="watchdog")
+    write(story, BEGIN - 190, "11", "6")
+    write(story, BEGIN - 180, "6", "11")
+    for minute in range(-300, 5 * DAY, 240):
+        story.note(BEGIN + minute, "heartbeat", recipient=TO)
+    assert story.readings().sorts() == {("EQUIPMENT", "G6")}
 
 
 def test_a_hold_that_a_silent_guard_or_a_revoked_grant_does_not_end_is_found(story):

@@ -170,6 +170,20 @@ def test_a_start_has_given_back_before_anything_else_is_looked_at():
     site.close()
 
 
+def test_an_order_that_was_released_after_a_kill_before_it_counted_as_started_is_not_carried_out():
+    """Rule H17: its value was written, and `gardien control release --all` has closed the hold."""
+    site = Site()
+    site.start()
+    begun = replace(event(order()), began=True)
+    site.journal.save(Transaction(events=[begun]))
+    site.truth.at = begun.begin - site.truth.moment().wall + site.truth.at + 10
+    asyncio.run(site.controller.recover())
+    asyncio.run(site.controller.tend("it"))
+    assert [one.state for one in site.journal.of(site.fit.key)] == [OrderState.ABORTED]
+    assert not [value for _, value in site.device.log if value is not None]
+    site.close()
+
+
 def test_what_is_pending_is_said_once_and_tried_a_minute_apart_at_most():
     """Rule H18."""
 
