@@ -31,8 +31,8 @@ CONSERVATION
     the meter gave.
   M3   each reason can be true: `agent` only if no life covered the step and two minutes, or the
     disk failed within the hour, or the place had a change; `silent` only if the device was silent
-    in the step, and, with no other fault, was asked again within 200 s (M14); `link`, `bad`, `busy`, `shed`, `uplink`, `clock`, `early`: only with a cause in the
-    plan.
+    in the step, and, with no other fault, was asked again within 200 s (M14); `link`, `bad`,
+    `busy`, `shed`, `uplink`, `clock`, `early`: only with a cause in the plan.
   P20  an owed slot is not withheld. R16: each slot that docs/platform.md lets a recipient conclude.
   T21  a row comes after place, meter, occupancy, basis and series, in its epoch. S7: a sum is not
     above what all dwellings used. Passes: which dwellings are in it.

@@ -228,7 +228,8 @@ def _duty(world: World, event: dict[str, Any], rng: random.Random) -> None:
 
 def _duty_end(world: World, event: dict[str, Any], rng: random.Random) -> None:
     del rng
-    add(world, "duty.end", to=event["recipient"] % len(world.house.recipients))
+    at = world.wall() - event["notice"] if "notice" in event else None
+    add(world, "duty.end", to=event["recipient"] % len(world.house.recipients), at=at)
 
 
 def _opt_out(world: World, event: dict[str, Any], rng: random.Random) -> None:
@@ -593,7 +594,7 @@ def _ask_duty_end(world: World, of: Errand) -> tuple[str, Claims] | None:
     if not mine:
         return None
     of["duty"] = of.get("duty") or mine[0]
-    return "duty.end", {"duty": of["duty"]}
+    return "duty.end", {"duty": of["duty"], **({"at": stamp(of["at"])} if of["at"] else {})}
 
 
 def _told_duty_end(world: World, of: Errand, result: Claims) -> Facts:

@@ -159,8 +159,11 @@ OPTIONAL = {
         "flaw": Choice(("", "signature", "audience", "expired", "no-grant", "beyond", "replay"))
     },
     "consent": {"flaw": Choice(("", "signature", "audience"))},
+    "clock.service": {"wrong": Number(-90 * DAY, 90 * DAY)},
+    "duty.end": {"notice": NOTICE},
 }
-"""what an event may have beside its parameters; `flaw`: why this object must have no effect"""
+"""what an event may have beside its parameters; `flaw`: why this object must have no effect;
+`wrong`: by how many seconds the service sets the clock wrong"""
 BUILDING: dict[str, Number | Choice] = {
     "dwellings": Number(1, 40, whole=True),
     "recipients": Number(1, 4, whole=True),
