@@ -730,7 +730,9 @@ class Facts:
         ends = [at for at, *_ in self.clock[1:]] + [self.end]
         for n, ((at, apart, service), end) in enumerate(zip(self.clock, ends, strict=False)):
             _, before, kept = self.kept[n - 1] if n else (0.0, 0.0, True)
-            proved = at + before - REMEMBERED if kept else proved
+            if kept:  # when a life begins, what is proved is on the disk at once
+                begun = [one.ready + before for one in self.lives if one.ready + 60 < at]
+                proved = max(at + before - REMEMBERED, *begun[-1:])
             if not service and abs(apart) > 300:
                 yield at + 120, min(end, proved - apart) if self.by_rtc[n] else end
             unserved = NEVER if service else min(unserved, at)
@@ -763,6 +765,10 @@ class Facts:
             elif begin is not None:
                 yield begin, at
                 begin = None
+
+    def doubtful_at(self, at: float) -> bool:
+        """Whether the clock was wrong then, or kept by nobody."""
+        return any(begin <= at < end for begin, end in self.doubtful_clock())
 
     def clock_doubted(self, since: float, until: float) -> bool:
         """Whether the clock was wrong, or kept by nobody, within this time or an hour around it.

@@ -560,6 +560,7 @@ def _owed(facts: Facts, recipient: str, platform: Platform) -> Iterator[Finding]
         for fitted in facts.fitted:
             if fitted.place == basis.place and fitted.channel in basis.channels:
                 yield from _owed_of(facts, platform, basis, fitted)
+                yield from _owed_late(facts, platform, basis, fitted)
     for fitted in facts.fitted:
         since = facts.building.get("common")
         if fitted.place[:1] == "C" and since is not None:
@@ -603,6 +604,65 @@ def _owed_of(facts: Facts, platform: Platform, basis: Basis, fitted: Fitted) -> 
         if found is not None:
             yield found
             return
+
+
+def _owed_late(facts: Facts, platform: Platform, basis: Basis, new: Fitted) -> Iterator[Finding]:
+    """M22, I21, R14: what is owed of a meter that was recorded after it was fitted."""
+    stay = next((stay for stay in facts.stays if stay.id == basis.occupancy), None)
+    old = next((one for one in facts.fitted if one.until == new.since and _same(one, new)), None)
+    settled = facts.end - SETTLES
+    if stay is None or stay.known is None or old is None or new.known is None or not new.reports:
+        return
+    step = effective(basis.step, facts.every(new))
+    since = max(new.since, basis.since, basis.known or 0, stay.since, stay.known)
+    until = min(new.known, new.until, basis.until, basis.ended, stay.until_asked, settled)
+    until = min(until, facts.removed_from(basis.recipient), facts.refused_from(basis.recipient))
+    others = [one for one in facts.doubts if one[0] == new.place and one[2] != new.known]
+    if any(one[1] <= new.known + step and since - step <= one[2] for one in others):
+        return  # something else of the place was changed meanwhile
+    if basis.since < new.since - 1 and since == new.since and new.known < settled:
+        yield from _indexes_lost(platform, basis, old, new)
+    read = facts.answers.get((new.meter, new.channel), [])
+    for t in facts.slots(step, since + step, until - step):
+        if facts.clock_doubted(t - step, new.known + step):
+            continue
+        rows = platform.slots.get((new.place, new.channel, "REG", step, t))
+        text = f"{basis.recipient} has no %s for {new.place} {new.channel} {t} of {new.meter}"
+        if not rows:
+            yield _found("CONSERVATION", "M22", text % "row", t, basis.index)
+            return
+        good = [one for one in read[1:] if t <= one.at < t + step and not one.odd]
+        lost = good and not any(one.row.v is not None for one in rows)
+        if lost and _known_by(facts, old, new, read[0], good[0]):
+            yield _found("CONSERVATION", "I21", text % "value", t, basis.index)
+            return
+
+
+def _same(one: Fitted, other: Fitted) -> bool:
+    return (one.place, one.channel) == (other.place, other.channel) and one is not other
+
+
+def _known_by(facts: Facts, old: Fitted, new: Fitted, first: Answer, answer: Answer) -> bool:
+    """Whether the number of a new meter was read before this answer, and the answer was kept until
+    it was recorded: its first index was lower, and one life lasted.
+    """
+    before = [one for one in facts.answers.get((old.meter, old.channel), ()) if one.at < first.at]
+    known = new.known or NEVER
+    lower = bool(before) and first.value < before[-1].value
+    lived = any(life.ready <= first.at - 1 and known + 900 <= life.end for life in facts.lives)
+    return lower and lived and not facts.during(answer.at, known + 900, "disk", *RELOADS)
+
+
+def _indexes_lost(platform: Platform, basis: Basis, old: Fitted, new: Fitted) -> Iterator[Finding]:
+    """R14: the indexes that people read at an exchange."""
+    for fitted, shown in ((old, old.closing), (new, new.opening)):
+        value = None if shown is None else fitted.index(Decimal(shown))
+        if value is not None and not any(
+            row.step == 0 and row.meter == fitted.meter and Decimal(row.v or 0) == value
+            for row in (held.row for held in platform.places[new.place].values())
+        ):
+            text = f"{basis.recipient} has no index {value} of {fitted.meter} at its exchange"
+            yield _found("CONSERVATION", "R14", text, new.since, basis.index)
 
 
 def _slot(
@@ -654,21 +714,29 @@ def _value_lost(facts: Facts, fitted: Fitted, slot: Any, row: Row) -> Finding | 
 
 def _undated_lost(facts: Facts, platform: Platform, fitted: Fitted, slot: Any) -> Finding | None:
     """C11: what was read while nothing could be dated is dated once the clock is right and kept, if
-    that comes within the same life, and no clock was kept wrong.
+    that comes within the same life.
     """
     *_, step, t = slot
     answers = facts.answers.get((fitted.meter, fitted.channel), ())
     until = t + min(facts.every(fitted), step, DAY)
     good = [one for one in answers if t <= one.at < until]
     rows = platform.slots.get(slot) or ()
-    if not good or len(facts.proven) > 1 or any(one.row.v is not None for one in rows):
+    asked = any(t <= moment < until for moment in facts.silent.get(fitted.device, ()))
+    if any(one.row.v is not None for one in rows) or (asked and not good):
         return None
-    at = good[0].at
-    right = next((end for begin, end in facts.doubtful_clock() if begin <= at < end), NEVER)
+    at = good[0].at if good else float(t)
+    if len(facts.proven) == 1:
+        right = next((end for begin, end in facts.doubtful_clock() if begin <= at < end), NEVER)
+    else:  # marks may lie ahead (rule C3) until signed time agrees with the service (rule C4)
+        is_right = not facts.doubtful_at(at)
+        right = next((one for one in facts.heartbeats if one > at and is_right), NEVER)
     dated = right + 2 * float(facts.building.get("flush") or 30) + CLOSES
-    others = ("clock.step", "clock.service", "uplink")
+    others = ("clock.step", "clock.service", "uplink", "silence", "move")
     if right == NEVER or not facts.calm_but(at - 1, dated, *others, clock=True):
         return None
+    if not good:
+        text = f"{slot} has no value: nobody read {fitted.meter} while nothing could be dated"
+        return _found("CONSERVATION", "C3", text, t)
     text = f"{slot} has no value, but {fitted.meter} said {good[0].value} at {at:.1f}, undated"
     return _found("CONSERVATION", "C11", text, t)
 

@@ -216,6 +216,8 @@ def _exchange(world: World, event: dict[str, Any], rng: random.Random) -> None:
               if each["do"] == "exchange" and each["device"] == of.name]  # fmt: skip
     due = max([due, *(each + 1 for each in before)])
     more = {} if event["indexes"] else {"closing": None, "opening": None}
+    if event.get("record") == "now":
+        more |= {"now": True}
     add(world, "exchange", due=max(due, world.now() + 2), home=of.home, at=at, **shown | more)
 
 
@@ -555,6 +557,8 @@ def _told_move(world: World, of: Errand, result: Claims) -> Facts:
 
 
 def _ask_exchange(world: World, of: Errand) -> tuple[str, Claims] | None:
+    if of.get("now") and not of.get("sure"):
+        of["at"] = int(world.wall())
     shown = {name: [f"{of['channel']}={of[name]}"] for name in ("closing", "opening") if of[name]}
     args = {"place": home(world, of["home"]).label, "old": of["old"], "serial": of["new"],
             "at": stamp(of["at"]), **shown}  # fmt: skip

@@ -161,9 +161,11 @@ OPTIONAL = {
     "consent": {"flaw": Choice(("", "signature", "audience"))},
     "clock.service": {"wrong": Number(-90 * DAY, 90 * DAY)},
     "duty.end": {"notice": NOTICE},
+    "exchange": {"record": Choice(("then", "now"))},
 }
 """what an event may have beside its parameters; `flaw`: why this object must have no effect;
-`wrong`: by how many seconds the service sets the clock wrong"""
+`wrong`: by how many seconds the service sets the clock wrong; `record`: an exchange is recorded for
+its time, or for now"""
 BUILDING: dict[str, Number | Choice] = {
     "dwellings": Number(1, 40, whole=True),
     "recipients": Number(1, 4, whole=True),

@@ -637,6 +637,41 @@ def test_an_end_of_a_duty_that_was_recorded_late_is_taken_back(story):
     assert {one.sort for one in findings} == {("SENT", "I22")}
 
 
+def exchanged(story, *, stated=True, released=True, indexes=True):
+    """A meter that was exchanged at slot 10, and recorded at slot 30."""
+    new, late = "11000002", at(30) + 60
+    story.readings(until=at(10))
+    for n in range(10, 60):
+        t = at(n)
+        value = str(Decimal(n) / 1000)
+        story.note(t + 2, "answer", line=0, device="e", meter=new, channel="elec.imp", value=value,
+                   wall=t + 2.0)  # fmt: skip
+        if n > 30:
+            story.batch(t + 300, [story.row(t, v=value, meter=new)])
+            continue
+        given = (n > 10 and released) or n == 30
+        row = {"v": value} if given else {"v": None, "q": "M", "why": "agent", "d": 0}
+        if stated or n == 30:
+            story.batch(late + 100 + n, [story.row(t, ver=late, meter=new, flags="LATE", **row)])
+    if indexes:
+        shown_ = ((METER, at(10) - 1, "105.0"), (new, at(10), "0.001"))
+        for meter, t, value in shown_:
+            row = story.row(t, step=0, v=value, d=0, ver=late, meter=meter, flags="EXCH+MAN")
+            story.batch(late + 90, [row])
+    fact = {"fact": "exchange", "place": PLACE, "channel": "elec.imp", "device": "e", "old": METER,
+            "new": new, "at": at(10), "closing": "105.0", "opening": "0.001"}  # fmt: skip
+    story.call(late, "meter.exchange", means=[fact])
+    clauses_ = {one.clause for one in story.judged()}
+    return clauses_ & {"M22", "I21", "R14"}
+
+
+def test_an_exchange_that_was_recorded_late_restates_its_slots_and_gives_what_was_kept():
+    assert exchanged(Story()) == set()
+    assert exchanged(Story(), stated=False) == {"M22"}
+    assert exchanged(Story(), released=False) == {"I21"}
+    assert exchanged(Story(), indexes=False) == {"R14"}
+
+
 def test_a_list_that_is_handed_in_again_gives_no_consent_after_a_withdrawal(story):
     story.readings(until=at(5))
     withdraw(story, at(6))
