@@ -82,6 +82,8 @@ class Plant:
     dog: Decimal = Decimal(0)
     """seconds of its watchdog; 0: off"""
     fed: float = 0.0
+    looked: float = math.inf
+    """when somebody looks next whether it has run out"""
     room: Decimal = WARM
     off: int = 0
 
@@ -123,7 +125,7 @@ def building(house: House, begin: float) -> Building:
 
 # What happens to it
 
-KNOWN = ("silent", "late", "slow", "wrong-unit", "reboot", "garbage")
+KNOWN = ("silent", "late", "slow", "wrong-unit", "reboot", "garbage", "protected")
 
 
 def fitting(world: World, number: int) -> Fitting:
@@ -227,15 +229,26 @@ def _inhibit_ended(world: World, event: dict[str, Any]) -> None:
     world.building.plants[lever(world, event["control"]).device].off = 0
 
 
+def _look_at(world: World, plant: Plant) -> None:
+    """Have somebody look when the watchdog of a device may run out, unless somebody does so before:
+    one look waits for each device, however often it is fed."""
+    due = plant.fed + float(plant.dog)
+    if due < plant.looked:
+        plant.looked = due
+        world.then(due, "starved", device=plant.lever.device)
+
+
 def _starved(world: World, event: dict[str, Any], rng: random.Random) -> None:
     """The watchdog of a device runs out, unless it was fed since."""
     del rng
     plant = world.building.plants[event["device"]]
+    if world.now() < plant.looked - 0.001:
+        return
+    plant.looked = math.inf
     if not plant.dog:
         return
-    due = plant.fed + float(plant.dog)
-    if world.now() < due - 0.001:
-        world.then(due, "starved", device=event["device"])
+    if world.now() < plant.fed + float(plant.dog) - 0.001:
+        _look_at(world, plant)
         return
     before, plant.dog = plant.effective, Decimal(0)
     plant.register = Decimal(plant.lever.fallback)
@@ -423,6 +436,9 @@ class Simulated:
         _, plant = self._of(point.address)
         name = plant.lever.device if plant else ""
         faults = self.world.building.faults.get(name, ())
+        if "protected" in faults:  # it answers, and takes nothing
+            await self._answers(name)
+            raise WriteRefused("{device} did not take the value", device=point.device)
         lost = bool(faults) and self.rng.random() < 0.5
         if lost and plant is not None:
             self.must_be_up()
@@ -445,8 +461,7 @@ class Simulated:
             assert isinstance(value, Decimal)
             plant.dog, plant.fed = value * point.scale, self.world.now()
             if plant.dog:
-                due = self.world.now() + float(plant.dog)
-                self.world.then(due, "starved", device=plant.lever.device)
+                _look_at(self.world, plant)
             return
         if point.at != at["set"]:
             raise WriteRefused("{device} has no such value", device=point.device)

@@ -80,6 +80,8 @@ class Basis:
     known: float | None
     place: str = ""
     occupancy: str = ""
+    given: float | None = None
+    """when its paper was signed, if somebody stated that"""
     ended: float = NEVER
     """from when its end was asked for; never required afterwards"""
     ended_known: float | None = None
@@ -88,6 +90,10 @@ class Basis:
     """from when its withdrawal was answered; never allowed afterwards"""
     doubted: bool = False
     """whether a withdrawal was asked for, which erases all of its rows"""
+    only_noted: list[tuple[float, float]] = field(default_factory=list)
+    """when its withdrawal was in force though the disk could not record it (rule A7)"""
+    unrecorded: bool = False
+    """whether it was accepted although the disk could not record it (rule A10)"""
     index: int = 0
 
 
@@ -332,6 +338,7 @@ class Facts:
         self.calls: list[tuple[float, Mapping[str, Any], int]] = []
         self.objects: dict[str, tuple[float, Mapping[str, Any], int]] = {}
         self.acked: dict[str, float] = {}
+        self.spools: list[tuple[float, Mapping[str, Any], int]] = []
         self.statuses: list[tuple[float, Mapping[str, Any], int]] = []
         self.wakes: list[tuple[float, Mapping[str, Any], int]] = []
         self.swaps: list[tuple[float, Mapping[str, Any], int]] = []
@@ -473,6 +480,9 @@ class Facts:
         for _, sha256, *_ in what.get("stored") or ():
             self._given.setdefault(sha256, at)
 
+    def _spools(self, at: float, what: Mapping[str, Any], index: int) -> None:
+        self.spools.append((at, what, index))
+
     def _status(self, at: float, what: Mapping[str, Any], index: int) -> None:
         self.statuses.append((at, what, index))
         place = what.get("place") or ""
@@ -569,8 +579,15 @@ class Facts:
             known,
             fact["place"],
             fact["occupancy"],
+            fact.get("given"),
+            unrecorded=bool(self.journal[index].what.get("unrecorded")),
             index=index,
         )
+
+    def _crash(self, since: float) -> float:
+        """When the machine lost its power next."""
+        ends = [life.end for life in self.lives if life.how == "power" and life.end >= since]
+        return min(ends, default=NEVER)
 
     def _learn_withdraw(self, asked: float, known: float | None, fact: Any, index: int) -> None:
         self._doubt(fact["place"], asked, known, fact.get("recipient"))
@@ -581,6 +598,8 @@ class Facts:
                 and fact.get("recipient") in (None, basis.recipient)
             ):
                 basis.ended, basis.doubted = min(basis.ended, asked), True
+                if self.journal[index].what.get("unrecorded"):
+                    basis.only_noted.append((self.journal[index].at, self._crash(asked)))
                 if known is not None and basis.asked <= asked and known < basis.gone:
                     basis.gone, basis.index = known, index
 

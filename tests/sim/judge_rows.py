@@ -47,6 +47,10 @@ READ = 30.0
 """seconds by which the moment that a row states may differ from that of the answer"""
 AGAIN = 200.0
 """seconds in which a silent device is asked again: a minute, and what others on its line take"""
+CUT = 5.0
+"""seconds after the answer to a withdrawal in which a transfer that it concerns is cut off"""
+OTHER_EPOCHS = ("disk", "power", "reload", "upgrade")
+"""events by which an epoch may begin without a conflict"""
 CLOSES = 120.0
 """seconds in which a value that was read is on the disk (a flush and its commit)"""
 
@@ -55,6 +59,8 @@ def judged(facts: Facts) -> Iterator[Finding]:
     """All findings of both oracles."""
     yield from _deliveries(facts)
     yield from _sealed(facts)
+    yield from _without_notes(facts)
+    yield from _epochs(facts)
     for clause, at, fact, index in facts.restored:
         text = f"a list that was handed in again has given {fact['id']} of {fact['occupancy']}"
         yield _found("SENT", clause, text, at, index)
@@ -174,8 +180,55 @@ def _sealed(facts: Facts) -> Iterator[Finding]:
             yield _found("SENT", "A5", text, at, batch.index)
 
 
+def _without_notes(facts: Facts) -> Iterator[Finding]:
+    """A8: whoever boots on a disk that cannot be written does not know what was withdrawn."""
+    boots = [life for before, life in pairwise(facts.lives) if before.boot != life.boot]
+    for life in boots:
+        for fault in facts.during(life.begin, life.begin, "disk"):
+            if fault.what.get("how") != "readonly":
+                continue
+            for batch in facts.batches.values():
+                of_people = any(row.place[:1] == "D" and row.q != "W" for row in batch.rows)
+                for at, index in batch.sent if of_people else ():
+                    if life.begin < at < fault.end:
+                        text = f"{batch.id} was sent by an agent that found no notes of this boot"
+                        yield _found("SENT", "A8", text, at, index)
+                        return
+
+
+def _epochs(facts: Facts) -> Iterator[Finding]:
+    """T8: a second conflict within a day begins no further epoch."""
+    if any(one.do in OTHER_EPOCHS for one in facts.troubles):
+        return
+    begun: dict[str, dict[str, tuple[float, int]]] = defaultdict(dict)
+    for batch in facts.batches.values():
+        if not batch.kept:
+            begun[batch.recipient].setdefault(batch.epoch, batch.sent[0])
+    for recipient, epochs in begun.items():
+        moments = sorted(epochs.values())[1:]
+        for (before, near), (at, index) in pairwise(moments):
+            if at - before < DAY / 2:
+                text = f"{recipient}: two epochs begin within {at - before:.0f} s"
+                yield _found("CONSERVATION", "T8", text, at, near, index)
+                return
+
+
+def _cut_off(facts: Facts, batch: Batch) -> Iterator[Finding]:
+    """T2: a transfer under way is cut off by the withdrawal of what is in it."""
+    if batch.stored == NEVER or batch.void is not None:
+        return
+    bases = {row.basis: facts.bases.get(row.basis) for row in batch.rows}
+    for basis in filter(None, bases.values()):
+        if batch.stored > basis.gone + CUT:
+            text = f"{batch.id} was stored {batch.stored - basis.gone:.0f} s after the withdrawal"
+            text += f" of {basis.id}: its transfer went on"
+            yield _found("SENT", "T2", text, batch.stored, batch.index, basis.index)
+            return
+
+
 def _batch(facts: Facts, batch: Batch) -> Iterator[Finding]:
     first = batch.sent[0][0]
+    yield from _cut_off(facts, batch)
     if batch.size > 60_000:
         yield _found("SENT", "T15", f"{batch.id}: {batch.size} bytes", first, batch.index)
     if batch.recipient not in facts.building.get("recipients", [batch.recipient]):
@@ -252,11 +305,32 @@ def _basis_may_not(
     if basis.recipient != batch.recipient:
         return "G3", f"the basis {basis.id} is for {basis.recipient}"
     late = basis.ended_known is not None and at <= basis.ended_known
-    if at > basis.gone:
-        return "P13", f"{basis.id} was withdrawn {at - basis.gone:.1f} s ago"
+    if gone := _gone(basis, at):
+        return gone
     if facts.clock_doubted_from == NEVER and at - row.t > UNSENT + TENDED:
         return "P14", f"{(at - row.t) / DAY:.1f} days old"
+    if _signed_before(facts, basis):
+        return "P6", f"{basis.id} was signed before {basis.occupancy} moved in"
     return _not_covered(row, replace(basis, until=NEVER) if late else basis)
+
+
+def _gone(basis: Basis, at: float) -> tuple[str, str] | None:
+    if at > basis.gone:
+        return "P13", f"{basis.id} was withdrawn {at - basis.gone:.1f} s ago"
+    if any(since < at < crash for since, crash in basis.only_noted):
+        return "A7", f"the withdrawal of {basis.id} is in force, though not recorded"
+    if basis.unrecorded:
+        return "A10", f"{basis.id} was given while the disk could not record it"
+    return None
+
+
+def _signed_before(facts: Facts, basis: Basis) -> bool:
+    """P6: a paper of a day before the move-in that names no occupants; those whose day of signature
+    is stated never name any."""
+    stay = next((stay for stay in facts.stays if stay.id == basis.occupancy), None)
+    if stay is None or basis.given is None or stay.since < facts.midnights[0]:
+        return False
+    return basis.given < facts.midnights[bisect_right(facts.midnights, stay.since) - 1]
 
 
 def _not_covered(row: Row, basis: Basis) -> tuple[str, str] | None:
@@ -363,6 +437,7 @@ def _held(facts: Facts, recipient: str, held: Held) -> Iterator[Finding]:
             )
         else:
             yield from _wrongly_held(facts, recipient, held)
+            yield from _weakly_held(facts, recipient, held)
 
 
 def _wrongly_held(facts: Facts, recipient: str, held: Held) -> Iterator[Finding]:
@@ -404,6 +479,24 @@ def _wrongly_dated(facts: Facts, recipient: str, held: Held) -> Iterator[Finding
     if by and 0.0 not in by and max(proofs) < facts.end - SETTLES:
         text = f"{recipient} still has {_of(row)}, which a clock wrong by {by[0]:.0f} s has dated"
         yield _found("CONSERVATION", "C5", text, held.at, held.batch.index)
+
+
+def _weakly_held(facts: Facts, recipient: str, held: Held) -> Iterator[Finding]:
+    """T13: an index of a month that a duty covers is not on a consent, with which it would go."""
+    row = held.row
+    if row.kind != "REG" or row.step != MONTH:
+        return
+    duties = [
+        basis
+        for basis in facts.bases.values()
+        if (basis.kind, basis.recipient) == ("duty", recipient) and row.channel in basis.channels
+    ]
+    for duty in duties:
+        known = duty.known is not None and max(duty.known, duty.since) < row.t - FINEST
+        if known and row.basis != duty.id and duty.ended > held.at:
+            text = f"{_of(row)} is on {row.basis}, though {duty.id} covers it"
+            yield _found("CONSERVATION", "T13", text, held.at, held.batch.index)
+            return
 
 
 def _untrue(facts: Facts, held: Held) -> Iterator[Finding]:
@@ -885,6 +978,9 @@ def _busy(facts: Facts, row: Row) -> str | None:
 
 
 def _shed(facts: Facts, row: Row) -> str | None:
+    small = facts.plan["building"].get("small")
+    if small and facts.during(row.t - UNSENT, row.t + UNSENT, "uplink"):
+        return None
     return None if facts.during(row.t - UNSENT, NEVER, "disk") else "no disk was full or failed"
 
 

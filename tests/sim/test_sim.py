@@ -12,7 +12,7 @@ import sys
 
 import pytest
 
-CORPUS = 15.0
+CORPUS = 30.0
 """seconds of CPU after which no further plan is begun"""
 SEED, DAYS = 1, 1
 
@@ -31,7 +31,7 @@ def simulation(*arguments):
 
 @pytest.mark.timeout(1_600)
 def test_no_plan_of_the_corpus_breaks_a_rule():
-    status, text = simulation("corpus", "--jobs", 1, "--within", CORPUS)
+    status, text = simulation("corpus", "--in-turn", "--jobs", 1, "--within", CORPUS)
     assert status == 0, text
 
 
