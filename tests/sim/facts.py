@@ -21,7 +21,7 @@ MONTH = 30 * DAY
 NEVER = float("inf")
 QUIET = ("look", "order", "cancel", "release", "opt-out", "inhibit", "priority", "guard")
 """events that disturb no reading and no delivery"""
-RTC_AGREES = 120.0
+SLACK = RTC_AGREES = 120.0
 REMEMBERED = 3720.0
 """seconds by which the last proved time that is on the disk may lie before the last proved one"""
 UNKEPT = 8 * DAY + 32_000
@@ -753,7 +753,8 @@ class Facts:
                 begun = [one.ready + before for one in self.lives if one.ready + 60 < at]
                 proved = max(at + before - REMEMBERED, *begun[-1:])
             if not service and abs(apart) > 300:
-                yield at + 120, min(end, proved - apart) if self.by_rtc[n] else end
+                before_floor = proved - apart - SLACK
+                yield at + 120, min(end, before_floor) if self.by_rtc[n] else end
             unserved = NEVER if service else min(unserved, at)
             yield unserved + UNKEPT, end
 
