@@ -24,9 +24,16 @@ CONSERVATION
   M9   a row is at a slot of its step: a midnight, a first of the month, a multiple.
   M8   what a broken meter shows is never V. M6: no consumption is negative. M20: no value is later
     than its step. M10: no two readings of one meter for a slot (unless a clock was wrong).
-  M10, R13, F1, R1  a value is one that this meter gave, at that slot, within 30 s of the stated
-    delay, by the gateway's clock or the true one; a late version may be any value that the meter
-    ever gave (M17, C11).
+  M10, C8, C10, C11, R13, F1, R1  a value is one that this meter gave, in that slot, within 30 s of
+    the stated delay, by the true time or by the gateway's clock as a service had set it.
+  C11  what was read while nothing could be dated is held, if the clock was set right and kept
+    within the life. C3: while marks lie ahead it is read, and held once signed time agrees.
+  C5   what only a wrong clock has dated is not held six hours before the end, if the clock was
+    proven wrong within one life. C3: rows are taken back because of the clock only then.
+  C6, I23  nothing falls under a retraction that was sent before it. A retraction of a move ends.
+  M22, I21, R14  of a meter that was recorded late each slot has a row, what was read after its
+    number was known is held, and so are the stated indexes. Passes: if the place had another change
+    meanwhile.
   M2   a flow K is the difference of two answers around its begin and its end. Passes: at an
     exchange, and with a disturbed clock. R14: an index at an exchange is a stated one, or one that
     the meter gave.
