@@ -468,6 +468,16 @@ def _owed(facts: Facts, recipient: str, platform: Platform) -> Iterator[Finding]
 
 
 def _owed_of(facts: Facts, platform: Platform, basis: Basis, fitted: Fitted) -> Iterator[Finding]:
+    for step, t in owed_slots(facts, basis, fitted):
+        slot = (fitted.place, fitted.channel, "REG", step, t)
+        found = _slot(facts, platform, basis, fitted, slot)
+        if found is not None:
+            yield found
+            return
+
+
+def owed_slots(facts: Facts, basis: Basis, fitted: Fitted) -> Iterator[tuple[int, int]]:
+    """Step and time of the slots that nobody doubts are owed on a consent, of this meter."""
     stay = next((stay for stay in facts.stays if stay.id == basis.occupancy), None)
     if stay is None or stay.known is None or fitted.known is None or not fitted.reports:
         return
@@ -494,11 +504,7 @@ def _owed_of(facts: Facts, platform: Platform, basis: Basis, fitted: Fitted) -> 
             or t + UNSENT < facts.end
         ):
             continue
-        slot = (fitted.place, fitted.channel, "REG", step, t)
-        found = _slot(facts, platform, basis, fitted, slot)
-        if found is not None:
-            yield found
-            return
+        yield step, t
 
 
 def _slot(

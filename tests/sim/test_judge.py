@@ -158,6 +158,40 @@ def test_a_value_that_was_read_in_a_calm_time_and_is_missing_is_found(story):
     assert ("CONSERVATION", "G1") in story.readings(change=wrong).sorts()
 
 
+def test_what_flowed_in_a_step_and_has_no_row_is_found(story):
+    """Rule G2."""
+    (meter,) = next(one for one in story.records if one.kind == "building").what["meters"]
+    meter["kinds"] = ["REG", "INT"]
+    found = story.readings().judged()
+    assert {one.sort for one in found} == {("CONSERVATION", "G2")}
+    assert all("INT" in one.text for one in found)
+
+
+def told_of_another_dwelling(midnights):
+    """A journal with a dwelling on which nobody has a basis, of whose meter W rows tell."""
+    story, other = Story(), "D00000000000003"
+    building = next(one for one in story.records if one.kind == "building").what
+    building["withheld"] = True
+    building["meters"].append(
+        building["meters"][0] | {"device": "f", "meter": "11000002", "place": other}
+    )
+    story.readings()
+    for t in midnights:
+        row = {"place": other, "channel": "elec.imp", "kind": "REG", "step": DAY, "t": t, "q": "W",
+               "v": None, "why": "consent", "basis": ""}  # fmt: skip
+        story.batch(t + 300, [row])
+    return story
+
+
+def test_a_midnight_that_is_withheld_and_of_which_nothing_is_told_is_found():
+    """Rule P20."""
+    midnights = [BEGIN + n * DAY - HOUR for n in range(1, DAYS + 3)]
+    assert told_of_another_dwelling(midnights).judged() == []
+    (found,) = told_of_another_dwelling([midnights[0], *midnights[2:]]).judged()
+    assert found.sort == ("CONSERVATION", "P20")
+    assert str(midnights[1]) in found.text
+
+
 def test_a_silent_meter_is_right_and_another_reason_is_found(story):
     right = in_place_of(at(5), q="M", v=None, why="silent")
     assert story.readings(silent={at(5)}, change=right).judged() == []
