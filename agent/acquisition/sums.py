@@ -133,8 +133,12 @@ class Sums:
     def close(
         self, config: ConfiguredSums, now: float
     ) -> list[tuple[MarkKey, list[Reading], SlotMark]]:
-        """The rows of the slots that are due, by channel, with the mark that they move."""
+        """The rows of the slots that are due, by channel, with the mark that they move. None while
+        the registry allows nothing (rule A8): nobody knows then who is sent one by one.
+        """
         self._began = now if self._began is None else self._began
+        if self.registry.mute:
+            return []
         for channel in self._closed.keys() - config.points.keys():
             # No longer configured. If it is configured again, it begins after what was sent.
             self._closed[channel] = max(self._closed[channel], int(now))

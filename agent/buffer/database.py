@@ -49,12 +49,10 @@ PRAGMAS = (
     "temp_store=MEMORY",
     "cache_size=-1024",
 )
-DAMAGE = {
-    sqlite3.SQLITE_CORRUPT,
-    sqlite3.SQLITE_NOTADB,
-    sqlite3.SQLITE_IOERR_READ,
-    sqlite3.SQLITE_IOERR_SHORT_READ,
-}
+DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR_SHORT_READ}
+"""what says that the content of a file is wrong. SQLITE_IOERR_READ is not among them: a disk that
+cannot read says nothing about the file, and set aside it would lose what waits in it (rule A1)
+"""
 _thread_local = threading.local()
 T = TypeVar("T")
 S = TypeVar("S")

@@ -38,7 +38,6 @@ from agent.control.records import (
     text,
 )
 from agent.core.errors import SpoolFull, StorageFailed
-from agent.core.storage import FAILING
 from agent.core.tasks import Change
 from agent.trust import claims, verify
 from agent.trust.claims import ROOT
@@ -139,10 +138,7 @@ class Journal:
         """The same without a context manager; `disconnect` closes it."""
         try:
             return cls._connected(path, key_of)
-        except (Damaged, ValueError, KeyError, TypeError) as error:
-            # a disk that fails says nothing about the file: moved aside, its holds would be lost
-            if _unreadable(error):
-                raise StorageFailed(FAILING) from error
+        except (Damaged, ValueError, KeyError, TypeError):
             aside = set_aside(path)
             journal = cls._connected(path, key_of)
             journal.set_aside = aside
@@ -593,9 +589,3 @@ class Journal:
             "SELECT n, body FROM outcome WHERE at>=? AND at<=? ORDER BY n", since, until
         )
         return [outcome_of(n, json.loads(body)) for n, body in stored]
-
-
-def _unreadable(error: BaseException) -> bool:
-    """Whether the disk failed to read, which says nothing about the content of the file."""
-    code = getattr(error.__cause__, "sqlite_errorcode", 0)
-    return bool(code == sqlite3.SQLITE_IOERR_READ)

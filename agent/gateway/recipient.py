@@ -56,7 +56,6 @@ if TYPE_CHECKING:
     from agent.config import Config
     from agent.core.clock import Clock
     from agent.core.model import MarkKey, Reading, SlotMark
-    from agent.gateway.disk import StateDisk
     from agent.gateway.gateway import Gateway, Recipients
     from agent.inbox.setup import AuditNotes
     from agent.registry.identity import Identity
@@ -87,8 +86,9 @@ async def open_recipient(
 ) -> AsyncIterator[Recipient]:
     """Open the spool of one recipient. On leaving, rows in memory are committed.
 
-    If the disk fails, a spool in memory is opened in its place. `before`: the recipient whose spool
-    an error has closed; its rows in memory are kept. Raises Refused.
+    If the disk fails, or the registry allows nothing at present (rule A8), a spool in memory is
+    opened in its place. `before`: the recipient whose spool an error has closed; its rows in memory
+    are kept. Raises Refused.
     """
     config, who = gateway.config, gateway.identity
     if not who:
@@ -97,8 +97,7 @@ async def open_recipient(
     memory_file = memory_of(config.state, settings.recipient)
     names: LogNames = {"uplink": name, "recipient": settings.recipient}
     async with AsyncExitStack() as stack:
-        disk = await _open_on_disk(stack, gateway.disk, name, partial(_opening, gateway, name))
-        memory = None
+        disk, memory = await _open_on_disk(stack, gateway, name), None
         if disk is None or memory_file.exists():
             own = await stack.enter_async_context(AsyncExitStack())
             head = _head(config, who, gateway.audit, settings.recipient)
@@ -176,14 +175,12 @@ def _opening(gateway: Gateway, name: str) -> AbstractContextManager[Spool]:
     return spool_opening(config, gateway.identity, gateway.audit, recipient)()
 
 
-async def _open_on_disk(
-    stack: AsyncExitStack,
-    state_disk: StateDisk,
-    name: str,
-    opening: Callable[[], AbstractContextManager[Spool]],
-) -> Opened | None:
+async def _open_on_disk(stack: AsyncExitStack, gateway: Gateway, name: str) -> Opened | None:
     """Open the spool on the disk; if the disk fails, note the fault and return None."""
+    if gateway.registry.mute:  # its slots would be closed without the rows of dwellings
+        return None
     store, own = f"{SPOOL}{name}", await stack.enter_async_context(AsyncExitStack())
+    state_disk, opening = gateway.disk, partial(_opening, gateway, name)
     try:
         thread = state_disk.thread(store)
         disk = await own.enter_async_context(in_own_thread(f"spool {name}", opening, thread))
@@ -277,11 +274,14 @@ async def _connect(
 async def wait_for_disk(gateway: Gateway, recipient: Recipient) -> None:
     """Return when the spool must be opened again; wait for ever if there is no spool in memory.
 
-    That is when the disk works again, or when all rows of the spool in memory are delivered.
+    That is when the disk works again and the registry may allow again, or when all rows of the
+    spool in memory are delivered.
     """
     opening = partial(_opening, gateway, recipient.name)
     while recipient.in_memory is not None:
         await asyncio.sleep(PROBED_EVERY)
+        if gateway.registry.mute:
+            continue
         if recipient.kept:
             with suppress(StorageFailed, Refused):
                 probing = gateway.disk.thread(f"{SPOOL}{recipient.name}")
@@ -542,6 +542,7 @@ async def _add_up(gateway: Gateway, recipient: Recipient) -> None:
     while True:
         config, now = gateway.config, clock.now()
         due = clock.dates and recipient.settings.recipient not in closing
+        due = due and not gateway.registry.mute  # it would not know which totals tell of few
         await sums.add_up(recipient, config, now if due else None)
         await wakeup.wait(clock.bound(sums.next_due(recipient, config, now) - clock.now()))
         await sleep(TOGETHER)

@@ -45,6 +45,9 @@ SHARE = Decimal("0.5")
 class SumFacts(Protocol):
     """What a sum needs to know from the registry."""
 
+    mute: bool
+    """whether consents and duties are not known at present (rule A8)"""
+
     def occupancy_at(self, place: str, t: int) -> Occupancy | None:
         """Who lives in the place at t."""
         ...
@@ -191,14 +194,14 @@ def tells_of_few(facts: SumFacts, channel: str, t: int, recipient: str, fewest: 
     dwellings.
 
     If no occupants are recorded in the others, it may cover the dwellings whose occupancy is
-    unknown.
+    unknown. While nobody knows what is sent one by one, it does.
     """
     # the building's power reveals its energy, so it is judged like the energy
     of = {channel, SEEN_BY.get(channel, channel)}
     if not of & STEPS.keys():
         return False
     others = [unnamed(facts, one, t, recipient) for one in of]
-    return any(0 < (one or _unknown(facts, t)) < fewest for one in others)
+    return facts.mute or any(0 < (one or _unknown(facts, t)) < fewest for one in others)
 
 
 def step_of(channel: str, reads: Iterable[int], *, finest: int | None = None) -> int:

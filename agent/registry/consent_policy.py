@@ -83,6 +83,9 @@ class Basis:
 class GateFacts(Protocol):
     """What the policy needs to know from the registry."""
 
+    mute: bool
+    """whether consents and duties are not known at present (rule A8)"""
+
     def occupancy_at(self, place: str, t: int) -> Occupancy | None:
         """Who lives in the place at t."""
         ...

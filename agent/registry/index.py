@@ -120,6 +120,9 @@ class Unknown(StrEnum):
 class RegistryIndex:
     """Answers from one state of the registry; it never changes. `and_with` gives its successor."""
 
+    mute = False
+    """what is recorded is known; whether it is all there is, only the registry can doubt"""
+
     def __init__(self, documents: Iterable[Document] = ()) -> None:
         self.documents: tuple[Document, ...] = ()
         """all of them, in the order in which they were recorded"""

@@ -42,6 +42,8 @@ TAKES = {"modbus": (0.02, 0.09), "mbus": (0.3, 0.8), "bacnet": (0.02, 0.12)}
 TIMEOUT = {"modbus": 1.0, "mbus": 2.0, "bacnet": 2.0}
 WARM, COLD = Decimal("20.5"), Decimal("12.5")
 """what the guard's sensor says, inside and outside its bounds"""
+SLOW = (200.0, 280.0)
+"""seconds from a request to its answer behind a gateway that carries little"""
 UNDEFINED = "no value"
 ODD = (Decimal("999999.999"), Decimal("-17.25"), Decimal(0), UNDEFINED)
 """what a broken device may say of its index"""
@@ -78,6 +80,8 @@ class Plant:
     dog: Decimal = Decimal(0)
     """seconds of its watchdog; 0: off"""
     fed: float = 0.0
+    looked: float = math.inf
+    """when somebody looks next whether it has run out"""
     room: Decimal = WARM
     off: int = 0
 
@@ -119,7 +123,7 @@ def building(house: House, begin: float) -> Building:
 
 # What happens to it
 
-KNOWN = ("silent", "late", "wrong-unit", "reboot", "garbage")
+KNOWN = ("silent", "late", "slow", "wrong-unit", "reboot", "garbage", "protected")
 
 
 def fitting(world: World, number: int) -> Fitting:
@@ -223,15 +227,26 @@ def _inhibit_ended(world: World, event: dict[str, Any]) -> None:
     world.building.plants[lever(world, event["control"]).device].off = 0
 
 
+def _look_at(world: World, plant: Plant) -> None:
+    """Have somebody look when the watchdog of a device may run out, unless somebody does so before:
+    one look waits for each device, however often it is fed."""
+    due = plant.fed + float(plant.dog)
+    if due < plant.looked:
+        plant.looked = due
+        world.then(due, "starved", device=plant.lever.device)
+
+
 def _starved(world: World, event: dict[str, Any], rng: random.Random) -> None:
     """The watchdog of a device runs out, unless it was fed since."""
     del rng
     plant = world.building.plants[event["device"]]
+    if world.now() < plant.looked - 0.001:
+        return
+    plant.looked = math.inf
     if not plant.dog:
         return
-    due = plant.fed + float(plant.dog)
-    if world.now() < due - 0.001:
-        world.then(due, "starved", device=event["device"])
+    if world.now() < plant.fed + float(plant.dog) - 0.001:
+        _look_at(world, plant)
         return
     before, plant.dog = plant.effective, Decimal(0)
     plant.register = Decimal(plant.lever.fallback)
@@ -370,6 +385,8 @@ class Simulated:
         if "late" in faults:
             takes = self.rng.uniform(0.2, 1.5) * TIMEOUT[self.KIND]
         silent = not name or bool(mute) or takes > TIMEOUT[self.KIND]
+        if "slow" in faults and not silent:
+            takes = self.rng.uniform(*SLOW)
         await asyncio.sleep(TIMEOUT[self.KIND] if silent else takes)
         self.must_be_up()
         return not silent
@@ -385,7 +402,8 @@ class Simulated:
         faults = self.world.building.faults.get(name, ())
         if value is None or "reboot" in faults:
             return Sample(point, seconds(), why=Why.BAD, detail=UNDEFINED)
-        if "garbage" in faults and one is not None and self.rng.random() < 0.7:
+        is_odd = "garbage" in faults and one is not None and self.rng.random() < 0.7
+        if is_odd:
             odd = self.rng.choice(ODD)
             if odd == UNDEFINED:
                 return Sample(point, seconds(), why=Why.BAD, detail=UNDEFINED)
@@ -397,6 +415,7 @@ class Simulated:
             self.world.note(
                 "answer", line=self.number, device=name, channel=one.channel, value=shown,
                 meter=self.world.building.meters[name].serial, wall=seconds(),
+                **({"odd": True} if is_odd else {}),
             )  # fmt: skip
         return Sample(point, seconds(), value)
 
@@ -414,6 +433,9 @@ class Simulated:
         _, plant = self._of(point.address)
         name = plant.lever.device if plant else ""
         faults = self.world.building.faults.get(name, ())
+        if "protected" in faults:  # it answers, and takes nothing
+            await self._answers(name)
+            raise WriteRefused("{device} did not take the value", device=point.device)
         lost = bool(faults) and self.rng.random() < 0.5
         if lost and plant is not None:
             self.must_be_up()
@@ -436,8 +458,7 @@ class Simulated:
             assert isinstance(value, Decimal)
             plant.dog, plant.fed = value * point.scale, self.world.now()
             if plant.dog:
-                due = self.world.now() + float(plant.dog)
-                self.world.then(due, "starved", device=plant.lever.device)
+                _look_at(self.world, plant)
             return
         if point.at != at["set"]:
             raise WriteRefused("{device} has no such value", device=point.device)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import sys
-import time
 from pathlib import Path
 
-from tests.sim import run
+from tests.sim import nights, run
 
 CASES = Path(__file__).parent / "cases"
 
@@ -39,7 +39,6 @@ def parser():
 
     seed = commands.add_parser("seed", help="draw a plan from a seed, and run it")
     seed.add_argument("seed", type=int)
-    seed.add_argument("--days", type=int, help="leave out all events after so many days")
     seed.add_argument("--plan", metavar="FILE", help="write the plan to a file")
     seed.set_defaults(do=of_seed)
 
@@ -84,25 +83,18 @@ def parser():
     seeds = commands.add_parser("seeds", help="run the plans of seeds FIRST to LAST")
     seeds.add_argument("first", type=int)
     seeds.add_argument("last", type=int)
-    seeds.add_argument("--days", type=int, help="leave out all events after so many days")
     seeds.set_defaults(do=of_seeds)
 
     twice = commands.add_parser("twice", help="run plans twice, and compare their traces")
     twice.add_argument("first", type=int)
     twice.add_argument("last", type=int)
-    twice.add_argument("--days", type=int, help="leave out all events after so many days")
     twice.set_defaults(do=of_twice)
 
-    night = commands.add_parser(
-        "night", help="run new seeds for hours, and write the page of results"
-    )
-    night.add_argument("--hours", type=float, required=True)
-    more = {"type": Path, "metavar": "FILE"}
-    text = "results of all nights, a line of JSON for each run (default: %(default)s)"
-    night.add_argument("--results", default=run.RESULTS, help=text, **more)
-    text = "the page that is written (default: %(default)s)"
-    night.add_argument("--page", default=run.PAGE, help=text, **more)
-    night.set_defaults(do=of_night)
+    night = with_night(commands)
+    with_shrink(commands)
+    for command in (seed, seeds, twice):
+        text = "draw plans of so many days (default: hours or days, as the kind of plan needs them)"
+        command.add_argument("--days", type=float, help=text)
     for command in (corpus, seeds):
         text = "begin no further plan after so many seconds of CPU"
         command.add_argument("--within", type=float, metavar="SECONDS", help=text)
@@ -112,6 +104,36 @@ def parser():
         )
 
     return top
+
+
+def with_night(commands):
+    night = commands.add_parser(
+        "night", help="run new seeds for hours, and write the page of results"
+    )
+    night.add_argument("--hours", type=float, required=True)
+    more = {"type": Path, "metavar": "FILE"}
+    text = "results of all nights, added up (default: %(default)s)"
+    night.add_argument("--results", default=nights.RESULTS, help=text, **more)
+    text = "the page that is written (default: %(default)s)"
+    night.add_argument("--page", default=nights.PAGE, help=text, **more)
+    text = "plans of so many days (default: mostly as their kind needs, some three to nine)"
+    night.add_argument("--days", type=float, help=text)
+    night.set_defaults(do=of_night)
+    return night
+
+
+def with_shrink(commands):
+    shrink = commands.add_parser(
+        "shrink", help="leave out of a plan what a complaint does not need, and write the rest"
+    )
+    shrink.add_argument("what", metavar="SEED|FILE", help="a seed, or a file with a plan")
+    shrink.add_argument("--days", type=float, help="of a seed: draw a plan of so many days")
+    text = "what the smaller plan must show, as ORACLE:CLAUSE (default: its first complaint)"
+    shrink.add_argument("--shows", metavar="SENT:P13", help=text)
+    shrink.add_argument("--most", type=int, default=150, help="runs at most (default: 150)")
+    text = "where the smaller plan is written, after each step (default: %(default)s)"
+    shrink.add_argument("--plan", type=Path, metavar="FILE", default="small.json", help=text)
+    shrink.set_defaults(do=of_shrink)
 
 
 def shown(outcome):
@@ -229,5 +251,30 @@ def of_twice(given):
 
 
 def of_night(given):
-    until = time.monotonic() + given.hours * 3600
-    return run.night(until, given.results, given.page, given.jobs, shown)
+    files = given.results, given.page
+    runs = functools.partial(run.run_all, jobs=given.jobs)
+    return nights.night(given.hours, files, runs, shown, given.days)
+
+
+def of_shrink(given):
+    """Status 0: a plan that still shows the complaint is written; 2: it does not show it."""
+    from tests.sim import plan, shrink
+
+    whole = run.plan_of(int(given.what), given.days) if given.what.isdecimal() else None
+    whole = whole or plan.load(given.what)
+    faults = shrink.complaints(whole)
+    sorts = [shrink.sort_of(fault) for fault in faults]
+    sort = tuple(given.shows.split(":")) if given.shows else next(iter(sorts), None)
+    if sort not in sorts:
+        print("The plan does not show that.", *faults, sep="\n", file=sys.stderr)
+        return 2
+    print(f"{sort[0]}: {sort[1]}", flush=True)
+
+    def kept(smaller, line):
+        given.plan.write_text(plan.dump(smaller), encoding="utf-8")
+        print(line, flush=True)
+
+    runs = lambda tried: {shrink.sort_of(fault) for fault in shrink.complaints(tried)}  # noqa: E731
+    small = shrink.Shrinking(whole, sort, runs, kept, given.most).smallest()
+    kept(small, f"{given.plan}: {len(small['events'])} events")
+    return 0

@@ -457,6 +457,16 @@ class Disk:
         most = min((fault["most"] for fault in self.having("full")), default=SIZE)
         return max(0, most - self.used * PAGE)
 
+    def sizes(self, begin: str) -> dict[str, int]:
+        """The bytes of the databases whose names begin so; not those of their logs."""
+        return {
+            path.removeprefix(f"{self.root}/"): self.inodes[inode].size
+            for path, inode in sorted(self.now.items())
+            if inode is not None
+            and path.startswith(f"{self.root}/{begin}")
+            and path.endswith(".db")
+        }
+
     @property
     def readonly(self) -> bool:
         return any(self.having("readonly"))

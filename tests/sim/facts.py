@@ -73,12 +73,18 @@ class Basis:
     known: float | None
     place: str = ""
     occupancy: str = ""
+    given: float | None = None
+    """when its paper was signed, if somebody stated that"""
     ended: float = NEVER
     """from when its end was asked for; never required afterwards"""
     gone: float = NEVER
     """from when its withdrawal was answered; never allowed afterwards"""
     doubted: bool = False
     """whether a withdrawal was asked for, which erases all of its rows"""
+    only_noted: list[tuple[float, float]] = field(default_factory=list)
+    """when its withdrawal was in force though the disk could not record it (rule A7)"""
+    unrecorded: bool = False
+    """whether it was accepted although the disk could not record it (rule A10)"""
     index: int = 0
 
 
@@ -127,6 +133,8 @@ class Answer(NamedTuple):
     at: float
     wall: float
     value: Decimal
+    odd: bool = False
+    """whether the meter is broken and does not show this"""
 
 
 @dataclass(frozen=True)
@@ -317,6 +325,7 @@ class Facts:
         self.calls: list[tuple[float, Mapping[str, Any], int]] = []
         self.objects: dict[str, tuple[float, Mapping[str, Any], int]] = {}
         self.acked: dict[str, float] = {}
+        self.spools: list[tuple[float, Mapping[str, Any], int]] = []
         self.statuses: list[tuple[float, Mapping[str, Any], int]] = []
         self.wakes: list[tuple[float, Mapping[str, Any], int]] = []
         self.swaps: list[tuple[float, Mapping[str, Any], int]] = []
@@ -397,7 +406,7 @@ class Facts:
     def _answer(self, at: float, what: Mapping[str, Any], _index: int) -> None:
         if what.get("value") is not None:
             self.answers[what["meter"], what["channel"]].append(
-                Answer(at, what["wall"], Decimal(what["value"]))
+                Answer(at, what["wall"], Decimal(what["value"]), what.get("odd", False))
             )
 
     def _silent(self, at: float, what: Mapping[str, Any], _index: int) -> None:
@@ -450,6 +459,9 @@ class Facts:
         self.receipts.append((at, what, index))
         for _, sha256, *_ in what.get("stored") or ():
             self._given.setdefault(sha256, at)
+
+    def _spools(self, at: float, what: Mapping[str, Any], index: int) -> None:
+        self.spools.append((at, what, index))
 
     def _status(self, at: float, what: Mapping[str, Any], index: int) -> None:
         self.statuses.append((at, what, index))
@@ -547,8 +559,15 @@ class Facts:
             known,
             fact["place"],
             fact["occupancy"],
+            fact.get("given"),
+            unrecorded=bool(self.journal[index].what.get("unrecorded")),
             index=index,
         )
+
+    def _crash(self, since: float) -> float:
+        """When the machine lost its power next."""
+        ends = [life.end for life in self.lives if life.how == "power" and life.end >= since]
+        return min(ends, default=NEVER)
 
     def _learn_withdraw(self, asked: float, known: float | None, fact: Any, index: int) -> None:
         self._doubt(fact["place"], asked, known, fact.get("recipient"))
@@ -559,6 +578,8 @@ class Facts:
                 and fact.get("recipient") in (None, basis.recipient)
             ):
                 basis.ended, basis.doubted = min(basis.ended, asked), True
+                if self.journal[index].what.get("unrecorded"):
+                    basis.only_noted.append((self.journal[index].at, self._crash(asked)))
                 if known is not None and basis.asked <= asked and known < basis.gone:
                     basis.gone, basis.index = known, index
 
@@ -741,14 +762,17 @@ class Facts:
 
     def calm(self, since: float, until: float) -> bool:
         """Whether one life, with no event of any kind, lasted over all of this time."""
+        return self.calm_but(since, until)
+
+    def calm_but(self, since: float, until: float, *dos: str) -> bool:
+        """Whether one life, with no event but of these kinds, lasted over all of this time."""
         if self.clock_doubted(since, until):
             return False
-        if not any(life.ready <= since and until <= life.end for life in self.lives):
-            return False
-        return not any(
+        lived = any(life.ready <= since and until <= life.end for life in self.lives)
+        return lived and not any(
             trouble.begin < until and since < trouble.end + 1
             for trouble in self.troubles
-            if trouble.do not in QUIET
+            if trouble.do not in (*QUIET, *dos)
         )
 
     def rebooted(self, since: float, until: float) -> bool:

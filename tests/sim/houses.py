@@ -346,7 +346,8 @@ def configuration(of: House, state: Path) -> str:
     parts = [
         f"building: {{name: Simulation, place: {of.place}, timezone: {ZONE}}}",
         "links:", *(_line(of, n) for n in range(len(of.lines))),
-        "devices:", *(_device(of, one) for one in of.fittings), *(_plant(one) for one in of.levers),
+        "devices:", *(_device(of, one) for one in of.fittings),
+        *(_plant(of, one) for one in of.levers),
         "uplinks:", *(_uplink(of, n) for n in range(len(of.recipients)) if n not in of.without),
         *_privacy(of),
     ]  # fmt: skip
@@ -395,8 +396,10 @@ REGISTERS = {
 """of a controlled device: the commanded value, its guard, its watchdog, the operator's switch"""
 
 
-def _plant(one: Lever) -> str:
+def _plant(of: House, one: Lever) -> str:
+    """It is common plant, so recipients are told what becomes of orders (rule H11)."""
     at = REGISTERS[one.kind]
+    common = next(fitting.place for fitting in of.fittings if fitting.home is None)
     scale = ", scale: 0.1" if one.kind == "modbus" else ""
     points = [
         f'set: {{at: "{at["set"]}", unit: {one.unit}{scale}, every: 1h, writable: true}}',
@@ -407,6 +410,7 @@ def _plant(one: Lever) -> str:
         points.append(f'dog: {{at: "{at["dog"]}", unit: s, every: 1d, writable: true}}')
     return (
         f'  {one.device}:\n    link: {line_name(one.line)}\n    address: "{one.address}"\n'
+        f"    place: {common}\n"
         "    points:\n" + "\n".join(f"      {point}" for point in points)
     )
 

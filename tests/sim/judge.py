@@ -19,8 +19,11 @@ CONSERVATION
   T1   seq has no gaps (except in an epoch of memory). T2: one content under one id. R8: runs have
     no value; M.
   T6   no two rows with one key, neither `again`. T13: on the basis that is in force; a duty may go
-    first.
+    first, and does for the index of a month. T8: no two epochs within half a day.
+  T27  a recipient with a backlog that a reload takes out gets its rows once it can be reached.
   M9   a row is at a slot of its step: a midnight, a first of the month, a multiple.
+  M8   what a broken meter shows is never V. M6: no consumption is negative. M20: no value is later
+    than its step. M10: no two readings of one meter for a slot (unless a clock was wrong).
   M10, R13, F1, R1  a value is one that this meter gave, at that slot, within 30 s of the stated
     delay, by the gateway's clock or the true one; a late version may be any value that the meter
     ever gave (M17, C11).
@@ -29,17 +32,24 @@ CONSERVATION
     the meter gave.
   M3   each reason can be true: `agent` only if no life covered the step and two minutes, or the
     disk failed within the hour, or the place had a change; `silent` only if the device was silent
-    in the step; `link`, `bad`, `busy`, `shed`, `uplink`, `clock`, `early`: only with a cause in the
-    plan.
+    in the step, and, with no other fault, was asked again within 200 s (M14); `link`, `bad`,
+    `busy`, `shed`, `uplink`, `clock`, `early`: only with a cause in the plan.
+  P9   on a duty, the index of each midnight at which somebody moved, recorded late or not, if it
+    was read in a calm time.
   P20  an owed slot is not withheld. Who asked for withheld rows is told of each midnight in a calm
     time of a dwelling on which it never had a basis. Passes: other W rows that are missing.
   R16  each slot that docs/platform.md lets a recipient conclude.
-  T21  a row comes after place, meter, occupancy, basis and series, in its epoch. S7: a sum is not
+  T21  a row comes after place, meter, occupancy, basis and series (except at a move or an
+    exchange), in its epoch. S7: a sum is not
     above what all dwellings used. Passes: which dwellings are in it.
 SENT   (each time that a batch leaves, and for what is held at the end)
   G3, P1, P4, P11, P12, P20, I5, P2  a basis of that recipient, channel, step, occupancy and time.
+  P6   not on a consent of an earlier day than the move-in. P9: on a duty only month's ends, and
+    midnights of moves. P20: who never had a basis is told no reason but `consent`.
   P13  not after the withdrawal was answered. A withdrawal that was not answered may be in force or
-    not.
+    not. T2: nor is a transfer completed then. A7: nor after a withdrawal that was only noted, until
+    the machine crashes. A10: nor on a consent that was accepted unrecorded. A8: nor after a boot on
+    a read-only disk.
   P14  not after 60 days and three hours (the purge is hourly). Passes: with a disturbed clock
     (C14).
   G4, I22  not of a meter or of people of whom the gateway knew that they were not there.
@@ -48,27 +58,36 @@ SENT   (each time that a batch leaves, and for what is held at the end)
     A5: nothing new is sent from a disk that cannot be written for two minutes (only `readonly`).
   D4, D10  a list that is handed in again gives no consent after a withdrawal, nor to other people.
   T5   no original after its void. T15: 60,000 bytes. P21: a directory names no dwelling without a
-    basis on it. Passes: with W rows.
+    basis on it. Passes: with W rows. T34: nor people of whom all was withdrawn before.
   S1, S4, S5  a sum that was asked for, of eleven dwellings besides those that were sent alone since
     the group began.
 EQUIPMENT
   G5, O17  a value that is written is between the original and that of an order in force, within the
-    modality. Passes: the control's test, and its failsafe value.
-  G6, H2, H28  released two minutes after the end of the orders, or after agent, line and device are
-    back.
-  H3, H7, H9  an operator's switch, a guard, an opt-out, a release and a cancellation end a hold,
-    and none begins meanwhile.
-  H8, H10  what a person sets stays until the planned end. H33: passes within five seconds, or the
-    same value.
-  H5   no faster than the ramp. H12: a limit has its failsafe after a start, unless an order, a
-    person or a fault of the last day explains another value.
+    modality, as is its duration; what is only reported as refused is no order. Passes: the
+    control's test, and its failsafe value.
+  G6, H2, H28  released two minutes after the end of the orders, by the earlier of both clocks, or
+    after agent, line and device are back.
+  H3, H7, H9, H27  an operator's switch, a guard (out of its bounds, or silent), an opt-out, a
+    release, a cancellation and a revoked grant end a hold, and none begins meanwhile.
+  H8, H10  what a person sets stays until the planned end, and nothing is written under a stronger
+    priority. H33: passes within five seconds, or the same value. An order that is reported as
+    superseded had a stronger one beside it (by `seq`).
+  H5   no faster than the ramp. H12: a limit has its failsafe after a start, and two periods after
+    the last message, unless an order, a person or a fault explains another value; it is over two
+    hours after its cause. It never raises a value.
+  H11  an order that was surely carried out is reported as over (common plant).
+  H17, H20  25 s after an end of the agent, and two minutes after a start, nothing is held as before
+    but failsafe values; no order that had begun is carried out again. Passes: during faults.
+  A12  on a read-only disk no hold begins, and none goes on. A14: no second release over what a
+    person has set.
   H26  no order begins while the clock is wrong by more than five minutes and no service keeps it.
   H23  no watchdog runs out in a calm time.
-  H4   min_gap; twice max_per_day in any 24 hours (the rule counts days of the building from
-    acceptance).
+  H4   min_gap, min_off; twice max_per_day in any 24 hours (the rule counts days of the building
+    from acceptance).
 LIVENESS (once all faults have ended)
   G2, T16, T35  each batch is stored, and has a receipt that counts, or is still sent; none is sent
-    for two hours after its receipt was given. T26: each object is acknowledged. U10: each call is
+    for two hours after its receipt was given. T26: each object is acknowledged, O22: none with an
+    error in gardien. B11: the first withdrawal on a full disk is recorded. U10: each call is
     answered. G11: the agent is there.
 SPIN
   G11  no life ends with an error, or with a refusal without cause. G12: none runs without end.
@@ -128,10 +147,18 @@ def _liveness(facts: Facts) -> Iterator[Finding]:
     yield from _undelivered(facts)
     yield from _unsettled(facts)
     yield from _sent_for_ever(facts)
+    yield from _removed_with_a_backlog(facts)
+    yield from _without_room(facts)
+    yield from _into_the_reserve(facts)
     for jti, (at, what, index) in facts.objects.items():
         if jti not in facts.acked and at < facts.end - SETTLES and not what.get("replaced"):
             text = f"{what.get('typ')} {jti} was never acknowledged"
             yield Finding("LIVENESS", "T26", text, at, (index,))
+    for batch in facts.batches.values():
+        for item in batch.directory.get("outcomes", ()):
+            if item.get("code") == "E_INTERNAL":
+                text = f"{item['jti']} met an error in gardien"
+                yield Finding("LIVENESS", "O22", text, batch.sent[0][0], (batch.index,))
     for at, what, index in facts.calls:
         if what.get("lost") and at > facts.calm_from:
             text = f"the call {what['name']} was never answered"
@@ -147,9 +174,24 @@ def _undelivered(facts: Facts) -> Iterator[Finding]:
         if min(facts.removed_from(id_[0]), facts.refused_from(id_[0])) < NEVER:
             continue
         waits = all(batch.stored == NEVER for batch in batches)
+        if _contradicted(facts, batches):
+            continue
         if waits and first < facts.end - SETTLES and not any(batch.kept for batch in batches):
             text = f"{id_} was sent, and never stored"
             yield Finding("LIVENESS", "T16", text, first, (batches[0].index,))
+
+
+def _contradicted(facts: Facts, batches: Sequence[Batch]) -> bool:
+    """T8: a receipt has named other bytes under this id, so its rows are owed under another."""
+    recipient, epoch, seq = batches[0].id
+    ours = {batch.sha256 for batch in batches}
+    return any(
+        (what["recipient"], what.get("epoch")) == (recipient, epoch)
+        and number == seq
+        and sha256 not in ours
+        for _, what, _ in facts.receipts
+        for number, sha256, *_ in what.get("stored") or ()
+    )
 
 
 def _unsettled(facts: Facts) -> Iterator[Finding]:
@@ -186,6 +228,67 @@ def _sent_for_ever(facts: Facts) -> Iterator[Finding]:
         if late:
             text = f"{batch.id} is sent again {len(late)} times after its receipt"
             yield Finding("LIVENESS", "T16", text, batch.sent[-1][0], (late[0],))
+
+
+def _removed_with_a_backlog(facts: Facts) -> Iterator[Finding]:
+    """T27: an uplink whose values wait, because its recipient was down for an hour, is not taken
+    out by a reload: once the recipient is back, they are sent.
+    """
+    names = list(facts.building["recipients"])
+    for down in facts.during(0, NEVER, "uplink"):
+        name = names[down.what["recipient"] % len(names)]
+        removed = [at for at, what in facts.configured if name not in what["recipients"]]
+        removed = [at for at in removed if down.begin + 3600 <= at <= down.end]
+        owed = any(
+            (basis.kind, basis.recipient) == ("consent", name)
+            and basis.known is not None
+            and basis.known < down.begin
+            and basis.ended > down.end
+            and basis.step <= 3600
+            for basis in facts.bases.values()
+        )
+        if down.what.get("how") != "down" or not removed or not owed:
+            continue
+        until = down.end + 3600
+        lived = not facts.down(removed[0] - 3600, until)
+        moments = (at for one in facts.batches.values() for at, _ in one.sent
+                   if one.recipient == name)  # fmt: skip
+        if lived and not any(down.end < at < until for at in moments):
+            text = f"the uplink of {name} was taken out although values waited for it"
+            yield Finding("CONSERVATION", "T27", text, removed[0], (down.index,))
+
+
+def _into_the_reserve(facts: Facts) -> Iterator[Finding]:
+    """B10: on a disk that has no more left than the reserve of the spools, none of them grows."""
+    for fault in facts.during(0, NEVER, "disk"):
+        asked = [at for at, *_ in (*facts.calls, *facts.objects.values())]
+        if "room" not in fault.what or any(fault.begin < at < fault.end for at in asked):
+            continue  # a record may have used the reserve of records, which leaves room
+        seen = [it for it in facts.spools if fault.begin - 1 <= it[0] <= fault.end + 1]
+        for _, what, index in seen[-1:]:
+            before = seen[0][1]["bytes"]
+            grown = [name for name, size in what["bytes"].items() if size > before.get(name, size)]
+            if grown:
+                text = f"{', '.join(grown)} has grown on a full disk"
+                yield Finding("LIVENESS", "B10", text, fault.end, (seen[0][2], index))
+
+
+def _without_room(facts: Facts) -> Iterator[Finding]:
+    """B11: the reserve has room for the first withdrawal on a full disk."""
+    for fault in facts.during(0, NEVER, "disk"):
+        stated = fault.what.get("how") == "full" and fault.what.get("names") is False
+        asked = [
+            (at, what, index)
+            for at, what, index in facts.calls
+            if fault.begin < at < fault.end and what.get("do") == "withdraw"
+        ]
+        others = [one for one in facts.during(0, fault.end, "disk") if one is not fault]
+        if not stated or not asked or others:
+            continue
+        at, what, index = asked[0]
+        if "refused" in what or what.get("unrecorded"):
+            text = f"the first withdrawal on a full disk is not recorded: {what.get('refused')}"
+            yield Finding("LIVENESS", "B11", text, at, (fault.index, index))
 
 
 # SPIN

@@ -1,4 +1,4 @@
-"""The directories that were sent (CONSERVATION, SENT), and the sums over dwellings.
+"""Directories and what they leave open (CONSERVATION, SENT): W rows, a duty's indexes, sums.
 
 Which clauses, and what each check lets pass: tests.sim.judge.
 """
@@ -11,22 +11,43 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
-from tests.sim.facts import DAY, NEVER, Batch, Facts, Fitted, Held, Row
+from tests.sim.facts import (
+    DAY,
+    MONTH,
+    NEVER,
+    Basis,
+    Batch,
+    Facts,
+    Fitted,
+    Held,
+    Row,
+    Stay,
+    expanded,
+    second,
+)
 from tests.sim.finding import Finding
 
 FEWEST = 11
 """rule S5, unless configured otherwise"""
+SEALED = 5.0
+"""seconds by which the time that a batch states may be before the end of its making"""
 NAMED = ("places", "occupancies", "bases", "installations", "series")
+SETTLES = 6 * 3600
+"""before the end: what is recorded later may still be on its way"""
 
 
 def judged(facts: Facts) -> Iterator[Finding]:
-    """All findings about directories and sums."""
+    """All findings about directories, withheld rows, a duty's indexes, and sums."""
     epochs: dict[tuple[str, str], list[Batch]] = defaultdict(list)
     for batch in facts.batches.values():
         epochs[batch.recipient, batch.epoch].append(batch)
         yield from _names(facts, batch)
+        yield from _of_rows(facts, batch)
+    yield from _duties(facts)
     for batches in epochs.values():
-        yield from _told_before(sorted(batches, key=lambda batch: batch.seq))
+        in_order = sorted(batches, key=lambda batch: batch.seq)
+        yield from _told_before(in_order)
+        yield from _ended(facts, in_order)
     for recipient, platform in facts.platforms.items():
         sums = [held for held in platform.rows if held.row.basis == "rest"]
         for held in sums:
@@ -42,6 +63,8 @@ def _told_before(batches: list[Batch]) -> Iterator[Finding]:
         for name in NAMED:
             for item in batch.directory.get(name, ()):
                 told[name].add(str(item.get("id")) if name != "series" else _series(item))
+                if name == "bases" and "duty" in item:
+                    told["duties"].add(str(item.get("id")))
                 if name == "installations":
                     told["meters"].add(str(item.get("meter")))
         for row in batch.rows:
@@ -59,6 +82,8 @@ def _series(item: Mapping[str, Any]) -> str:
 def _untold(told: Mapping[str, set[str]], row: Row) -> str | None:
     if row.q == "W":  # of what is withheld the directory says nothing
         return None
+    # the index of a move is no slot, so it is in no series (rule T21)
+    slotted = row.step and not (row.step == DAY and _of_a_duty(told, row))
     if row.place not in told["places"]:
         return f"the place {row.place}"
     if row.basis not in told["bases"]:
@@ -68,7 +93,36 @@ def _untold(told: Mapping[str, set[str]], row: Row) -> str | None:
     if row.place[:1] == "D" and row.meter and row.meter not in told["meters"]:
         return f"the meter {row.meter}"
     series = f"{row.place}/{row.channel}/{row.kind}/{row.step}"
-    return f"the series {series}" if row.step and series not in told["series"] else None
+    return f"the series {series}" if slotted and series not in told["series"] else None
+
+
+def _of_a_duty(told: Mapping[str, set[str]], row: Row) -> bool:
+    return row.basis in told["duties"]
+
+
+# T34: nobody receives an item because it has ended
+
+
+def _ended(facts: Facts, batches: list[Batch]) -> Iterator[Finding]:
+    told: set[str] = set()
+    for batch in batches:
+        at = batch.sent[0][0]
+        sealed = second(batch.created) - facts.apart(at) if batch.created else at
+        for name in ("occupancies", "bases"):
+            for item in batch.directory.get(name, ()):
+                id_ = str(item["id"])
+                bases = [
+                    basis
+                    for basis in facts.bases.values()
+                    if basis.recipient == batch.recipient
+                    and (basis.kind == "duty" or id_ in {basis.id, basis.occupancy})
+                ]
+                late = bases and all(basis.gone + SEALED < sealed for basis in bases)
+                if late and id_ not in told:
+                    text = f"{batch.recipient} is told of {id_} first when all of it is withdrawn"
+                    yield Finding("SENT", "T34", text, at, (batch.index,))
+                    return
+                told.add(id_)
 
 
 # P21: nobody is told of a dwelling without a basis on it
@@ -90,6 +144,97 @@ def _names(facts: Facts, batch: Batch) -> Iterator[Finding]:
                 text = f"{batch.recipient} is told of {place} ({name}) without a basis on it"
                 yield Finding("SENT", "P21", text, at, (batch.index,))
                 return
+
+
+# P9: what a duty gives; P20: what a W row says
+
+
+def _of_rows(facts: Facts, batch: Batch) -> Iterator[Finding]:
+    at = batch.sent[0][0]
+    for row in expanded(batch.rows):
+        basis = facts.bases.get(row.basis)
+        if row.q == "W" and row.place[:1] == "D":
+            text = _tells_too_much(facts, batch, row)
+            clause = "P20"
+        else:
+            text = _beyond_a_duty(facts, row) if basis and basis.kind == "duty" else None
+            clause = "P9"
+        if text is not None:
+            yield Finding("SENT", clause, f"{row.slot}: {text}", at, (batch.index,))
+            return
+
+
+def _tells_too_much(facts: Facts, batch: Batch, row: Row) -> str | None:
+    """P20: who never had a basis on a dwelling is not told whether somebody lives there."""
+    at = batch.sent[0][0]
+    if row.why == "consent" or facts.unheard(at):
+        return None
+    had = any(
+        basis.recipient == batch.recipient and basis.asked <= at and basis.place in ("", row.place)
+        for basis in facts.bases.values()
+    )
+    return None if had else f"{batch.recipient}, without any basis on it, is told {row.why!r}"
+
+
+def _beyond_a_duty(facts: Facts, row: Row) -> str | None:
+    """P9: the index of each month's end, and of the midnight of a change of occupants."""
+    if row.kind != "REG":
+        return f"{row.kind} on a duty"
+    if row.step in (0, MONTH) or (row.step == DAY and row.t in _moves(facts, row.place)):
+        return None
+    return "no month's end, and nobody moved then"
+
+
+def _moves(facts: Facts, place: str) -> set[float]:
+    """When people moved in or out, as somebody has stated, whatever was recorded."""
+    return {
+        float(fact["at"])
+        for _, _, fact, _ in facts.stated
+        if fact["fact"] in ("leave", "enter") and fact["place"] == place
+    }
+
+
+def _duties(facts: Facts) -> Iterator[Finding]:
+    """P9, P10: the manager has the index of each midnight at which occupants changed, however late
+    that was recorded, if the meter told it in a calm time."""
+    last = facts.end - SETTLES
+    for basis in facts.bases.values():
+        if basis.kind != "duty" or basis.known is None or basis.ended < NEVER:
+            continue
+        if min(facts.removed_from(basis.recipient), facts.refused_from(basis.recipient)) < NEVER:
+            continue
+        for stay in facts.stays:
+            recorded = max(stay.until_known or NEVER, basis.known)
+            if recorded < last and facts.on_step(DAY, int(stay.until)) and _in_time(basis, stay):
+                yield from _index_of(facts, basis, stay.place, int(stay.until))
+
+
+def _in_time(basis: Basis, stay: Stay) -> bool:
+    return max(basis.since, basis.known or NEVER) < stay.until < basis.until
+
+
+def _index_of(facts: Facts, basis: Basis, place: str, t: int) -> Iterator[Finding]:
+    for fitted in facts.fitted:
+        if fitted.place != place or fitted.channel not in basis.channels or not fitted.reports:
+            continue
+        if not fitted.since < t < min(fitted.until, fitted.until_asked) or fitted.known is None:
+            continue
+        every = facts.every(fitted)
+        answers = facts.answers.get((fitted.meter, fitted.channel), ())
+        good = next((one for one in answers if t <= one.wall < t + min(every, 3600)), None)
+        if good is None or _disturbed(facts, t - 1800, good.at + 120):
+            continue
+        slot = (place, fitted.channel, "REG", DAY, t)
+        rows = facts.platforms[basis.recipient].slots.get(slot, ())
+        if not any(held.row.v is not None for held in rows):
+            text = f"{basis.recipient} has no index for {slot}, owed on the duty {basis.id}"
+            yield Finding("CONSERVATION", "P9", text, t, (basis.index,))
+
+
+def _disturbed(facts: Facts, since: float, until: float) -> bool:
+    """Whether something but people changes what is read and kept in this time."""
+    faults = facts.during(since, until, "disk", "device", "line", "exchange", "reload", "upgrade")
+    return bool(faults) or facts.down(since, until) or facts.clock_doubted(since, until)
 
 
 # S: sums over dwellings

@@ -8,15 +8,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
-from tests.sim.facts import DAY, NEVER, Facts, second
+from tests.sim.facts import DAY, NEVER, Facts, Life, Trouble, second
 from tests.sim.finding import Finding
 
+HOUR = 3600.0
 RELEASED = 120.0
 """rule H2: so long after its end, or after agent and device are available again"""
 FAILSAFE = 25 * 3600.0
 """rule H12: a failsafe lasts at most 24 h, and at least until messages have come for 120 s"""
+UNBROKEN = 120.0
+"""rule H12: so long must messages have come without a gap"""
+STOPPED = 25.0
+"""rule H20: 20 s after the end of the agent all is released, with 5 s until that begins"""
+UNREAD = 140.0
+"""rule H3: a guard that is read each minute, silent for two periods and 5 s; checked every 10 s"""
 HINDRANCES = (
     "device", "line", "disk", "guard", "inhibit", "priority", "opt-out", "silence", "uplink",
     "order", "release", "reload", "upgrade", "cancel",
@@ -24,8 +31,18 @@ HINDRANCES = (
 """what may forbid a failsafe, or give another value, for a day"""
 NEAR = 5.0
 """seconds that a write and its record may lie apart"""
+TOLD, SETTLES = 1500.0, 6 * 3600.0
+"""seconds in which a state of an order is delivered, if no uplink and no disk ever failed; and if
+one did"""
 SEEN = 90.0
 """a guard or a switch is noticed within this: read each minute, checked every 10 s (rule H3)"""
+TAKEN = {"ACCEPTED", "SCHEDULED", "STARTED"}
+FINAL = {"COMPLETED", "CANCELLED", "SUPERSEDED", "ABORTED", "OPTED_OUT", "EXPIRED", "FAILED"}
+"""rule H11: states in which an order ends"""
+NO_ORDER = {"H9", "H27"}
+"""clauses about orders: a failsafe is none"""
+PROBED = 75.0
+"""seconds until a disk that cannot be written is noticed while something is held (rule A12)"""
 GRACE = {"H3": 30.0}
 """seconds in which what was noticed is released, by clause; of others two minutes (rule H2)"""
 
@@ -40,6 +57,19 @@ class Order:
     end: float
     duration: float
     asked: float
+    seq: int = 0
+    states: set[str] = field(default_factory=set)
+    """what recipients were told of it"""
+
+
+class Stop(NamedTuple):
+    """From `since` to `until` nothing may begin; `ends`: a hold ends, however soon that is over."""
+
+    clause: str
+    since: float
+    until: float
+    index: int
+    ends: bool = False
 
 
 @dataclass
@@ -71,8 +101,7 @@ class Hold:
 def judged(facts: Facts) -> Iterator[Finding]:
     """All findings about the controls."""
     for control in facts.building.get("controls", ()):
-        name = control["control"]
-        yield from _control(facts, control, _writes(facts, control), _orders(facts, name))
+        yield from _control(facts, control, _writes(facts, control), _orders(facts, control))
 
 
 def _writes(facts: Facts, control: Mapping[str, Any]) -> list[Write]:
@@ -96,14 +125,22 @@ def _is_original(control: Mapping[str, Any], value: Any) -> bool:
     return _same(value, control.get("original"))
 
 
-def _orders(facts: Facts, name: str) -> list[Order]:
-    orders = []
+def _orders(facts: Facts, control: Mapping[str, Any]) -> list[Order]:
+    """The orders that may be carried out: none that is too long, none that was refused at once."""
+    orders, longest = [], control.get("max_duration") or NEVER
     for asked, _, fact, _ in facts.stated:
-        if fact["fact"] == "order" and fact["control"] == name:
+        if fact["fact"] == "order" and fact["control"] == control["control"]:
             begin = second(fact["begin"])
             end = begin + fact["random"] + fact["duration"]
             order = Order(fact["jti"], fact["value"], begin, end, fact["duration"], asked)
-            orders.append(order)
+            claims = facts.objects[order.jti][1].get("claims") if order.jti in facts.objects else {}
+            order.seq, order.states = (
+                (claims or {}).get("seq", 0),
+                facts.outcomes.get(order.jti, set()),
+            )
+            refused = "REJECTED" in order.states and not order.states & TAKEN
+            if not refused and order.duration <= longest:
+                orders.append(order)
     return sorted(orders, key=lambda order: order.begin)
 
 
@@ -120,11 +157,17 @@ def _control(
         if write.by == "agent" and not write.releases:
             yield from _commanded(facts, control, write, orders)
     yield from _starved(facts, control, writes)
+    yield from _raised(facts, control, writes)
+    yield from _beside_people(facts, control)
+    yield from _again(facts, control, writes, orders)
+    yield from _outcomes(facts, control, writes, orders)
     holds = _holds(writes)
+    yield from _after_ends(facts, control, holds)
     for hold in holds:
         yield from _ended(facts, control, hold, orders)
         yield from _ramp(facts, control, hold)
     yield from _failsafe(facts, control, writes)
+    yield from _unheard(facts, control, writes)
     yield from _people(control, writes, orders)
     yield from _quotas(facts, control, holds)
     for begin, end in facts.untrusted():
@@ -134,6 +177,47 @@ def _control(
                 text = f"{control['control']}: an order begins by a wrong clock"
                 yield _found("H26", text, hold.begin.at, hold.begin.index)
     yield from _stopped(facts, control, holds)
+    yield from _on_a_failing_disk(facts, control, holds)
+    yield from _released_again(facts, control, writes)
+
+
+def _on_a_failing_disk(
+    facts: Facts, control: Mapping[str, Any], holds: list[Hold]
+) -> Iterator[Finding]:
+    """A12: on a disk that cannot be written no hold begins, and each ends within two minutes."""
+    for fault in facts.during(0, NEVER, "disk"):
+        if fault.what.get("how") != "readonly":
+            continue
+        due = _available(facts, fault.begin + PROBED + RELEASED)
+        for hold in holds:
+            if _same(hold.begin.value, control.get("failsafe")) or _testing(facts, hold.begin.at):
+                continue
+            begins = fault.begin + NEAR < hold.begin.at < fault.end
+            stays = hold.begin.at <= fault.begin and min(hold.end, fault.end) > due
+            if begins or stays:
+                text = f"{control['control']} is held at {hold.begin.value} from "
+                text += f"{hold.begin.at:.0f} to {_until(hold)} on a disk that cannot be written"
+                yield _found("A12", text, max(due, hold.begin.at), fault.index, hold.begin.index)
+
+
+def _released_again(
+    facts: Facts, control: Mapping[str, Any], writes: list[Write]
+) -> Iterator[Finding]:
+    """A14: what a person sets after a release stays; a release is repeated only after a crash of
+    the machine.
+    """
+    for number, write in enumerate(writes):
+        before = writes[number - 1] if number else None
+        if write.by != "person" or before is None or before.by != "agent" or not before.releases:
+            continue
+        later = next(iter(writes[number + 1 :]), None)
+        if later is None or later.by != "agent" or not later.releases:
+            continue
+        if facts.rebooted(before.at, later.at) or _same(later.value, write.value):
+            continue
+        text = f"{control['control']} is released again, {later.at - write.at:.0f} s after a person"
+        text += f" has set {write.value}"
+        yield _found("A14", text, later.at, write.index, later.index)
 
 
 def _found(clause: str, text: str, at: float, *near: int) -> Finding:
@@ -188,6 +272,185 @@ def _commanded(
             return
     text = f"{name} is set to {write.value}, which no order in force asks for"
     yield _found("O17", text, write.at, write.index)
+
+
+def _ordered(facts: Facts, control: Mapping[str, Any], writes: list[Write]) -> Iterator[Write]:
+    """The writes of the agent that only an order can have asked for."""
+    for write in writes:
+        failsafe = _same(write.value, control.get("failsafe"))
+        if write.by == "agent" and not (write.releases or failsafe or _testing(facts, write.at)):
+            yield write
+
+
+def _raised(facts: Facts, control: Mapping[str, Any], writes: list[Write]) -> Iterator[Finding]:
+    """H12: a limit never raises the value that was there before."""
+    base = control.get("original")
+    for write in writes:
+        if write.by == "person":
+            base = write.value
+        raised = write.by == "agent" and not write.releases and control.get("action") == "limit"
+        if raised and float(write.value) > float(base) + 1e-6 and not _testing(facts, write.at):
+            text = f"{control['control']}, a limit, raises {base} to {write.value}"
+            yield _found("H12", text, write.at, write.index)
+
+
+def _beside_people(facts: Facts, control: Mapping[str, Any]) -> Iterator[Finding]:
+    """H8: nothing is written beside a stronger priority of a person."""
+    since = NEVER
+    for at, what, index in facts.writes:
+        if what.get("control") != control["control"] or what.get("slot") is None:
+            continue
+        if what["by"] == "person":
+            since = NEVER if what["written"] is None else at
+        elif what["by"] == "agent" and what["written"] is not None and at > since + NEAR:
+            text = f"{control['control']} is set to {what['written']} under a person's priority"
+            yield _found("H8", text, at, index)
+
+
+def _life(facts: Facts, at: float) -> int:
+    """The number of lives that had begun."""
+    return sum(life.begin <= at for life in facts.lives)
+
+
+def _again(
+    facts: Facts, control: Mapping[str, Any], writes: list[Write], orders: list[Order]
+) -> Iterator[Finding]:
+    """H17: no order that had begun is carried out again after a restart."""
+    begun: dict[str, int] = {}
+    for write in _ordered(facts, control, writes):
+        covering, life = _covering(write, orders), _life(facts, write.at)
+        if covering and all(begun.get(one.jti, life) < life for one in covering):
+            text = f"{control['control']} is set to {write.value}: its order began before a restart"
+            yield _found("H17", text, write.at, write.index)
+        elif len(covering) == 1:
+            begun.setdefault(covering[0].jti, life)
+
+
+def _outcomes(
+    facts: Facts, control: Mapping[str, Any], writes: list[Write], orders: list[Order]
+) -> Iterator[Finding]:
+    """H8, H11: the stronger of two orders is in force; recipients are told how each order ends."""
+    if not control.get("common"):
+        return
+    limit = control.get("failsafe") not in (None, "")
+    fallen_back = limit and "STARTED" in facts.outcomes.get("failsafe", ())
+    settled = facts.end - (SETTLES if facts.during(0, NEVER, "uplink", "disk") else TOLD)
+    calm = facts.calm_from < settled and not _removed(facts)
+    for order in orders:
+        stronger = any(
+            other.seq > order.seq and other.begin <= order.end and order.begin <= other.end
+            for other in orders
+        )
+        if "SUPERSEDED" in order.states and not (stronger or fallen_back):
+            text = f"{control['control']}: {order.jti} gave way, but none was stronger"
+            yield _found("H8", text, order.begin)
+    for write in _ordered(facts, control, writes):
+        covering = _covering(write, orders)
+        late = max(order.end for order in covering) if covering else NEVER
+        untold = len(covering) == 1 and not covering[0].states & FINAL
+        if untold and late < settled and calm:
+            text = f"{control['control']}: nobody was told how {covering[0].jti} ended"
+            yield _found("H11", text, late, write.index)
+
+
+def _removed(facts: Facts) -> bool:
+    """Whether a recipient was removed, or refuses what it is sent."""
+    names = facts.building["recipients"]
+    return any(min(facts.removed_from(name), facts.refused_from(name)) < NEVER for name in names)
+
+
+def _after_ends(facts: Facts, control: Mapping[str, Any], holds: list[Hold]) -> Iterator[Finding]:
+    """H17, H20: after the end of the agent, and at its next start, nothing is held any more."""
+    for life in facts.lives:
+        if life.begin < facts.plan["begin"]:
+            started = NEVER
+        else:
+            started = _available(facts, life.ready + NEAR)
+        ended = life.end + STOPPED
+        for hold in holds:
+            yield from _limit_released(facts, control, hold, life)
+            value = [one.value for one in hold.writes if one.at <= started][-1:]
+            stays = hold.begin.at < life.begin and started < min(hold.end, life.end) - NEAR
+            if stays and not _is_failsafe(control, value) and _quiet(facts, life.begin, started):
+                text = f"{control['control']} is held at {value[0]}, as before the restart"
+                yield _found("H17", text, started, hold.begin.index, life.index)
+            value = [one.value for one in hold.writes if one.at <= ended][-1:]
+            stays = hold.begin.at <= life.end and ended < min(hold.end, facts.end)
+            calm = life.how not in ("power", "end") and _quiet(facts, life.end - STOPPED, ended)
+            if stays and calm and not _is_failsafe(control, value):
+                text = f"{control['control']} is held at {value[0]}, and no agent runs"
+                yield _found("H20", text, ended, hold.begin.index, life.index)
+
+
+def _limit_released(
+    facts: Facts, control: Mapping[str, Any], hold: Hold, life: Life
+) -> Iterator[Finding]:
+    """H17: a start changes a limit to its failsafe, and does not release it first."""
+    at_start = hold.begin.at < life.begin < hold.end < life.ready + RELEASED
+    recent = hold.writes[-1].at > life.begin - HOUR  # an older failsafe may be over
+    if not (at_start and recent and hold.by == "agent" and control.get("failsafe")):
+        return
+    calm = _quiet(facts, life.begin, hold.end) and facts.clock_doubted_from > hold.end
+    if calm and not _failsafe_forbidden(facts, control, life.begin - HOUR, hold.end):
+        text = f"{control['control']} is released at a start, in place of its failsafe"
+        yield _found("H17", text, hold.end, hold.begin.index, life.index)
+
+
+def _is_failsafe(control: Mapping[str, Any], value: list[Any]) -> bool:
+    return not value or _same(value[0], control.get("failsafe"))
+
+
+def _quiet(facts: Facts, since: float, until: float) -> bool:
+    """Whether nothing was wrong with lines, devices, disk and power."""
+    return not facts.during(since, until, "device", "line", "disk", "power")
+
+
+def _failsafe_forbidden(facts: Facts, control: Mapping[str, Any], last: float, due: float) -> bool:
+    """H7, H12: whether something may forbid a failsafe that is due, or delay it."""
+    own = [
+        trouble
+        for trouble in facts.troubles
+        if "control" not in trouble.what or _is_of(facts, control, trouble)
+    ]
+    times = dict.fromkeys(("device", "line", "disk", "guard", "inhibit", "uplink"), due - 3600)
+    times |= {"reload": due - 3600, "upgrade": due - 3600, "release": last, "priority": due - DAY}
+    spoiled = any(
+        trouble.begin <= due and times[trouble.do] <= trouble.end + RELEASED
+        for trouble in own
+        if trouble.do in times
+    )
+    opted_out = any(
+        stop.clause == "H7" and stop.since <= due <= stop.until + RELEASED
+        for stop in _stops(facts, control)
+    )
+    return spoiled or opted_out
+
+
+def _is_of(facts: Facts, control: Mapping[str, Any], trouble: Trouble) -> bool:
+    """Whether an event is about this control."""
+    controls = facts.building["controls"]
+    return trouble.what["control"] % len(controls) == controls.index(control)
+
+
+def _unheard(facts: Facts, control: Mapping[str, Any], writes: list[Write]) -> Iterator[Finding]:
+    """H12: two periods after the last message of the platform a limit has its failsafe value."""
+    failsafe, heartbeat = control.get("failsafe"), control.get("heartbeat")
+    if failsafe in (None, "") or not heartbeat:
+        return
+    heard = [one.at for one in facts.journal if one.kind == "heartbeat"]
+    heard += [*facts.acked.values(), *(at for at, _, _ in facts.objects.values()), facts.end]
+    for last, following in pairwise(sorted(heard)):
+        due = last + 2 * heartbeat + SEEN
+        ready = any(life.ready <= last - RELEASED and due <= life.end for life in facts.lives)
+        if following <= due or not ready or facts.clock_doubted_from < due:
+            continue
+        if _failsafe_forbidden(facts, control, last, due):
+            continue
+        until_then = [write for write in writes if write.at <= due]
+        value = until_then[-1].value if until_then else control.get("original")
+        if value is None or float(value) > float(failsafe):
+            text = f"{control['control']} is {value}, and nobody was heard since {last:.0f}"
+            yield _found("H12", text, due, *[one.index for one in until_then[-1:]])
 
 
 def _holds(writes: list[Write]) -> list[Hold]:
@@ -246,19 +509,44 @@ def _ended(
     """G6, H2, H28: released two minutes after its end, or after all is available again."""
     begin, last = hold.begin, hold.writes[-1]
     if _same(last.value, control.get("failsafe")):
-        starts = [life.ready for life in facts.lives if last.at <= life.ready < hold.end]
-        due = max([last.at, *starts]) + FAILSAFE
+        due = _failsafe_over(facts, control, hold)
     elif _testing(facts, last.at):
         due = last.at + 600
     elif facts.clock_doubted_from < begin.at + DAY:
         longest = [order.end - order.begin for order in orders if order.asked <= last.at + NEAR]
-        due = last.at + max(longest, default=0.0)
+        due = min(last.at + max(longest, default=0.0), _by_the_wall(facts, hold, orders))
     else:
         due = _due(hold, orders)
     due = _available(facts, due + RELEASED)
     if min(hold.end, facts.end) > due + NEAR:
         text = f"{control['control']} keeps {last.value} until {_until(hold)}, due at {due:.0f}"
         yield _found("G6", text, due, begin.index, last.index)
+
+
+def _failsafe_over(facts: Facts, control: Mapping[str, Any], hold: Hold) -> float:
+    """H12: when a failsafe is over, at the latest."""
+    last = hold.writes[-1]
+    starts = [life.ready for life in facts.lives if last.at <= life.ready < hold.end]
+    entered = max([last.at, *starts])
+    heartbeat, lasts = control.get("heartbeat") or 0, control.get("failsafe_for") or DAY
+    due = entered + lasts + 2 * heartbeat + UNBROKEN
+    unsure = facts.during(entered - DAY, due, "silence", "uplink", "disk")
+    return entered + FAILSAFE if unsure or facts.clock_doubted_from < due else due
+
+
+def _by_the_wall(facts: Facts, hold: Hold, orders: list[Order]) -> float:
+    """H28: when the last order that may be in force is over by the gateway's clock."""
+    last = hold.writes[-1]
+    over = min(hold.end, facts.end)
+    latest = max(over, over + facts.apart(over))
+    ends = [one.end for one in orders if one.asked <= over and one.begin <= latest]
+    changes = [(at, apart) for at, apart, _ in facts.clock]
+    spans = [(last.at, facts.apart(last.at)), *(one for one in changes if one[0] > last.at)]
+    for (at, apart), following in zip(spans, [*spans[1:], (NEVER, 0.0)], strict=True):
+        due = max(at, max(ends, default=NEVER) - apart)
+        if due < following[0]:
+            return due
+    return NEVER
 
 
 def _until(hold: Hold) -> str:
@@ -322,8 +610,8 @@ def _people(
 
 
 def _quotas(facts: Facts, control: Mapping[str, Any], holds: list[Hold]) -> Iterator[Finding]:
-    """H4: min_gap, and at most so many a day."""
-    gap, most = control.get("min_gap"), control.get("max_per_day")
+    """H4: min_gap, min_off, and at most so many a day."""
+    gap, most, rest = control.get("min_gap"), control.get("max_per_day"), control.get("min_off")
     real = [hold for hold in holds if not _testing(facts, hold.begin.at)]
     real = [hold for hold in real if not _same(hold.begin.value, control.get("failsafe"))]
     if facts.clock_doubted_from < NEVER:
@@ -332,6 +620,9 @@ def _quotas(facts: Facts, control: Mapping[str, Any], holds: list[Hold]) -> Iter
         apart = hold.begin.at - last.end
         if gap and apart < gap - NEAR:
             text = f"{control['control']}: {apart:.0f} s after the last hold, min_gap is {gap}"
+            yield _found("H4", text, hold.begin.at, last.begin.index, hold.begin.index)
+        elif rest and last.by == "agent" and apart < rest - NEAR:
+            text = f"{control['control']}: {apart:.0f} s after the last hold, min_off is {rest}"
             yield _found("H4", text, hold.begin.at, last.begin.index, hold.begin.index)
     for number, hold in enumerate(real):
         within = [one for one in real[number:] if one.begin.at < hold.begin.at + DAY]
@@ -342,33 +633,37 @@ def _quotas(facts: Facts, control: Mapping[str, Any], holds: list[Hold]) -> Iter
 
 
 def _stopped(facts: Facts, control: Mapping[str, Any], holds: list[Hold]) -> Iterator[Finding]:
-    """H3, H7, H9: an opt-out, a release, a switch or a guard ends a hold, and lets none begin."""
-    for clause, since, until, index in _stops(facts, control):
+    """H3, H7, H9, H27: an opt-out, a release, a switch, a guard or a revocation ends a hold, and
+    lets none begin.
+    """
+    for clause, since, until, index, ends in _stops(facts, control):
         due = _available(facts, since + GRACE.get(clause, RELEASED))
         for hold in holds:
             if _testing(facts, hold.begin.at):
                 continue
             begins = since + NEAR < hold.begin.at < until
-            stays = hold.begin.at <= since and hold.end > due and (until > due or clause == "H9")
-            failsafe = _same(hold.begin.value, control.get("failsafe")) and clause == "H9"
+            stays = hold.begin.at <= since and hold.end > due and (until > due or ends)
+            failsafe = _same(hold.begin.value, control.get("failsafe")) and clause in NO_ORDER
             if (begins or stays) and not failsafe:
                 text = f"{control['control']} is held at {hold.begin.value} from "
                 text += f"{hold.begin.at:.0f} to {_until(hold)}, but was stopped at {since:.0f}"
                 yield _found(clause, text, max(since, hold.begin.at), index, hold.begin.index)
 
 
-def _cancels(facts: Facts, name: str, known: float, fact: Mapping[str, Any]) -> bool:
+def _cancels(
+    facts: Facts, control: Mapping[str, Any], known: float, fact: Mapping[str, Any]
+) -> bool:
     """Whether a cancellation leaves no order that may be in force."""
     if fact["fact"] != "cancel" or facts.clock_doubted_from < known:
         return False
-    others = [order for order in _orders(facts, name) if order.jti != fact.get("of")]
+    others = [order for order in _orders(facts, control) if order.jti != fact.get("of")]
     return not any(
         order.begin - RELEASED < known + RELEASED < order.end + RELEASED for order in others
     )
 
 
-def _stops(facts: Facts, control: Mapping[str, Any]) -> Iterator[tuple[str, float, float, int]]:
-    """(clause, from, to, index): when nothing may be held."""
+def _stops(facts: Facts, control: Mapping[str, Any]) -> Iterator[Stop]:
+    """When nothing may be held."""
     name = control["control"]
     number = facts.building["controls"].index(control)
     many = len(facts.building["controls"])
@@ -377,10 +672,19 @@ def _stops(facts: Facts, control: Mapping[str, Any]) -> Iterator[tuple[str, floa
             continue
         if fact["fact"] == "opt-out":
             until = second(fact.get("until") or known)
-            yield "H7", known, until - facts.apart(known), index
-        elif fact["fact"] == "release" or _cancels(facts, name, known, fact):
-            yield "H9", known, known, index
+            yield Stop("H7", known, until - facts.apart(known), index)
+        elif fact["fact"] == "release" or _cancels(facts, control, known, fact):
+            yield Stop("H9", known, known, index, ends=True)
+        elif fact["fact"] == "revoke":
+            yield Stop("H27", known, NEVER, index)
+    device = len(facts.building["meters"]) + number
     for trouble in facts.troubles:
-        mine = trouble.what.get("control", 0) % many == number
-        if trouble.do in ("inhibit", "guard") and mine and trouble.end > trouble.begin + SEEN:
-            yield "H3", trouble.begin + SEEN, trouble.end, trouble.index
+        since = trouble.begin + UNREAD
+        at_device = trouble.do == "device" and trouble.what["how"] in {"silent", "wrong-unit"}
+        if at_device and trouble.what["device"] % (device - number + many) == device:
+            if trouble.end > since:
+                yield Stop("H3", since, since, trouble.index, ends=True)
+            continue
+        mine = trouble.do in ("inhibit", "guard") and _is_of(facts, control, trouble)
+        if mine and trouble.end > trouble.begin + SEEN:
+            yield Stop("H3", trouble.begin + SEEN, trouble.end, trouble.index)

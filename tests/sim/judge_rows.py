@@ -43,6 +43,12 @@ NOTICED = 120.0
 FINEST = 600
 READ = 30.0
 """seconds by which the moment that a row states may differ from that of the answer"""
+AGAIN = 200.0
+"""seconds in which a silent device is asked again: a minute, and what others on its line take"""
+CUT = 5.0
+"""seconds after the answer to a withdrawal in which a transfer that it concerns is cut off"""
+OTHER_EPOCHS = ("disk", "power", "reload", "upgrade")
+"""events by which an epoch may begin without a conflict"""
 CLOSES = 120.0
 """seconds in which a value that was read is on the disk (a flush and its commit)"""
 
@@ -51,6 +57,8 @@ def judged(facts: Facts) -> Iterator[Finding]:
     """All findings of both oracles."""
     yield from _deliveries(facts)
     yield from _sealed(facts)
+    yield from _without_notes(facts)
+    yield from _epochs(facts)
     for clause, at, fact, index in facts.restored:
         text = f"a list that was handed in again has given {fact['id']} of {fact['occupancy']}"
         yield _found("SENT", clause, text, at, index)
@@ -58,6 +66,7 @@ def judged(facts: Facts) -> Iterator[Finding]:
         yield from _batch(facts, batch)
     for recipient, platform in facts.platforms.items():
         yield from _collisions(platform)
+        yield from _read_twice(facts, platform)
         for held in platform.rows:
             yield from _held(facts, recipient, held)
         yield from _owed_by_directory(facts, recipient, platform)
@@ -132,8 +141,55 @@ def _sealed(facts: Facts) -> Iterator[Finding]:
             yield _found("SENT", "A5", text, at, batch.index)
 
 
+def _without_notes(facts: Facts) -> Iterator[Finding]:
+    """A8: whoever boots on a disk that cannot be written does not know what was withdrawn."""
+    boots = [life for before, life in pairwise(facts.lives) if before.boot != life.boot]
+    for life in boots:
+        for fault in facts.during(life.begin, life.begin, "disk"):
+            if fault.what.get("how") != "readonly":
+                continue
+            for batch in facts.batches.values():
+                of_people = any(row.place[:1] == "D" and row.q != "W" for row in batch.rows)
+                for at, index in batch.sent if of_people else ():
+                    if life.begin < at < fault.end:
+                        text = f"{batch.id} was sent by an agent that found no notes of this boot"
+                        yield _found("SENT", "A8", text, at, index)
+                        return
+
+
+def _epochs(facts: Facts) -> Iterator[Finding]:
+    """T8: a second conflict within a day begins no further epoch."""
+    if any(one.do in OTHER_EPOCHS for one in facts.troubles):
+        return
+    begun: dict[str, dict[str, tuple[float, int]]] = defaultdict(dict)
+    for batch in facts.batches.values():
+        if not batch.kept:
+            begun[batch.recipient].setdefault(batch.epoch, batch.sent[0])
+    for recipient, epochs in begun.items():
+        moments = sorted(epochs.values())[1:]
+        for (before, near), (at, index) in pairwise(moments):
+            if at - before < DAY / 2:
+                text = f"{recipient}: two epochs begin within {at - before:.0f} s"
+                yield _found("CONSERVATION", "T8", text, at, near, index)
+                return
+
+
+def _cut_off(facts: Facts, batch: Batch) -> Iterator[Finding]:
+    """T2: a transfer under way is cut off by the withdrawal of what is in it."""
+    if batch.stored == NEVER or batch.void is not None:
+        return
+    bases = {row.basis: facts.bases.get(row.basis) for row in batch.rows}
+    for basis in filter(None, bases.values()):
+        if batch.stored > basis.gone + CUT:
+            text = f"{batch.id} was stored {batch.stored - basis.gone:.0f} s after the withdrawal"
+            text += f" of {basis.id}: its transfer went on"
+            yield _found("SENT", "T2", text, batch.stored, batch.index, basis.index)
+            return
+
+
 def _batch(facts: Facts, batch: Batch) -> Iterator[Finding]:
     first = batch.sent[0][0]
+    yield from _cut_off(facts, batch)
     if batch.size > 60_000:
         yield _found("SENT", "T15", f"{batch.id}: {batch.size} bytes", first, batch.index)
     if batch.recipient not in facts.building.get("recipients", [batch.recipient]):
@@ -160,6 +216,9 @@ def _rows(facts: Facts, batch: Batch, rows: list[Row]) -> Iterator[Finding]:
         if row.step and row.kind != "EVT" and not facts.on_step(row.step, row.t):
             text = f"{_of(row)}: no slot of its step"
             yield _found("CONSERVATION", "M9", text, first, batch.index)
+        if row.v is not None and 0 < row.step < row.d:
+            text = f"{_of(row)}: read {row.d} s after it, in a later slot"
+            yield _found("CONSERVATION", "M20", text, first, batch.index)
         if row.v is not None and row.basis != "rest":
             yield from _untrue(facts, Held(row, batch, first))
 
@@ -206,11 +265,32 @@ def _basis_may_not(
 ) -> tuple[str, str] | None:
     if basis.recipient != batch.recipient:
         return "G3", f"the basis {basis.id} is for {basis.recipient}"
-    if at > basis.gone:
-        return "P13", f"{basis.id} was withdrawn {at - basis.gone:.1f} s ago"
+    if gone := _gone(basis, at):
+        return gone
     if facts.clock_doubted_from == NEVER and at - row.t > UNSENT + TENDED:
         return "P14", f"{(at - row.t) / DAY:.1f} days old"
+    if _signed_before(facts, basis):
+        return "P6", f"{basis.id} was signed before {basis.occupancy} moved in"
     return _not_covered(row, basis)
+
+
+def _gone(basis: Basis, at: float) -> tuple[str, str] | None:
+    if at > basis.gone:
+        return "P13", f"{basis.id} was withdrawn {at - basis.gone:.1f} s ago"
+    if any(since < at < crash for since, crash in basis.only_noted):
+        return "A7", f"the withdrawal of {basis.id} is in force, though not recorded"
+    if basis.unrecorded:
+        return "A10", f"{basis.id} was given while the disk could not record it"
+    return None
+
+
+def _signed_before(facts: Facts, basis: Basis) -> bool:
+    """P6: a paper of a day before the move-in that names no occupants; those whose day of signature
+    is stated never name any."""
+    stay = next((stay for stay in facts.stays if stay.id == basis.occupancy), None)
+    if stay is None or basis.given is None or stay.since < facts.midnights[0]:
+        return False
+    return basis.given < facts.midnights[bisect_right(facts.midnights, stay.since) - 1]
 
 
 def _not_covered(row: Row, basis: Basis) -> tuple[str, str] | None:
@@ -287,6 +367,19 @@ def _collisions(platform: Platform) -> Iterator[Finding]:
         yield _found("CONSERVATION", "T6", text, batch.sent[0][0], held.batch.index, batch.index)
 
 
+def _read_twice(facts: Facts, platform: Platform) -> Iterator[Finding]:
+    """M10: the first value closes a slot; a later reading of the same meter is no new version."""
+    if any(abs(apart) > 1 for _, apart, _ in facts.clock):
+        return  # what a wrong clock has dated is read again
+    for held in platform.slots.values():
+        read = [one for one in held if one.row.v is not None and one.row.kind == "REG"]
+        for first, second_ in pairwise(read):
+            apart = abs(first.row.d - second_.row.d)
+            if first.row.step and first.row.meter == second_.row.meter and apart > 1:
+                text = f"{_of(second_.row)}: read at +{first.row.d} s, and at +{second_.row.d} s"
+                yield _found("CONSERVATION", "M10", text, second_.at, second_.batch.index)
+
+
 def _held(facts: Facts, recipient: str, held: Held) -> Iterator[Finding]:
     row = held.row
     at = facts.end
@@ -303,6 +396,7 @@ def _held(facts: Facts, recipient: str, held: Held) -> Iterator[Finding]:
             )
         else:
             yield from _wrongly_held(facts, recipient, held)
+            yield from _weakly_held(facts, recipient, held)
 
 
 def _wrongly_held(facts: Facts, recipient: str, held: Held) -> Iterator[Finding]:
@@ -312,6 +406,24 @@ def _wrongly_held(facts: Facts, recipient: str, held: Held) -> Iterator[Finding]
     if reason is not None:
         text = f"{recipient} still has {_of(held.row)}: {reason[1]}"
         yield _found("SENT", "I22", text, held.at, held.batch.index)
+
+
+def _weakly_held(facts: Facts, recipient: str, held: Held) -> Iterator[Finding]:
+    """T13: an index of a month that a duty covers is not on a consent, with which it would go."""
+    row = held.row
+    if row.kind != "REG" or row.step != MONTH:
+        return
+    duties = [
+        basis
+        for basis in facts.bases.values()
+        if (basis.kind, basis.recipient) == ("duty", recipient) and row.channel in basis.channels
+    ]
+    for duty in duties:
+        known = duty.known is not None and max(duty.known, duty.since) < row.t - FINEST
+        if known and row.basis != duty.id and duty.ended > held.at:
+            text = f"{_of(row)} is on {row.basis}, though {duty.id} covers it"
+            yield _found("CONSERVATION", "T13", text, held.at, held.batch.index)
+            return
 
 
 def _untrue(facts: Facts, held: Held) -> Iterator[Finding]:
@@ -330,6 +442,10 @@ def _untrue(facts: Facts, held: Held) -> Iterator[Finding]:
             values = [answer for answer in answers if answer.value == Decimal(row.v or 0)]
             when = ", ".join(f"{answer.wall:.0f}" for answer in values[:4]) or "never"
             yield _untruth(held, "M10", f"{row.meter} said {row.v} {when}, not at {row.t}+{row.d}")
+        elif row.q == "V" and all(one.odd for one in answers if _said(facts, row, one)):
+            yield _untruth(held, "M8", "it is checked, and the meter cannot show it")
+    elif row.kind == "INT" and Decimal(row.v or 0) < 0:
+        yield _untruth(held, "M6", "a negative consumption")
     elif row.kind == "INT" and "EXCH" not in row.flags and not _flowed(facts, row, answers):
         yield _untruth(held, "M2", f"no two indexes of {row.meter} differ by {row.v}")
 
@@ -645,7 +761,24 @@ def _silent(facts: Facts, row: Row) -> str | None:
         return None
     until = row.t + min(facts.every(fitted), row.step, DAY) + 60
     moments = facts.silent.get(fitted.device, [])
-    return None if any(since <= at <= until for at in moments) else "its device was not silent then"
+    if not any(since <= at <= until for at in moments):
+        return "its device was not silent then"
+    return _not_asked_again(facts, row, fitted, moments)
+
+
+def _not_asked_again(facts: Facts, row: Row, fitted: Fitted, silences: list[float]) -> str | None:
+    """M14: a device that was silent in a slot of more than two minutes is asked again after one."""
+    end = row.t + min(facts.every(fitted), row.step, DAY)
+    first = next((at for at in silences if row.t <= at), NEVER)
+    until = first + AGAIN
+    slow = any(one.what["how"] == "slow" for one in facts.during(row.t - 600, until, "device"))
+    if until > end or slow or not facts.calm_but(row.t - 60, until, "device"):
+        return None
+    asked = any(first < at <= until for at in silences)
+    answered = facts.answers.get((fitted.meter, fitted.channel), ())
+    if asked or any(first < one.at <= until for one in answered):
+        return None
+    return f"it was silent at {first:.0f}, and was not asked again within {AGAIN:.0f} s"
 
 
 def _link(facts: Facts, row: Row) -> str | None:
@@ -681,6 +814,9 @@ def _busy(facts: Facts, row: Row) -> str | None:
 
 
 def _shed(facts: Facts, row: Row) -> str | None:
+    small = facts.plan["building"].get("small")
+    if small and facts.during(row.t - UNSENT, row.t + UNSENT, "uplink"):
+        return None
     return None if facts.during(row.t - UNSENT, NEVER, "disk") else "no disk was full or failed"
 
 

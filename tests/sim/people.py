@@ -118,7 +118,13 @@ def _consent(world: World, event: dict[str, Any], rng: random.Random) -> None:
         )
         return
     add(world, "consent", home=event["dwelling"], to=to, step=event["step"],
-        days=event["until"], listed=by == "list", marks=[])  # fmt: skip
+        days=event["until"], listed=by == "list", marks=[], channels=_channels(event),
+        own=" apart" if event.get("apart") else "", ago=event.get("given"))  # fmt: skip
+
+
+def _channels(event: dict[str, Any]) -> list[str]:
+    """What a consent names: one channel, or all."""
+    return [event["only"]] if "only" in event else list(CHANNELS)
 
 
 def _withdraw(world: World, event: dict[str, Any], rng: random.Random) -> None:
@@ -277,11 +283,13 @@ def _sign_consent(world: World, event: dict[str, Any], to: int, rng: random.Rand
     now, name = int(world.now()), recipient(world, to)
     # for the same purpose it may contradict one that was recorded otherwise
     own = " by post" if rng.random() < 0.7 else ""
+    own = " apart" if event.get("apart") else own
+    channels = _channels(event)
     step = {"monthly": "P1M", "daily": "P1D", "loadcurve": "PT10M"}[event["step"]]
     claims = {
         "iss": houses.MANAGER, "jti": platform.number(world), "iat": now, "sub": one.occupancy,
         "place": one.place, "status": "given", "recipients": [name],
-        "purpose": houses.purpose(to) + own, "data": {"channels": list(CHANNELS), "step": step},
+        "purpose": houses.purpose(to) + own, "data": {"channels": channels, "step": step},
         "nbf": now, "exp": int(now + event["until"] * DAY), "given_at": now,
     }  # fmt: skip
     known = [jti for jti, what in world.people.signed.items()
@@ -292,7 +300,7 @@ def _sign_consent(world: World, event: dict[str, Any], to: int, rng: random.Rand
     if flaw == "audience":
         claims["aud"] = "GXXXXXXXXXXXXXX"
     means = [{"fact": "consent", "id": claims["jti"], "place": one.place,
-              "occupancy": one.occupancy, "recipient": name, "channels": list(CHANNELS),
+              "occupancy": one.occupancy, "recipient": name, "channels": channels,
               "step": SCOPES[event["step"]], "since": now, "until": claims["exp"]}]  # fmt: skip
     _send(world, to, "consent+jwt", claims, houses.MANAGER, means, flaw)
     if not flaw:
@@ -413,18 +421,20 @@ def _ask_consent(world: World, of: Errand) -> tuple[str, Claims] | None:
     one, name = home(world, of["home"]), recipient(world, of["to"])
     if of["stage"] == 0:
         return "consent.marks", {"places": [one.label], "recipient": name}
-    until = stamp(of["begun"] + of["days"] * DAY)
+    until, purpose = stamp(of["begun"] + of["days"] * DAY), houses.purpose(of["to"]) + of["own"]
+    given = "" if of["ago"] is None else stamp(of["begun"] - of["ago"])
     if not of["listed"]:
         more = {"step": "10min"} if of["step"] == "loadcurve" else {}
+        more |= {"given": given} if given else {}
         return "consent.give", {
-            "places": [one.label], "recipient": name, "channels": list(CHANNELS),
-            "purpose": houses.purpose(of["to"]), "scope": of["step"], "until": until,
+            "places": [one.label], "recipient": name, "channels": of["channels"],
+            "purpose": purpose, "scope": of["step"], "until": until,
             "after": of["marks"], "replace": True, **more,
         }  # fmt: skip
     step = "10min" if of["step"] == "loadcurve" else ""
-    row = [one.label, name, "elec.imp, heat, cw", of["step"], step, houses.purpose(of["to"]),
-           until, ", ".join(of["marks"])]  # fmt: skip
-    text = "place;recipient;channels;scope;step;purpose;until;after\n" + ";".join(row) + "\n"
+    row = [one.label, name, ", ".join(of["channels"]), of["step"], step, purpose,
+           until, given, ", ".join(of["marks"])]  # fmt: skip
+    text = "place;recipient;channels;scope;step;purpose;until;given;after\n" + ";".join(row) + "\n"
     return "consent.give", {"text": text, "name": f"list-{of['number']}.csv", "replace": True}
 
 
@@ -437,7 +447,8 @@ def _told_consent(world: World, of: Errand, result: Claims) -> Facts:
     of["stage"] = None
     if of["listed"]:
         _hand_in(world, "list", of)
-    return _consents(world, result)
+    given = {} if of["ago"] is None else {"given": of["begun"] - of["ago"]}
+    return [one | given for one in _consents(world, result)]
 
 
 def _consents(world: World, result: Claims) -> Facts:
@@ -893,7 +904,8 @@ def _note_building(world: World) -> None:
              "restore_random": one.random, "max_per_day": one.a_day, "min_gap": one.gap,
              "original": one.original, "watchdog": one.watchdog, "heartbeat": one.heartbeat,
              "failsafe": one.failsafe, "bus": one.kind, "ramp_per_min": one.ramp,
-             "min_off": one.rest}
+             "min_off": one.rest, "common": True,
+             "failsafe_for": 2 * HOUR if one.failsafe else 0}
             for one in house.levers
         ],
     )  # fmt: skip

@@ -29,8 +29,15 @@ LINES = ("modbus", "mbus", "bacnet")
 SPEAKING = ("modbus", "mbus")
 """lines whose meters tell their numbers"""
 PARTS = ("schema", "seed", "begin", "days", "building", "events")
-QUIET = 2 * DAY
-"""how long the run goes on once every fault has ended"""
+QUIET = 7 * HOUR
+"""seconds of a drawn plan once every fault has ended: the judge leaves out what was read in the
+last six hours (judge_rows.SETTLES), and a life may need one to begin"""
+QUARANTINED = 28 * HOUR
+"""of some plans with rows that a recipient refuses: the agent offers them for a day (rule T17)"""
+PARTS_OF_A_DAY = 64
+"""a drawn plan has a whole number of them: so its days are an exact number of seconds"""
+LONG = 60
+"""days from which a plan is of the kind `year`"""
 LONGEST = 400
 """days that a plan may have"""
 SWITCHES = (dt.date(2027, 3, 28), dt.date(2027, 10, 31))
@@ -75,9 +82,10 @@ class Choice:
 
 INDEX = Number(0, 999, whole=True)
 ANY_OR_INDEX = Number(-1, 999, whole=True)
-FOR = Number(0.001, 60 * DAY)
-BACK = Number(0, 10 * DAY)
+FOR = Number(0.001, 70 * DAY)
+BACK = Number(0, 70 * DAY)
 NOTICE = Number(-DAY, 30 * DAY)
+OFTEN = Number(0, 1)
 AIMS = Choice(("any", "write", "sync", "send", "answer", "commit"))
 BY_GIVE = Choice(("form", "list", "command", "signed"))
 
@@ -109,7 +117,7 @@ EVENTS: dict[str, dict[str, Number | Choice]] = {
     "clock.service": {"on": Choice((True, False))},
     "device": {
         "device": INDEX,
-        "how": Choice(("silent", "late", "wrong-unit", "reboot", "garbage")),
+        "how": Choice(("silent", "late", "slow", "wrong-unit", "reboot", "garbage", "protected")),
         "for": FOR,
     },
     "line": {"line": INDEX, "for": FOR},
@@ -121,7 +129,7 @@ EVENTS: dict[str, dict[str, Number | Choice]] = {
         "dwelling": INDEX,
         "recipient": INDEX,
         "step": Choice(("monthly", "daily", "loadcurve")),
-        "until": Number(1, 1000),
+        "until": Number(0.01, 1000),
         "by": BY_GIVE,
     },
     "withdraw": {
@@ -135,7 +143,7 @@ EVENTS: dict[str, dict[str, Number | Choice]] = {
     "duty.end": {"recipient": INDEX},
     "uplink": {
         "recipient": INDEX,
-        "how": Choice(UPLINK_FAULTS),
+        "how": Choice((*UPLINK_FAULTS, "slow")),
         "for": FOR,
     },
     "order": {
@@ -158,9 +166,28 @@ OPTIONAL = {
     "order": {
         "flaw": Choice(("", "signature", "audience", "expired", "no-grant", "beyond", "replay"))
     },
-    "consent": {"flaw": Choice(("", "signature", "audience"))},
+    "consent": {
+        "flaw": Choice(("", "signature", "audience")),
+        "only": Choice(("elec.imp", "heat", "cw")),
+        "given": Number(0, 60 * DAY),
+        "apart": Choice((True, False)),
+    },
+    "disk": {
+        "room": Number(0, 1 << 30, whole=True),
+        "names": Choice((True, False)),
+        "read": OFTEN,
+        "write": OFTEN,
+        "sync": OFTEN,
+        "evict": Choice((True, False)),
+        "writes": Choice((True, False)),
+    },
 }
-"""what an event may have beside its parameters; `flaw`: why this object must have no effect"""
+"""what an event may have beside its parameters; `flaw`: why this object must have no effect.
+
+Of a consent: `only`: the one channel that it names; `given`: seconds since its paper was signed;
+`apart`: for a purpose of its own, so that it stands beside another.
+Of a disk: what `Disk.begin` else draws from the event's seed.
+"""
 BUILDING: dict[str, Number | Choice] = {
     "dwellings": Number(1, 40, whole=True),
     "recipients": Number(1, 4, whole=True),
@@ -183,6 +210,8 @@ def check(plan: Mapping[str, Any]) -> list[str]:
         return wrong or [f"schema is {plan.get('schema')!r}, not {SCHEMA}"]
     if not Number(0, LONGEST).admits(plan["days"]):
         return [*wrong, f"days is {plan['days']!r}"]
+    if not Number(0, LONGEST * DAY).admits(plan.get("quiet", 0)):
+        wrong.append(f"quiet is {plan['quiet']!r}")
     if not Number(1_767_222_000, 1_893_456_000, whole=True).admits(plan["begin"]):
         wrong.append(f"begin is {plan['begin']!r}: a whole second of 2026 to 2029")
     wrong += _wrong_building(plan["building"])
@@ -202,7 +231,9 @@ def _wrong_building(building: Mapping[str, Any]) -> list[str]:
         wrong.append(f"building: lines are {lines!r}")
     elif building.get("controls") and not {"modbus", "bacnet"} & set(lines):
         wrong.append("building: a control needs modbus or bacnet")
-    if extra := building.keys() - {*BUILDING, "lines"}:
+    if building.get("small", False) not in {True, False}:
+        wrong.append(f"building: small is {building['small']!r}")
+    if extra := building.keys() - {*BUILDING, "lines", "small"}:
         wrong.append(f"building: unknown {', '.join(sorted(extra))}")
     return wrong
 
@@ -252,24 +283,34 @@ def load(path: str | Path) -> Plan:
 # Drawing one
 
 
-def plan(seed: int) -> Plan:
-    """The plan of a seed; the same for ever as long as this module stays as it is."""
+def plan(seed: int, days: float | None = None) -> Plan:
+    """The plan of a seed; the same for ever as long as this module stays as it is.
+
+    `days`: how long it is; without it, hours or days as its kind needs them.
+    """
     rng = random.Random(f"plan/{seed}")
-    kind = rng.choice(tuple(KINDS))
-    return drawn(seed, kind, rng)
+    long = days is not None and days >= LONG
+    kind = rng.choice([name for name in KINDS if long or name != "year"])
+    return drawn(seed, kind, rng, days)
 
 
-def drawn(seed: int, kind: str, rng: random.Random | None = None) -> Plan:
+def drawn(
+    seed: int, kind: str, rng: random.Random | None = None, days: float | None = None
+) -> Plan:
     """A plan of that kind."""
     rng = rng or random.Random(f"plan/{seed}/{kind}")
     of = KINDS[kind]
-    days = rng.randint(*of.days)
+    shortest, longest = of.hours
+    hours = _log(rng, shortest, longest)
+    parts = hours / 24 * PARTS_OF_A_DAY if days is None else days * PARTS_OF_A_DAY
+    length = max(1, round(parts)) * DAY // PARTS_OF_A_DAY
     drawing: Plan = {
         "schema": SCHEMA,
         "seed": seed,
         "kind": kind,
-        "begin": _begin(rng, days),
-        "days": days,
+        "begin": _begin(rng, length),
+        "days": length / DAY,
+        "quiet": QUIET,
         "building": of.building(rng),
         "events": [],
     }
@@ -277,38 +318,53 @@ def drawn(seed: int, kind: str, rng: random.Random | None = None) -> Plan:
     for _ in range(rng.randint(*of.clusters)):
         events += _cluster(rng, drawing, of)
     if drawing["building"]["controls"]:
-        for _ in range(rng.randint(1, 2 + days // 4)):
-            events.append(_event(rng, drawing, "order", rng.uniform(HOUR, days * DAY - HOUR)))
+        for _ in range(rng.randint(1, 2 + length // (4 * DAY))):
+            at = rng.uniform(_settling(length), length - _settling(length) / 2)
+            events.append(_event(rng, drawing, "order", at))
     events += [
-        _event(rng, drawing, "look", rng.uniform(HOUR, days * DAY))
+        _event(rng, drawing, "look", rng.uniform(_settling(length), length))
         for _ in range(rng.randint(1, 4))
     ]
     drawing["events"] = sorted(events, key=lambda event: event["at"])
+    if any(event.get("how") in REFUSING for event in events) and rng.random() < 0.25:
+        drawing["quiet"] = QUARANTINED
     return drawing
 
 
-def _begin(rng: random.Random, days: int) -> int:
-    """Often a day of 23 or 25 hours or the first of a month lies inside."""
+REFUSING = ("refuses", "too-large")
+"""faults of an uplink after which rows are in quarantine"""
+
+
+def _begin(rng: random.Random, length: int) -> int:
+    """Often a day of 23 or 25 hours, the first of a month or another midnight lies inside."""
     day = dt.date(2027, 1, 1) + dt.timedelta(days=rng.randrange(300))
+    hour, inside = 0, True
     if rng.random() < 0.3:
-        day = rng.choice(SWITCHES) - dt.timedelta(days=rng.randint(0, max(0, days - 1)))
+        day, hour = rng.choice(SWITCHES), rng.choice((0, 3))
     elif rng.random() < 0.5:
-        month = dt.date(2027, rng.randint(2, 11), 1)
-        day = month - dt.timedelta(days=rng.randint(0, max(0, days - 1)))
-    midnight = dt.datetime(day.year, day.month, day.day, tzinfo=PARIS)
-    return int(midnight.timestamp()) + rng.choice((0, rng.randrange(DAY)))
+        day = dt.date(2027, rng.randint(2, 11), 1)
+    else:
+        inside = rng.random() < 0.5
+    moment = dt.datetime(day.year, day.month, day.day, hour, tzinfo=PARIS).timestamp()
+    before = rng.uniform(0.1, 0.9) * length if inside else -rng.randrange(DAY)
+    return int(moment - rng.choice((0, before, before, before)))
+
+
+def _settling(length: float) -> float:
+    """Seconds at the begin of a plan in which consents are given: an hour, if there is time."""
+    return min(HOUR, length / 4)
 
 
 def _settled(rng: random.Random, drawing: Plan) -> list[Event]:
     """Consents and duties of the first hour, so that there is something to deliver."""
-    building, events = drawing["building"], []
+    building, events, until = drawing["building"], [], _settling(drawing["days"] * DAY)
     for dwelling in range(building["dwellings"]):
         for recipient in range(building["recipients"]):
             if rng.random() < (0.35 if building["sums"] else 0.75):
-                event = _event(rng, drawing, "consent", rng.uniform(60, HOUR))
+                event = _event(rng, drawing, "consent", rng.uniform(60, until))
                 events.append(event | {"dwelling": dwelling, "recipient": recipient})
     if rng.random() < 0.5:
-        events.append(_event(rng, drawing, "duty", rng.uniform(60, HOUR)))
+        events.append(_event(rng, drawing, "duty", rng.uniform(60, until)))
     return events
 
 
@@ -320,14 +376,14 @@ DISTURBING = ("kill", "kill", "kill", "power", "power", "disk")
 def _cluster(rng: random.Random, drawing: Plan, kind: Kind) -> list[Event]:
     """Several events around one moment, most of them about one dwelling, recipient or control."""
     last = drawing["days"] * DAY
-    centre = rng.uniform(1.5 * HOUR, last)
+    centre = rng.uniform(_settling(last), last)
     if rng.random() < 0.25:  # near a midnight of the building, where much is due
         centre = _midnight_near(drawing["begin"], centre)
     of = {name: _of(name)(rng, drawing) for name in ("dwellings", "recipients", "controls")}
     events = []
     for _ in range(rng.randint(2, kind.most)):
         do = _possible(rng, drawing, _pick(rng, kind.weights))
-        apart = rng.choice((-1, 1, 1)) * _log(rng, 0.5, 12 * HOUR)
+        apart = rng.choice((-1, 1, 1)) * _log(rng, 0.5, min(12 * HOUR, last / 3))
         event = _event(rng, drawing, do, min(max(60.0, centre + apart), last))
         for name, number in of.items():
             if event.get(name[:-1], -1) >= 0 and rng.random() < 0.6:
@@ -377,7 +433,12 @@ def _one(*values: object) -> Draw:
 
 
 def _span(low: float, high: float) -> Draw:
-    return lambda rng, _: _log(rng, low, high)
+    """A duration that is seldom longer than the plan."""
+    return lambda rng, drawing: _log(rng, low, _within(drawing, high))
+
+
+def _within(drawing: Plan, high: float) -> float:
+    return min(high, max(HOUR, drawing["days"] * DAY))
 
 
 def _whole(low: int, high: int) -> Draw:
@@ -408,8 +469,9 @@ def _wall(rng: random.Random, drawing: Plan) -> float:
     return 0.0 if rng.random() < 0.6 else _wrong_by(rng, drawing)
 
 
-def _notice(rng: random.Random, _: Plan) -> float:
-    return rng.choice((0.0, -3600.0, _log(rng, 60, 6 * DAY), _log(rng, HOUR, 20 * DAY)))
+def _notice(rng: random.Random, drawing: Plan) -> float:
+    soon, late = _within(drawing, 6 * DAY), 2 * _within(drawing, 10 * DAY)
+    return rng.choice((0.0, -3600.0, _log(rng, 60, soon), _log(rng, HOUR, late)))
 
 
 def _order_value(rng: random.Random, _: Plan) -> float:
@@ -436,7 +498,9 @@ DRAWS: dict[str, dict[str, Draw]] = {
     "clock.service": {"on": _one(True, False)},
     "device": {
         "device": _of("devices"),
-        "how": _one("silent", "silent", "late", "wrong-unit", "reboot", "garbage"),
+        "how": _one(
+            "silent", "silent", "late", "slow", "wrong-unit", "reboot", "garbage", "protected"
+        ),
         "for": _span(1, 2 * DAY),
     },
     "line": {"line": _of("lines"), "for": _span(1, 12 * HOUR)},
@@ -446,7 +510,7 @@ DRAWS: dict[str, dict[str, Draw]] = {
     "move": {
         "dwelling": _of("dwellings"),
         "notice": _notice,
-        "empty": lambda rng, _: rng.choice((0.0, 0.0, _log(rng, HOUR, 10 * DAY))),
+        "empty": lambda rng, of: rng.choice((0.0, 0.0, _log(rng, 1800, _within(of, 10 * DAY)))),
     },
     "consent": {
         "dwelling": _of("dwellings"),
@@ -466,13 +530,13 @@ DRAWS: dict[str, dict[str, Draw]] = {
     "duty.end": {"recipient": _of("recipients")},
     "uplink": {
         "recipient": _of("recipients"),
-        "how": _one(*UPLINK_FAULTS, "down", "down", "lost-receipts"),
+        "how": _one(*UPLINK_FAULTS, "slow", "down", "down", "lost-receipts"),
         "for": _span(2, 3 * DAY),
     },
     "order": {
         "control": _of("controls"),
         "value": _order_value,
-        "in": lambda rng, _: rng.choice((0.0, _log(rng, 1, 12 * HOUR))),
+        "in": lambda rng, of: rng.choice((0.0, _log(rng, 1, _within(of, 12 * HOUR)))),
         "duration": _span(30, 3 * HOUR),
         "kind": _one("offset", "offset", "setpoint", "limit"),
         "random": lambda rng, _: rng.choice((0.0, _log(rng, 5, 1800))),
@@ -489,12 +553,16 @@ DRAWS: dict[str, dict[str, Draw]] = {
 
 @dataclass(frozen=True)
 class Kind:
-    """What a plan is about: how often each event is drawn, in what building, for how long."""
+    """What a plan is about: how often each event is drawn, in what building, for how long.
+
+    `hours`: what happens to controls and lines happens within hours; people and their rows need
+    midnights.
+    """
 
     weights: Mapping[str, float]
     building: Callable[[random.Random], dict[str, Any]]
-    days: tuple[int, int] = (3, 14)
-    clusters: tuple[int, int] = (2, 6)
+    hours: tuple[float, float] = (3, 24)
+    clusters: tuple[int, int] = (1, 4)
     most: int = 6
 
 
@@ -549,29 +617,29 @@ KINDS = {
     "disk": Kind(_mix(disks=4, people=3, lives=2, uplinks=2), _house((1, 5), (1, 2))),
     "power": Kind(_mix(lives=6, people=3, uplinks=2, disks=1), _house((1, 5), (1, 2))),
     "clocks": Kind(_mix(clocks=5, lives=2, people=2, uplinks=1), _house((1, 4), (1, 2))),
-    "people": Kind(_mix(people=7, uplinks=3, lives=2), _house((2, 8), (1, 3)), days=(5, 40)),
+    "people": Kind(_mix(people=7, uplinks=3, lives=2), _house((2, 8), (1, 3)), hours=(6, 72)),
     "control": Kind(
         _mix(control=6, lives=2, disks=1, clocks=1, field=1, uplinks=1),
         _house((1, 3), (1, 2), controls=1, lines=["modbus", "bacnet"]),
-        days=(3, 10),
+        hours=(2, 8),
     ),
     "field": Kind(_mix(field=6, lives=2, people=2, uplinks=1), _house((2, 6), (1, 2))),
     "everything": Kind(
         _mix(people=4, lives=3, uplinks=3, disks=2, clocks=1.5, field=2, control=1.5),
         _house((1, 6), (1, 3)),
-        clusters=(3, 8),
+        hours=(4, 24),
+        clusters=(2, 6),
         most=8,
     ),
     "aggregates": Kind(
         _mix(people=5, lives=2, uplinks=2, field=2),
         _house((11, 14), (1, 2), sums=True, controls=0),
-        days=(4, 12),
-        clusters=(1, 4),
+        hours=(4, 36),
     ),
     "year": Kind(
         _mix(people=5, lives=2, uplinks=2, field=1),
         _house((1, 2), (1, 2), controls=0, lines=["mbus"]),
-        days=(90, 365),
+        hours=(24 * LONG, 24 * 365),
         clusters=(2, 4),
         most=4,
     ),

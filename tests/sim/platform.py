@@ -22,7 +22,7 @@ from agent.core.errors import BatchRejected, NotRecorded, NotStored, TooLarge, U
 from agent.core.tasks import end
 from hil.platform.ledger import _left
 from hil.platform.unpack import Retract, Row, unpack
-from tests.sim import houses
+from tests.sim import houses, small_spool
 
 if TYPE_CHECKING:
     import random
@@ -38,6 +38,8 @@ LARGEST_TEXT = 64 << 20
 LATER = ("E_NOTYET", "E_CLOCK", "E_STORAGE", "E_OFTEN")
 """why an object may be refused for now (docs/authority.md, Copies)"""
 SENT_AGAIN = 1800.0
+SLOW = (20.0, 120.0)
+"""seconds that a batch takes to a recipient whose line is slow"""
 RETRY = 60.0
 """seconds until an object is delivered again that could not be recorded"""
 
@@ -153,6 +155,8 @@ WATCHING: list[Callable[[World, str, list[Row]], None]] = []
 def install(world: World) -> None:
     """Let the agent of this process reach these recipients."""
     _OF[:], _OPEN[:] = [world], []
+    if world.plan["building"].get("small"):
+        small_spool.install()
     agent.uplink.TRANSPORTS = {
         **agent.uplink.TRANSPORTS, "https": f"{__name__}:SimUplink"
     }  # fmt: skip
@@ -214,9 +218,14 @@ class SimUplink:
         self._leaves(batch)
         self.world.moment("send")
         await asyncio.sleep(self.rng.uniform(0.03, 0.4))
+        if "slow" in self.to.faults:
+            await asyncio.sleep(self.rng.uniform(*SLOW))
         self.must_be_up()
         faults = self.to.faults
         if "lost-batches" in faults and self.rng.random() < 0.7:
+            if "foreign" in faults:
+                seq = batch.id.seq
+                self._lie(self._receipt(batch) | {"stored": [[seq, batch.sha256]]}, seq)
             return
         if "too-large" in faults and len(batch.payload) > LARGEST:
             raise TooLarge("{size} bytes are too many", size=len(batch.payload))
@@ -297,14 +306,9 @@ class SimUplink:
 
     def _answer(self, batch: SealedBatch, what: dict[str, Any]) -> None:
         faults, rng = self.to.faults, self.rng
-        gateway, recipient, epoch, seq = batch.id
-        honest = {"schema": "gardien/receipt/1", "gateway": gateway, "recipient": recipient,
-                  "epoch": epoch} | what  # fmt: skip
+        honest = self._receipt(batch) | what
         if "foreign" in faults:
-            other = houses.id_of("G", rng)
-            lies = ({"gateway": other}, {"epoch": "0" * len(epoch)}, {"recipient": "else.example"},
-                    {"stored": [[seq, "0" * 64]]})  # fmt: skip
-            self._give(honest | rng.choice(lies), rng.uniform(0.01, 1))
+            self._lie(honest, batch.id.seq)
             if rng.random() < 0.5:
                 return
         if "lost-receipts" in faults and rng.random() < 0.8:
@@ -314,6 +318,19 @@ class SimUplink:
         if "duplicate" in faults:
             for _ in range(rng.randint(1, 3)):
                 self._give(honest, late + rng.uniform(0, 600))
+
+    def _receipt(self, batch: SealedBatch) -> dict[str, Any]:
+        gateway, recipient, epoch, _ = batch.id
+        return {"schema": "gardien/receipt/1", "gateway": gateway, "recipient": recipient,
+                "epoch": epoch}  # fmt: skip
+
+    def _lie(self, honest: dict[str, Any], seq: int) -> None:
+        """Give a receipt that is another gateway's or recipient's, or of another batch."""
+        rng = self.rng
+        other = houses.id_of("G", rng)
+        lies = ({"gateway": other}, {"epoch": "0" * len(honest["epoch"])},
+                {"recipient": "else.example"}, {"stored": [[seq, "0" * 64]]})  # fmt: skip
+        self._give(honest | rng.choice(lies), rng.uniform(0.01, 1))
 
     def _give(self, body: dict[str, Any], seconds: float) -> None:
         raw, signed = json.dumps(body), ""

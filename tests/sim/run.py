@@ -6,8 +6,8 @@ that nothing depends on either. A run is then a fork of a process that has impor
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
+import gc
 import hashlib
 import importlib
 import json
@@ -17,7 +17,6 @@ import resource
 import selectors
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -32,12 +31,8 @@ CPU = 900
 """CPU seconds of one life, and of the judge"""
 WALL = 1_800.0
 """seconds of one run"""
-RESULTS = Path("build/simulation.jsonl")
-PAGE = Path("docs/simulation-results.md")
-PAGE_INTRODUCTION = (
-    "`make night HOURS=8` writes this page (tests/sim/README.md). Each seed is a plan: what happens"
-    " to one building for some days, with all its faults."
-)
+GARBAGE = (20_000, 20, 50)
+"""when a process looks for garbage (gc.set_threshold); a life makes little that only this finds"""
 NEW_NAMESPACE = 0x00020000
 PRIVATE, RECURSIVE = 1 << 18, 1 << 14
 NEEDED = (
@@ -93,6 +88,7 @@ def imported():
     import agent.api.diagnosis.network
     import agent.api.logins
     import agent.app
+    import agent.cli.control
     import agent.control.recovery
     import agent.drivers
     import agent.local
@@ -103,6 +99,25 @@ def imported():
             importlib.import_module(where.partition(":")[0])
     for name in NEEDED:
         importlib.import_module(f"tests.sim.{name}")
+    read_once()
+    # what is here is here for good: no search for garbage has to look at it, in no life
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GARBAGE)
+
+
+def read_once():
+    """Read the texts and templates that a life reads only once, so that no life does."""
+    from agent.api.protection import stores
+    from agent.config.load import examine
+    from agent.registry import page
+
+    for language in page.LANGUAGES:
+        page.texts_of("letter", language)
+        stores.page_texts(language)
+    for template in page.AGENT.glob("registry/*.html"):
+        page.environment().get_template(str(template.relative_to(page.AGENT)))
+    examine("", "config.yaml")
 
 
 def base():
@@ -133,14 +148,10 @@ def sha(value):
 
 
 def plan_of(seed, days=None):
-    """The plan of a seed; `days`: without what comes later."""
+    """The plan of a seed; `days`: of this length instead of one that fits its kind."""
     from tests.sim import plan as plans
 
-    made = plans.plan(seed)
-    if days is not None:
-        made["days"] = min(made["days"], days)
-        made["events"] = [event for event in made["events"] if event["at"] < days * 86_400]
-    return made
+    return plans.plan(seed, days)
 
 
 def perform(plan, judged=True, **wishes):
@@ -271,137 +282,3 @@ def _ended(busy):
         code = os.waitstatus_to_exitcode(status)
         return Outcome(plan["seed"], sha(plan), broken=f"its process ended with {code}")
     return Outcome(**json.loads(data))
-
-
-# Nights
-
-
-def commit():
-    """The commit of the code that is run, with a mark if files differ from it."""
-    asked = [
-        "git",
-        "-C",
-        str(Path(__file__).parent),
-        "describe",
-        "--always",
-        "--dirty",
-        "--abbrev=8",
-    ]
-    done = subprocess.run(asked, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown"
-
-
-def results_of(file):
-    """All results of earlier nights; a line that a kill has cut is left out."""
-    results = []
-    if file.exists():
-        for line in file.read_text(encoding="utf-8").splitlines():
-            with contextlib.suppress(ValueError):
-                results.append(json.loads(line))
-    return results
-
-
-def night(until, results, page, jobs, shown):
-    """Run seeds that were not run before until it is time; what was run is kept in `results`.
-
-    The page is written after each run, so that a night may be ended at any time.
-    """
-    earlier, of, status = results_of(results), commit(), 0
-    results.parent.mkdir(parents=True, exist_ok=True)
-    first = max((result["seed"] for result in earlier), default=0) + 1
-
-    def plans():
-        seed = first
-        while time.monotonic() < until:
-            yield plan_of(seed)
-            seed += 1
-
-    with results.open("a", encoding="utf-8") as out:
-        for outcome in run_all(plans(), jobs):
-            status = max(status, shown(outcome))
-            result = {**asdict(outcome), "commit": of}
-            out.write(json.dumps(result) + "\n")
-            out.flush()
-            earlier.append(result)
-            page.write_text(page_of(earlier), encoding="utf-8")
-    return status
-
-
-def page_of(results):
-    """The page of results."""
-    commits = sorted({result["commit"] for result in results})
-    newest = results[-1]["commit"] if results else "none"
-    seconds = sum(result["seconds"] for result in results)
-    cpu = sum(result["cpu"] for result in results)
-    right = sum(not result["faults"] and not result["broken"] for result in results)
-    lines = [
-        "# Results of the simulation",
-        "",
-        PAGE_INTRODUCTION,
-        "",
-        "| | |",
-        "|---|---|",
-        f"| seeds | {len(results)}, {_span(results)} |",
-        f"| simulated years of a building | {seconds / 365.25 / 86_400:.2f} |",
-        f"| lives of the agent | {sum(result['lives'] for result in results)} |",
-        f"| ends of lives | {_counted(results, 'ends')} |",
-        f"| batches sent | {sum(result['batches'] for result in results)} |",
-        f"| simulated seconds for each second of CPU | {seconds / cpu if cpu else 0:,.0f} |",
-        f"| runs without a complaint | {right} |",
-        f"| runs with a complaint | {sum(bool(result['faults']) for result in results)} |",
-        f"| runs in which the simulation failed | {sum(bool(one['broken']) for one in results)} |",
-        f"| newest commit | {newest} (all: {', '.join(commits)}) |",
-        "",
-        "## Complaints",
-        "",
-        *_complaints(results),
-        "",
-        "## Plans by kind",
-        "",
-        "| kind | runs | days | complaints |",
-        "|---|---|---|---|",
-    ]
-    for kind in sorted({result["kind"] for result in results}):
-        runs = [result for result in results if result["kind"] == kind]
-        days = sum(result["seconds"] for result in runs) / 86_400
-        lines.append(
-            f"| {kind} | {len(runs)} | {days:.0f} | {sum(bool(one['faults']) for one in runs)} |"
-        )
-    lines += ["", "## Events", "", "| event | how often |", "|---|---|"]
-    for name, count in sorted(_totals(results, "events").items()):
-        lines.append(f"| {name} | {count} |")
-    return "\n".join(lines) + "\n"
-
-
-def _span(results):
-    seeds = [result["seed"] for result in results]
-    return f"from {min(seeds)} to {max(seeds)}" if seeds else "none"
-
-
-def _totals(results, what):
-    totals = {}
-    for result in results:
-        for name, count in result[what].items():
-            totals[name] = totals.get(name, 0) + count
-    return totals
-
-
-def _counted(results, what):
-    totals = sorted(_totals(results, what).items(), key=lambda item: -item[1])
-    return ", ".join(f"{name} {count}" for name, count in totals)
-
-
-def _complaints(results):
-    """By what begins the text of a complaint: the rule, and its clause."""
-    seeds = {}
-    for result in results:
-        for fault in result["faults"]:
-            sort = fault.partition(" at ")[0][:60]
-            seeds.setdefault(sort, set()).add((result["seed"], result["commit"]))
-    if not seeds:
-        return ["None."]
-    rows = ["| complaint | runs | seeds (commit) |", "|---|---|---|"]
-    for sort, runs in sorted(seeds.items(), key=lambda item: -len(item[1])):
-        names = ", ".join(f"{seed} ({of})" for seed, of in sorted(runs)[:6])
-        rows.append(f"| {sort} | {len(runs)} | {names}{' …' if len(runs) > 6 else ''} |")
-    return rows

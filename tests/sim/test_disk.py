@@ -14,19 +14,25 @@ import tempfile
 import textwrap
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 
 import pytest
 
+from agent.buffer import spool
+from agent.buffer.batch import BatchHead
 from agent.buffer.database import Database
 from agent.core import atomic_write
 from agent.core.atomic_write import DiskWriter
+from agent.core.errors import StorageFailed
 from agent.registry.storage import TABLE, RegistryStorage
 from agent.trust.audit import Chain
 from tests import powercut
 from tests.sim import disk as model
+from tests.sim import small_spool
 from tests.sim.disk import COMMIT, NAME, SYNC, WRITE, Disk
+from tests.unit.buffer.rows import NOON, poll
 
 SEEDS = range(12)
 
@@ -810,3 +816,44 @@ def test_moments_of_each_kind_are_told(root):
     assert {
         (WRITE, "a.db-wal"), (COMMIT, "a.db-wal"), (NAME, "b"), (SYNC, "b.new"), (SYNC, "state"),
     } <= kinds  # fmt: skip
+
+
+def test_a_spool_that_the_disk_cannot_read_is_not_set_aside(root):
+    head = BatchHead("G84G7ZWYRD6Z1GQ", "metropole.example", "FR-1", str)
+    opening = partial(spool.Spool.open, root / "spool.db", bytes(32), head, 4_000_000)
+    with failing(root, how="full", room=1 << 30, names=False) as (disk, *_):
+        with opening() as before:
+            before.append(poll(1), {}, NOON + 60.0)
+        fault = {"how": "eio", "read": 1.0, "write": 0.0, "sync": 0.0, "evict": False}
+        disk.begin(fault)
+        with pytest.raises(StorageFailed), opening():
+            pass
+        disk.end(fault)
+        with opening() as after:
+            assert sum(after.waiting(0)) == 10
+            assert not after.set_aside
+
+
+# small spools
+
+
+def test_the_sizes_of_databases_are_those_of_their_files(root):
+    with failing(root, how="full", room=1 << 20, names=False) as (disk, db, _):
+        before = disk.sizes("a")
+        assert before.keys() == {"a.db"}
+        insert(db, 50_000)
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        assert disk.sizes("a")["a.db"] > before["a.db"] + 50_000
+        assert not disk.sizes("b")
+
+
+def test_a_small_spool_is_full_after_some_hours_and_stays_small(tmp_path, monkeypatch):
+    for module, name in small_spool.CHANGED:
+        monkeypatch.setattr(module, name, getattr(module, name))
+    small_spool.install()
+    head = BatchHead("G84G7ZWYRD6Z1GQ", "metropole.example", "FR-1", str)
+    with spool.Spool.open(tmp_path / "a.db", bytes(32), head, 200_000_000) as small:
+        for slot in range(400):
+            small.append(poll(slot), {}, NOON + 60.0 * slot)
+        assert sum(small.waiting(0)) < 4000
+    assert (tmp_path / "a.db").stat().st_size <= small_spool.SIZE

@@ -86,10 +86,12 @@ class Story:
         self.note(at + 2, "receipt", recipient=TO, epoch="e", stored=[[seq, sha]])
         return sha
 
-    def readings(self, until=END, silent=(), change=lambda row: row):
+    def readings(self, until=END, silent=(), change=lambda row: row, again=60):
+        """`again`: seconds after which a silent meter is asked again."""
         for t in range(BEGIN, until - EVERY, EVERY):
             if t in silent:
-                self.note(t + 2, "silent", line=0, device="e")
+                for later in range(2, EVERY, again):
+                    self.note(t + later, "silent", line=0, device="e")
             else:
                 self.note(t + 2, "answer", line=0, device="e", meter=METER, channel="elec.imp",
                           value=shown(t), wall=t + 2.0)  # fmt: skip
@@ -328,6 +330,70 @@ def test_a_row_of_former_occupants_after_their_move_was_recorded_is_found(story)
     assert ("SENT", "P12") in story.sorts()
 
 
+def test_a_consent_that_was_signed_before_its_people_moved_in_is_no_basis(story):
+    first = BEGIN - HOUR + DAY  # a midnight in Paris
+    story.records[2].what["places"][0]["since"] = first + 9 * HOUR
+    fact = story.records[3].what["means"][0]
+    story.readings(change=lambda row: row if row["t"] >= at(24) else None)
+    assert not {clause for _, clause in story.sorts()} & {"P6"}
+    fact["given"] = first + 60  # on the day of the move
+    assert not {clause for _, clause in story.sorts()} & {"P6"}
+    fact["given"] = first - 60
+    assert ("SENT", "P6") in story.sorts()
+
+
+MIDNIGHT = BEGIN + 2 * DAY - HOUR
+"""at the building"""
+
+
+def on_duty(story):
+    """The manager has a duty, and whoever lives there moves out at a midnight, recorded late."""
+    story.records[2].what["meters"][0]["channel"] = "heat"
+    story.records[3] = Record(BEGIN + 60.0, "call", {
+        "name": "duty", "asked": BEGIN + 59.5, "outcome": "accepted",
+        "means": [{"fact": "duty", "id": CONSENT, "recipient": TO, "channels": ["heat"],
+                   "since": BEGIN + 60}],
+    })  # fmt: skip
+    for t in range(BEGIN, END, EVERY):
+        story.note(t + 2, "answer", line=0, device="e", meter=METER, channel="heat",
+                   value=shown(t), wall=t + 2.0)  # fmt: skip
+    leave = {"fact": "leave", "place": PLACE, "occupancy": STAY, "at": MIDNIGHT}
+    story.call(MIDNIGHT + 9 * HOUR, "move-out", means=[leave])
+    series = [{"place": PLACE, "channel": "heat", "kind": "REG", "step": EVERY,
+               "since": "2028-01-01T00:00:00Z"}]  # fmt: skip
+    duty = {"id": CONSENT, "duty": "charges", "channels": ["heat"]}
+    return DIRECTORY | {"series": series, "bases": [duty]}
+
+
+def test_the_index_of_a_midnight_at_which_people_moved_is_owed_on_a_duty(story):
+    directory = on_duty(story)
+    assert story.sorts() == {("CONSERVATION", "P9")}
+    index = story.row(MIDNIGHT, channel="heat", step=DAY, ver=MIDNIGHT + 9 * HOUR + 1, flags="LATE")
+    story.batch(MIDNIGHT + 10 * HOUR, [index], directory=directory)
+    assert story.judged() == []
+
+
+def test_the_index_of_another_midnight_on_a_duty_is_found(story):
+    directory = on_duty(story)
+    story.batch(MIDNIGHT - DAY + 300, [story.row(MIDNIGHT - DAY, channel="heat", step=DAY)],
+                directory=directory)  # fmt: skip
+    assert ("SENT", "P9") in story.sorts()
+
+
+def test_who_never_had_a_basis_is_not_told_that_nobody_lives_there(story):
+    story.records[2].what["withheld"] = True
+    other = "D0000000000000X"
+    row = {"place": other, "channel": "heat", "kind": "REG", "step": DAY, "t": BEGIN + DAY - HOUR,
+           "q": "W", "why": "consent", "basis": ""}  # fmt: skip
+    story.readings()
+    story.batch(at(9), [row])
+    assert story.judged() == []
+    story.batch(at(9), [row | {"why": "vacant", "t": row["t"] + DAY}])
+    assert story.sorts() == {("SENT", "P20")}
+    story.batch(at(9), [row | {"why": "vacant", "place": PLACE}])
+    assert [one.text.count(other) for one in story.judged()] == [1]
+
+
 def order(story, when, value=-2.0, begin=None, duration=HOUR):
     fact = {"fact": "order", "jti": f"o{when}", "control": CONTROL, "value": value,
             "begin": begin or when, "duration": duration, "random": 0, "sender": TO}  # fmt: skip
@@ -531,6 +597,49 @@ def test_a_hold_that_a_guard_does_not_end_is_found(story, what):
     assert story.judged() == []
 
 
+def test_a_value_that_was_read_after_its_step_is_found(story):
+    t = at(5)
+    story.readings(change=in_place_of(t, d=EVERY + 5))
+    assert ("CONSERVATION", "M20") in story.sorts()
+
+
+def test_a_slot_that_was_closed_twice_is_found(story):
+    story.readings()
+    late = at(5) + EVERY + 900
+    story.note(at(5) + 600, "answer", line=0, device="e", meter=METER, channel="elec.imp",
+               value=shown(at(5) + 600), wall=float(at(5) + 600))  # fmt: skip
+    story.batch(late, [story.row(at(5), v=shown(at(5) + 600), d=600, ver=late)])
+    assert story.sorts() == {("CONSERVATION", "M10")}
+
+
+def test_a_checked_value_of_a_broken_meter_is_found(story):
+    story.readings()
+    for n, record in enumerate(story.records):
+        if record.kind == "answer" and record.at == at(5) + 2:
+            story.records[n] = Record(record.at, "answer", record.what | {"odd": True})
+        if record.kind == "sent" and record.what["rows"][0]["t"] == at(5):
+            record.what["rows"][0]["q"] = "S"
+            row = record.what["rows"][0]
+    assert story.judged() == []
+    row["q"] = "V"
+    assert story.sorts() == {("CONSERVATION", "M8")}
+
+
+def test_a_negative_consumption_is_found(story):
+    story.readings()
+    story.batch(at(6), [story.row(at(5), kind="INT", q="K", v="-0.030", ver=at(6))])
+    assert ("CONSERVATION", "M6") in story.sorts()
+
+
+def test_a_silent_meter_that_is_not_asked_again_is_found(story):
+    t = at(5)
+    lost = {"q": "M", "v": None, "why": "silent", "d": 0}
+    change = in_place_of(t, **lost)
+    assert story.readings(silent=(t,), change=change).judged() == []
+    once = Story().readings(silent=(t,), change=change, again=EVERY)
+    assert once.sorts() == {("CONSERVATION", "M3")}
+
+
 def test_a_list_that_is_handed_in_again_gives_no_consent_after_a_withdrawal(story):
     story.readings(until=at(5))
     withdraw(story, at(6))
@@ -576,9 +685,372 @@ def test_a_watchdog_that_runs_out_while_all_is_well_is_found(story):
     assert story.readings().sorts() == {("EQUIPMENT", "H23")}
 
 
+def controlled(story, **more):
+    """Change what the building says of the control."""
+    story.records[2].what["controls"][0] |= more
+
+
+LIMIT = {"min": 0.0, "max": 11.0, "original": "11", "failsafe": "6", "min_gap": 0,
+         "action": "limit", "heartbeat": 300, "failsafe_for": 7200}  # fmt: skip
+
+
+def ends(story, when, how, back=60):
+    """A life ends, and the next one begins."""
+    story.note(when, "life.ended", life=1, how=how)
+    story.note(when + back, "life.begun", life=2, boot="a", apart=0.0)
+    story.note(when + back + 2, "life.ready", life=2)
+
+
+def test_an_order_without_the_rest_after_a_hold_is_found(story):
+    controlled(story, min_off=900, min_gap=0)
+    for begin, value in ((0, "-2"), (HOUR, "0"), (2 * HOUR, "-2"), (3 * HOUR, "0")):
+        write(story, at(0) + begin, value)
+    order(story, at(0))
+    order(story, at(0) + 2 * HOUR)
+    assert story.readings().judged() == []
+    order(story, at(0) + HOUR + 600)
+    write(story, at(0) + HOUR + 600, "-2")
+    write(story, at(0) + HOUR + 700, "0")
+    assert story.sorts() == {("EQUIPMENT", "H4")}
+
+
+def test_an_order_that_is_too_long_or_was_refused_gives_no_right(story):
+    order(story, at(0))
+    write(story, at(0) + 2, "-2")
+    write(story, at(0) + HOUR, "0", "-2")
+    assert story.readings().judged() == []
+    controlled(story, max_duration=600)
+    assert ("EQUIPMENT", "G5") in story.sorts()
+    controlled(story, max_duration=2 * HOUR)
+    told(story, at(1), "REJECTED")
+    assert ("EQUIPMENT", "G5") in story.sorts()
+
+
+def told(story, when, *states, of=0, jti=None):
+    """Recipients are told the states of an order."""
+    outcomes = [{"id": f"{when}{state}", "jti": jti or f"o{at(of)}", "control": CONTROL,
+                 "state": state} for state in states]  # fmt: skip
+    story.batch(when, [], directory={"outcomes": outcomes})
+
+
+def test_a_weaker_order_that_is_in_force_is_found(story):
+    controlled(story, common=True)
+    order(story, at(0))
+    order(story, at(0) + 600)
+    for seq, when in enumerate((at(0), at(0) + 600)):
+        next(one for one in story.records if one.what.get("jti") == f"o{when}").what["claims"] = {
+            "seq": seq
+        }
+    write(story, at(0) + 2, "-2")
+    write(story, at(0) + HOUR + 600, "0", "-2")
+    story.readings()
+    told(story, at(1), "STARTED", "SUPERSEDED")
+    assert story.sorts() == set()
+    told(story, at(1) + 10, "SUPERSEDED", jti=f"o{at(0) + 600}")
+    assert story.sorts() == {("EQUIPMENT", "H8")}
+
+
+def test_an_order_of_which_nobody_is_told_how_it_ended_is_found(story):
+    controlled(story, common=True)
+    order(story, at(0))
+    write(story, at(0) + 2, "-2")
+    write(story, at(0) + HOUR, "0", "-2")
+    story.readings()
+    told(story, at(0) + 60, "ACCEPTED", "STARTED")
+    assert story.sorts() == {("EQUIPMENT", "H11")}
+    told(story, at(3), "COMPLETED")
+    assert story.judged() == []
+
+
+def test_an_order_that_began_before_a_restart_and_is_carried_out_again_is_found(story):
+    order(story, at(0))
+    write(story, at(0) + 2, "-2")
+    ends(story, at(0) + 600, "kill")
+    write(story, at(0) + 610, "0", "-2")
+    assert story.readings().judged() == []
+    controlled(story, min_gap=0)
+    write(story, at(0) + 900, "-2")
+    write(story, at(0) + 1900, "0", "-2")
+    assert story.sorts() == {("EQUIPMENT", "H17")}
+
+
+@pytest.mark.parametrize(("how", "clauses"), [("kill", {"H17", "H20"}), ("power", {"H17"})])
+def test_a_hold_that_outlasts_the_end_of_the_agent_is_found(story, how, clauses):
+    order(story, at(0))
+    write(story, at(0) + 2, "-2")
+    ends(story, at(0) + 600, how)
+    write(story, at(0) + HOUR, "0", "-2")
+    assert story.readings().sorts() == {("EQUIPMENT", clause) for clause in clauses}
+
+
+def test_a_limit_that_is_released_at_a_start_is_found(story):
+    controlled(story, **LIMIT)
+    story.readings()
+    story.note(at(0) - 2, "heartbeat", recipient=TO)
+    order(story, at(0), value=4.0)
+    for minute in range(0, 4 * HOUR, 120):
+        story.note(at(0) + minute, "heartbeat", recipient=TO)
+    write(story, at(0) + 2, "4", "11")
+    ends(story, at(0) + 600, "power")
+    write(story, at(0) + 661, "6", "4")
+    write(story, at(0) + 3 * HOUR, "11", "6")
+    assert "H17" not in {clause for _, clause in story.sorts()}
+    write(story, at(0) + 660.5, "11", "4")
+    assert ("EQUIPMENT", "H17") in story.sorts()
+
+
+def test_a_limit_that_raises_a_value_is_found(story):
+    controlled(story, **LIMIT | {"failsafe": ""})
+    write(story, at(0) - HOUR, "3", "11", by="person")
+    order(story, at(0), value=8.0)
+    assert story.readings().judged() == []
+    write(story, at(0) + 2, "8", "3")
+    write(story, at(0) + HOUR, "3", "8")
+    assert story.sorts() == {("EQUIPMENT", "H12")}
+
+
+def test_a_limit_whose_platform_fell_silent_and_a_failsafe_without_end_are_found(story):
+    controlled(story, **LIMIT)
+    story.readings()
+    for minute in range(-DAY, 4 * DAY, 240):
+        if not 1000 < minute < 3000:
+            story.note(at(0) + minute, "heartbeat", recipient=TO)
+    assert story.sorts() == {("EQUIPMENT", "H12")}
+    write(story, at(0) + 1600, "6", "11")
+    write(story, at(0) + 1600 + 7200, "11", "6")
+    assert story.judged() == []
+    story.records.remove(next(one for one in story.records if one.what.get("before") == "6"))
+    write(story, at(0) + 1600 + 4 * HOUR, "11", "6")
+    assert story.sorts() == {("EQUIPMENT", "G6")}
+
+
+def test_a_hold_that_a_silent_guard_or_a_revoked_grant_does_not_end_is_found(story):
+    order(story, at(0))
+    write(story, at(0) + 2, "-2")
+    write(story, at(0) + HOUR, "0", "-2")
+    assert story.readings().judged() == []
+    story.plan["events"] = [{"do": "device", "at": 0, "device": 1, "how": "silent", "for": 300}]
+    for when, more in ((600, {}), (900, {"ended": True})):
+        fault = {"index": 0, "do": "device", "device": 1, "how": "silent", "for": 300} | more
+        story.note(at(0) + when, "event", **fault)
+    assert story.sorts() == {("EQUIPMENT", "H3")}
+    other = Story().readings()
+    order(other, at(0))
+    write(other, at(0) + 2, "-2")
+    write(other, at(0) + HOUR, "0", "-2")
+    other.call(at(0) + 600, "revoke", means=[{"fact": "revoke", "control": CONTROL}])
+    assert other.sorts() == {("EQUIPMENT", "H27")}
+
+
+def test_what_is_written_under_a_persons_priority_is_found(story):
+    order(story, at(0))
+    story.note(at(0) - 60, "write", device="p", point="offset", control=CONTROL, before="0",
+               value="1", written="1", by="person", slot=8)  # fmt: skip
+    assert story.readings().judged() == []
+    for when, value in ((2, "-2"), (HOUR, None)):
+        story.note(at(0) + when, "write", device="p", point="offset", control=CONTROL,
+                   before="1", value="1", written=value, by="agent", slot=13)  # fmt: skip
+    assert story.sorts() == {("EQUIPMENT", "H8")}
+
+
+def test_a_hold_lasts_to_the_earlier_of_its_ends_by_both_clocks(story):
+    order(story, at(0))
+    write(story, at(0) + 2, "-2")
+    story.note(at(0) + 600, "clock", apart=1200.0, service=False)
+    story.note(at(0) + 2 * HOUR, "clock", apart=0.0, service=True)
+    write(story, at(0) + HOUR - 1200, "0", "-2")
+    assert "G6" not in {clause for _, clause in story.readings().sorts()}
+    story.records = [one for one in story.records if one.what.get("value") != "0"]
+    write(story, at(0) + HOUR - 300, "0", "-2")
+    assert ("EQUIPMENT", "G6") in story.sorts()
+
+
 def test_a_building_that_was_never_set_up_is_found(story):
     story.records = story.records[:2]
     assert story.sorts() == {("LIVENESS", "G11")}
+
+
+def fault(story, begin, end, do="disk", **what):
+    """An event of the plan that lasts."""
+    index = len(story.plan["events"])
+    event = {"do": do, "for": float(end - begin), **what}
+    story.plan["events"].append(event | {"at": float(begin - BEGIN), "seed": 1})
+    story.note(begin, "event", index=index, **event)
+    story.note(end, "event", index=index, ended=True, **event)
+
+
+def begins_again(story, when, how="kill", back=10.0, boot="a"):
+    """A life ends, and the next one begins."""
+    number = sum(one.kind == "life.begun" for one in story.records)
+    story.note(when, "life.ended", life=number, how=how)
+    story.note(when + back, "life.begun", life=number + 1, boot=boot, apart=0.0)
+    story.note(when + back + 2, "life.ready", life=number + 1)
+
+
+def test_a_transfer_that_goes_on_after_the_withdrawal_of_its_rows_is_found(story):
+    story.readings(until=at(5))
+    story.batch(at(6) - 1, [story.row(at(3), again=True)])
+    slow = next(one for one in story.records[::-1] if one.kind == "stored")
+    withdraw(story, at(6))
+    assert story.judged() == []
+    story.records.remove(slow)
+    story.records.append(slow._replace(at=at(6) + 10.0))
+    assert ("SENT", "T2") in story.sorts()
+
+
+def test_a_withdrawal_that_is_only_noted_is_in_force_until_the_machine_crashes(story):
+    story.readings(until=at(5))
+    withdraw(story, at(6), unrecorded=True)
+    begins_again(story, at(8))
+    begins_again(story, at(10), how="power", boot="b")
+    story.batch(at(12), [story.row(at(3), again=True)])
+    assert ("SENT", "A7") not in story.sorts()
+    story.batch(at(9), [story.row(at(3), again=True)])
+    assert ("SENT", "A7") in story.sorts()
+
+
+def test_a_consent_that_the_disk_could_not_record_is_no_basis(story):
+    consent = next(one for one in story.records if one.what.get("name") == "consent")
+    consent.what["unrecorded"] = True
+    assert ("SENT", "A10") in story.readings().sorts()
+
+
+def test_what_is_sent_after_a_boot_on_a_read_only_disk_is_found(story):
+    fault(story, at(3), at(9), how="readonly")
+    begins_again(story, at(5) + 600, boot="b", how="power")
+    story.readings(change=lambda row: row if row["t"] < at(3) or row["t"] > at(9) else None)
+    assert ("SENT", "A8") not in story.sorts()
+    story.batch(at(7), [story.row(at(4))], kept="memory")
+    assert ("SENT", "A8") in story.sorts()
+
+
+def test_epochs_that_begin_within_a_day_are_found(story):
+    story.readings()
+    for number, epoch in enumerate(("f", "g")):
+        sha = story.batch(at(9) + number * HOUR, [], sha256=epoch * 64)
+        for one in story.records[-3:]:
+            one.what.update(epoch=epoch, seq=1)
+        story.records[-1].what["stored"] = [[1, sha]]
+        story.seq -= 1
+        if not number:
+            assert story.judged() == []
+    assert story.sorts() == {("CONSERVATION", "T8")}
+    fault(story, at(5), at(5) + 1, how="eio")
+    assert ("CONSERVATION", "T8") not in story.sorts()
+
+
+def test_a_batch_that_a_receipt_contradicts_is_owed_under_another_id(story):
+    story.readings()
+    story.batch(END - DAY, [])
+    del story.records[-2:]
+    assert ("LIVENESS", "T16") in story.sorts()
+    story.note(END - DAY + 9, "receipt", recipient=TO, epoch="e", stored=[[story.seq, "f" * 64]])
+    assert story.judged() == []
+
+
+def test_an_index_of_a_month_that_a_duty_covers_is_not_on_a_consent(story):
+    first = BEGIN - HOUR  # 00:00 in Paris of the 1st
+    story.plan["begin"] = BEGIN - 9 * HOUR
+    fact = {"fact": "duty", "id": "U1", "recipient": TO, "channels": ["elec.imp"],
+            "since": BEGIN - 8 * HOUR}  # fmt: skip
+    story.call(BEGIN - 8 * HOUR, "duty.add", means=[fact])
+    bases = [*DIRECTORY["bases"], {"id": "U1", "since": "2026-12-31T00:00:00Z"}]
+    series = [{**DIRECTORY["series"][0], "step": 30 * DAY}]
+    more = {"bases": bases, "series": DIRECTORY["series"] + series}
+    story.batch(BEGIN + 90, [], directory=DIRECTORY | more)
+    story.note(first + 2, "answer", line=0, device="e", meter=METER, channel="elec.imp",
+               value=shown(first), wall=first + 2.0)  # fmt: skip
+    story.readings()
+    row = story.row(first, step=30 * DAY, basis="U1", occupancy=STAY)
+    story.batch(at(9), [row])
+    assert story.sorts() <= {("CONSERVATION", "R16")}
+    row["basis"] = CONSENT
+    assert ("CONSERVATION", "T13") in story.sorts()
+
+
+def test_a_hold_on_a_disk_that_cannot_be_written_is_found(story):
+    order(story, at(0), duration=2 * HOUR)
+    write(story, at(0) + 2, "-2")
+    fault(story, at(0) + 600, at(0) + 2 * HOUR, how="readonly")
+    kept = lambda row: row if row["t"] < at(0) else None  # noqa: E731
+    story.readings(change=kept)
+    assert ("EQUIPMENT", "A12") in story.sorts()
+    write(story, at(0) + 670, "0", "-2")
+    assert ("EQUIPMENT", "A12") not in story.sorts()
+    order(story, at(0) + 1800, value=-1.0, duration=600)
+    write(story, at(0) + 1802, "-1")
+    write(story, at(0) + 2400, "0", "-1")
+    assert ("EQUIPMENT", "A12") in story.sorts()
+
+
+def test_a_release_over_the_value_of_a_person_is_found_unless_the_machine_has_crashed(story):
+    order(story, at(0))
+    write(story, at(0) + 2, "-2")
+    write(story, at(0) + 600, "0", "-2")
+    write(story, at(0) + 900, "-2", "0", by="person")
+    story.readings()
+    assert story.judged() == []
+    write(story, at(0) + 1200, "0", "-2")
+    assert story.sorts() == {("EQUIPMENT", "A14")}
+    begins_again(story, at(0) + 1000, how="power", boot="b")
+    assert ("EQUIPMENT", "A14") not in story.sorts()
+
+
+def test_an_uplink_that_is_taken_out_with_a_backlog_is_found(story):
+    fault(story, at(3), at(9), do="uplink", recipient=0, how="down")
+    story.note(at(6), "configured", change="recipient", recipients=[], every={})
+    down = lambda row: row if not at(3) <= row["t"] < at(9) else None  # noqa: E731
+    story.readings(change=lambda row: down(row) if row["t"] < at(9) else None)
+    assert ("CONSERVATION", "T27") in story.sorts()
+    story.batch(at(9) + 60, [story.row(at(4))])
+    assert ("CONSERVATION", "T27") not in story.sorts()
+
+
+def test_a_withdrawal_that_finds_no_room_on_a_full_disk_is_found(story):
+    fault(story, at(3), at(9), how="full", names=False)
+    story.readings()
+    story.call(at(5), "withdraw", do="withdraw", outcome="waiting", refused="the disk is full")
+    assert story.sorts() == {("LIVENESS", "B11")}
+    story.records[-1].what.pop("refused")
+    assert story.judged() == []
+
+
+def test_people_of_whom_a_recipient_is_told_first_when_all_is_withdrawn_are_found(story):
+    story.readings(until=at(5))
+    withdraw(story, at(6))
+    ended = {**DIRECTORY["occupancies"][0], "until": "2027-01-02T03:00:00Z"}
+    story.batch(at(9), [], directory={"occupancies": [ended]})
+    assert story.judged() == []
+    story.batch(at(10), [], directory={"occupancies": [ended]})
+    for one in story.records[-3:]:
+        one.what.update(epoch="f", seq=1)
+    assert ("SENT", "T34") in story.sorts()
+
+
+def test_a_spool_that_grows_on_a_full_disk_is_found(story):
+    story.readings()
+    fault(story, at(3), at(9), how="full", room=100)
+    story.note(at(3), "spools", bytes={"spool-a.db": 4096})
+    story.note(at(9), "spools", bytes={"spool-a.db": 4096, "spool-b.db": 4096})
+    assert story.judged() == []
+    story.records[-1].what["bytes"]["spool-a.db"] = 8192
+    assert story.sorts() == {("LIVENESS", "B10")}
+
+
+def test_values_are_shed_where_a_small_spool_waits_for_its_recipient(story):
+    shed = in_place_of(at(5), q="M", v=None, why="shed")
+    story.readings(silent={at(5)}, change=shed)
+    story.plan["building"]["small"] = True
+    assert story.sorts() == {("CONSERVATION", "M3")}
+    fault(story, at(3), at(9), do="uplink", recipient=0, how="down")
+    assert story.judged() == []
+
+
+def test_an_object_that_met_an_error_is_found(story):
+    story.readings()
+    outcome = {"jti": "x", "state": "REJECTED", "code": "E_INTERNAL"}
+    story.batch(at(9), [], directory={"outcomes": [outcome]})
+    assert story.sorts() == {("LIVENESS", "O22")}
 
 
 def test_the_review_of_the_judge_has_each_clause_once_with_its_oracle_or_reason():

@@ -1,6 +1,7 @@
 """Every seed gives a plan that the world can carry out, and each kind of event is drawn."""
 
 import copy
+import datetime as dt
 import json
 from collections import Counter
 from itertools import pairwise
@@ -29,13 +30,42 @@ def test_every_plan_can_be_carried_out(drawn):
 
 def test_every_kind_and_every_event_and_every_choice_is_drawn(drawn):
     events = [event for plan in drawn for event in plan["events"]]
-    assert {plan["kind"] for plan in drawn} == set(plans.KINDS)
+    assert {plan["kind"] for plan in drawn} == {*plans.KINDS} - {"year"}
     assert {event["do"] for event in events} == set(plans.EVENTS)
     for do, known in plans.EVENTS.items():
         for name, kind in known.items():
             if isinstance(kind, plans.Choice) and len(kind.of) > 2:
                 values = {event[name] for event in events if event["do"] == do}
                 assert values == set(kind.of), (do, name)
+
+
+def test_a_plan_is_as_long_as_its_kind_needs_or_as_asked_for(drawn):
+    for plan in drawn:
+        shortest, longest = plans.KINDS[plan["kind"]].hours
+        assert shortest - 0.2 <= 24 * plan["days"] <= longest + 0.2
+        assert max(event["at"] for event in plan["events"]) <= plan["days"] * plans.DAY
+    hours = sorted(24 * plan["days"] + plan["quiet"] / 3600 for plan in drawn)
+    assert hours[len(hours) // 2] < 18, "else thousands of seeds take days"
+    long = [plans.plan(seed, 90) for seed in SEEDS]
+    assert [plans.check(plan) for plan in long] == [[]] * len(long)
+    assert {plan["days"] for plan in long} == {90}
+    assert {plan["kind"] for plan in long} == set(plans.KINDS)
+
+
+def test_a_midnight_lies_inside_of_most_plans_and_after_some_refused_rows_a_day_is_quiet(drawn):
+    inside = [_midnights(plan) for plan in drawn]
+    assert sum(map(bool, inside)) > len(drawn) / 2
+    hows = [{event.get("how") for event in plan["events"]} for plan in drawn]
+    refused = sum(bool(how & {*plans.REFUSING}) for how in hows)
+    quiet = Counter(plan["quiet"] for plan in drawn)
+    assert set(quiet) == {plans.QUIET, plans.QUARANTINED}
+    assert 0 < quiet[plans.QUARANTINED] < refused / 2
+
+
+def _midnights(plan):
+    begin = dt.datetime.fromtimestamp(plan["begin"], plans.PARIS)
+    end = dt.datetime.fromtimestamp(plan["begin"] + plan["days"] * plans.DAY, plans.PARIS)
+    return (end.date() - begin.date()).days
 
 
 def test_events_cluster(drawn):
@@ -67,6 +97,7 @@ def test_some_plans_have_a_switch_of_the_clocks_or_the_first_of_a_month_inside(d
         (lambda plan: plan.pop("building"), "no building"),
         (lambda plan: plan.update(schema=2), "schema is 2"),
         (lambda plan: plan.update(days=-1), "days is -1"),
+        (lambda plan: plan.update(quiet="short"), "quiet is 'short'"),
         (lambda plan: plan.update(begin=5), "begin is 5"),
         (lambda plan: plan["building"].update(dwellings=0), "dwellings is 0"),
         (lambda plan: plan["building"].update(lines=[]), "lines are []"),

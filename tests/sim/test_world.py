@@ -285,15 +285,21 @@ def test_the_drivers_are_the_agents_own_with_their_settings_and_checks():
 def test_a_device_with_a_fault_does_not_answer_as_before(stage):
     one = stage()
     for how, why in {"silent": {Why.SILENT}, "wrong-unit": {Why.SILENT},
-                     "late": {None, Why.SILENT}, "garbage": {None, Why.BAD}}.items():  # fmt: skip
+                     "late": {None, Why.SILENT}, "garbage": {None, Why.BAD},
+                     "slow": {None}}.items():  # fmt: skip
         event = {"device": 0, "how": how}
         building.DO["device"](one, event, seeded(1))
+        began = one.now()
         samples = [read(one, "elec-0")[0] for _ in range(30)]
+        assert (one.now() - began > 30 * building.SLOW[0]) == (how == "slow")
         assert {sample.why for sample in samples} == why, how
         if how == "garbage":
             true = one.building.meters["elec-0"].index(one.now())
             values = {sample.value for sample in samples if sample.why is None}
             assert any(abs(value - true) > 10 for value in values)
+            odd = [what for what in one.noted("answer") if abs(Decimal(what["value"]) - true) > 10]
+            assert odd
+            assert all(what["odd"] for what in odd)
         building.END["device"](one, event)
         assert read(one, "elec-0")[0].why is None, how
     assert {what["device"] for what in one.noted("silent")} == {"elec-0"}
@@ -413,6 +419,20 @@ def test_a_silent_device_confirms_no_write_and_may_have_taken_it(commanded):
         on("modbus", act)
         taken.add(one.building.plants[name].register == 3)
     assert taken == {True, False}
+
+
+def test_a_protected_device_answers_and_takes_nothing(commanded):
+    one, on = commanded
+    name = next(each.device for each in one.house.levers if each.kind == "modbus")
+    one.building.faults[name] = ["protected"]
+
+    async def act(bus, point, _):
+        with pytest.raises(WriteRefused):
+            await bus.write(point, Decimal(30), None)
+        return (await bus.held(point)).ours[0]
+
+    before = one.building.plants[name].register
+    assert on("modbus", act) * Decimal("0.1") == before == one.building.plants[name].effective
 
 
 # Recipients
@@ -555,6 +575,24 @@ def test_a_recipient_with_a_fault_does_what_the_fault_says(stage, how):
     assert FAULTS[how](one, came, raised), (how, len(came), Counter(map(type, raised)))
     healthy, raised = delivered(one, sealed(one, 21), faults=[])
     assert any(receipt.stored and receipt.stored[0][0] == 21 for receipt in healthy)
+    assert not raised
+
+
+def test_a_recipient_that_lies_answers_batches_that_it_never_got(stage):
+    one = stage()
+    batches = [sealed(one, seq) for seq in range(1, 21)]
+    came, _ = delivered(one, *batches, faults=["lost-batches", "foreign"])
+    held = {(what["epoch"], what["seq"]) for what in one.noted("stored")}
+    lies = [each for each in came if (each.epoch, each.stored[0][0]) not in held]
+    assert len({(each.gateway, each.recipient, each.epoch) for each in lies}) > 2
+    assert any(set(each.stored[0][1]) == {"0"} for each in lies)
+
+
+def test_a_slow_line_takes_a_batch_to_its_end_after_many_seconds(stage):
+    one = stage()
+    came, raised = delivered(one, sealed(one, 1), seconds=1.0, faults=["slow"])
+    assert one.now() - BEGIN > platform.SLOW[0]
+    assert came
     assert not raised
 
 

@@ -22,6 +22,7 @@ import sys
 import time
 import traceback
 from collections import Counter
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -121,6 +122,11 @@ class World:
         return self._live.loop if self._live else None
 
     @property
+    def runs(self):
+        """Whether the agent runs; what is run after its end is not the agent."""
+        return self._live is not None and not self._live.releases
+
+    @property
     def pid(self):
         return 1200 + 7 * self.life
 
@@ -194,7 +200,7 @@ class World:
             getattr(self, f"_do_{what}")(*more)
 
     def _parts(self):
-        return [importlib.import_module(f"tests.sim.{name}") for name in self.parts]
+        return parts_of(self.parts)
 
     def _do_event(self, index):
         event = self.plan["events"][index]
@@ -228,6 +234,7 @@ class World:
 
     def _end(self, event):
         if event["do"] == "disk":
+            self._note_spools(event)
             self.disk.end(event)
             return
         for part in self._parts():
@@ -247,7 +254,7 @@ class World:
         self.service = True
         if not self.synchronised or self.apart:
             self._corrected()
-        if not self._live:
+        if not self.runs:
             self.queue = [item for item in self.queue if item[2] != "start"]
             heapq.heapify(self.queue)
             self._put(self.now(), "start")
@@ -258,8 +265,10 @@ class World:
             self._stop("end", 0.0)
 
     def _do_start(self):
-        """Somebody, or systemd, starts the agent: see `lives`."""
-        raise Broken("two lives at once")
+        """Somebody, or systemd, starts the agent (see `lives`), once ExecStopPost has ended."""
+        if self.runs:
+            raise Broken("two lives at once")
+        self._put(self.now() + 0.1, "start")
 
     # Events of the world itself
 
@@ -273,8 +282,10 @@ class World:
         aim.setdefault("aim", "any")
         self._number += 1
         aim["number"] = self._number
-        if not self._live:
-            if event["do"] == "power":
+        if not self.runs:
+            if event["do"] == "power" and self._live:
+                self._live.leave("power", "", aim)
+            elif event["do"] == "power":
                 self._power(aim)
             return
         if aim["aim"] == "any" and aim["left"] <= 1:
@@ -299,10 +310,12 @@ class World:
         self._live.leave("kill", "", aim)
 
     def _event_stop(self, event, _rng):
-        if self._live:
+        if self.runs:
             self._stop("stop", event.get("back", 5.0))
 
     def _stop(self, how, back):
+        if not self.runs:
+            self._live.leave(how, "", {})
         if self.ending is not None:
             if how == "end":
                 self.ending = (how, "", back)
@@ -325,16 +338,22 @@ class World:
 
     def _event_reload(self, event, rng):
         self._configure(event, rng)
-        if self._live:
+        if self.runs:
             self._live.loop.signal(signal.SIGHUP)
 
     def _event_upgrade(self, event, rng):
         self._configure(event, rng)
-        if self._live:
+        if self.runs:
             self._stop("stop", event.get("back", 20.0))
 
     def _event_disk(self, event, _rng):
         self.disk.begin(event, self.now())
+        self._note_spools(event)
+
+    def _note_spools(self, event):
+        """How large the spools are while the disk is full (rule B10)."""
+        if event["how"] == "full":
+            self.note("spools", bytes=self.disk.sizes("spool"))
 
     def _event_clock_step(self, event, rng):
         self.apart += event["by"]
@@ -419,6 +438,18 @@ class World:
             back = min(back, 60.0)
         self._put(self.now() + back, "start")
 
+    @property
+    def releases(self):
+        """Whether there is anything that could be held after an end of the agent."""
+        return self.parts != FIRST and bool(self.plan["building"].get("controls"))
+
+    def after(self, how, aim):
+        """ExecStopPost has ended, or the power has, in its midst."""
+        if self.disk:
+            self.disk.killed()
+        if how == "power":
+            self._power(aim)
+
     def pass_time(self):
         """Let the time pass without the agent, until somebody starts it. False: the run is over."""
         while self.queue and not self.over:
@@ -435,11 +466,14 @@ class World:
 class Life:
     """What of a world exists only while a life runs, in the process of that life."""
 
+    releases = False
+    """whether it is no life of the agent, but what systemd runs after it"""
+
     def __init__(self, world, out, trace=None):
         self.world, self.out = world, out
         self.hash, self.file = hashlib.sha256(), trace
         self.began, self.cpu = world.at, real_cpu()
-        rng = seeded(f"{world.seed}/loop/{world.life}")
+        rng = seeded(f"{world.seed}/{'release' if self.releases else 'loop'}/{world.life}")
         self.loop = SimLoop(rng, world.at - world.booted, self.stalled)
         self.petted = world.at
         self.ready = False
@@ -503,20 +537,18 @@ class Life:
             self.profile.dump_stats(f"{PROFILE}.{world.life}")
         cpu = real_cpu() - self.cpu
         self.feed("end", how, loop.callbacks, loop.wakes)
-        world.wakes.append(
-            {
+        if not self.releases:
+            counted = {
                 "life": world.life,
                 "rounds": loop.rounds,
                 "wakes": loop.wakes,
                 "callbacks": loop.callbacks,
                 "seconds": now - self.began,
-                "cpu": cpu,
             }
-        )
-        world.note("wakes", life=world.life, rounds=loop.rounds, wakes=loop.wakes,
-                   callbacks=loop.callbacks, seconds=now - self.began)  # fmt: skip
+            world.wakes.append(counted | {"cpu": cpu})
+            world.note("wakes", **counted)
+            world.lived = now - self.began
         world.cpu += cpu
-        world.lived = now - self.began
         world.trace = hashlib.sha256(world.trace + self.hash.digest()).digest()
         world.at, world._live = now, None
         if world.disk:
@@ -543,8 +575,8 @@ class Life:
 
     # The life itself
 
-    def live(self):
-        """Run the agent. Never returns."""
+    def enter(self):
+        """Make this process one of the world."""
         world, loop = self.world, self.loop
         world._live = self
         try:
@@ -558,11 +590,17 @@ class Life:
             for part in world._parts():
                 if hasattr(part, "install"):
                     part.install(world)
-            world.note("life.begun", life=world.life, boot=world.boot, apart=world.apart)
+            if not self.releases:
+                world.note("life.begun", life=world.life, boot=world.boot, apart=world.apart)
             asyncio.set_event_loop(loop)
             self.wake()
         except Exception:  # noqa: BLE001 -- of whatever kind
             self.broken(traceback.format_exc())
+
+    def live(self):
+        """Run the agent. Never returns."""
+        world, loop = self.world, self.loop
+        self.enter()
         how, text = "error", ""
         loop.watchdog, loop.bitten = self._alive_until, self._bitten
         loop.call_later(READY_WITHIN, self._watch)
@@ -618,6 +656,35 @@ class Life:
         await self.world._parts()[-1].serve(self.world, gateway, state)
 
 
+class Release(Life):
+    """ExecStopPost of the unit, in a process of its own: `gardien control release --all`."""
+
+    releases = True
+
+    def live(self):
+        """Run it. Never returns."""
+        world, loop = self.world, self.loop
+        self.enter()
+        from agent.cli.control import given_back
+        from agent.core.errors import Refused
+
+        asyncio.run = loop.run_until_complete
+        done, error = {}, ""
+        try:
+            done = {
+                one.control: one.done for one in given_back(world.folder / "state", limits=False)
+            }
+        except Refused as refused:
+            error = str(refused)
+        except Deadlock:
+            self.broken("nothing is ready, and no timer is set")
+        except Exception:  # noqa: BLE001 -- of whatever kind
+            error = traceback.format_exc()
+        if done or error:
+            world.note("released", life=world.life, done=done, error=error)
+        self.leave("stop", "", {})
+
+
 class Log(logging.Handler):
     """The agent's log is a part of the trace."""
 
@@ -640,6 +707,12 @@ SHOWN = False
 """whether the agent's log goes to stderr as well"""
 PROFILE = None
 """beginning of the names of files that get a profile of each life"""
+
+
+@cache
+def parts_of(names):
+    """The modules of that name."""
+    return [importlib.import_module(f"tests.sim.{name}") for name in names]
 
 
 def houses():
@@ -669,13 +742,19 @@ def lives(world, trace=None, most=LIVES, until=None):
             sys.stderr.write(f"life {world.life}: {how} {text}\n")
         journal += world.journal
         world.journal = journal
-        world.kept = len(journal)
         world.ended(how, text, aim)
+        world.kept = len(journal)
+        if how != "power" and not world.over and world.releases:
+            how, _, aim, world = _one(world, trace, Release)
+            journal += world.journal
+            world.journal = journal
+            world.kept = len(journal)
+            world.after(how, aim)
     world.note("end")
     return world
 
 
-def _one(world, trace):
+def _one(world, trace, kind=Life):
     """Fork one life, and take the world from it."""
     sys.stdout.flush()
     sys.stderr.flush()
@@ -686,7 +765,7 @@ def _one(world, trace):
     if not pid:
         os.close(read)
         try:
-            Life(world, write, trace).live()
+            kind(world, write, trace).live()
         finally:
             os._exit(BROKEN)
     os.close(write)

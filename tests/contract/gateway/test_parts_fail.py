@@ -187,6 +187,21 @@ def test_what_memory_has_closed_is_closed_on_the_disk_once_it_works_again(tmp_pa
     asyncio.run(scenario())
 
 
+def test_while_the_registry_allows_nothing_no_slot_is_closed_on_the_disk(tmp_path):
+    """Its disk may work again before the registry can be written: rules A8, R16."""
+
+    async def scenario():
+        async with failing_at_work(unconnected(tmp_path)) as house:
+            for mute in (True, False):
+                house.registry.mute = mute
+                await house.jobs.stop("spool centre")
+                await house.daemon.reload()
+                recipient = await open_again(house)
+                assert bool(recipient.kept) == mute
+
+    asyncio.run(scenario())
+
+
 def test_damage_that_only_a_question_finds_opens_the_spool_anew_too(tmp_path):
     async def scenario():
         async with failing_at_work(unconnected(tmp_path)) as house:

@@ -99,7 +99,11 @@ def python(*words, unit):
         "-m",
         *words,
     )
-    until(lambda: not sh(*command, check=False).returncode)
+    try:
+        until(lambda: not sh(*command, check=False).returncode)
+    except TimeoutError:
+        state = sh("systemctl", "status", unit, check=False).stdout
+        raise RuntimeError(f"{sh(*command, check=False).stderr}{state}") from None
 
 
 def as_user(name, *command):
@@ -572,16 +576,20 @@ def killed():
         try:
             return dies_of(signal.SIGKILL)
         except TimeoutError:
-            log = sh("journalctl", "-u", "gardien").stdout
-            if "Failed to spawn 'stop-post'" not in log and "spawn next control task" not in log:
+            if not group_gone(sh("journalctl", "-u", "gardien").stdout):
                 raise
-            # in this machine systemd sometimes finds the unit's control group gone and starts no
-            # ExecStopPost, or not the next one. The equipment is released all the same; the unit is
-            # asked once more
+            # the equipment is released all the same; the unit is asked once more
             in_force()
             return dies_of(signal.SIGKILL)
     finally:
         slowly()
+
+
+def group_gone(log):
+    """In this machine systemd sometimes finds the unit's control group gone, and starts no
+    ExecStopPost, or not the next one. A unit that is stopped then ends as `failed`.
+    """
+    return "Failed to spawn 'stop-post'" in log or "spawn next control task" in log
 
 
 def upgrade():
@@ -841,7 +849,11 @@ def remove():
     in_force()
     planted = plant("removed")
     sh("apt-get", "remove", "-y", "gardien")
+    facts = sh("systemctl", "show", "gardien", "-p", "Result,ExecMainCode,ExecMainStatus").stdout
+    log = sh("journalctl", "-u", "gardien", "-n", "12", "-o", "short-precise", check=False).stdout
     return {
+        "ended": f"{facts}{log}",
+        "group_gone": group_gone(log),
         "planted": planted.exists(),
         "register": register(),
         "config": CONFIG.exists(),

@@ -376,7 +376,7 @@ def test_removal_keeps_what_cannot_be_made_again(seen):
     found = step(seen, "remove")
     assert found["config"]
     assert found["keys"]
-    assert found["active"] == "inactive"
+    assert found["active"] == "inactive" or found["group_gone"], found["ended"]
     assert not found["socket"]
     assert not found["code"]
 

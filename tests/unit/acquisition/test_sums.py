@@ -15,7 +15,7 @@ from agent.acquisition.slots import SlotLedger
 from agent.acquisition.sums import ConfiguredSums, Groups, ReadingCache, Sums
 from agent.buffer.schema import Wrong
 from agent.core.model import Point, Range, Sample, Why
-from agent.registry.aggregate import Group
+from agent.registry.aggregate import Group, tells_of_few
 from agent.registry.consent_policy import policy
 from agent.registry.inputs import (
     FactorResult,
@@ -470,6 +470,41 @@ def test_the_attack_is_one_that_careless_sums_do_not_withstand(tmp_path):
         assert seen
         assert private == {5}
         assert bool(reckoned(reckoner, private)) == found
+
+
+def test_while_nobody_knows_who_is_sent_one_by_one_there_is_no_sum(tmp_path):
+    """Rules A8, S5: the registry cannot know whether it has forgotten a withdrawal."""
+    house = Building(tmp_path, 12, 11)
+    house.close(MONTH - 3600)
+    house.read(MONTH)
+    house.consent(0, MONTH + 60)
+    house.consent(1, MONTH + 60)
+    for k in range(1, 5):
+        house.flow(Decimal(1))
+        house.registry.mute = k == 3
+        assert sums(house.read(MONTH + k * HALF)) == []  # of ten that are not sent one by one
+
+
+def test_a_sum_waits_until_it_is_known_who_is_sent_one_by_one(tmp_path):
+    """Rules A8, M3."""
+    house = Building(tmp_path, 12, 11)
+    house.close(MONTH - 3600)
+    rows = []
+    for k in range(4):
+        house.registry.mute = k == 2
+        rows.append(sums(house.read(MONTH + k * HALF)))
+        house.flow(Decimal(1))
+    of_slots = [(t, 12, 12) for t in slots(4)]
+    assert rows == [[], of_slots[1:2], [], of_slots[2:]]
+
+
+def test_while_nobody_knows_who_is_sent_one_by_one_any_total_may_tell_of_few(tmp_path):
+    """Rules A8, S9."""
+    registry = Building(tmp_path, 12, 11).registry
+    question = registry, "elec.imp", MONTH, US, 11
+    assert not tells_of_few(*question)
+    registry.mute = True
+    assert tells_of_few(*question)
 
 
 @pytest.mark.parametrize("refuses", [False, True])
