@@ -27,9 +27,11 @@ CONSERVATION
   M10, R13, F1, R1  a value is one that this meter gave, at that slot, within 30 s of the stated
     delay, by the gateway's clock or the true one; a late version may be any value that the meter
     ever gave (M17, C11).
-  M2   a flow K is the difference of two answers around its begin and its end. Passes: at an
-    exchange, and with a disturbed clock. R14: an index at an exchange is a stated one, or one that
-    the meter gave.
+  M2   a flow K is the difference of two answers around its begin and its end; over an exchange of
+    which both indexes were read, of both meters (M7). Passes: with a disturbed clock.
+  R14  an index at an exchange is a stated one, or one that the meter gave; both stated ones are
+    held, if nothing but the exchange happened within an hour; so is what the new meter showed
+    until it was recorded (I21).
   M3   each reason can be true: `agent` only if no life covered the step and two minutes, or the
     disk failed within the hour, or the place had a change; `silent` only if the device was silent
     in the step, and, with no other fault, was asked again within 200 s (M14); `link`, `bad`,

@@ -1,4 +1,5 @@
-"""CONSERVATION: rows besides the indexes: what flowed in each step, and what is withheld.
+"""CONSERVATION: rows besides the indexes: what flowed in each step, what people read at an
+exchange of meters, and what is withheld.
 
 Which clauses, and what each check lets pass: tests.sim.judge.
 """
@@ -6,9 +7,10 @@ Which clauses, and what each check lets pass: tests.sim.judge.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from decimal import Decimal
 
 from tests.sim import judge_rows
-from tests.sim.facts import DAY, MONTH, Facts, Fitted
+from tests.sim.facts import DAY, MONTH, Facts, Fitted, Row
 from tests.sim.finding import Finding
 
 
@@ -20,6 +22,8 @@ def judged(facts: Facts) -> Iterator[Finding]:
                 here = fitted.place == basis.place and fitted.channel in basis.channels
                 if here and "INT" in _kinds(facts, fitted):
                     yield from _flows(facts, basis, fitted)
+                if here and fitted.known is not None and fitted.reports:
+                    yield from _exchanged(facts, basis, fitted)
     if facts.building.get("withheld"):
         for recipient in facts.building["recipients"]:
             for fitted in facts.fitted:
@@ -43,6 +47,83 @@ def _flows(facts: Facts, basis: judge_rows.Basis, fitted: Fitted) -> Iterator[Fi
             return
 
 
+def _exchanged(facts: Facts, basis: judge_rows.Basis, new: Fitted) -> Iterator[Finding]:
+    """R14: the indexes that people read at an exchange; M7: what flowed over it, of both meters."""
+    old = next((one for one in facts.fitted if one.until == new.since and _same(one, new)), None)
+    if old is None or new.opening is None or old.closing is None:
+        return
+    at, known = int(new.since), max(new.known or 0, new.since)
+    end = min(basis.until, basis.ended, facts.end - judge_rows.SETTLES)
+    end = min(end, facts.removed_from(basis.recipient), facts.refused_from(basis.recipient) - DAY)
+    given = max(basis.since, basis.known or 0)
+    if not (given < at - 3600 and known + 3600 < end) or _moved(facts, basis, at):
+        return
+    if not facts.calm_but(at - 3600, known + 3600, "exchange"):
+        return
+    slots = facts.platforms[basis.recipient].slots
+    for t, index in (
+        (at - 1, old.index(Decimal(old.closing))),
+        (at, new.index(Decimal(new.opening))),
+    ):
+        slot = (new.place, new.channel, "REG", 0, t)
+        if not any(Decimal(held.row.v or -1) == index for held in slots.get(slot, ())):
+            text = f"{basis.recipient} has no index {index} for {slot}, read at an exchange"
+            yield Finding("CONSERVATION", "R14", text, at, (basis.index,))
+    every = facts.every(new)
+    if judge_rows.effective(basis.step, every) == every:
+        yield from _read_before_it_was_recorded(facts, basis, new, known)
+    slot = (new.place, new.channel, "INT", every, -(-at // every) * every)
+    for held in slots.get(slot, ()):
+        if held.row.q == "K" and not _sums_up(facts, old, new, held.row):
+            text = f"{slot}: {held.row.v} did not flow over the exchange of {old.meter}"
+            yield Finding("CONSERVATION", "M7", text, held.at, (held.batch.index,))
+
+
+def _read_before_it_was_recorded(
+    facts: Facts, basis: judge_rows.Basis, new: Fitted, known: float
+) -> Iterator[Finding]:
+    """I21: what a meter showed between its exchange and the record of it arrives all the same."""
+    every, slots = facts.every(new), facts.platforms[basis.recipient].slots
+    shown = [one.wall for one in facts.answers.get((new.meter, new.channel), ())]
+    for t in facts.slots(every, new.since, known - every):
+        slot = (new.place, new.channel, "REG", every, t)
+        read = any(t <= wall < t + every for wall in shown)
+        if read and not any(held.row.v is not None for held in slots.get(slot, ())):
+            text = f"{basis.recipient} has no value for {slot}, which {new.meter} has shown"
+            yield Finding("CONSERVATION", "I21", text, t, (basis.index,))
+            return
+
+
+def _same(one: Fitted, other: Fitted) -> bool:
+    return (one.place, one.channel) == (other.place, other.channel)
+
+
+def _moved(facts: Facts, basis: judge_rows.Basis, at: int) -> bool:
+    """Whether others than those who consented may have lived there at the exchange."""
+    stay = next((stay for stay in facts.stays if stay.id == basis.occupancy), None)
+    return stay is None or not stay.since < at - 3600 or stay.until_asked < facts.end
+
+
+def _sums_up(facts: Facts, old: Fitted, new: Fitted, row: Row) -> bool:
+    """Whether the closing index less one of the old meter's, and one of the new meter's less the
+    opening index, add up to this.
+    """
+    closing, opening = Decimal(old.closing or 0), Decimal(new.opening or 0)
+    before, after = (
+        [
+            one.value
+            for one in facts.answers.get((fitted.meter, fitted.channel), ())
+            if t - 1 <= one.wall <= t + row.step
+        ]
+        for fitted, t in ((old, row.t - row.step), (new, row.t))
+    )
+    return any(
+        (closing - last) * old.multiplier + (now - opening) * new.multiplier == Decimal(row.v or 0)
+        for last in before
+        for now in after
+    )
+
+
 def _withheld(facts: Facts, recipient: str, fitted: Fitted) -> Iterator[Finding]:
     """P20: who asked for it, and never had a basis on a dwelling, is told once a day that there is
     a reading.
@@ -59,7 +140,7 @@ def _withheld(facts: Facts, recipient: str, fitted: Fitted) -> Iterator[Finding]
     for t in facts.slots(DAY, max(fitted.since, facts.plan["begin"]) + 3600, until - every - 3600):
         if not facts.calm(t - 1800, t + min(every, MONTH) + 600):
             continue
-        if facts.doubted(fitted.place, t - DAY, t + DAY):
+        if facts.doubted(fitted.place, t - 3600, t + every):
             continue
         slot = (fitted.place, fitted.channel, "REG", DAY, t)
         if not any(held.row.q == "W" for held in slots.get(slot, ())):

@@ -348,7 +348,8 @@ def _meter_may_not(facts: Facts, row: Row, at: float) -> tuple[str, str] | None:
         return "G4", f"{row.meter} was never recorded there"
     for fitted in known:
         ended = fitted.until_known is not None and at > fitted.until_known
-        begin = row.at if "EXCH" in row.flags else _begin(row)
+        # a reason is of the meter that was there at its instant (rule I10), a flow of all its step
+        begin = row.at if "EXCH" in row.flags or row.v is None else _begin(row)
         if begin >= fitted.since - 1 and not (ended and row.at >= fitted.until):
             return None
     return "I22", f"{row.meter} was not there at {row.t}"

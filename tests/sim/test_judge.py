@@ -194,6 +194,68 @@ def test_a_midnight_that_is_withheld_and_of_which_nothing_is_told_is_found():
     assert str(midnights[1]) in found.text
 
 
+NEW, CLOSED, OPENED = "11000009", "101.592", "0.480"
+
+
+def exchanged(*, told=True, flowed=None, notice=60, without=()):
+    """A journal in which a meter of which flows are sent is exchanged. `told`: the indexes that
+    people read are sent; `flowed`: what is sent as consumption over the exchange; `notice`: seconds
+    until it is recorded; `without`: slots whose index is not sent.
+    """
+    story, when = Story(), at(5) + 100
+    next(one for one in story.records if one.kind == "building").what["meters"][0]["kinds"] = [
+        "REG", "INT"
+    ]  # fmt: skip
+    fact = {"fact": "exchange", "place": PLACE, "channel": "elec.imp", "device": "e", "at": when,
+            "old": METER, "new": NEW, "closing": CLOSED, "opening": OPENED}  # fmt: skip
+    story.note(when, "meter", device="e", channel="elec.imp", old=METER, new=NEW)
+    story.call(when + notice, "meter.exchange", means=[fact])
+    series = [DIRECTORY["series"][0] | {"kind": kind} for kind in ("REG", "INT")]
+    places = [*DIRECTORY["installations"], {"id": "n", "place": PLACE, "meter": NEW}]
+    directory = DIRECTORY | {"series": series, "installations": places}
+    last = None
+    for t in range(BEGIN, END - EVERY, EVERY):
+        meter = METER if t < when else NEW
+        value = shown(t) if t < when else str(Decimal(OPENED) + Decimal(t - when).scaleb(-6))
+        story.note(t + 2, "answer", line=0, device="e", meter=meter, channel="elec.imp",
+                   value=value, wall=t + 2.0)  # fmt: skip
+        rows = [story.row(t, v=value, meter=meter)] if t not in without else []
+        flags, flow = "", Decimal(value) - Decimal(last or 0)
+        if t == at(6):
+            right = Decimal(CLOSED) - Decimal(last) + Decimal(value) - Decimal(OPENED)
+            flags, flow = "EXCH", Decimal(flowed or right)
+        if last is not None:
+            rows.append(story.row(t, kind="INT", q="K", v=str(flow), meter=meter, flags=flags))
+        if t > BEGIN + 2 * EVERY:
+            story.batch(t + 300, rows, directory=directory if story.seq == 0 else {})
+        last = value
+    if told:
+        read = {"step": 0, "d": 0, "flags": "EXCH+MAN", "ver": when + notice}
+        rows = [(when - 1, CLOSED, METER), (when, OPENED, NEW)]
+        story.batch(
+            when + notice + 10, [story.row(t, v=v, meter=meter, **read) for t, v, meter in rows]
+        )
+    return story
+
+
+def test_indexes_of_an_exchange_that_are_not_sent_are_found():
+    """Rule R14."""
+    assert exchanged().judged() == []
+    assert exchanged(told=False).sorts() == {("CONSERVATION", "R14")}
+
+
+def test_a_value_of_a_meter_that_was_not_recorded_yet_and_is_missing_is_found():
+    """Rule I21."""
+    assert exchanged(notice=2 * EVERY).judged() == []
+    found = exchanged(notice=2 * EVERY, without={at(6)}).sorts()
+    assert ("CONSERVATION", "I21") in found
+
+
+def test_a_wrong_consumption_over_an_exchange_is_found():
+    """Rule M7."""
+    assert exchanged(flowed="101.000").sorts() == {("CONSERVATION", "M7")}
+
+
 def test_a_silent_meter_is_right_and_another_reason_is_found(story):
     right = in_place_of(at(5), q="M", v=None, why="silent")
     assert story.readings(silent={at(5)}, change=right).judged() == []
