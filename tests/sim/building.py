@@ -44,6 +44,8 @@ WARM, COLD = Decimal("20.5"), Decimal("12.5")
 """what the guard's sensor says, inside and outside its bounds"""
 SLOW = (200.0, 280.0)
 """seconds from a request to its answer behind a gateway that carries little"""
+USED = 0.15
+"""share of new meters that were used elsewhere, and show a little more than the old one"""
 UNDEFINED = "no value"
 ODD = (Decimal("999999.999"), Decimal("-17.25"), Decimal(0), UNDEFINED)
 """what a broken device may say of its index"""
@@ -286,12 +288,13 @@ def exchange(world: World, number: int, rng: random.Random) -> dict[str, Any]:
     one, now = fitting(world, number), world.now()
     old = world.building.meters[one.name]
     generation = int(old.serial[2:5]) + 1
+    base, rate = Decimal(rng.randrange(5000)).scaleb(-3), old.rate * rng.uniform(0.8, 1.2)
+    if rng.random() < USED:
+        base = old.index(now) + base / 10
     new = Meter(
         houses.serial_of(one.kind, world.house.fittings.index(one), generation),
-        Decimal(rng.randrange(5000)).scaleb(-3),
-        round(old.rate * rng.uniform(0.8, 1.2), 4),
-        now,
-    )
+        base.quantize(Decimal("0.001")), round(rate, 4), now,
+    )  # fmt: skip
     world.building.meters[one.name] = new
     one.serial = new.serial
     shown = {

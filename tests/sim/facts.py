@@ -21,6 +21,13 @@ MONTH = 30 * DAY
 NEVER = float("inf")
 QUIET = ("look", "order", "cancel", "release", "opt-out", "inhibit", "priority", "guard")
 """events that disturb no reading and no delivery"""
+RTC_AGREES = 120.0
+REMEMBERED = 3720.0
+"""seconds by which the last proved time that is on the disk may lie before the last proved one"""
+UNKEPT = 8 * DAY + 32_000
+"""seconds after which a clock that no service keeps surely is untrusted (rule C7): the kernel needs
+hours to see that nobody keeps it
+"""
 FLOWS = ("INT", "AVG")
 """kinds that are of the time (t − step, t]"""
 
@@ -77,6 +84,8 @@ class Basis:
     """when its paper was signed, if somebody stated that"""
     ended: float = NEVER
     """from when its end was asked for; never required afterwards"""
+    ended_known: float | None = None
+    """when `until` was answered, if it was stated afterwards"""
     gone: float = NEVER
     """from when its withdrawal was answered; never allowed afterwards"""
     doubted: bool = False
@@ -305,6 +314,10 @@ class Facts:
         self.troubles: list[Trouble] = []
         self.configured: list[tuple[float, Mapping[str, Any]]] = []
         self.clock: list[tuple[float, float, bool]] = []
+        self.kept: list[tuple[float, float, bool]] = []
+        """(at, apart, whether a service has set it so): of the clock"""
+        self.by_rtc: list[bool] = []
+        """whether a battery-backed clock agrees with it, for each of these"""
         self.bases: dict[str, Basis] = {}
         self.stays: list[Stay] = []
         self.fitted: list[Fitted] = []
@@ -329,6 +342,7 @@ class Facts:
         self.statuses: list[tuple[float, Mapping[str, Any], int]] = []
         self.wakes: list[tuple[float, Mapping[str, Any], int]] = []
         self.swaps: list[tuple[float, Mapping[str, Any], int]] = []
+        self.heartbeats: list[float] = []
         self.end = self.journal[-1].at if self.journal else 0.0
         for index, record in enumerate(self.journal):
             reader = getattr(self, "_" + record.kind.replace(".", "_"), None)
@@ -399,9 +413,15 @@ class Facts:
 
     def _clock(self, at: float, what: Mapping[str, Any], _index: int) -> None:
         self.clock.append((at, what["apart"], bool(what["service"])))
+        self.kept.append((at, what["apart"], what.get("kept", bool(what["service"]))))
+        rtc = what.get("rtc")
+        self.by_rtc.append(rtc is not None and abs(rtc - what["apart"]) <= RTC_AGREES)
 
     def _meter(self, at: float, what: Mapping[str, Any], index: int) -> None:
         self.swaps.append((at, what, index))
+
+    def _heartbeat(self, at: float, _what: Mapping[str, Any], _index: int) -> None:
+        self.heartbeats.append(at)
 
     def _answer(self, at: float, what: Mapping[str, Any], _index: int) -> None:
         if what.get("value") is not None:
@@ -646,7 +666,8 @@ class Facts:
             ):
                 basis.ended = min(basis.ended, asked)
                 if known is not None:
-                    basis.until = min(basis.until, second(fact["at"]))
+                    if second(fact["at"]) < basis.until:
+                        basis.until, basis.ended_known = second(fact["at"]), known
                     basis.index = index
 
     def removed_from(self, recipient: str) -> float:
@@ -720,16 +741,26 @@ class Facts:
         return self.clock[n - 1][1] if n else 0.0
 
     def untrusted(self) -> Iterator[tuple[float, float]]:
-        """When the clock cannot count as trusted or in holdover: it was set wrong by more than five
-        minutes while no service keeps it, so that a battery-backed clock disagrees (rule C7).
+        """When the clock cannot count as trusted or in holdover (rules C7, C9): it is wrong by more
+        than five minutes while no service keeps it, and no battery-backed clock agrees, or both lie
+        before the last time that was proved; or no service has kept it for more than eight days.
         """
-        begin = None
-        for at, apart, service in [*self.clock, (self.end, 0.0, True)]:
+        proved, unserved = NEVER, NEVER
+        ends = [at for at, *_ in self.clock[1:]] + [self.end]
+        for n, ((at, apart, service), end) in enumerate(zip(self.clock, ends, strict=False)):
+            _, before, kept = self.kept[n - 1] if n else (0.0, 0.0, True)
+            if kept:  # when a life begins, what is proved is on the disk at once
+                begun = [one.ready + before for one in self.lives if one.ready + 60 < at]
+                proved = max(at + before - REMEMBERED, *begun[-1:])
             if not service and abs(apart) > 300:
-                begin = at if begin is None else begin
-            elif begin is not None:
-                yield begin + 120, at
-                begin = None
+                yield at + 120, min(end, proved - apart) if self.by_rtc[n] else end
+            unserved = NEVER if service else min(unserved, at)
+            yield unserved + UNKEPT, end
+
+    @property
+    def proven(self) -> list[float]:
+        """By how much the clock was wrong at times at which a service kept it; 0 among them."""
+        return sorted({0.0, *(apart for _, apart, kept in self.kept if kept)})
 
     @property
     def clock_doubted_from(self) -> float:
@@ -743,6 +774,20 @@ class Facts:
         moments = [one.begin if one.end == NEVER else one.end for one in self.troubles]
         starts = [life.ready for life in self.lives if life.ready < NEVER]
         return max([*moments, *starts[-1:], self.plan["begin"] + self.plan["days"] * DAY])
+
+    def doubtful_clock(self) -> Iterator[tuple[float, float]]:
+        """When the clock was wrong, or kept by nobody."""
+        begin = None
+        for at, apart, kept in [*self.kept, (self.end, 0.0, True)]:
+            if abs(apart) > 1 or not kept:
+                begin = at if begin is None else begin
+            elif begin is not None:
+                yield begin, at
+                begin = None
+
+    def doubtful_at(self, at: float) -> bool:
+        """Whether the clock was wrong then, or kept by nobody."""
+        return any(begin <= at < end for begin, end in self.doubtful_clock())
 
     def clock_doubted(self, since: float, until: float) -> bool:
         """Whether the clock was wrong, or kept by nobody, within this time or an hour around it.
@@ -764,9 +809,12 @@ class Facts:
         """Whether one life, with no event of any kind, lasted over all of this time."""
         return self.calm_but(since, until)
 
-    def calm_but(self, since: float, until: float, *dos: str) -> bool:
-        """Whether one life, with no event but of these kinds, lasted over all of this time."""
-        if self.clock_doubted(since, until):
+    def calm_but(self, since: float, until: float, *dos: str, clock: bool = False) -> bool:
+        """Whether one life, with no event but of these kinds, lasted over all of this time.
+
+        `clock`: even if the clock was wrong, or kept by nobody.
+        """
+        if not clock and self.clock_doubted(since, until):
             return False
         lived = any(life.ready <= since and until <= life.end for life in self.lives)
         return lived and not any(
@@ -799,6 +847,19 @@ class Facts:
     def down(self, since: float, until: float) -> bool:
         """Whether no life was ready at some moment of this time."""
         return not any(life.ready <= since and until <= life.end for life in self.lives)
+
+    def proof(self, apart: float) -> float:
+        """When it was proven, within one life, that a clock was wrong by so much: a service kept it
+        right before, and does so again (rule C4); NEVER: it was not.
+        """
+        changes = [*self.kept, (self.end, 0.0, True)]
+        for life in self.lives:
+            lived = [one for one in changes if life.ready <= one[0] - 120 and one[0] < life.end]
+            wrong = [at for at, by, kept in lived if kept and by == apart]
+            right = [at for at, by, kept in lived if kept and not by and wrong and at > wrong[0]]
+            if right and (self.kept[0][0] < wrong[0] or not apart):
+                return right[0]
+        return NEVER
 
     def doubted(self, place: str, since: float, until: float, recipient: str | None = None) -> bool:
         """Whether it is open what is recorded of a place, for a recipient, then."""

@@ -24,14 +24,19 @@ CONSERVATION
   M9   a row is at a slot of its step: a midnight, a first of the month, a multiple.
   M8   what a broken meter shows is never V. M6: no consumption is negative. M20: no value is later
     than its step. M10: no two readings of one meter for a slot (unless a clock was wrong).
-  M10, R13, F1, R1  a value is one that this meter gave, at that slot, within 30 s of the stated
-    delay, by the gateway's clock or the true one; a late version may be any value that the meter
-    ever gave (M17, C11).
+  M10, C8, C10, C11, R13, F1, R1  a value is one that this meter gave, in that slot, within 30 s of
+    the stated delay, by the true time or by the gateway's clock as a service had set it.
+  C11  what was read while nothing could be dated is held, if the clock was set right and kept
+    within the life. C3: while marks lie ahead it is read, and held once signed time agrees.
+  C5   what only a wrong clock has dated is not held six hours before the end, if the clock was
+    proven wrong within one life. C3: rows are taken back because of the clock only then.
+  C6, I23  nothing falls under a retraction that was sent before it. A retraction of a move ends.
+  M22, I21, R14  of a meter that was recorded late each slot has a row, what was read after its
+    number was known is held, and so are the stated indexes. Passes: if the place had another change
+    meanwhile.
   M2   a flow K is the difference of two answers around its begin and its end; over an exchange of
-    which both indexes were read, of both meters (M7). Passes: with a disturbed clock.
-  R14  an index at an exchange is a stated one, or one that the meter gave; both stated ones are
-    held, if nothing but the exchange happened within an hour; so is what the new meter showed
-    until it was recorded (I21).
+    which both indexes were read, of both meters (M7). Passes: with a disturbed clock. R14: an index
+    at an exchange is a stated one, or one that the meter gave.
   M3   each reason can be true: `agent` only if no life covered the step and two minutes, or the
     disk failed within the hour, or the place had a change; `silent` only if the device was silent
     in the step, and, with no other fault, was asked again within 200 s (M14); `link`, `bad`,

@@ -1,5 +1,4 @@
-"""CONSERVATION: rows besides the indexes: what flowed in each step, what people read at an
-exchange of meters, and what is withheld.
+"""CONSERVATION: rows besides the indexes: what flowed in each step, and what is withheld.
 
 Which clauses, and what each check lets pass: tests.sim.judge.
 """
@@ -22,7 +21,6 @@ def judged(facts: Facts) -> Iterator[Finding]:
                 here = fitted.place == basis.place and fitted.channel in basis.channels
                 if here and "INT" in _kinds(facts, fitted):
                     yield from _flows(facts, basis, fitted)
-                if here and fitted.known is not None and fitted.reports:
                     yield from _exchanged(facts, basis, fitted)
     if facts.building.get("withheld"):
         for recipient in facts.building["recipients"]:
@@ -41,67 +39,30 @@ def _flows(facts: Facts, basis: judge_rows.Basis, fitted: Fitted) -> Iterator[Fi
     slots = facts.platforms[basis.recipient].slots
     for step, t in judge_rows.owed_slots(facts, basis, fitted):
         slot = (fitted.place, fitted.channel, "INT", step, t)
-        if step == facts.every(fitted) and slot not in slots:
+        owed = step == facts.every(fitted) and not judge_rows.undated(facts, step, t)
+        if owed and slot not in slots:
             text = f"{basis.recipient} has no row for {slot}, owed on {basis.id}"
             yield Finding("CONSERVATION", "G2", text, t, (basis.index,))
             return
 
 
 def _exchanged(facts: Facts, basis: judge_rows.Basis, new: Fitted) -> Iterator[Finding]:
-    """R14: the indexes that people read at an exchange; M7: what flowed over it, of both meters."""
-    old = next((one for one in facts.fitted if one.until == new.since and _same(one, new)), None)
+    """M7: what flowed over an exchange of which people read both indexes is of both meters."""
+    at, every = new.since, facts.every(new)
+    old = next((one for one in facts.fitted if one.until == at and _same(one, new)), None)
     if old is None or new.opening is None or old.closing is None:
         return
-    at, known = int(new.since), max(new.known or 0, new.since)
-    end = min(basis.until, basis.ended, facts.end - judge_rows.SETTLES)
-    end = min(end, facts.removed_from(basis.recipient), facts.refused_from(basis.recipient) - DAY)
-    given = max(basis.since, basis.known or 0)
-    if not (given < at - 3600 and known + 3600 < end) or _moved(facts, basis, at):
+    if facts.clock_doubted(at - every - 3600, at + every + 3600):
         return
-    if not facts.calm_but(at - 3600, known + 3600, "exchange"):
-        return
-    slots = facts.platforms[basis.recipient].slots
-    for t, index in (
-        (at - 1, old.index(Decimal(old.closing))),
-        (at, new.index(Decimal(new.opening))),
-    ):
-        slot = (new.place, new.channel, "REG", 0, t)
-        if not any(Decimal(held.row.v or -1) == index for held in slots.get(slot, ())):
-            text = f"{basis.recipient} has no index {index} for {slot}, read at an exchange"
-            yield Finding("CONSERVATION", "R14", text, at, (basis.index,))
-    every = facts.every(new)
-    if judge_rows.effective(basis.step, every) == every:
-        yield from _read_before_it_was_recorded(facts, basis, new, known)
-    slot = (new.place, new.channel, "INT", every, -(-at // every) * every)
-    for held in slots.get(slot, ()):
+    slot = (new.place, new.channel, "INT", every, int(-(-at // every)) * every)
+    for held in facts.platforms[basis.recipient].slots.get(slot, ()):
         if held.row.q == "K" and not _sums_up(facts, old, new, held.row):
             text = f"{slot}: {held.row.v} did not flow over the exchange of {old.meter}"
             yield Finding("CONSERVATION", "M7", text, held.at, (held.batch.index,))
 
 
-def _read_before_it_was_recorded(
-    facts: Facts, basis: judge_rows.Basis, new: Fitted, known: float
-) -> Iterator[Finding]:
-    """I21: what a meter showed between its exchange and the record of it arrives all the same."""
-    every, slots = facts.every(new), facts.platforms[basis.recipient].slots
-    shown = [one.wall for one in facts.answers.get((new.meter, new.channel), ())]
-    for t in facts.slots(every, new.since, known - every):
-        slot = (new.place, new.channel, "REG", every, t)
-        read = any(t <= wall < t + every for wall in shown)
-        if read and not any(held.row.v is not None for held in slots.get(slot, ())):
-            text = f"{basis.recipient} has no value for {slot}, which {new.meter} has shown"
-            yield Finding("CONSERVATION", "I21", text, t, (basis.index,))
-            return
-
-
 def _same(one: Fitted, other: Fitted) -> bool:
     return (one.place, one.channel) == (other.place, other.channel)
-
-
-def _moved(facts: Facts, basis: judge_rows.Basis, at: int) -> bool:
-    """Whether others than those who consented may have lived there at the exchange."""
-    stay = next((stay for stay in facts.stays if stay.id == basis.occupancy), None)
-    return stay is None or not stay.since < at - 3600 or stay.until_asked < facts.end
 
 
 def _sums_up(facts: Facts, old: Fitted, new: Fitted, row: Row) -> bool:

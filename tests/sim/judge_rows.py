@@ -8,6 +8,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from decimal import Decimal
 from itertools import pairwise
 from typing import Any
@@ -26,6 +27,7 @@ from tests.sim.facts import (
     Held,
     Platform,
     Row,
+    covers,
     expanded,
     second,
 )
@@ -67,6 +69,7 @@ def judged(facts: Facts) -> Iterator[Finding]:
     for recipient, platform in facts.platforms.items():
         yield from _collisions(platform)
         yield from _read_twice(facts, platform)
+        yield from _erased(facts, recipient)
         for held in platform.rows:
             yield from _held(facts, recipient, held)
         yield from _owed_by_directory(facts, recipient, platform)
@@ -103,6 +106,42 @@ def _one_content(id_: tuple[str, str, int], batches: list[Batch]) -> Iterator[Fi
         for at, index in whole[0].sent:
             if at > first:
                 yield _found("SENT", "T5", f"{id_}: the original after its void", at, index)
+
+
+def _erased(facts: Facts, recipient: str) -> Iterator[Finding]:
+    """C6, I23: nothing that is sent after a retraction falls under it, and is lost."""
+    batches = [one for one in facts.batches.values() if one.recipient == recipient]
+    batches.sort(key=lambda one: (one.epoch, one.seq))
+    standing: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    epoch = ""
+    for batch in batches:
+        if batch.epoch != epoch:
+            epoch, standing = batch.epoch, defaultdict(list)
+        for row in expanded(batch.rows):
+            if any(covers(one, row) for one in standing[row.place]):
+                text = f"{_of(row)}: {batch.id} has it after the retraction that erases it"
+                yield _found("CONSERVATION", "C6", text, batch.sent[0][0], batch.index)
+                break
+        for one in batch.retract:
+            standing[one["place"]].append(one)
+            yield from _retraction(facts, batch, one)
+
+
+def _retraction(facts: Facts, batch: Batch, one: Mapping[str, Any]) -> Iterator[Finding]:
+    """I23: it ends with the second in which the change was recorded. C3: because of the clock only
+    with a proof.
+    """
+    at, reason = batch.sent[0][0], one.get("reason")
+    ends = second(one["until"]) if one.get("until") is not None else NEVER
+    moved = reason in ("moved", "exchanged") and facts.clock_doubted_from == NEVER
+    if moved and ends > at + 2:
+        text = f"a retraction ({reason}) of {one['place']} has no end before it was recorded"
+        yield _found("CONSERVATION", "I23", text, at, batch.index)
+    if reason == "clock" and not facts.heartbeats:
+        wrong = [apart for apart in facts.proven if facts.proof(apart) <= at]
+        if not any(wrong):
+            text = f"rows of {one['place']} are taken back, and nothing proves the clock wrong"
+            yield _found("CONSERVATION", "C3", text, at, batch.index)
 
 
 def _without_gaps(ids: Mapping[tuple[str, str, int], list[Batch]]) -> Iterator[Finding]:
@@ -265,13 +304,14 @@ def _basis_may_not(
 ) -> tuple[str, str] | None:
     if basis.recipient != batch.recipient:
         return "G3", f"the basis {basis.id} is for {basis.recipient}"
+    late = basis.ended_known is not None and at <= basis.ended_known
     if gone := _gone(basis, at):
         return gone
     if facts.clock_doubted_from == NEVER and at - row.t > UNSENT + TENDED:
         return "P14", f"{(at - row.t) / DAY:.1f} days old"
     if _signed_before(facts, basis):
         return "P6", f"{basis.id} was signed before {basis.occupancy} moved in"
-    return _not_covered(row, basis)
+    return _not_covered(row, replace(basis, until=NEVER) if late else basis)
 
 
 def _gone(basis: Basis, at: float) -> tuple[str, str] | None:
@@ -384,6 +424,7 @@ def _read_twice(facts: Facts, platform: Platform) -> Iterator[Finding]:
 def _held(facts: Facts, recipient: str, held: Held) -> Iterator[Finding]:
     row = held.row
     at = facts.end
+    yield from _wrongly_dated(facts, recipient, held)
     if row.place[:1] == "D" and row.q != "W":
         basis = facts.bases.get(row.basis)
         if basis is not None and basis.gone < at - SETTLES:
@@ -403,10 +444,42 @@ def _held(facts: Facts, recipient: str, held: Held) -> Iterator[Finding]:
 def _wrongly_held(facts: Facts, recipient: str, held: Held) -> Iterator[Finding]:
     """What was recorded late is taken back (rule I22)."""
     at = facts.end - SETTLES
-    reason = _people_may_not(facts, held.row, at) or _meter_may_not(facts, held.row, at)
+    reason = (
+        _people_may_not(facts, held.row, at)
+        or _meter_may_not(facts, held.row, at)
+        or _ended_before(facts, held.row, at)
+    )
     if reason is not None:
         text = f"{recipient} still has {_of(held.row)}: {reason[1]}"
         yield _found("SENT", "I22", text, held.at, held.batch.index)
+
+
+def _ended_before(facts: Facts, row: Row, at: float) -> tuple[str, str] | None:
+    """The basis that had ended before the row, as it was known then."""
+    basis = facts.bases.get(row.basis)
+    if (
+        basis is None
+        or basis.ended_known is None
+        or basis.ended_known > at
+        or _in(row, basis.until)
+    ):
+        return None
+    return "P4", f"{basis.id} ended at {basis.until:.0f}"
+
+
+def _wrongly_dated(facts: Facts, recipient: str, held: Held) -> Iterator[Finding]:
+    """C5: what a wrong clock has dated is taken back once that is proven."""
+    row = held.row
+    of = _meter_of(facts, row)
+    if len(facts.proven) == 1 or of is None or row.v is None or row.kind != "REG" or not row.step:
+        return
+    answers = facts.answers.get((row.meter or of.meter, row.channel), ())
+    answers = [one._replace(value=of.index(one.value)) for one in answers]
+    by = [apart for apart in facts.proven if any(_is(row, one, apart) for one in answers)]
+    proofs = [facts.proof(apart) for apart in by]
+    if by and 0.0 not in by and max(proofs) < facts.end - SETTLES:
+        text = f"{recipient} still has {_of(row)}, which a clock wrong by {by[0]:.0f} s has dated"
+        yield _found("CONSERVATION", "C5", text, held.at, held.batch.index)
 
 
 def _weakly_held(facts: Facts, recipient: str, held: Held) -> Iterator[Finding]:
@@ -477,18 +550,21 @@ def _at_exchange(facts: Facts, row: Row, answers: list[Answer]) -> bool:
 
 
 def _said(facts: Facts, row: Row, answer: Answer) -> bool:
-    """Whether this answer may be that value, by the gateway's clock or by the true time.
-
-    A late version may have come from the meter's own memory, or have been dated afterwards.
+    """Whether this answer may be that value: read in the slot, at the stated delay (rules M10, C11)
+    by the true time, or by the gateway's clock as a service has set it (rules C8, C10).
     """
-    if answer.value != Decimal(row.v or 0):
-        return False
-    low, high = facts.window(row.step, row.t)
-    moments = (answer.wall, answer.at)
-    if any(low - 1 <= moment <= high + READ for moment in moments):
-        exact = any(abs(moment - row.t - row.d) <= READ for moment in moments)
-        return exact or row.ver is not None
-    return row.ver is not None and ("LATE" in row.flags or "CLK" in row.flags)
+    return any(_is(row, answer, apart) for apart in facts.proven)
+
+
+def _is(row: Row, answer: Answer, apart: float) -> bool:
+    """Whether this answer is that value, by a clock that was wrong by so much."""
+    low, high = row.t, row.t + min(row.step, DAY)
+    moment = answer.at + apart
+    return (
+        answer.value == Decimal(row.v or 0)
+        and low - 1 <= moment <= high + READ
+        and abs(moment - row.t - row.d) <= READ
+    )
 
 
 def _flowed(facts: Facts, row: Row, answers: list[Answer]) -> bool:
@@ -578,6 +654,7 @@ def _owed(facts: Facts, recipient: str, platform: Platform) -> Iterator[Finding]
         for fitted in facts.fitted:
             if fitted.place == basis.place and fitted.channel in basis.channels:
                 yield from _owed_of(facts, platform, basis, fitted)
+                yield from _owed_late(facts, platform, basis, fitted)
     for fitted in facts.fitted:
         since = facts.building.get("common")
         if fitted.place[:1] == "C" and since is not None:
@@ -587,10 +664,22 @@ def _owed(facts: Facts, recipient: str, platform: Platform) -> Iterator[Finding]
 def _owed_of(facts: Facts, platform: Platform, basis: Basis, fitted: Fitted) -> Iterator[Finding]:
     for step, t in owed_slots(facts, basis, fitted):
         slot = (fitted.place, fitted.channel, "REG", step, t)
+        lost = _undated_lost(facts, platform, fitted, slot)
+        if lost is not None:
+            yield lost
+            return
+        if undated(facts, step, t):
+            continue
         found = _slot(facts, platform, basis, fitted, slot)
         if found is not None:
             yield found
             return
+
+
+def undated(facts: Facts, step: int, t: int) -> bool:
+    """Whether the clock leaves open which slots are dated there (rules C1 to C12)."""
+    margin = 2 * min(step, DAY) + 600
+    return facts.clock_doubted(t - margin, t + margin)
 
 
 def owed_slots(facts: Facts, basis: Basis, fitted: Fitted) -> Iterator[tuple[int, int]]:
@@ -617,11 +706,69 @@ def owed_slots(facts: Facts, basis: Basis, fitted: Fitted) -> Iterator[tuple[int
     for t in facts.slots(step, since + margin, until - margin):
         if (
             facts.doubted(fitted.place, t - margin, t + margin, basis.recipient)
-            or facts.clock_doubted(t - margin, t + margin)
             or t + UNSENT < facts.end
         ):
             continue
         yield step, t
+
+
+def _owed_late(facts: Facts, platform: Platform, basis: Basis, new: Fitted) -> Iterator[Finding]:
+    """M22, I21, R14: what is owed of a meter that was recorded after it was fitted."""
+    stay = next((stay for stay in facts.stays if stay.id == basis.occupancy), None)
+    old = next((one for one in facts.fitted if one.until == new.since and _same(one, new)), None)
+    settled = facts.end - SETTLES
+    if stay is None or stay.known is None or old is None or new.known is None or not new.reports:
+        return
+    step = effective(basis.step, facts.every(new))
+    since = max(new.since, basis.since, basis.known or 0, stay.since, stay.known)
+    until = min(new.known, new.until, basis.until, basis.ended, stay.until_asked, settled)
+    until = min(until, facts.removed_from(basis.recipient), facts.refused_from(basis.recipient))
+    others = [one for one in facts.doubts if one[0] == new.place and one[2] != new.known]
+    if any(one[1] <= new.known + step and since - step <= one[2] for one in others):
+        return  # something else of the place was changed meanwhile
+    if basis.since < new.since - 1 and since == new.since and new.known < settled:
+        yield from _indexes_lost(platform, basis, old, new)
+    read = facts.answers.get((new.meter, new.channel), [])
+    for t in facts.slots(step, since + step, until - step):
+        if facts.clock_doubted(t - step, new.known + step):
+            continue
+        rows = platform.slots.get((new.place, new.channel, "REG", step, t))
+        text = f"{basis.recipient} has no %s for {new.place} {new.channel} {t} of {new.meter}"
+        if not rows:
+            yield _found("CONSERVATION", "M22", text % "row", t, basis.index)
+            return
+        good = [one for one in read[1:] if t <= one.at < t + step and not one.odd]
+        lost = good and not any(one.row.v is not None for one in rows)
+        if lost and _known_by(facts, old, new, read[0], good[0]):
+            yield _found("CONSERVATION", "I21", text % "value", t, basis.index)
+            return
+
+
+def _same(one: Fitted, other: Fitted) -> bool:
+    return (one.place, one.channel) == (other.place, other.channel) and one is not other
+
+
+def _known_by(facts: Facts, old: Fitted, new: Fitted, first: Answer, answer: Answer) -> bool:
+    """Whether the number of a new meter was read before this answer, and the answer was kept until
+    it was recorded: its first index was lower, and one life lasted.
+    """
+    before = [one for one in facts.answers.get((old.meter, old.channel), ()) if one.at < first.at]
+    known = new.known or NEVER
+    lower = bool(before) and first.value < before[-1].value
+    lived = any(life.ready <= first.at - 1 and known + 900 <= life.end for life in facts.lives)
+    return lower and lived and not facts.during(answer.at, known + 900, "disk", *RELOADS)
+
+
+def _indexes_lost(platform: Platform, basis: Basis, old: Fitted, new: Fitted) -> Iterator[Finding]:
+    """R14: the indexes that people read at an exchange."""
+    for fitted, shown in ((old, old.closing), (new, new.opening)):
+        value = None if shown is None else fitted.index(Decimal(shown))
+        if value is not None and not any(
+            row.step == 0 and row.meter == fitted.meter and Decimal(row.v or 0) == value
+            for row in (held.row for held in platform.places[new.place].values())
+        ):
+            text = f"{basis.recipient} has no index {value} of {fitted.meter} at its exchange"
+            yield _found("CONSERVATION", "R14", text, new.since, basis.index)
 
 
 def _slot(
@@ -669,6 +816,35 @@ def _value_lost(facts: Facts, fitted: Fitted, slot: Any, row: Row) -> Finding | 
         return None
     text = f"{slot} is M {row.why}, but {fitted.meter} said {good[0].value} at {good[0].wall:.1f}"
     return _found("CONSERVATION", clause, text, t)
+
+
+def _undated_lost(facts: Facts, platform: Platform, fitted: Fitted, slot: Any) -> Finding | None:
+    """C11: what was read while nothing could be dated is dated once the clock is right and kept, if
+    that comes within the same life.
+    """
+    *_, step, t = slot
+    answers = facts.answers.get((fitted.meter, fitted.channel), ())
+    until = t + min(facts.every(fitted), step, DAY)
+    good = [one for one in answers if t <= one.at < until]
+    rows = platform.slots.get(slot) or ()
+    asked = any(t <= moment < until for moment in facts.silent.get(fitted.device, ()))
+    if any(one.row.v is not None for one in rows) or (asked and not good):
+        return None
+    at = good[0].at if good else float(t)
+    if len(facts.proven) == 1:
+        right = next((end for begin, end in facts.doubtful_clock() if begin <= at < end), NEVER)
+    else:  # marks may lie ahead (rule C3) until signed time agrees with the service (rule C4)
+        is_right = not facts.doubtful_at(at)
+        right = next((one for one in facts.heartbeats if one > at and is_right), NEVER)
+    dated = right + 2 * float(facts.building.get("flush") or 30) + CLOSES
+    others = ("clock.step", "clock.service", "uplink", "silence", "move")
+    if right == NEVER or not facts.calm_but(at - 1, dated, *others, clock=True):
+        return None
+    if not good:
+        text = f"{slot} has no value: nobody read {fitted.meter} while nothing could be dated"
+        return _found("CONSERVATION", "C3", text, t)
+    text = f"{slot} has no value, but {fitted.meter} said {good[0].value} at {at:.1f}, undated"
+    return _found("CONSERVATION", "C11", text, t)
 
 
 def _delivered_from_memory(facts: Facts, since: float, until: float) -> bool:

@@ -222,6 +222,8 @@ def _exchange(world: World, event: dict[str, Any], rng: random.Random) -> None:
               if each["do"] == "exchange" and each["device"] == of.name]  # fmt: skip
     due = max([due, *(each + 1 for each in before)])
     more = {} if event["indexes"] else {"closing": None, "opening": None}
+    if event.get("record") == "now":
+        more |= {"now": True}
     add(world, "exchange", due=max(due, world.now() + 2), home=of.home, at=at, **shown | more)
 
 
@@ -234,7 +236,8 @@ def _duty(world: World, event: dict[str, Any], rng: random.Random) -> None:
 
 def _duty_end(world: World, event: dict[str, Any], rng: random.Random) -> None:
     del rng
-    add(world, "duty.end", to=event["recipient"] % len(world.house.recipients))
+    at = world.wall() - event["notice"] if "notice" in event else None
+    add(world, "duty.end", to=event["recipient"] % len(world.house.recipients), at=at)
 
 
 def _opt_out(world: World, event: dict[str, Any], rng: random.Random) -> None:
@@ -565,6 +568,8 @@ def _told_move(world: World, of: Errand, result: Claims) -> Facts:
 
 
 def _ask_exchange(world: World, of: Errand) -> tuple[str, Claims] | None:
+    if of.get("now") and not of.get("sure"):
+        of["at"] = int(world.wall())
     shown = {name: [f"{of['channel']}={of[name]}"] for name in ("closing", "opening") if of[name]}
     args = {"place": home(world, of["home"]).label, "old": of["old"], "serial": of["new"],
             "at": stamp(of["at"]), **shown}  # fmt: skip
@@ -604,7 +609,7 @@ def _ask_duty_end(world: World, of: Errand) -> tuple[str, Claims] | None:
     if not mine:
         return None
     of["duty"] = of.get("duty") or mine[0]
-    return "duty.end", {"duty": of["duty"]}
+    return "duty.end", {"duty": of["duty"], **({"at": stamp(of["at"])} if of["at"] else {})}
 
 
 def _told_duty_end(world: World, of: Errand, result: Claims) -> Facts:

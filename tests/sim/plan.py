@@ -181,12 +181,17 @@ OPTIONAL = {
         "evict": Choice((True, False)),
         "writes": Choice((True, False)),
     },
+    "clock.service": {"wrong": Number(-90 * DAY, 90 * DAY)},
+    "duty.end": {"notice": NOTICE},
+    "exchange": {"record": Choice(("then", "now"))},
 }
 """what an event may have beside its parameters; `flaw`: why this object must have no effect.
 
 Of a consent: `only`: the one channel that it names; `given`: seconds since its paper was signed;
 `apart`: for a purpose of its own, so that it stands beside another.
 Of a disk: what `Disk.begin` else draws from the event's seed.
+Of a time service: `wrong`: by how many seconds it sets the clock wrong. Of an exchange: `record`:
+for its time, or for now.
 """
 BUILDING: dict[str, Number | Choice] = {
     "dwellings": Number(1, 40, whole=True),

@@ -177,7 +177,7 @@ def clock_seams(world):
 
     def evidence(timesyncd=None):
         del timesyncd
-        return seam.ClockEvidence(world.synchronised, world.touched())
+        return seam.ClockEvidence(world.keeps(), world.touched())
 
     def rtc(path=None):
         del path

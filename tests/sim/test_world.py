@@ -846,6 +846,41 @@ def test_exchanges_of_a_meter_are_recorded_in_their_order(stage):
     assert (first["new"], first["at"] <= second["at"]) == (second["old"], True)
 
 
+def test_an_exchange_may_be_recorded_for_now_and_an_end_of_a_duty_for_earlier(stage):
+    one = stage()
+    event = {"device": 0, "notice": 600.0, "indexes": True, "record": "now"}
+    people.DO["exchange"](one, event, seeded(1))
+    (errand,) = one.people.errands
+    one.run(asyncio.sleep(5000))
+    assert people._ask_exchange(one, errand)[1]["at"] == people.stamp(one.wall())
+    people.DO["duty.end"](one, {"recipient": 0, "notice": 3600.0}, seeded(1))
+    one.people.duties.append(("Y", 0, "charges"))
+    asked = people._ask_duty_end(one, one.people.errands[-1])
+    assert asked == ("duty.end", {"duty": "Y", "at": people.stamp(one.wall() - 3600)})
+
+
+def test_a_time_service_may_be_wrong_and_the_kernel_forgets_one_that_is_off(tmp_path):
+    machine = world.World({"seed": 1, "begin": BEGIN, "days": 1, "events": []}, tmp_path)
+    machine._event_clock_service({"on": True, "wrong": 7200.0}, seeded(1))
+    machine._do_corrected(machine.correction)
+    noted = machine.journal[-1].what
+    assert (machine.apart, noted["apart"], noted["kept"]) == (7200.0, 7200.0, True)
+    machine._event_clock_service({"on": False}, seeded(1))
+    touched = machine.touched()
+    assert machine.keeps()
+    machine.at += world.UNKEPT + 1
+    assert not machine.keeps()
+    assert machine.touched() == touched
+
+
+def test_a_used_meter_shows_a_little_more_than_the_one_before_it(stage):
+    one = stage()
+    shown = [building.exchange(one, 0, seeded(n)) for n in range(60)]
+    more = [float(what["opening"]) - float(what["closing"]) for what in shown]
+    assert any(more_ < 0 for more_ in more)
+    assert any(0 <= more_ < 1 for more_ in more)
+
+
 def test_what_was_refused_for_now_is_delivered_again(stage):
     one = stage(controls=0)
     objects = []

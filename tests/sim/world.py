@@ -46,6 +46,8 @@ LIVES = 400
 """most lives of a run"""
 PARTS, FIRST = ("building", "platform", "people"), ("first",)
 """modules that know what else there is in the world"""
+UNKEPT = 32_000.0
+"""seconds until the kernel counts a clock as not kept that no service keeps (500 ppm, 16 s)"""
 BROKEN = 70
 """status of a process whose simulation itself has failed"""
 
@@ -88,6 +90,8 @@ class World:
         self.boot, self.booted = "", 0.0
         self.apart, self.rtc_apart = 0.0, 0.0
         self.service, self.synchronised = True, True
+        self.service_apart, self.unserved = 0.0, 0.0
+        """`service_apart`: how wrong the service itself is; `unserved`: since when there is none"""
         self.synchronised_at = 0.0
         self.correction = 0
         self.queue, self._number = [], 0
@@ -144,11 +148,17 @@ class World:
         """What the battery-backed clock shows; None: the machine has none."""
         return float(int(self.now() + self.rtc_apart)) if self.has_rtc else None
 
+    def keeps(self):
+        """Whether the kernel says that a service keeps the clock."""
+        served = self.service or self.now() - self.unserved < UNKEPT
+        return self.synchronised and served
+
     def touched(self):
         """When timesyncd touched its file last, in nanoseconds; None: never in this boot."""
         if not self.synchronised_at:
             return None
-        turns = (self.now() - self.synchronised_at) // 1024 if self.synchronised else 0
+        now = self.now() if self.service else min(self.now(), self.unserved)
+        turns = max(0.0, now - self.synchronised_at) // 1024 if self.synchronised else 0
         return int((self.synchronised_at + turns * 1024 + self.apart) * 1e9)
 
     def heard_by(self, tell):
@@ -251,8 +261,8 @@ class World:
                     self.disk.end(event)
         for part in self._parts():
             part.heal(self)
-        self.service = True
-        if not self.synchronised or self.apart:
+        served, self.service, self.service_apart = self.service, True, 0.0
+        if not self.synchronised or self.apart or not served:
             self._corrected()
         if not self.runs:
             self.queue = [item for item in self.queue if item[2] != "start"]
@@ -362,7 +372,9 @@ class World:
         self._notice(rng)
 
     def _event_clock_service(self, event, rng):
-        self.service = event["on"]
+        if self.service and not event["on"]:
+            self.unserved = self.now()
+        self.service, self.service_apart = event["on"], float(event.get("wrong", 0.0))
         self._clock()
         if self.service:
             self._notice(rng)
@@ -379,12 +391,14 @@ class World:
             self._corrected()
 
     def _corrected(self):
-        self.apart = self.rtc_apart = 0.0
+        self.apart = self.rtc_apart = self.service_apart
         self.synchronised, self.synchronised_at = True, self.now()
         self._clock()
 
     def _clock(self):
-        self.note("clock", apart=self.apart, service=self.service)
+        self.note("clock", apart=self.apart, service=self.service,
+                  kept=self.service and self.synchronised,
+                  rtc=self.rtc_apart if self.has_rtc else None)  # fmt: skip
         if self._live:
             for tell in self._live.listeners:
                 self._live.loop.call_soon(tell)
