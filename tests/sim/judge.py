@@ -13,8 +13,8 @@ CONSERVATION
   G2   each slot of an undoubted consent and of common plant has a row. Passes: slots within two
     steps of a change of the place, recipients that were removed, slots older than 60 days, slots
     within an hour or two steps of a clock that is wrong or kept by nobody (C1 to C12 leave open
-    which of them are dated), W rows that are missing. Rows that were refused within the last 27
-    hours (T17).
+    which of them are dated). Rows that were refused within the last 27 hours (T17). Flows (INT)
+    have a row too, if the consent is for the step of the readings.
   G4   the row is of the meter that was recorded there.
   T1   seq has no gaps (except in an epoch of memory). T2: one content under one id. R8: runs are
     M or W, and have no value.
@@ -34,16 +34,18 @@ CONSERVATION
   M22, I21, R14  of a meter that was recorded late each slot has a row, what was read after its
     number was known is held, and so are the stated indexes. Passes: if the place had another change
     meanwhile.
-  M2   a flow K is the difference of two answers around its begin and its end. Passes: at an
-    exchange, and with a disturbed clock. R14: an index at an exchange is a stated one, or one that
-    the meter gave.
+  M2   a flow K is the difference of two answers around its begin and its end; over an exchange of
+    which both indexes were read, of both meters (M7). Passes: with a disturbed clock. R14: an index
+    at an exchange is a stated one, or one that the meter gave.
   M3   each reason can be true: `agent` only if no life covered the step and two minutes, or the
     disk failed within the hour, or the place had a change; `silent` only if the device was silent
     in the step, and, with no other fault, was asked again within 200 s (M14); `link`, `bad`,
     `busy`, `shed`, `uplink`, `clock`, `early`: only with a cause in the plan.
   P9   on a duty, the index of each midnight at which somebody moved, recorded late or not, if it
     was read in a calm time.
-  P20  an owed slot is not withheld. R16: each slot that docs/platform.md lets a recipient conclude.
+  P20  an owed slot is not withheld. Who asked for withheld rows is told of each midnight in a calm
+    time of a dwelling on which it never had a basis. Passes: other W rows that are missing.
+  R16  each slot that docs/platform.md lets a recipient conclude.
   T21  a row comes after place, meter, occupancy, basis and series (except at a move or an
     exchange), in its epoch. S7: a sum is not
     above what all dwellings used. Passes: which dwellings are in it.
@@ -110,7 +112,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from tests.sim import judge_directory, judge_equipment, judge_rows, judge_truth
+from tests.sim import judge_directory, judge_equipment, judge_further, judge_rows, judge_truth
 from tests.sim.facts import NEVER, Batch, Facts, Life
 from tests.sim.finding import Finding
 
@@ -131,6 +133,7 @@ def judge(plan: Mapping[str, Any], journal: Sequence[Any]) -> list[Finding]:
     findings = [
         *judge_rows.judged(facts),
         *judge_directory.judged(facts),
+        *judge_further.judged(facts),
         *judge_equipment.judged(facts),
         *_liveness(facts),
         *_spin(facts),

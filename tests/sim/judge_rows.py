@@ -389,7 +389,8 @@ def _meter_may_not(facts: Facts, row: Row, at: float) -> tuple[str, str] | None:
         return "G4", f"{row.meter} was never recorded there"
     for fitted in known:
         ended = fitted.until_known is not None and at > fitted.until_known
-        begin = row.at if "EXCH" in row.flags else _begin(row)
+        # a reason is of the meter that was there at its instant (rule I10), a flow of all its step
+        begin = row.at if "EXCH" in row.flags or row.v is None else _begin(row)
         if begin >= fitted.since - 1 and not (ended and row.at >= fitted.until):
             return None
     return "I22", f"{row.meter} was not there at {row.t}"
@@ -662,6 +663,28 @@ def _owed(facts: Facts, recipient: str, platform: Platform) -> Iterator[Finding]
 
 
 def _owed_of(facts: Facts, platform: Platform, basis: Basis, fitted: Fitted) -> Iterator[Finding]:
+    for step, t in owed_slots(facts, basis, fitted):
+        slot = (fitted.place, fitted.channel, "REG", step, t)
+        lost = _undated_lost(facts, platform, fitted, slot)
+        if lost is not None:
+            yield lost
+            return
+        if undated(facts, step, t):
+            continue
+        found = _slot(facts, platform, basis, fitted, slot)
+        if found is not None:
+            yield found
+            return
+
+
+def undated(facts: Facts, step: int, t: int) -> bool:
+    """Whether the clock leaves open which slots are dated there (rules C1 to C12)."""
+    margin = 2 * min(step, DAY) + 600
+    return facts.clock_doubted(t - margin, t + margin)
+
+
+def owed_slots(facts: Facts, basis: Basis, fitted: Fitted) -> Iterator[tuple[int, int]]:
+    """Step and time of the slots that nobody doubts are owed on a consent, of this meter."""
     stay = next((stay for stay in facts.stays if stay.id == basis.occupancy), None)
     if stay is None or stay.known is None or fitted.known is None or not fitted.reports:
         return
@@ -687,17 +710,7 @@ def _owed_of(facts: Facts, platform: Platform, basis: Basis, fitted: Fitted) -> 
             or t + UNSENT < facts.end
         ):
             continue
-        slot = (fitted.place, fitted.channel, "REG", step, t)
-        lost = _undated_lost(facts, platform, fitted, slot)
-        if lost is not None:
-            yield lost
-            return
-        if facts.clock_doubted(t - margin, t + margin):
-            continue
-        found = _slot(facts, platform, basis, fitted, slot)
-        if found is not None:
-            yield found
-            return
+        yield step, t
 
 
 def _owed_late(facts: Facts, platform: Platform, basis: Basis, new: Fitted) -> Iterator[Finding]:

@@ -160,6 +160,86 @@ def test_a_value_that_was_read_in_a_calm_time_and_is_missing_is_found(story):
     assert ("CONSERVATION", "G1") in story.readings(change=wrong).sorts()
 
 
+def test_what_flowed_in_a_step_and_has_no_row_is_found(story):
+    """Rule G2."""
+    (meter,) = next(one for one in story.records if one.kind == "building").what["meters"]
+    meter["kinds"] = ["REG", "INT"]
+    found = story.readings().judged()
+    assert {one.sort for one in found} == {("CONSERVATION", "G2")}
+    assert all("INT" in one.text for one in found)
+
+
+def told_of_another_dwelling(midnights):
+    """A journal with a dwelling on which nobody has a basis, of whose meter W rows tell."""
+    story, other = Story(), "D00000000000003"
+    building = next(one for one in story.records if one.kind == "building").what
+    building["withheld"] = True
+    building["meters"].append(
+        building["meters"][0] | {"device": "f", "meter": "11000002", "place": other}
+    )
+    story.readings()
+    for t in midnights:
+        row = {"place": other, "channel": "elec.imp", "kind": "REG", "step": DAY, "t": t, "q": "W",
+               "v": None, "why": "consent", "basis": ""}  # fmt: skip
+        story.batch(t + 300, [row])
+    return story
+
+
+def test_a_midnight_that_is_withheld_and_of_which_nothing_is_told_is_found():
+    """Rule P20."""
+    midnights = [BEGIN + n * DAY - HOUR for n in range(1, DAYS + 3)]
+    assert told_of_another_dwelling(midnights).judged() == []
+    (found,) = told_of_another_dwelling([midnights[0], *midnights[2:]]).judged()
+    assert found.sort == ("CONSERVATION", "P20")
+    assert str(midnights[1]) in found.text
+
+
+NEW, CLOSED, OPENED = "11000009", "101.592", "0.480"
+
+
+def with_flows(*, flowed=None):
+    """A journal in which a meter of which flows are sent is exchanged. `flowed`: what is sent as
+    consumption over the exchange, if that is wrong.
+    """
+    story, when = Story(), at(5) + 100
+    next(one for one in story.records if one.kind == "building").what["meters"][0]["kinds"] = [
+        "REG", "INT"
+    ]  # fmt: skip
+    fact = {"fact": "exchange", "place": PLACE, "channel": "elec.imp", "device": "e", "at": when,
+            "old": METER, "new": NEW, "closing": CLOSED, "opening": OPENED}  # fmt: skip
+    story.note(when, "meter", device="e", channel="elec.imp", old=METER, new=NEW)
+    story.call(when + 60, "meter.exchange", means=[fact])
+    series = [DIRECTORY["series"][0] | {"kind": kind} for kind in ("REG", "INT")]
+    places = [*DIRECTORY["installations"], {"id": "n", "place": PLACE, "meter": NEW}]
+    directory = DIRECTORY | {"series": series, "installations": places}
+    last = None
+    for t in range(BEGIN, END - EVERY, EVERY):
+        meter = METER if t < when else NEW
+        value = shown(t) if t < when else str(Decimal(OPENED) + Decimal(t - when).scaleb(-6))
+        story.note(t + 2, "answer", line=0, device="e", meter=meter, channel="elec.imp",
+                   value=value, wall=t + 2.0)  # fmt: skip
+        rows = [story.row(t, v=value, meter=meter)]
+        flags, flow = "", Decimal(value) - Decimal(last or 0)
+        if t == at(6):
+            right = Decimal(CLOSED) - Decimal(last) + Decimal(value) - Decimal(OPENED)
+            flags, flow = "EXCH", Decimal(flowed or right)
+        if last is not None:
+            rows.append(story.row(t, kind="INT", q="K", v=str(flow), meter=meter, flags=flags))
+        if t > BEGIN + 2 * EVERY:
+            story.batch(t + 300, rows, directory=directory if story.seq == 0 else {})
+        last = value
+    read = {"step": 0, "d": 0, "flags": "EXCH+MAN", "ver": when + 60}
+    rows = [(when - 1, CLOSED, METER), (when, OPENED, NEW)]
+    story.batch(when + 70, [story.row(t, v=v, meter=meter, **read) for t, v, meter in rows])
+    return story
+
+
+def test_a_wrong_consumption_over_an_exchange_is_found():
+    """Rule M7."""
+    assert with_flows().judged() == []
+    assert with_flows(flowed="101.000").sorts() == {("CONSERVATION", "M7")}
+
+
 def test_a_silent_meter_is_right_and_another_reason_is_found(story):
     right = in_place_of(at(5), q="M", v=None, why="silent")
     assert story.readings(silent={at(5)}, change=right).judged() == []

@@ -1,4 +1,7 @@
-"""Guards rule G1: what was accepted survives a power cut."""
+"""Power cuts of a spool whose system calls are recorded: what an error of the disk leaves in the
+page cache is not built on. That an accepted row survives a cut is tested over the whole agent
+(tests/sim, plan `cut-while-down`).
+"""
 
 import random
 import shutil
@@ -14,7 +17,7 @@ from tests.contract.buffer.life import faults
 from tests.contract.buffer.power import cuts, record
 
 ROOT = Path(__file__).parents[3]
-CUTS = 150
+CUTS, FEW = 150, 20
 
 pytestmark = pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
 
@@ -23,14 +26,14 @@ pytestmark = pytest.mark.skipif(not shutil.which("strace"), reason="strace is no
 def survey(opened, tmp_path):
     """Record a life, cut its power at many points; what each cut has broken."""
 
-    def survey(*words, fails=""):
+    def survey(*words, fails="", count=CUTS):
         folder = tmp_path / "life"
         folder.mkdir()
         life = [sys.executable, "-m", "tests.contract.buffer.life", str(folder), *words]
         calls = record(life, tmp_path / "calls", ROOT, fails)
         assert sum(name in {"fdatasync", "fsync"} for name, *_ in calls) > 3
         dice, broken, heard = random.Random(6), [], 0
-        for number, disk in enumerate(cuts(calls, folder, dice, CUTS)):
+        for number, disk in enumerate(cuts(calls, folder, dice, count)):
             into = tmp_path / f"cut{number}"
             into.mkdir()
             disk.cut(dice, into)
@@ -40,19 +43,16 @@ def survey(opened, tmp_path):
                     broken += [faults(spool, disk.said)]
             except (AgentError, Damaged, sqlite3.Error) as error:  # what contradicts itself, too
                 broken += [[repr(error)]]
-        assert heard > CUTS / 4
+        assert heard > count / 4
         said = [line for _, words, texts, _ in calls if words[0] == "1" for line in texts]
         return [fault for fault in broken if fault], b"".join(said).decode().splitlines()
 
     return survey
 
 
-def test_whatever_was_accepted_before_a_power_cut_is_there_exactly_once(survey):
-    assert survey("5", "0", "450", "no")[0] == []
-
-
 def test_the_power_cuts_find_a_spool_that_does_not_sync(survey):
-    assert len(survey("5", "0", "450", "careless")[0]) > CUTS / 4
+    """What finds nothing below would find this."""
+    assert len(survey("5", "0", "150", "careless", count=FEW)[0]) > FEW / 4
 
 
 def test_A_e_on_what_a_failed_commit_left_in_the_page_cache_nothing_is_built(survey):  # noqa: N802

@@ -1,7 +1,7 @@
 """What happens in the building, told to the gateway through its registry, and kept as the truth.
 
-A dwelling has a story; the stories repeat with other dates until there are as many dwellings as
-asked for. What is told is told in the middle of an hour, so that no reading falls on it.
+A dwelling has a story. What is told is told in the middle of an hour, so that no reading falls on
+it.
 """
 
 from __future__ import annotations
@@ -9,19 +9,15 @@ from __future__ import annotations
 import datetime as dt
 import heapq
 import itertools
-from collections import defaultdict
 from dataclasses import replace
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 from agent.core.model import Point
 from agent.registry.consent_policy import CommonBasis
-from agent.registry.forms import Box
 from agent.registry.inputs import (
-    NewAnswer,
     NewConsent,
     NewDuty,
-    NewExchange,
     NewInstallation,
     NewOccupancy,
     NewPlace,
@@ -44,23 +40,14 @@ from tests.system.year.truth import (
 
 ZONE = ZoneInfo("Europe/Paris")
 FIRST = dt.datetime(2027, 1, 1, tzinfo=ZONE)
-DAYS = 460
 HOUR = 3600
 MONTH = 30 * DAY
-RESTARTS = (75, 130, 259, 330)
-"""days on which the agent ends and starts again: with a meter unannounced, a move untold, and in
-each outage"""
 ELEC, HEAT = "elec.imp", "heat"
 BOTH = (ELEC, HEAT)
 METRO, FLEX, SYNDIC = "energie.metropole.example", "flex.example", "syndic.example"
 PLANT, WHOLE, STAIRS = "CZS2YFSTBQQ5WDC", "B6ASQZ1Y2KSAA3Y", "stairs"
 STEPS = {Step.MONTHLY: MONTH, Step.DAILY: DAY, Step.LOADCURVE: HOUR}
 WHO = ("the manager", "a script")
-BOXES = [
-    Box(METRO, "advice", BOTH, DAY, 24),
-    Box(FLEX, "shifting", (ELEC,), HOUR, 24),
-]
-"""of the consent forms"""
 
 
 def midnight(day):
@@ -77,7 +64,7 @@ BEGIN = midnight(0)
 
 
 class Script:
-    """The year: every method is something that happens, now or when its day comes."""
+    """The days: every method is something that happens, now or when its day comes."""
 
     def __init__(self, folder, stories, registry=Registry, fine=(), **more):
         """`fine`: the stories in whose dwellings electricity is read every hour; `sums` by
@@ -87,7 +74,6 @@ class Script:
         self._first, self._rate = {}, {}
         self._stays, self._fitted, self._consents, self._duties = {}, {}, {}, {}
         self._silences, self._outages = [], []
-        self._forms, self._came, self._said_no = {}, set(), defaultdict(list)
         self.fine = {n: story in fine for n, story in enumerate(stories)}
         points = [self._point(n, channel) for n in range(len(stories)) for channel in BOTH]
         points.append(Point(STAIRS, "index", "s", "x", DAY, ELEC, "kWh", place=PLANT))
@@ -100,7 +86,7 @@ class Script:
         self.house.now, self.house.meters = BEGIN - HOUR // 2, self._shown
         self._settle_in(len(stories))
         for n, story in enumerate(stories):
-            story(self, n, 7 * (n // len(STORIES)))
+            story(self, n)
 
     def _point(self, n, channel):
         every = HOUR if channel == ELEC and self.fine[n] else DAY
@@ -182,72 +168,6 @@ class Script:
 
         self.at(office(day), told)
 
-    def prints(self, n, day):
-        """A consent form is printed for who lives there."""
-
-        def printed():
-            now = self.house.now
-            (form,) = self.house.registry.print_forms([f"A-{n}"], BOXES, WHO[0], float(now))
-            self._forms[n, day] = form.id, self._stays[n][-1].occupancy, now
-
-        self.at(office(day), printed)
-
-    def form_comes(self, n, of, day, *ticks):
-        """The form that was printed on day `of` comes back, signed the day after, in a list."""
-
-        def came():
-            now, home = self.house.now, self._stays[n][-1].occupancy
-            form, occupancy, printed = self._forms[n, of]
-            row = NewAnswer(form, ticks, office(of + 1), where=f"list:{n}")
-            recorded = self.house.registry.answer(
-                [row], *WHO, float(now), self.house.policy, without_effect=[]
-            )
-            ids = {one.recipient: one.id for one in recorded if one.withdrawn is None}
-            if (form, ticks) in self._came:
-                return  # the list was brought again
-            self._came.add((form, ticks))
-            ticked = list(zip(BOXES, ticks, strict=True))
-            refused = {box.recipient for box, tick in ticked if tick == "no"}
-            unknown = {
-                box.recipient
-                for box in BOXES
-                if any(at > printed for at in self._said_no[occupancy, box.recipient])
-            }
-            for recipient in refused:
-                self._ends_all(occupancy, recipient)
-            for box, tick in ticked:
-                if tick == "yes" and home == occupancy and box.recipient not in unknown:
-                    id_ = ids.get(box.recipient, "none was recorded")
-                    for old, one in list(self._consents.items()):
-                        theirs = (one.occupancy, one.recipient) == (occupancy, box.recipient)
-                        if theirs and one.withdrawn is None and one.replaced is None:
-                            self._consents[old] = replace(one, replaced=now)
-                    self._consents[id_] = Consent(
-                        id_, occupancy, box.recipient, frozenset(box.channels),
-                        Step.DAILY if box.step == DAY else Step.LOADCURVE, now, now,
-                        now + 2 * 366 * DAY, HOUR,
-                    )  # fmt: skip
-
-        self.at(office(day), came)
-
-    def withdraws_from(self, n, recipient, day):
-        """The people of dwelling n withdraw all that they agreed to for a recipient."""
-
-        def told():
-            row = NewWithdrawal(place=f"A-{n}", recipient=recipient)
-            self.house.registry.withdraw([row], *WHO, float(self.house.now))
-            self._ends_all(self._stays[n][-1].occupancy, recipient)
-
-        self.at(office(day), told)
-
-    def _ends_all(self, occupancy, recipient):
-        now = self.house.now
-        self._said_no[occupancy, recipient].append(now)
-        for id_, one in self._consents.items():
-            theirs = (one.occupancy, one.recipient) == (occupancy, recipient)
-            if theirs and one.withdrawn is None:
-                self._consents[id_] = replace(one, withdrawn=now)
-
     def moves(self, n, day, told, back=None):
         """People move out at the midnight of `day`, others in (`back`: later; the same if None)."""
 
@@ -269,73 +189,29 @@ class Script:
         if back is not None:
             self.at(office(back), lambda: moves_in(back))
 
-    def exchanges(self, n, channel, day, told, *, closing):
-        """Another meter takes the place of one, at half past ten."""
-        when, new = midnight(day) + 10 * HOUR + HOUR // 2, self._meter(n, channel)
-
-        def fitted():
-            self.house.serials[f"{channel}-{n}"] = new
-
-        def said():
-            old = self._fitted[n, channel][-1]
-            index = {channel: self.register(old.meter, when)} if closing else None
-            opening = {channel: self.register(new, when)} if closing else None
-            row = NewExchange(
-                f"A-{n}", old=old.meter, serial=new, at=when, closing=index, opening=opening
-            )
-            self.house.registry.exchange([row], *WHO, float(self.house.now))
-            self._fitted[n, channel][-1] = replace(old, end=when)
-            at = self.house.now
-            self._fitted[n, channel].append(
-                Fitted(new, self.places[n], channel, when, at, indexed=closing)
-            )
-
-        self.at(when, fitted)
-        self.at(max(office(told), when + HOUR), said)
-
-    def crosses(self, n, other, channel, day, until):
-        """Somebody crosses two lines: each device's name reaches the other dwelling's meter."""
-
-        def cross():
-            one, two = f"{channel}-{n}", f"{channel}-{other}"
-            serials = self.house.serials
-            serials[one], serials[two] = serials[two], serials[one]
-
-        self.at(office(day), cross)
-        self.at(office(until), cross)
-
     def silent(self, n, channel, day, until):
         """A meter does not answer."""
         meter = self._fitted[n, channel][-1].meter
         self._silences.append(Span(meter, office(day), office(until)))
 
-    def unreachable(self, recipient, day, until):
-        """A recipient's platform cannot be reached."""
-        self._outages.append(Span(recipient, office(day), office(until)))
-        self.at(office(day), lambda: self.house.cut.add(recipient))
-        self.at(office(until), lambda: self.house.cut.discard(recipient))
+    # the days
 
-    # the year
+    async def run(self, days):
+        """Let it all happen; the stores are looked after, and emptied, every day."""
+        self.starts.append(self.house.now)
+        async with self.house.open():
+            await self._days(days)
+            self.house.now = midnight(days)
+            await self.house.tend()
 
-    async def run(self, days=DAYS, every=1):
-        """Let it all happen; the stores are looked after, and emptied, `every` so many days."""
-        ends = [*(day for day in RESTARTS if day < days), days]
-        for first, last in zip([0, *ends], ends, strict=False):
-            self.starts.append(self.house.now)
-            async with self.house.open():
-                await self._days(first, last, every)
-                if last == days:
-                    self.house.now = midnight(days)
-                    await self.house.tend()
-
-    async def _days(self, first, last, every):
-        for hour in range(midnight(first), midnight(last), HOUR):
+    async def _days(self, days):
+        for hour in range(BEGIN, midnight(days), HOUR):
             await self._happen(hour)
             self.house.now = hour
             await self._read(hour)
             if (hour - BEGIN) % DAY <= 2 * HOUR:  # daily sums close then, whatever the clocks do
                 await self.house.add_up()
-            if (hour - BEGIN) % (every * DAY) == 5 * HOUR:
+            if (hour - BEGIN) % DAY == 5 * HOUR:
                 await self.house.tend()
 
     async def _happen(self, before):
@@ -380,160 +256,3 @@ class Script:
             ],
             starts=self.starts[1:],
         )
-
-
-# --- the stories: one dwelling's year each; `d` days later where a story is told again -----------
-
-
-def agrees_to_days(s, n, d):
-    s.gives(n, METRO, Step.DAILY, 3 + d)
-
-
-def agrees_to_curves(s, n, d):
-    s.gives(n, METRO, Step.LOADCURVE, 3 + d, channels=(ELEC,))
-    s.gives(n, FLEX, Step.LOADCURVE, 5 + d, channels=(ELEC,))
-
-
-def agrees_to_months(s, n, d):
-    s.gives(n, METRO, Step.MONTHLY, 3 + d)
-
-
-def agrees_to_nothing(s, n, d):
-    s.moves(n, 210 + d, told=200 + d)
-
-
-def moves_as_told(s, n, d):
-    s.gives(n, METRO, Step.DAILY, 3)
-    s.moves(n, 100 + d, told=95 + d)
-    s.gives(n, METRO, Step.LOADCURVE, 110 + d)
-
-
-def moves_three_weeks_ago(s, n, d):
-    s.gives(n, METRO, Step.LOADCURVE, 3, channels=(ELEC,))
-    s.gives(n, SYNDIC, Step.DAILY, 4, channels=(HEAT,))
-    s.moves(n, 120 + d, told=141 + d)
-    s.gives(n, METRO, Step.DAILY, 150 + d)
-
-
-def moves_fourteen_months_ago(s, n, d):
-    s.gives(n, METRO, Step.DAILY, 3)
-    s.moves(n, 20 + d, told=446 + min(d, 7))
-
-
-def leaves_it_empty(s, n, d):
-    s.gives(n, METRO, Step.LOADCURVE, 3)
-    s.moves(n, 90 + d, told=91 + d, back=130 + d)
-    s.gives(n, METRO, Step.DAILY, 131 + d)
-
-
-def gets_a_meter(s, n, d):
-    s.gives(n, METRO, Step.LOADCURVE, 3, channels=(ELEC,))
-    s.gives(n, METRO, Step.DAILY, 3, channels=(HEAT,))
-    s.exchanges(n, ELEC, 60 + d, told=60 + d, closing=True)
-    s.exchanges(n, HEAT, 61 + d, told=61 + d, closing=True)
-
-
-def gets_a_meter_unannounced(s, n, d):
-    s.gives(n, METRO, Step.LOADCURVE, 3, channels=(ELEC,))
-    s.gives(n, METRO, Step.DAILY, 3, channels=(HEAT,))
-    s.exchanges(n, ELEC, 70 + d, told=80 + d, closing=False)
-    s.exchanges(n, HEAT, 72 + d, told=147 + d, closing=False)
-
-
-def narrows(s, n, d):
-    first = s.gives(n, METRO, Step.LOADCURVE, 3, channels=(ELEC,))
-    s.gives(n, METRO, Step.DAILY, 180 + d, channels=(ELEC,), replaces=first)
-
-
-def withdraws(s, n, d):
-    first = s.gives(n, METRO, Step.LOADCURVE, 3)
-    s.gives(n, FLEX, Step.LOADCURVE, 3, channels=(ELEC,))
-    s.withdraws(first, 200 + d)
-
-
-def runs_out_in_the_outage(s, n, d):
-    s.gives(n, METRO, Step.LOADCURVE, 3, until=midnight(255 + d) + HOUR // 2)
-
-
-def withdraws_in_the_outage(s, n, d):
-    s.withdraws(s.gives(n, METRO, Step.LOADCURVE, 3), 258 + d)
-
-
-def moves_in_the_outage(s, n, d):
-    s.gives(n, METRO, Step.DAILY, 3)
-    s.moves(n, 252 + d, told=262 + d)
-
-
-def runs_out_in_the_long_outage(s, n, d):
-    s.gives(n, FLEX, Step.LOADCURVE, 3, channels=(ELEC,), until=midnight(302 + d))
-
-
-def moves_and_gets_a_meter(s, n, d):
-    s.gives(n, METRO, Step.DAILY, 3)
-    s.exchanges(n, ELEC, 155 + d, told=163 + d, closing=False)
-    s.moves(n, 150 + d, told=171 + d)
-    s.gives(n, METRO, Step.LOADCURVE, 175 + d)
-
-
-def has_a_silent_meter(s, n, d):
-    s.gives(n, METRO, Step.LOADCURVE, 3)
-    s.silent(n, ELEC, 40 + d, 45 + d)
-    s.silent(n, HEAT, 40 + d, 45 + d)
-
-
-def has_crossed_lines(s, n, d):
-    s.gives(n, METRO, Step.DAILY, 3)
-    s.crosses(n, n - 1, HEAT, 30 + d, 52 + d)
-
-
-def withdraws_and_comes_back(s, n, d):
-    s.withdraws(s.gives(n, METRO, Step.DAILY, 3), 33 + d)
-    s.gives(n, METRO, Step.MONTHLY, 90 + d)
-
-
-def signs_a_form(s, n, d):
-    s.prints(n, 8 + d)
-    s.form_comes(n, 8 + d, 20 + d, "yes", "yes")
-
-
-def brings_the_form_of_those_before(s, n, d):
-    s.prints(n, 10 + d)
-    s.moves(n, 40 + d, told=38 + d)
-    s.form_comes(n, 10 + d, 60 + d, "yes", "yes")
-    s.prints(n, 70 + d)
-    s.form_comes(n, 70 + d, 80 + d, "yes", "no")
-
-
-def withdraws_and_an_old_form_comes(s, n, d):
-    s.prints(n, 12 + d)
-    s.form_comes(n, 12 + d, 15 + d, "yes", "no")
-    s.prints(n, 100 + d)
-    s.withdraws_from(n, METRO, 120 + d)
-    s.form_comes(n, 100 + d, 140 + d, "yes", "yes")
-    s.form_comes(n, 12 + d, 150 + d, "yes", "no")
-    s.form_comes(n, 100 + d, 160 + d, "yes", "yes")
-    s.prints(n, 200 + d)
-    s.form_comes(n, 200 + d, 215 + d, "yes", "yes")
-
-
-def refuses_on_paper(s, n, d):
-    s.gives(n, METRO, Step.DAILY, 3)
-    s.prints(n, 9 + d)
-    s.form_comes(n, 9 + d, 111 + d, "no", "no")
-
-
-STORIES = (
-    agrees_to_days, agrees_to_curves, agrees_to_months, agrees_to_nothing, moves_as_told,
-    moves_three_weeks_ago, moves_fourteen_months_ago, leaves_it_empty, gets_a_meter,
-    gets_a_meter_unannounced, narrows, withdraws, runs_out_in_the_outage, withdraws_in_the_outage,
-    moves_in_the_outage, runs_out_in_the_long_outage, moves_and_gets_a_meter, has_a_silent_meter,
-    has_crossed_lines, withdraws_and_comes_back, signs_a_form, brings_the_form_of_those_before,
-    withdraws_and_an_old_form_comes, refuses_on_paper,
-)  # fmt: skip
-FINE = {
-    agrees_to_curves, moves_as_told, moves_three_weeks_ago, leaves_it_empty, gets_a_meter,
-    gets_a_meter_unannounced, narrows, withdraws, runs_out_in_the_outage, withdraws_in_the_outage,
-    runs_out_in_the_long_outage, moves_and_gets_a_meter, has_a_silent_meter, signs_a_form,
-    withdraws_and_an_old_form_comes,
-}  # fmt: skip
-"""stories of which the electricity is read every hour where there is time for it"""

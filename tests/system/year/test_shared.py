@@ -1,4 +1,8 @@
-"""The checker of what is shared counts only if it notices faults in it: here they are."""
+"""Sums over dwellings and withheld rows: a recipient holds what it may hold, all of it and nothing
+else, as the rules alone say; and the checker counts only if it notices faults: here they are.
+
+What else leaves a building is judged over the whole agent (tests/sim).
+"""
 
 import asyncio
 from dataclasses import replace
@@ -16,28 +20,28 @@ LONG = 10
 SUMS = {FLEX: (ELEC, HEAT)}
 
 
-def agrees(s, n, _):
+def agrees(s, n):
     s.gives(n, METRO, Step.LOADCURVE, 1, channels=(ELEC,))
 
 
-def agrees_to_flexibility(s, n, _):
+def agrees_to_flexibility(s, n):
     s.gives(n, FLEX, Step.DAILY, 4)
 
 
-def withdraws(s, n, _):
+def withdraws(s, n):
     s.withdraws(s.gives(n, METRO, Step.DAILY, 1), 4)
 
 
-def falls_silent(s, n, _):
+def falls_silent(s, n):
     s.silent(n, HEAT, 6, 8)
 
 
-def leaves_it_empty(s, n, _):
+def leaves_it_empty(s, n):
     s.gives(n, METRO, Step.DAILY, 1)
     s.moves(n, 3, told=3, back=5)
 
 
-def stays_out(s, n, _):
+def stays_out(s, n):
     """Says nothing to anybody."""
 
 
