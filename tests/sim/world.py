@@ -89,6 +89,7 @@ class World:
         self.apart, self.rtc_apart = 0.0, 0.0
         self.service, self.synchronised = True, True
         self.synchronised_at = 0.0
+        self.touched_before = None
         self.correction = 0
         self.queue, self._number = [], 0
         self.aims: list[dict] = []
@@ -146,6 +147,8 @@ class World:
 
     def touched(self):
         """When timesyncd touched its file last, in nanoseconds; None: never in this boot."""
+        if self.touched_before and not self.synchronised:  # a step does not change the file
+            return self.touched_before
         if not self.synchronised_at:
             return None
         turns = (self.now() - self.synchronised_at) // 1024 if self.synchronised else 0
@@ -356,6 +359,7 @@ class World:
             self.note("spools", bytes=self.disk.sizes("spool"))
 
     def _event_clock_step(self, event, rng):
+        self.touched_before = self.touched()
         self.apart += event["by"]
         self.synchronised = False  # so does settimeofday
         self._clock()
@@ -403,6 +407,7 @@ class World:
         if self.disk:
             self.disk.power_cut(Stream(aim["seed"]))
         shutil.rmtree(self.folder / "shm", ignore_errors=True)
+        self.touched_before = None
         self.boot = ""
         self.apart = self.rtc_apart = float(aim.get("wall", 0.0))
         self.synchronised, self.synchronised_at = False, 0.0
