@@ -892,3 +892,20 @@ def test_what_was_refused_for_now_is_delivered_again(stage):
         directory = {"outcomes": [outcome | {"code": code}]}
         delivered(one, sealed(one, seq, directory=directory), seconds=2 * HOUR, objects=objects)
         assert len(objects) == seq
+
+
+def test_a_step_by_a_person_does_not_look_like_the_work_of_a_time_service(tmp_path):
+    """Else the agent would take the clock for kept: its evidence is when the file was touched."""
+    one = world.World({"seed": 1, "begin": BEGIN, "days": 1, "events": []}, tmp_path)
+    one.at = BEGIN + HOUR
+    one._do_corrected(0)
+    one.at += 2 * HOUR
+    touched = one.touched()
+    assert touched
+    one.service = False
+    for by in (600.0, -300.0):
+        one._event_clock_step({"by": by}, seeded("step"))
+        one.at += HOUR
+        assert one.touched() == touched
+    one._corrected()
+    assert one.touched() > touched

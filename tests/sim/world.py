@@ -93,6 +93,7 @@ class World:
         self.service_apart, self.unserved = 0.0, 0.0
         """`service_apart`: how wrong the service itself is; `unserved`: since when there is none"""
         self.synchronised_at = 0.0
+        self.touched_before = None
         self.correction = 0
         self.queue, self._number = [], 0
         self.aims: list[dict] = []
@@ -155,6 +156,8 @@ class World:
 
     def touched(self):
         """When timesyncd touched its file last, in nanoseconds; None: never in this boot."""
+        if self.touched_before and not self.synchronised:  # a step does not change the file
+            return self.touched_before
         if not self.synchronised_at:
             return None
         now = self.now() if self.service else min(self.now(), self.unserved)
@@ -366,6 +369,7 @@ class World:
             self.note("spools", bytes=self.disk.sizes("spool"))
 
     def _event_clock_step(self, event, rng):
+        self.touched_before = self.touched()
         self.apart += event["by"]
         self.synchronised = False  # so does settimeofday
         self._clock()
@@ -417,6 +421,7 @@ class World:
         if self.disk:
             self.disk.power_cut(Stream(aim["seed"]))
         shutil.rmtree(self.folder / "shm", ignore_errors=True)
+        self.touched_before = None
         self.boot = ""
         self.apart = self.rtc_apart = float(aim.get("wall", 0.0))
         self.synchronised, self.synchronised_at = False, 0.0
