@@ -350,14 +350,7 @@ class Facts:
         self.swaps: list[tuple[float, Mapping[str, Any], int]] = []
         self.heartbeats: list[float] = []
         self.end = self.journal[-1].at if self.journal else 0.0
-        for index, record in enumerate(self.journal):
-            reader = getattr(self, "_" + record.kind.replace(".", "_"), None)
-            if reader is not None:
-                reader(record.at, record.what, index)
-        last = max([0.0, *(float(event["at"]) for event in plan["events"])])
-        quiet = plan["begin"] + max(plan["days"] * DAY, last)
-        for trouble in self.troubles:  # whatever lasts longer ends then
-            trouble.end = max(trouble.begin, min(trouble.end, quiet))
+        self._read()
         self.restored: list[tuple[str, float, Any, int]] = []
         """(clause, asked, fact, index): consents that the repetition of a list has given"""
         self.outcomes = self._all_outcomes()
@@ -368,6 +361,16 @@ class Facts:
         self._dates()
 
     # records
+
+    def _read(self) -> None:
+        for index, record in enumerate(self.journal):
+            reader = getattr(self, "_" + record.kind.replace(".", "_"), None)
+            if reader is not None:
+                reader(record.at, record.what, index)
+        last = max([0.0, *(float(event["at"]) for event in self.plan["events"])])
+        quiet = self.plan["begin"] + max(self.plan["days"] * DAY, last)
+        for trouble in self.troubles:  # whatever lasts longer ends then
+            trouble.end = max(trouble.begin, min(trouble.end, quiet))
 
     def _building(self, at: float, what: Mapping[str, Any], _index: int) -> None:
         self.building = what
