@@ -493,9 +493,11 @@ def _weakly_held(facts: Facts, recipient: str, held: Held) -> Iterator[Finding]:
         for basis in facts.bases.values()
         if (basis.kind, basis.recipient) == ("duty", recipient) and row.channel in basis.channels
     ]
+    if any(duty.id == row.basis for duty in duties):
+        return
     for duty in duties:
         known = duty.known is not None and max(duty.known, duty.since) < row.t - FINEST
-        if known and row.basis != duty.id and duty.ended > held.at:
+        if known and duty.ended > held.at:
             text = f"{_of(row)} is on {row.basis}, though {duty.id} covers it"
             yield _found("CONSERVATION", "T13", text, held.at, held.batch.index)
             return

@@ -333,6 +333,8 @@ def _sign_withdrawal(world: World, one: Home, to: int) -> None:
 
 def _order(world: World, event: dict[str, Any], rng: random.Random) -> None:
     of, flaw = building.lever(world, event["control"]), event.get("flaw", "")
+    if flaw == "replay" and of.name not in world.people.orders:
+        flaw = ""  # the first order repeats none
     now, value = int(world.now()), float(building.value_of(of, event["value"]))
     duration, begin = int(event["duration"]), now + int(event["in"])
     sender, world.people.seq = recipient(world, 0), world.people.seq + 1
@@ -356,7 +358,7 @@ def _order(world: World, event: dict[str, Any], rng: random.Random) -> None:
     }  # fmt: skip
     if flaw == "expired":
         claims["iat"] = now - 2 * HOUR
-    if flaw == "replay" and of.name in world.people.orders:
+    if flaw == "replay":
         claims["jti"] = world.people.orders[of.name]
     means = [{"fact": "order", "jti": claims["jti"], "control": of.name, "value": value,
               "begin": begin, "duration": seconds, "random": int(event["random"]),

@@ -1276,6 +1276,9 @@ def test_an_index_of_a_month_that_a_duty_covers_is_not_on_a_consent(story):
     assert story.sorts() <= {("CONSERVATION", "R16")}
     row["basis"] = CONSENT
     assert ("CONSERVATION", "T13") in story.sorts()
+    row["basis"] = "U2"
+    story.call(BEGIN - 7 * HOUR, "duty.add", means=[fact | {"id": "U2"}])
+    assert ("CONSERVATION", "T13") not in story.sorts(), "of two duties either will do"
 
 
 def test_a_hold_on_a_disk_that_cannot_be_written_is_found(story):

@@ -807,6 +807,20 @@ def test_a_flawed_order_states_nothing_and_differs_from_a_right_one(stage):
     assert broken["raw"][:50] == whole[:50]
 
 
+def test_a_first_order_that_should_repeat_another_is_a_right_one(stage):
+    one = stage()
+    one.house.audience = f"{one.house.gateway}.00"
+    event = {"control": 0, "value": 1.0, "in": 0.0, "duration": 600.0, "kind": "offset",
+             "random": 0.0, "flaw": "replay"}  # fmt: skip
+    people.DO["order"](one, event, seeded(3))
+    people.DO["order"](one, event, seeded(4))
+    first, second = one.platform.receivers[0].objects
+    assert first["more"]["means"]
+    assert "flaw" not in first["more"]
+    assert second["more"]["flaw"] == "replay"
+    assert second["claims"]["jti"] == first["claims"]["jti"]
+
+
 def test_a_consent_after_a_withdrawal_knows_of_it(stage, monkeypatch):
     one = stage()
     event = {"dwelling": 0, "recipient": 0, "step": "daily", "until": 30, "by": "command"}
