@@ -916,7 +916,7 @@ def test_a_step_by_a_person_does_not_look_like_the_work_of_a_time_service(tmp_pa
     one.at += 2 * HOUR
     touched = one.touched()
     assert touched
-    one.service = False
+    one._event_clock_service({"on": False}, seeded("off"))
     for by in (600.0, -300.0):
         one._event_clock_step({"by": by}, seeded("step"))
         one.at += HOUR
