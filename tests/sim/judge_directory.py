@@ -379,10 +379,11 @@ class _Group:
 
 
 def _group_begin(facts: Facts, t: int) -> int:
-    """00:00 of the 1st, or of the first midnight of the run (rule S3)."""
+    """00:00 of the 1st, or of the first midnight that the agent has seen (rule S3)."""
     firsts = [first for first in sorted(facts.firsts) if first < t]
     midnights = facts.midnights
-    began = midnights[min(bisect_right(midnights, facts.plan["begin"]), len(midnights) - 1)]
+    since = facts.lives[0].begin
+    began = midnights[min(bisect_right(midnights, since), len(midnights) - 1)]
     return max(firsts[-1] if firsts else 0, began)
 
 

@@ -730,6 +730,18 @@ def test_whoever_was_sent_alone_in_the_month_does_not_count_though_it_was_taken_
     assert "11 dwellings, of which 10 count" in _sum_of(story, 11)
 
 
+@pytest.mark.parametrize(("n", "right"), [(13, True), (14, False)])
+def test_a_group_is_formed_at_the_first_midnight_that_the_agent_saw(story, n, right):
+    """Who consents later stays in the sum."""
+    story.records[0] = Record(BEGIN - HOUR - 60.0, *story.records[0][1:])
+    (place, *_) = _add_dwellings(story.readings(), 12)
+    consent = {"fact": "consent", "id": "K9", "place": place, "occupancy": "H" + place[1:],
+               "recipient": TO, "channels": ["elec.imp"], "step": EVERY, "since": at(0),
+               "until": END}  # fmt: skip
+    story.call(at(0) + 1, "consent", means=[consent])
+    assert (_sum_of(story, n) == set()) == right
+
+
 def test_a_sum_of_which_one_dwelling_used_most_is_found(story):
     _add_dwellings(story.readings(), 11)
     story.records[2].what["meters"][1]["multiplier"] = "40"
