@@ -23,6 +23,8 @@ QUIET = ("look", "order", "cancel", "release", "opt-out", "inhibit", "priority",
 """events that disturb no reading and no delivery"""
 DELIVERED = 7200.0
 """seconds after which all of the spool in memory is delivered, if nothing hinders it"""
+RECOVERED = 60.0
+"""seconds after a receipt in which the withdrawal that it names is recorded"""
 SLACK = RTC_AGREES = 120.0
 REMEMBERED = 3720.0
 """seconds by which the last proved time that is on the disk may lie before the last proved one"""
@@ -355,6 +357,7 @@ class Facts:
         """(clause, asked, fact, index): consents that the repetition of a list has given"""
         self.outcomes = self._all_outcomes()
         self._learn()
+        self._learn_lost_withdrawals()
         for platform in self.platforms.values():
             platform.sort()
         self.zone = ZoneInfo(self.building.get("zone", "Europe/Paris"))
@@ -631,6 +634,31 @@ class Facts:
                 if known is not None and basis.asked <= asked and known < basis.gone:
                     basis.gone, basis.index = known, index
 
+    def _learn_lost_withdrawals(self) -> None:
+        """D12: a withdrawal that a crash has undone is in force again soon after a receipt has
+        named its retraction.
+        """
+        taken_back = defaultdict(set)
+        for batch in self.batches.values():
+            for one in batch.retract:
+                if one.get("reason") == "withdrawn":
+                    taken_back[batch.recipient, one.get("basis")].add(one["id"])
+        for basis in self.bases.values():
+            ids = taken_back[basis.recipient, basis.id]
+            crashes = [crash for _, crash in basis.only_noted]
+            for at, what, index in self.receipts:
+                named = {id_ for id_, *_ in what.get("retracted") or ()} & ids
+                if named and min(crashes, default=NEVER) < at and self._recorded(at, what, basis):
+                    basis.gone, basis.index = at + RECOVERED, index
+                    break
+
+    def _recorded(self, at: float, what: Mapping[str, Any], basis: Basis) -> bool:
+        """Whether a receipt for the recipient of a basis came while nothing hindered the agent from
+        recording what it says.
+        """
+        calm = not self.during(at, at + RECOVERED, "disk") and not self.down(at, at + RECOVERED)
+        return calm and what.get("of", basis.recipient) == what["recipient"] == basis.recipient
+
     def _learn_leave(self, asked: float, known: float | None, fact: Any, _index: int) -> None:
         self._doubt(fact["place"], min(asked, fact["at"]), known)
         for stay in self.stays:
@@ -710,7 +738,7 @@ class Facts:
             one.begin
             for one in self.troubles
             if one.do == "uplink"
-            and one.what.get("how") in ("refuses", "too-large")
+            and one.what.get("how") == "refuses"
             and names[one.what["recipient"] % len(names)] == recipient
             and one.end > self.end - 27 * 3600
         ]

@@ -52,6 +52,8 @@ CUT = 5.0
 """seconds after the answer to a withdrawal in which a transfer that it concerns is cut off"""
 OTHER_EPOCHS = ("disk", "power", "reload", "upgrade")
 """events by which an epoch may begin without a conflict"""
+FOR_GOOD = 2**53 - 1
+"""the version of the retraction of a withdrawal (rule D12): no row has a higher one"""
 CLOSES = 120.0
 """seconds in which a value that was read is on the disk (a flush and its commit)"""
 
@@ -59,6 +61,7 @@ CLOSES = 120.0
 def judged(facts: Facts) -> Iterator[Finding]:
     """All findings of both oracles."""
     yield from _deliveries(facts)
+    yield from _sealed_again(facts)
     yield from _sealed(facts)
     yield from _without_notes(facts)
     yield from _epochs(facts)
@@ -109,6 +112,24 @@ def _one_content(id_: tuple[str, str, int], batches: list[Batch]) -> Iterator[Fi
                 yield _found("SENT", "T5", f"{id_}: the original after its void", at, index)
 
 
+def _sealed_again(facts: Facts) -> Iterator[Finding]:
+    """T6: a row that was in a batch before says `again` once that became a void, or its epoch
+    ended.
+    """
+    void = {batch.id for batch in facts.batches.values() if batch.void is not None}
+    sent: dict[tuple[Any, ...], tuple[Row, Batch]] = {}
+    for batch in facts.batches.values():
+        for row in expanded(batch.rows):
+            key = (batch.recipient, *row.slot, row.ver or 0)
+            before, of = sent.setdefault(key, (row, batch))
+            anew = of.id in void or of.epoch != batch.epoch
+            if of.id != batch.id and anew and not row.again and not before.again:
+                text = f"{_of(row)} ver {row.ver}: {batch.id} has it after {of.id}, without `again`"
+                near = (of.index, batch.index)
+                yield _found("CONSERVATION", "T6", text, batch.sent[0][0], *near)
+                return
+
+
 def _erased(facts: Facts, recipient: str) -> Iterator[Finding]:
     """C6, I23: nothing that is sent after a retraction falls under it, and is lost."""
     batches = [one for one in facts.batches.values() if one.recipient == recipient]
@@ -129,10 +150,13 @@ def _erased(facts: Facts, recipient: str) -> Iterator[Finding]:
 
 
 def _retraction(facts: Facts, batch: Batch, one: Mapping[str, Any]) -> Iterator[Finding]:
-    """I23: it ends with the second in which the change was recorded. C3: because of the clock only
-    with a proof.
+    """I23: it ends with the second in which the change was recorded. A9: that of a withdrawal never
+    does. C3: because of the clock only with a proof.
     """
     at, reason = batch.sent[0][0], one.get("reason")
+    if reason == "withdrawn" and (one.get("until") is not None or int(one["ver"]) != FOR_GOOD):
+        text = f"the retraction of a withdrawal ({one['place']}) has an end, or a version above it"
+        yield _found("SENT", "A9", text, at, batch.index)
     ends = second(one["until"]) if one.get("until") is not None else NEVER
     moved = reason in ("moved", "exchanged") and facts.clock_doubted_from == NEVER
     if moved and ends > at + 2:
@@ -929,7 +953,7 @@ def _agent(facts: Facts, row: Row) -> str | None:
     since, until = _span(row)
     if facts.down(since, until + CLOSES) or facts.during(since - 3600, until + 3600, "disk"):
         return None
-    if facts.doubted(row.place, since - DAY, NEVER) or facts.during(since, until, *RELOADS):
+    if facts.doubted(row.place, since - 1800, NEVER) or facts.during(since, until, *RELOADS):
         return None
     return "one life lasted over all of its step, and more"
 

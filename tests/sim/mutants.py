@@ -3,8 +3,8 @@
 A mutant (`mutants/*.yaml`) takes out every line that enforces a rule, because many rules are
 checked twice. It is applied to a copy of the agent's package, which comes first on the path of
 Python; the working tree is never changed. `mutants.json` says which plan finds it. Each mutant is
-run with its plan: one that is no longer noticed is a failure; those for which no plan is known yet
-are counted. `--find` looks for a plan among those that are kept and among fresh seeds.
+run with its plan: one that is no longer noticed is a failure, and so is one for which no plan is
+known (exit status 1). `--find` looks for a plan among those that are kept and among fresh seeds.
 
 A run that breaks, or whose agent cannot start, finds nothing: the mutant must be seen by its effect
 on people's data or equipment.
@@ -305,7 +305,9 @@ def known_rows(mutants: Sequence[Mutant]) -> list[Row]:
 
 
 def check_all(mutants: Sequence[Mutant], jobs: int, *, write: bool) -> int:
-    """Run mutants with their plans. Return the exit status."""
+    """Run mutants with their plans. Return the exit status: 1 if one is not noticed, or has no
+    plan.
+    """
     with ThreadPoolExecutor(jobs) as pool:
         rows = list(pool.map(check, mutants))
     for row in rows:
@@ -318,7 +320,7 @@ def check_all(mutants: Sequence[Mutant], jobs: int, *, write: bool) -> int:
     noticed, cpu = len(rows) - len(missed) - len(unknown), sum(row.cpu for row in rows)
     print(f"{noticed} of {len(rows)} mutants are noticed, in {cpu:.0f} CPU seconds;")
     print(f"{len(missed)} no longer are; no plan is known yet for {len(unknown)}")
-    return 1 if missed else 0
+    return 1 if missed or unknown else 0
 
 
 # find

@@ -313,6 +313,18 @@ def test_two_rows_of_one_key_are_found_and_again_is_right(story):
     assert story.sorts() == {("CONSERVATION", "T6")}
 
 
+def test_a_row_of_a_void_that_is_sealed_again_and_does_not_say_so_is_found(story):
+    story.readings(change=in_place_of(at(5)))
+    story.batch(at(5) + 300, [story.row(at(5))])
+    void = story.seq
+    del story.records[-2:]  # neither stored nor receipted
+    story.batch(at(6), [], seq=void, sha256="f" * 64, void="withdrawn")
+    story.batch(at(7), [story.row(at(5), again=True)])
+    assert ("CONSERVATION", "T6") not in story.sorts()
+    story.batch(at(8), [story.row(at(5))])
+    assert ("CONSERVATION", "T6") in story.sorts()
+
+
 def test_a_missing_seq_is_found(story):
     story.readings()
     story.seq += 1
@@ -847,6 +859,15 @@ def test_a_row_that_falls_under_an_earlier_retraction_is_found(story):
     assert ("CONSERVATION", "C6") in story.sorts()
 
 
+@pytest.mark.parametrize("wrong", [{"until": at(40)}, {"ver": at(30)}])
+def test_a_retraction_of_a_withdrawal_with_an_end_or_a_version_above_it_is_found(story, wrong):
+    right = taken_back(reason="withdrawn", until=None, ver=2**53 - 1)
+    story.batch(at(30), [], retract=[right])
+    assert ("SENT", "A9") not in story.sorts()
+    story.batch(at(31), [], retract=[right | wrong])
+    assert ("SENT", "A9") in story.sorts()
+
+
 def test_a_retraction_of_a_move_that_does_not_end_is_found(story):
     story.batch(at(30), [], retract=[taken_back(reason="moved", occupancy="H", until=at(30))])
     assert ("CONSERVATION", "I23") not in story.sorts()
@@ -1229,6 +1250,33 @@ def test_a_withdrawal_that_is_only_noted_is_in_force_until_the_machine_crashes(s
     assert ("SENT", "A7") not in story.sorts()
     story.batch(at(9), [story.row(at(3), again=True)])
     assert ("SENT", "A7") in story.sorts()
+
+
+def test_a_lost_withdrawal_is_in_force_once_a_receipt_has_named_its_retraction(story):
+    story.readings(until=at(5))
+    withdraw(story, at(6), unrecorded=True)
+    for_good = taken_back(id="w", basis=CONSENT, reason="withdrawn", until=None, ver=2**53 - 1)
+    story.batch(at(6) + 30, [], retract=[for_good])
+    begins_again(story, at(10), how="power", boot="b")
+    story.batch(at(12), [story.row(at(3), again=True)])
+    receipt = story.records[-1]
+    story.batch(at(14), [story.row(at(4), again=True)])
+    assert ("SENT", "P13") not in story.sorts()
+    receipt.what["retracted"] = [["w", 1]]
+    assert ("SENT", "P13") in story.sorts()
+
+
+@pytest.mark.parametrize(("how", "owed"), [("too-large", True), ("refuses", False)])
+def test_what_was_too_large_is_owed_within_the_day_and_what_was_refused_is_not(story, how, owed):
+    since = END - 20 * HOUR
+    fault(story, since, since + 2 * HOUR, do="uplink", how=how, recipient=0)
+    story.readings(change=in_place_of(since + HOUR))
+    assert (("CONSERVATION", "G2") in story.sorts()) is owed
+
+
+def test_a_consent_before_a_slot_is_no_reason_why_the_agent_has_no_value(story):
+    story.readings(change=in_place_of(BEGIN + 4 * HOUR, q="M", v=None, why="agent"))
+    assert ("CONSERVATION", "M3") in story.sorts()
 
 
 def test_a_consent_that_the_disk_could_not_record_is_no_basis(story):

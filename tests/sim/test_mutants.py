@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from tests.sim import mutants
 from tests.sim.mutants import CASES, FOUND, HERE, MUTANTS, WITHOUT, patched
 from tests.sim.plan import KINDS, load
 from tests.unit.test_rules import KNOWN
@@ -36,3 +37,13 @@ def test_the_plans_that_find_mutants_are_kept_and_valid():
     assert all(plan.parent == CASES for plan in plans)
     for plan in plans:
         load(plan)
+
+
+@pytest.mark.parametrize(("plan", "problem", "status"), [
+    ("cases/a.json", "", 0), ("cases/a.json", "not noticed", 1), ("", "", 1),
+])  # fmt: skip
+def test_a_mutant_that_is_not_noticed_or_has_no_plan_is_a_failure(
+    monkeypatch, plan, problem, status
+):
+    monkeypatch.setattr(mutants, "check", lambda one: mutants.Row(one, plan, "", 0.0, problem))
+    assert mutants.check_all(MUTANTS[:1], 1, write=False) == status
