@@ -88,7 +88,11 @@ def rows():
 
 
 def python(*words, unit):
-    """Start a program as a unit, also one that was stopped just now: systemd forgets it later."""
+    """Start a program as a unit, also one that was stopped just now.
+
+    systemd forgets a unit that was stopped when it comes round to it, in this machine sometimes not
+    for minutes: until then it is started as it was.
+    """
     command = (
         "systemd-run",
         "--quiet",
@@ -99,8 +103,9 @@ def python(*words, unit):
         "-m",
         *words,
     )
+    again = ("systemctl", "start", unit)
     try:
-        until(lambda: not sh(*command, check=False).returncode)
+        until(lambda: any(not sh(*each, check=False).returncode for each in (command, again)))
     except TimeoutError:
         state = sh("systemctl", "status", unit, check=False).stdout
         raise RuntimeError(f"{sh(*command, check=False).stderr}{state}") from None
