@@ -121,24 +121,22 @@ class StatusEntry:
     def item(self, recipient: str, mark: Marked) -> dict[str, Any]:
         """The entry for a recipient, with only those marks that concern it."""
         code, _, about = self.code.partition(" ")
-        if not about and not self.sentence:  # most of them; a recipient may have hundreds
-            plain = {
-                "id": f"o{self.n}-{self.at}", "typ": self.typ, "jti": self.jti,
-                "sha256": self.sha256, "state": self.state, "code": code, "at": stamp(self.at),
-            }  # fmt: skip
-            return {name: value for name, value in plain.items() if value}
-        marks = about if code in {ObjectCode.AFTER, ObjectCode.REVOKED} else ""
-        named = filter(None, map(mark, marks.split(",")))
-        members = {
+        members: dict[str, Any] = {
             "id": f"o{self.n}-{self.at}", "typ": self.typ, "jti": self.jti, "sha256": self.sha256,
-            "state": self.state, "code": code, "words": self.sentence, "at": stamp(self.at),
-            "conflicts": [] if marks else [int(line) for line in about.split(",") if line],
-            "marks": [
-                {"mark": one.id, "cause": one.cause, "at": stamp(one.word.when), "by": _by(one)}
-                for one in named
-                if one.recipient in (None, recipient)
-            ],
+            "state": self.state, "code": code, "at": stamp(self.at),
         }  # fmt: skip
+        if about or self.sentence:  # of few, and a recipient may have hundreds
+            marks = about if code in {ObjectCode.AFTER, ObjectCode.REVOKED} else ""
+            named = filter(None, map(mark, marks.split(",")))
+            members |= {
+                "words": self.sentence,
+                "conflicts": [] if marks else [int(line) for line in about.split(",") if line],
+                "marks": [
+                    {"mark": one.id, "cause": one.cause, "at": stamp(one.word.when), "by": _by(one)}
+                    for one in named
+                    if one.recipient in (None, recipient)
+                ],
+            }
         return {name: value for name, value in members.items() if value}
 
 
