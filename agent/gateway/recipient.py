@@ -237,7 +237,7 @@ async def _connect(
     opened = [one for one in (disk, memory) if one is not None]
     spool, thread = opened[0]
     recipient = before or _new_recipient(
-        gateway, name, spool, thread, await thread.run(spool.marks)
+        gateway, name, spool, thread, await thread.run(spool.marks), whole=disk is not None
     )
     if unsure := recipient.intake.unsure:
         # Before anything else is stored here.
@@ -307,10 +307,18 @@ def _exchange_rows(
     return bases.exchange_rows(after, now) + recipient.ledger.exchanged(after, now)
 
 
-def _new_recipient(
-    gateway: Gateway, name: str, spool: Spool, thread: OneThread, marks: Mapping[MarkKey, SlotMark]
+def _new_recipient(  # noqa: PLR0913 -- a spool, and what is known of it
+    gateway: Gateway,
+    name: str,
+    spool: Spool,
+    thread: OneThread,
+    marks: Mapping[MarkKey, SlotMark],
+    *,
+    whole: bool,
 ) -> Recipient:
-    """Make a recipient with its slot ledger and ingest, both empty."""
+    """Make a recipient with its slot ledger and ingest, both empty. `whole`: no other marks are on
+    a disk that cannot be read.
+    """
     config, uplink = gateway.config, gateway.config.uplinks[name]
     recipient_id = uplink.settings.recipient
     totals = Totals(totals_of(config.state, recipient_id))
@@ -318,6 +326,7 @@ def _new_recipient(
     assignment = RowAssignment(*terms, withholds=uplink.withheld, held=totals.held)
     ledger = SlotLedger(assignment, points_by_key(config.points()), marks, config.zone)
     ledger.refuses_unproven = uplink.unproven == "withhold"
+    ledger.marks_unknown = not whole
     bases = _bases(ledger, gateway.clock)
 
     async def append(rows: Sequence[Reading], marks: Mapping[MarkKey, SlotMark]) -> None:
