@@ -390,7 +390,8 @@ def forget_closed(gateway: Gateway) -> None:
 def recover_withdrawals(
     registry: Registry, clock: Clock, recipient: str, ids: Collection[str]
 ) -> None:
-    """Withdraw again the consents whose withdrawal this gateway has lost and the recipient knows.
+    """Withdraw again the consents whose withdrawal the registry has lost and the recipient, or its
+    spool, knows.
 
     That happens if the power fails while a withdrawal is in force but not yet on the disk (rule
     D12).
@@ -400,7 +401,8 @@ def recover_withdrawals(
         return
     ids_text = ", ".join(one.id for one, _ in lost)
     log.warning(
-        "%s confirms a withdrawal that was lost here; %s is withdrawn again", recipient, ids_text,
+        "a withdrawal that was lost here is known to %s or its spool: %s is withdrawn again",
+        recipient, ids_text,
         extra=fields(LogEvent.WITHDRAWAL_RECOVERED, recipient=recipient),
     )  # fmt: skip
     # Whole consents go by occupancy: one withdrawal then covers all that the recipient had there.
