@@ -95,8 +95,8 @@ EQUIPMENT
 LIVENESS (once all faults have ended)
   G2, T16, T35  each batch is stored, and has a receipt that counts, or is still sent; none is sent
     for two hours after its receipt was given. T26: each object is acknowledged, O22: none with an
-    error in gardien. B11: withdrawals on a full disk are recorded. U10: each call is
-    answered. G11: the agent is there.
+    error in gardien. B11: withdrawals on a full disk are recorded. G11: the agent is there.
+  U10  each call is answered, also during faults, if the agent lives for 300 s after it was asked.
 SPIN
   G11  no life ends with an error, or with a refusal without cause. G12: none runs without end.
 TRUTH (with a clock that was right until then)
@@ -168,7 +168,8 @@ def _liveness(facts: Facts) -> Iterator[Finding]:
                 text = f"{item['jti']} met an error in gardien"
                 yield Finding("LIVENESS", "O22", text, batch.sent[0][0], (batch.index,))
     for at, what, index in facts.calls:
-        if what.get("lost") and at > facts.calm_from:
+        died = any(what["asked"] <= life.end <= at for life in facts.lives)
+        if what.get("lost") and (at > facts.calm_from or not died):
             text = f"the call {what['name']} was never answered"
             yield Finding("LIVENESS", "U10", text, at, (index,))
 

@@ -548,6 +548,16 @@ def test_what_is_never_stored_or_acknowledged_or_answered_is_found(story):
     assert third.sorts() == {("LIVENESS", "U10")}
 
 
+def test_a_call_is_answered_during_a_fault_unless_the_agent_ends_meanwhile(story):
+    story.readings()
+    story.call(at(5), "status", outcome="lost", lost=True)
+    assert story.sorts() == {("LIVENESS", "U10")}
+    story.note(at(5) - 0.2, "life.ended", life=1, how="kill")
+    story.note(at(5) - 0.1, "life.begun", life=2, boot="b", apart=0.0)
+    story.note(at(5), "life.ready", life=2)
+    assert ("LIVENESS", "U10") not in story.sorts()
+
+
 def test_a_batch_that_is_sent_for_ever_is_found(story):
     story.readings()
     sha = story.batch(END - DAY, [])
