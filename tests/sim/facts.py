@@ -197,11 +197,14 @@ class Batch:
     void: str | None
     lane: str
     kept: str | None
+    """what its own bytes say; a void never says it"""
     size: int
     index: int
     created: str = ""
     sent: list[tuple[float, int]] = field(default_factory=list)
     stored: float = NEVER
+    of_memory: bool = False
+    """whether its epoch is one of a spool in memory (rule A2)"""
 
     @property
     def id(self) -> tuple[str, str, int]:
@@ -374,6 +377,9 @@ class Facts:
         quiet = self.plan["begin"] + max(self.plan["days"] * DAY, last)
         for trouble in self.troubles:  # whatever lasts longer ends then
             trouble.end = max(trouble.begin, min(trouble.end, quiet))
+        memory = {batch.id[:2] for batch in self.batches.values() if batch.kept}
+        for batch in self.batches.values():
+            batch.of_memory = batch.id[:2] in memory
 
     def _building(self, at: float, what: Mapping[str, Any], _index: int) -> None:
         self.building = what

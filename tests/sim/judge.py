@@ -63,6 +63,7 @@ SENT   (each time that a batch leaves, and for what is held at the end)
   A9   nothing of a withdrawn basis is held at the end; I22: nor what was recorded late.
   C12  nothing is sealed while the clock is wrong by more than five minutes and no service keeps it.
     A5: nothing new is sent from a disk that cannot be written for two minutes (only `readonly`).
+    A2: all batches of an epoch of memory say `kept`, but for voids.
   D4, D10  a list that is handed in again gives no consent after a withdrawal, nor to other people.
   T5   no original after its void. T15: 60,000 bytes. P21: a directory names no dwelling without a
     basis on it. Passes: with W rows. T34: nor people of whom all was withdrawn before.
@@ -185,7 +186,7 @@ def _undelivered(facts: Facts) -> Iterator[Finding]:
         waits = all(batch.stored == NEVER for batch in batches)
         if _contradicted(facts, batches):
             continue
-        if waits and first < facts.end - SETTLES and not any(batch.kept for batch in batches):
+        if waits and first < facts.end - SETTLES and not batches[0].of_memory:
             text = f"{id_} was sent, and never stored"
             yield Finding("LIVENESS", "T16", text, first, (batches[0].index,))
 
@@ -214,7 +215,7 @@ def _unsettled(facts: Facts) -> Iterator[Finding]:
                 settled.add((what["recipient"], what.get("epoch"), seq))
             del sha256
     for batch in facts.batches.values():
-        if batch.kept or facts.removed_from(batch.recipient) < NEVER or batch.id in settled:
+        if batch.of_memory or facts.removed_from(batch.recipient) < NEVER or batch.id in settled:
             continue
         first, last = batch.sent[0][0], batch.sent[-1][0]
         if batch.stored < NEVER and last < facts.end - SETTLES and first < facts.calm_from:

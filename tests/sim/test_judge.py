@@ -293,7 +293,7 @@ def test_a_value_that_was_read_while_the_disk_failed_and_is_missing_is_found(sto
     lost = in_place_of(at(5), q="M", v=None, why="agent", again=True)
     story.readings(change=lost)
     assert story.sorts() == {("CONSERVATION", "A2")}
-    story.batch(at(9), [story.row(at(5), ver=at(9))], kept="memory")
+    of_memory(story, at(9), [story.row(at(5), ver=at(9))])
     assert story.judged() == []
 
 
@@ -597,6 +597,32 @@ def test_what_is_sent_while_the_disk_cannot_be_written_is_found(story):
     assert story.readings().sorts() == {("SENT", "A5")}
 
 
+def test_a_void_of_memory_is_sent_while_the_disk_cannot_be_written(story):
+    """A void does not say `kept`: its epoch does."""
+    fault(story, at(3), at(8), how="readonly")
+    story.readings(change=lambda row: row if not at(3) <= row["t"] <= at(8) else None)
+    of_memory(story, at(5), [])
+    of_memory(story, at(6), [], seq=2, void="withdrawn")
+    assert ("SENT", "A5") not in story.sorts()
+    story.batch(at(6), [], void="withdrawn")
+    assert ("SENT", "A5") in story.sorts()
+
+
+def test_a_batch_of_memory_that_does_not_say_so_is_found(story):
+    story.readings()
+    of_memory(story, at(5), [])
+    assert story.judged() == []
+    of_memory(story, at(6), [], seq=2, kept=None)
+    assert story.sorts() == {("SENT", "A2")}
+
+
+def of_memory(story, when, rows, seq=1, **more):
+    """A batch of a spool in memory, in an epoch of its own."""
+    memory = {"kept": None if "void" in more else "memory", "directory": DIRECTORY, **more}
+    story.batch(when, rows, epoch="m", seq=seq, sha256=f"m{seq}", **memory)
+    story.seq -= 1
+
+
 def test_a_life_that_ends_with_an_error_or_for_ever_or_spins_is_found(story):
     story.readings()
     story.note(END - DAY, "wakes", life=1, rounds=10**9, wakes=1, callbacks=1, seconds=1000.0)
@@ -655,15 +681,7 @@ def test_what_was_received_from_memory_is_counted_unless_its_record_was_lost(sto
     story.note(cut + 62, "life.ready", life=2)
     for t in range(BEGIN + EVERY, at(12), EVERY):
         if t == at(5):
-            memory = {
-                "kept": "memory",
-                "epoch": "m",
-                "seq": 1,
-                "sha256": "m",
-                "directory": DIRECTORY,
-            }
-            story.batch(t + 300, [story.row(t, ver=t + 5)], **memory)
-            story.seq -= 1
+            of_memory(story, t + 300, [story.row(t, ver=t + 5)])
         story.note(t + 2, "answer", line=0, device="e", meter=METER, channel="elec.imp",
                    value=shown(t), wall=t + 2.0)  # fmt: skip
         if t != at(5):
@@ -1300,7 +1318,7 @@ def test_what_is_sent_after_a_boot_on_a_read_only_disk_is_found(story):
     begins_again(story, at(5) + 600, boot="b", how="power")
     story.readings(change=lambda row: row if row["t"] < at(3) or row["t"] > at(9) else None)
     assert ("SENT", "A8") not in story.sorts()
-    story.batch(at(7), [story.row(at(4))], kept="memory")
+    of_memory(story, at(7), [story.row(at(4))])
     assert ("SENT", "A8") in story.sorts()
 
 
