@@ -681,8 +681,10 @@ class Facts:
     def _learn_exchange(self, asked: float, known: float | None, fact: Any, _index: int) -> None:
         at = second(fact["at"])
         self._doubt(fact["place"], min(asked, at), known)
-        line = None
+        line, reports = None, True
         for fitted in self.fitted:
+            if fitted.device is not None and fitted.device == fact.get("device"):
+                reports = fitted.reports  # the same device asks the new meter for its number
             if fitted.meter == fact["old"] and fitted.channel == fact["channel"]:
                 line = fitted.line
                 fitted.until_asked = min(fitted.until_asked, asked)
@@ -698,6 +700,7 @@ class Facts:
                 line,
                 at,
                 known,
+                reports,
                 opening=fact.get("opening"),
                 multiplier=Decimal(str(fact.get("multiplier") or 1)),
                 offset=Decimal(str(fact.get("offset") or 0)),
@@ -756,6 +759,19 @@ class Facts:
             if (meter["place"], meter["channel"]) == (fitted.place, fitted.channel):
                 return int(meter["every"])
         return DAY
+
+    def period_at(self, fitted: Fitted, at: float) -> tuple[int, float]:
+        """Seconds between two slots of a meter's point at a moment, and since when that is so."""
+        every, since = self.every(fitted), 0.0
+        for moment, what in self.configured:
+            now = int(what["every"].get(fitted.device, every))
+            if moment <= at and now != every:
+                every, since = now, self.runs_from(moment)
+        return every, since
+
+    def runs_from(self, at: float) -> float:
+        """When an agent ran first, from a moment on."""
+        return next((max(at, life.begin) for life in self.lives if at < life.end), NEVER)
 
     def other_period_from(self, fitted: Fitted) -> float:
         """From when on a slot of its first period needs no row: it is read at another period.

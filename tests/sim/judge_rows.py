@@ -747,8 +747,9 @@ def _owed_late(facts: Facts, platform: Platform, basis: Basis, new: Fitted) -> I
     settled = facts.end - SETTLES
     if stay is None or stay.known is None or old is None or new.known is None or not new.reports:
         return
-    step = effective(basis.step, facts.every(new))
-    since = max(new.since, basis.since, basis.known or 0, stay.since, stay.known)
+    every, configured = facts.period_at(new, new.known)
+    step = effective(basis.step, every)
+    since = max(new.since, basis.since, basis.known or 0, stay.since, stay.known, configured)
     until = min(new.known, new.until, basis.until, basis.ended, stay.until_asked, settled)
     until = min(until, facts.removed_from(basis.recipient), facts.refused_from(basis.recipient))
     others = [one for one in facts.doubts if one[0] == new.place and one[2] != new.known]

@@ -950,22 +950,28 @@ def test_an_end_of_a_duty_that_was_recorded_late_is_taken_back(story):
     assert {one.sort for one in findings} == {("SENT", "I22")}
 
 
-def exchanged(story, *, stated=True, released=True, indexes=True):
-    """A meter that was exchanged at slot 10, and recorded at slot 30."""
+def exchanged(story, *, stated=True, released=True, indexes=True, each=1):
+    """A meter that was exchanged at slot 10, and recorded at slot 30. `each`: since slot 2 the file
+    says that only every so manieth slot is one.
+    """
     new, late = "11000002", at(30) + 60
     story.readings(until=at(10))
-    for n in range(10, 60):
+    if each > 1:
+        story.note(at(2) + 60, "configured", change="period", every={"e": each * EVERY}, flush=5,
+                   recipients=[TO], readable=True)  # fmt: skip
+    for n in range(10, 60, each):
         t = at(n)
         value = str(Decimal(n) / 1000)
         story.note(t + 2, "answer", line=0, device="e", meter=new, channel="elec.imp", value=value,
                    wall=t + 2.0)  # fmt: skip
         if n > 30:
-            story.batch(t + 300, [story.row(t, v=value, meter=new)])
+            story.batch(t + 300, [story.row(t, v=value, meter=new, step=each * EVERY)])
             continue
         given = (n > 10 and released) or n == 30
         row = {"v": value} if given else {"v": None, "q": "M", "why": "agent", "d": 0}
         if stated or n == 30:
-            story.batch(late + 100 + n, [story.row(t, ver=late, meter=new, flags="LATE", **row)])
+            row |= {"step": each * EVERY, "flags": "LATE"}
+            story.batch(late + 100 + n, [story.row(t, ver=late, meter=new, **row)])
     if indexes:
         shown_ = ((METER, at(10) - 1, "105.0"), (new, at(10), "0.001"))
         for meter, t, value in shown_:
@@ -983,6 +989,18 @@ def test_an_exchange_that_was_recorded_late_restates_its_slots_and_gives_what_wa
     assert exchanged(Story(), stated=False) == {"M22"}
     assert exchanged(Story(), released=False) == {"I21"}
     assert exchanged(Story(), indexes=False) == {"R14"}
+
+
+def test_an_exchange_after_a_change_of_the_period_restates_the_slots_of_the_present_one():
+    assert exchanged(Story(), each=2) == set()
+    assert exchanged(Story(), each=2, stated=False) == {"M22"}
+    assert exchanged(Story(), each=2, released=False) == {"I21"}
+
+
+def test_a_meter_after_one_that_reports_no_number_reports_none_either():
+    story = Story()
+    story.records[2].what["meters"][0]["reports"] = False
+    assert exchanged(story, stated=False) == set()
 
 
 def test_a_list_that_is_handed_in_again_gives_no_consent_after_a_withdrawal(story):
