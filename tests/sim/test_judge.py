@@ -957,6 +957,41 @@ def test_an_exchange_that_was_recorded_late_restates_its_slots_and_gives_what_wa
     assert exchanged(Story(), indexes=False) == {"R14"}
 
 
+def with_used_meter(*, asked=BEGIN - 30, less="0", **event):
+    """From slot 10 on another meter is read under the number of the one before; `less`: by how much
+    its first index is lower.
+    """
+    story = Story()
+    story.note(asked, "number", line=0, device="e", meter=METER)
+    for at_, kind, what in event.get("events", ()):
+        story.note(at_, kind, **what)
+    story.readings(until=at(10))
+    for n in range(10, 30):
+        t, value = at(n), str(Decimal(shown(at(n))) - (Decimal(less) if n == 10 else 0))
+        story.note(t + 2, "answer", line=0, device="e", meter="11000002", channel="elec.imp",
+                   value=value, wall=t + 2.0)  # fmt: skip
+        story.batch(t + 300, [story.row(t, v=value)])
+    return {one.clause for one in story.judged()} & {"M10"}
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        (at(5), "silent", {"line": 0, "device": "e"}),
+        (at(5), "opened", {"line": 0}),
+        (at(10) + 1, "number", {"line": 0, "device": "e", "meter": "11000002"}),
+        (at(9) + 60, "life.begun", {"life": 2, "boot": "a", "apart": 0.0}),
+    ],
+)
+def test_another_meter_may_be_taken_for_the_one_before_until_it_must_be_asked(event):
+    """Rules I16, I33."""
+    asked = at(0)
+    assert with_used_meter(asked=asked) == set()
+    assert with_used_meter(asked=asked, events=[event]) == {"M10"}
+    assert with_used_meter(asked=asked, less="50") == {"M10"}
+    assert with_used_meter(asked=at(29) - DAY) == {"M10"}
+
+
 def test_a_list_that_is_handed_in_again_gives_no_consent_after_a_withdrawal(story):
     story.readings(until=at(5))
     withdraw(story, at(6))
