@@ -96,6 +96,23 @@ def joined(known: Iterable[SlotRun], new: Iterable[SlotRun]) -> list[SlotRun]:
     return _in_order([*(by_kind or groups).values(), *rest])
 
 
+def beyond(known: Iterable[SlotRun], new: Iterable[SlotRun]) -> list[SlotRun]:
+    """The new slots that are surely not among the known ones, and those that may not be."""
+    parts = _in_order(new)
+    for old in known:
+        if old.exact:
+            parts = [
+                left
+                for part in parts
+                for left in (
+                    part.outside(old.at, old.last + 1)
+                    if part.exact and _alike(old, part)
+                    else [part]
+                )
+            ]
+    return parts
+
+
 def _in_order(runs: Iterable[SlotRun]) -> list[SlotRun]:
     """Runs that follow one another as one, each slot of them once."""
     whole: list[SlotRun] = []

@@ -634,6 +634,18 @@ def test_an_untrue_answer_is_found(story, what, answer, clause):
     assert story.sorts() == {("TRUTH", clause)}
 
 
+def test_what_was_received_without_a_receipt_is_counted(story):
+    """Rule P28."""
+    story.readings()
+    story.records = [one for one in story.records if one.kind != "receipt"]
+    look(story, at(5), "disclosures", holdings=[])
+    assert ("TRUTH", "P28") in story.sorts()
+    held = {"recipient": TO, "channel": "elec.imp", "basis": CONSENT, "least": 0, "most": 60}
+    story.records = [one for one in story.records if one.kind != "status"]
+    look(story, at(5), "disclosures", holdings=[held])
+    assert "TRUTH" not in {oracle for oracle, _ in story.sorts()}
+
+
 @pytest.mark.parametrize("lost", [True, False])
 def test_what_was_received_from_memory_is_counted_unless_its_record_was_lost(story, lost):
     """P28: the disk fails, and the power is cut before, or long after, it works again."""
