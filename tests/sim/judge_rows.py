@@ -499,7 +499,7 @@ def _wrongly_dated(facts: Facts, recipient: str, held: Held) -> Iterator[Finding
     of = _meter_of(facts, row)
     if len(facts.proven) == 1 or of is None or row.v is None or row.kind != "REG" or not row.step:
         return
-    answers = facts.answers.get((row.meter or of.meter, row.channel), ())
+    answers = facts.reported(row.meter or of.meter, row.channel)
     answers = [one._replace(value=of.index(one.value)) for one in answers]
     by = [apart for apart in facts.proven if any(_is(row, one, apart) for one in answers)]
     proofs = [facts.proof(apart) for apart in by]
@@ -534,7 +534,7 @@ def _untrue(facts: Facts, held: Held) -> Iterator[Finding]:
     of = _meter_of(facts, row)
     answers = [
         one._replace(value=of.index(one.value) if of else one.value)
-        for one in facts.answers.get((row.meter or (of.meter if of else ""), row.channel), ())
+        for one in facts.reported(row.meter or (of.meter if of else ""), row.channel)
     ]
     if row.kind == "REG" and row.step == 0:
         if not _at_exchange(facts, row, answers):

@@ -670,6 +670,18 @@ def test_an_untrue_answer_is_found(story, what, answer, clause):
     assert story.sorts() == {("TRUTH", clause)}
 
 
+def test_what_was_received_without_a_receipt_is_counted(story):
+    """Rule P28."""
+    story.readings()
+    story.records = [one for one in story.records if one.kind != "receipt"]
+    look(story, at(5), "disclosures", holdings=[])
+    assert ("TRUTH", "P28") in story.sorts()
+    held = {"recipient": TO, "channel": "elec.imp", "basis": CONSENT, "least": 0, "most": 60}
+    story.records = [one for one in story.records if one.kind != "status"]
+    look(story, at(5), "disclosures", holdings=[held])
+    assert "TRUTH" not in {oracle for oracle, _ in story.sorts()}
+
+
 @pytest.mark.parametrize("lost", [True, False])
 def test_what_was_received_from_memory_is_counted_unless_its_record_was_lost(story, lost):
     """P28: the disk fails, and the power is cut before, or long after, it works again."""
@@ -1001,6 +1013,41 @@ def test_a_meter_after_one_that_reports_no_number_reports_none_either():
     story = Story()
     story.records[2].what["meters"][0]["reports"] = False
     assert exchanged(story, stated=False) == set()
+
+
+def with_used_meter(*, asked=BEGIN - 30, less="0", **event):
+    """From slot 10 on another meter is read under the number of the one before; `less`: by how much
+    its first index is lower.
+    """
+    story = Story()
+    story.note(asked, "number", line=0, device="e", meter=METER)
+    for at_, kind, what in event.get("events", ()):
+        story.note(at_, kind, **what)
+    story.readings(until=at(10))
+    for n in range(10, 30):
+        t, value = at(n), str(Decimal(shown(at(n))) - (Decimal(less) if n == 10 else 0))
+        story.note(t + 2, "answer", line=0, device="e", meter="11000002", channel="elec.imp",
+                   value=value, wall=t + 2.0)  # fmt: skip
+        story.batch(t + 300, [story.row(t, v=value)])
+    return {one.clause for one in story.judged()} & {"M10"}
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        (at(5), "silent", {"line": 0, "device": "e"}),
+        (at(5), "opened", {"line": 0}),
+        (at(10) + 1, "number", {"line": 0, "device": "e", "meter": "11000002"}),
+        (at(9) + 60, "life.begun", {"life": 2, "boot": "a", "apart": 0.0}),
+    ],
+)
+def test_another_meter_may_be_taken_for_the_one_before_until_it_must_be_asked(event):
+    """Rules I16, I33."""
+    asked = at(0)
+    assert with_used_meter(asked=asked) == set()
+    assert with_used_meter(asked=asked, events=[event]) == {"M10"}
+    assert with_used_meter(asked=asked, less="50") == {"M10"}
+    assert with_used_meter(asked=at(29) - DAY) == {"M10"}
 
 
 def test_a_list_that_is_handed_in_again_gives_no_consent_after_a_withdrawal(story):
