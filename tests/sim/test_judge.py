@@ -197,16 +197,17 @@ def test_a_midnight_that_is_withheld_and_of_which_nothing_is_told_is_found():
 NEW, CLOSED, OPENED = "11000009", "101.592", "0.480"
 
 
-def with_flows(*, flowed=None):
-    """A journal in which a meter of which flows are sent is exchanged. `flowed`: what is sent as
-    consumption over the exchange, if that is wrong.
+def with_flows(*, read=True, **sent):
+    """A journal in which a meter of which flows are sent is exchanged. `read`: people have read the
+    indexes of both. `sent`: what is wrong with the consumption over the exchange.
     """
     story, when = Story(), at(5) + 100
     next(one for one in story.records if one.kind == "building").what["meters"][0]["kinds"] = [
         "REG", "INT"
     ]  # fmt: skip
     fact = {"fact": "exchange", "place": PLACE, "channel": "elec.imp", "device": "e", "at": when,
-            "old": METER, "new": NEW, "closing": CLOSED, "opening": OPENED}  # fmt: skip
+            "old": METER, "new": NEW, "closing": CLOSED if read else None,
+            "opening": OPENED if read else None}  # fmt: skip
     story.note(when, "meter", device="e", channel="elec.imp", old=METER, new=NEW)
     story.call(when + 60, "meter.exchange", means=[fact])
     series = [DIRECTORY["series"][0] | {"kind": kind} for kind in ("REG", "INT")]
@@ -219,25 +220,42 @@ def with_flows(*, flowed=None):
         story.note(t + 2, "answer", line=0, device="e", meter=meter, channel="elec.imp",
                    value=value, wall=t + 2.0)  # fmt: skip
         rows = [story.row(t, v=value, meter=meter)]
-        flags, flow = "", Decimal(value) - Decimal(last or 0)
+        flow = {"q": "K", "v": str(Decimal(value) - Decimal(last or 0))}
         if t == at(6):
-            right = Decimal(CLOSED) - Decimal(last) + Decimal(value) - Decimal(OPENED)
-            flags, flow = "EXCH", Decimal(flowed or right)
+            whole = Decimal(CLOSED) - Decimal(last) + Decimal(value) - Decimal(OPENED)
+            flow = {"q": "K", "v": str(whole)} if read else {"q": "E", "v": "0"}
+            flow |= {"flags": "EXCH"} | sent
         if last is not None:
-            rows.append(story.row(t, kind="INT", q="K", v=str(flow), meter=meter, flags=flags))
+            rows.append(story.row(t, kind="INT", meter=meter, **flow))
         if t > BEGIN + 2 * EVERY:
             story.batch(t + 300, rows, directory=directory if story.seq == 0 else {})
         last = value
-    read = {"step": 0, "d": 0, "flags": "EXCH+MAN", "ver": when + 60}
-    rows = [(when - 1, CLOSED, METER), (when, OPENED, NEW)]
-    story.batch(when + 70, [story.row(t, v=v, meter=meter, **read) for t, v, meter in rows])
+    index = {"step": 0, "d": 0, "flags": "EXCH+MAN", "ver": when + 60}
+    rows = [(when - 1, CLOSED, METER), (when, OPENED, NEW)] if read else []
+    story.batch(when + 70, [story.row(t, v=v, meter=meter, **index) for t, v, meter in rows])
     return story
 
 
 def test_a_wrong_consumption_over_an_exchange_is_found():
     """Rule M7."""
     assert with_flows().judged() == []
-    assert with_flows(flowed="101.000").sorts() == {("CONSERVATION", "M7")}
+    assert with_flows(v="101.000").sorts() == {("CONSERVATION", "M7")}
+    assert with_flows(q="E").sorts() == {("CONSERVATION", "M7")}
+    assert ("CONSERVATION", "M7") in with_flows(flags="").sorts()
+    assert with_flows(read=False).judged() == []
+    assert with_flows(read=False, v="0.100").sorts() == {("CONSERVATION", "M7")}
+    assert with_flows(read=False, q="K").sorts() == {("CONSERVATION", "M7")}
+
+
+def test_no_consumption_over_an_exchange_that_was_recorded_in_time_is_found():
+    """Rule M7."""
+    assert ("CONSERVATION", "M7") in with_flows(q="M", v=None, why="bad", flags="").sorts()
+    disturbed = with_flows(q="M", v=None, why="bad", flags="")
+    disturbed.note(
+        at(5) + 200, "event", index=0, do="device", device=0, how="late", **{"for": 60.0}
+    )
+    disturbed.note(at(5) + 260, "event", index=0, ended=True, do="device")
+    assert ("CONSERVATION", "M7") not in disturbed.sorts()
 
 
 def test_a_silent_meter_is_right_and_another_reason_is_found(story):
