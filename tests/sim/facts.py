@@ -197,11 +197,14 @@ class Batch:
     void: str | None
     lane: str
     kept: str | None
+    """what its own bytes say; a void never says it"""
     size: int
     index: int
     created: str = ""
     sent: list[tuple[float, int]] = field(default_factory=list)
     stored: float = NEVER
+    of_memory: bool = False
+    """whether its epoch is one of a spool in memory (rule A2)"""
 
     @property
     def id(self) -> tuple[str, str, int]:
@@ -395,6 +398,9 @@ class Facts:
         quiet = self.plan["begin"] + max(self.plan["days"] * DAY, last)
         for trouble in self.troubles:  # whatever lasts longer ends then
             trouble.end = max(trouble.begin, min(trouble.end, quiet))
+        memory = {batch.id[:2] for batch in self.batches.values() if batch.kept}
+        for batch in self.batches.values():
+            batch.of_memory = batch.id[:2] in memory
 
     def _building(self, at: float, what: Mapping[str, Any], _index: int) -> None:
         self.building = what
@@ -714,8 +720,10 @@ class Facts:
     def _learn_exchange(self, asked: float, known: float | None, fact: Any, _index: int) -> None:
         at = second(fact["at"])
         self._doubt(fact["place"], min(asked, at), known)
-        line = None
+        line, reports = None, True
         for fitted in self.fitted:
+            if fitted.device is not None and fitted.device == fact.get("device"):
+                reports = fitted.reports  # the same device asks the new meter for its number
             if fitted.meter == fact["old"] and fitted.channel == fact["channel"]:
                 line = fitted.line
                 fitted.until_asked = min(fitted.until_asked, asked)
@@ -731,6 +739,7 @@ class Facts:
                 line,
                 at,
                 known,
+                reports,
                 opening=fact.get("opening"),
                 multiplier=Decimal(str(fact.get("multiplier") or 1)),
                 offset=Decimal(str(fact.get("offset") or 0)),
@@ -789,6 +798,19 @@ class Facts:
             if (meter["place"], meter["channel"]) == (fitted.place, fitted.channel):
                 return int(meter["every"])
         return DAY
+
+    def period_at(self, fitted: Fitted, at: float) -> tuple[int, float]:
+        """Seconds between two slots of a meter's point at a moment, and since when that is so."""
+        every, since = self.every(fitted), 0.0
+        for moment, what in self.configured:
+            now = int(what["every"].get(fitted.device, every))
+            if moment <= at and now != every:
+                every, since = now, self.runs_from(moment)
+        return every, since
+
+    def runs_from(self, at: float) -> float:
+        """When an agent ran first, from a moment on."""
+        return next((max(at, life.begin) for life in self.lives if at < life.end), NEVER)
 
     def other_period_from(self, fitted: Fitted) -> float:
         """From when on a slot of its first period needs no row: it is read at another period.

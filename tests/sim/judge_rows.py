@@ -172,15 +172,13 @@ def _retraction(facts: Facts, batch: Batch, one: Mapping[str, Any]) -> Iterator[
 def _without_gaps(ids: Mapping[tuple[str, str, int], list[Batch]]) -> Iterator[Finding]:
     """T1: seq counts from 1 without gaps; in an epoch of memory the end may be missing."""
     epochs: dict[tuple[str, str], set[int]] = defaultdict(set)
-    memory = set()
-    for (recipient, epoch, seq), batches in ids.items():
+    for recipient, epoch, seq in ids:
         epochs[recipient, epoch].add(seq)
-        if any(batch.kept for batch in batches):
-            memory.add((recipient, epoch))
     for (recipient, epoch), seqs in epochs.items():
         gaps = set(range(1, max(seqs) + 1)) - seqs
-        if gaps and (recipient, epoch) not in memory:
-            at = max(ids[recipient, epoch, max(seqs)][0].sent)[0]
+        last = ids[recipient, epoch, max(seqs)][0]
+        if gaps and not last.of_memory:
+            at = max(last.sent)[0]
             yield _found("CONSERVATION", "T1", f"{recipient} {epoch}: no seq {min(gaps)}", at)
 
 
@@ -200,9 +198,12 @@ def _sealed(facts: Facts) -> Iterator[Finding]:
                 yield _found(
                     "SENT", "C12", f"{batch.id} was sealed by a wrong clock", at, batch.index
                 )
-        if not batch.kept and any(begin < at < end for begin, end in frozen):
+        if not batch.of_memory and any(begin < at < end for begin, end in frozen):
             text = f"{batch.id} was sent first while the disk could not be written"
             yield _found("SENT", "A5", text, at, batch.index)
+        if batch.of_memory and batch.kept is None and batch.void is None:
+            text = f"{batch.id} does not say that it was kept in memory, as its epoch does"
+            yield _found("SENT", "A2", text, at, batch.index)
 
 
 def _without_notes(facts: Facts) -> Iterator[Finding]:
@@ -227,7 +228,7 @@ def _epochs(facts: Facts) -> Iterator[Finding]:
         return
     begun: dict[str, dict[str, tuple[float, int]]] = defaultdict(dict)
     for batch in facts.batches.values():
-        if not batch.kept:
+        if not batch.of_memory:
             begun[batch.recipient].setdefault(batch.epoch, batch.sent[0])
     for recipient, epochs in begun.items():
         moments = sorted(epochs.values())[1:]
@@ -746,8 +747,9 @@ def _owed_late(facts: Facts, platform: Platform, basis: Basis, new: Fitted) -> I
     settled = facts.end - SETTLES
     if stay is None or stay.known is None or old is None or new.known is None or not new.reports:
         return
-    step = effective(basis.step, facts.every(new))
-    since = max(new.since, basis.since, basis.known or 0, stay.since, stay.known)
+    every, configured = facts.period_at(new, new.known)
+    step = effective(basis.step, every)
+    since = max(new.since, basis.since, basis.known or 0, stay.since, stay.known, configured)
     until = min(new.known, new.until, basis.until, basis.ended, stay.until_asked, settled)
     until = min(until, facts.removed_from(basis.recipient), facts.refused_from(basis.recipient))
     others = [one for one in facts.doubts if one[0] == new.place and one[2] != new.known]

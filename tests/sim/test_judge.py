@@ -311,7 +311,7 @@ def test_a_value_that_was_read_while_the_disk_failed_and_is_missing_is_found(sto
     lost = in_place_of(at(5), q="M", v=None, why="agent", again=True)
     story.readings(change=lost)
     assert story.sorts() == {("CONSERVATION", "A2")}
-    story.batch(at(9), [story.row(at(5), ver=at(9))], kept="memory")
+    of_memory(story, at(9), [story.row(at(5), ver=at(9))])
     assert story.judged() == []
 
 
@@ -566,6 +566,16 @@ def test_what_is_never_stored_or_acknowledged_or_answered_is_found(story):
     assert third.sorts() == {("LIVENESS", "U10")}
 
 
+def test_a_call_is_answered_during_a_fault_unless_the_agent_ends_meanwhile(story):
+    story.readings()
+    story.call(at(5), "status", outcome="lost", lost=True)
+    assert story.sorts() == {("LIVENESS", "U10")}
+    story.note(at(5) - 0.2, "life.ended", life=1, how="kill")
+    story.note(at(5) - 0.1, "life.begun", life=2, boot="b", apart=0.0)
+    story.note(at(5), "life.ready", life=2)
+    assert ("LIVENESS", "U10") not in story.sorts()
+
+
 def test_a_batch_that_is_sent_for_ever_is_found(story):
     story.readings()
     sha = story.batch(END - DAY, [])
@@ -603,6 +613,32 @@ def test_what_is_sent_while_the_disk_cannot_be_written_is_found(story):
     story.records[-1].what["for"] = 9000
     story.note(at(8), "event", index=0, do="disk", how="readonly", ended=True)
     assert story.readings().sorts() == {("SENT", "A5")}
+
+
+def test_a_void_of_memory_is_sent_while_the_disk_cannot_be_written(story):
+    """A void does not say `kept`: its epoch does."""
+    fault(story, at(3), at(8), how="readonly")
+    story.readings(change=lambda row: row if not at(3) <= row["t"] <= at(8) else None)
+    of_memory(story, at(5), [])
+    of_memory(story, at(6), [], seq=2, void="withdrawn")
+    assert ("SENT", "A5") not in story.sorts()
+    story.batch(at(6), [], void="withdrawn")
+    assert ("SENT", "A5") in story.sorts()
+
+
+def test_a_batch_of_memory_that_does_not_say_so_is_found(story):
+    story.readings()
+    of_memory(story, at(5), [])
+    assert story.judged() == []
+    of_memory(story, at(6), [], seq=2, kept=None)
+    assert story.sorts() == {("SENT", "A2")}
+
+
+def of_memory(story, when, rows, seq=1, **more):
+    """A batch of a spool in memory, in an epoch of its own."""
+    memory = {"kept": None if "void" in more else "memory", "directory": DIRECTORY, **more}
+    story.batch(when, rows, epoch="m", seq=seq, sha256=f"m{seq}", **memory)
+    story.seq -= 1
 
 
 def test_a_life_that_ends_with_an_error_or_for_ever_or_spins_is_found(story):
@@ -675,15 +711,7 @@ def test_what_was_received_from_memory_is_counted_unless_its_record_was_lost(sto
     story.note(cut + 62, "life.ready", life=2)
     for t in range(BEGIN + EVERY, at(12), EVERY):
         if t == at(5):
-            memory = {
-                "kept": "memory",
-                "epoch": "m",
-                "seq": 1,
-                "sha256": "m",
-                "directory": DIRECTORY,
-            }
-            story.batch(t + 300, [story.row(t, ver=t + 5)], **memory)
-            story.seq -= 1
+            of_memory(story, t + 300, [story.row(t, ver=t + 5)])
         story.note(t + 2, "answer", line=0, device="e", meter=METER, channel="elec.imp",
                    value=shown(t), wall=t + 2.0)  # fmt: skip
         if t != at(5):
@@ -952,22 +980,28 @@ def test_an_end_of_a_duty_that_was_recorded_late_is_taken_back(story):
     assert {one.sort for one in findings} == {("SENT", "I22")}
 
 
-def exchanged(story, *, stated=True, released=True, indexes=True):
-    """A meter that was exchanged at slot 10, and recorded at slot 30."""
+def exchanged(story, *, stated=True, released=True, indexes=True, each=1):
+    """A meter that was exchanged at slot 10, and recorded at slot 30. `each`: since slot 2 the file
+    says that only every so manieth slot is one.
+    """
     new, late = "11000002", at(30) + 60
     story.readings(until=at(10))
-    for n in range(10, 60):
+    if each > 1:
+        story.note(at(2) + 60, "configured", change="period", every={"e": each * EVERY}, flush=5,
+                   recipients=[TO], readable=True)  # fmt: skip
+    for n in range(10, 60, each):
         t = at(n)
         value = str(Decimal(n) / 1000)
         story.note(t + 2, "answer", line=0, device="e", meter=new, channel="elec.imp", value=value,
                    wall=t + 2.0)  # fmt: skip
         if n > 30:
-            story.batch(t + 300, [story.row(t, v=value, meter=new)])
+            story.batch(t + 300, [story.row(t, v=value, meter=new, step=each * EVERY)])
             continue
         given = (n > 10 and released) or n == 30
         row = {"v": value} if given else {"v": None, "q": "M", "why": "agent", "d": 0}
         if stated or n == 30:
-            story.batch(late + 100 + n, [story.row(t, ver=late, meter=new, flags="LATE", **row)])
+            row |= {"step": each * EVERY, "flags": "LATE"}
+            story.batch(late + 100 + n, [story.row(t, ver=late, meter=new, **row)])
     if indexes:
         shown_ = ((METER, at(10) - 1, "105.0"), (new, at(10), "0.001"))
         for meter, t, value in shown_:
@@ -985,6 +1019,18 @@ def test_an_exchange_that_was_recorded_late_restates_its_slots_and_gives_what_wa
     assert exchanged(Story(), stated=False) == {"M22"}
     assert exchanged(Story(), released=False) == {"I21"}
     assert exchanged(Story(), indexes=False) == {"R14"}
+
+
+def test_an_exchange_after_a_change_of_the_period_restates_the_slots_of_the_present_one():
+    assert exchanged(Story(), each=2) == set()
+    assert exchanged(Story(), each=2, stated=False) == {"M22"}
+    assert exchanged(Story(), each=2, released=False) == {"I21"}
+
+
+def test_a_meter_after_one_that_reports_no_number_reports_none_either():
+    story = Story()
+    story.records[2].what["meters"][0]["reports"] = False
+    assert exchanged(story, stated=False) == set()
 
 
 def with_used_meter(*, asked=BEGIN - 30, less="0", **event):
@@ -1355,7 +1401,7 @@ def test_what_is_sent_after_a_boot_on_a_read_only_disk_is_found(story):
     begins_again(story, at(5) + 600, boot="b", how="power")
     story.readings(change=lambda row: row if row["t"] < at(3) or row["t"] > at(9) else None)
     assert ("SENT", "A8") not in story.sorts()
-    story.batch(at(7), [story.row(at(4))], kept="memory")
+    of_memory(story, at(7), [story.row(at(4))])
     assert ("SENT", "A8") in story.sorts()
 
 
