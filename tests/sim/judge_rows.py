@@ -593,9 +593,11 @@ def _at_exchange(facts: Facts, row: Row, answers: list[Answer]) -> bool:
 
 def _said(facts: Facts, row: Row, answer: Answer) -> bool:
     """Whether this answer may be that value: read in the slot, at the stated delay (rules M10, C11)
-    by the true time, or by the gateway's clock as a service has set it (rules C8, C10).
+    by the true time, or by the gateway's clock as a service has set it (rules C8, C10), also if it
+    has moved a little since then (C8).
     """
-    return any(_is(row, answer, apart) for apart in facts.proven)
+    crept = facts.crept(answer.at)
+    return any(_is(row, answer, apart + by) for apart in facts.proven for by in {0.0, crept})
 
 
 def _is(row: Row, answer: Answer, apart: float) -> bool:

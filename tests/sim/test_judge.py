@@ -1048,6 +1048,22 @@ def test_a_slot_that_is_closed_twice_is_found_unless_the_disk_failed_since(story
     assert (("CONSERVATION", "M10") in story.sorts()) == (fails < at(5) + 900)
 
 
+@pytest.mark.parametrize(("moves", "wrong"), [((1.9,), False), ((1.5, 1.5), False), ((2.5,), True)])
+def test_a_value_that_a_clock_has_dated_that_moved_a_little_is_right(story, moves, wrong):
+    """Rule C8: a clock that moves by no more than 2 s has not stepped."""
+    apart = 0.0
+    story.note(BEGIN, "clock", apart=0.0, service=True, kept=True, rtc=0.0)
+    for n, move in enumerate(moves):
+        apart += move
+        story.note(at(1) + 60 * n, "clock", apart=apart, service=False, kept=False, rtc=0.0)
+    story.readings(until=at(4))
+    t = at(5)  # read before it, by the true time
+    story.note(t - apart + 0.1, "answer", line=0, device="e", meter=METER, channel="elec.imp",
+               value="100.9", wall=t + 0.1)  # fmt: skip
+    story.batch(t + 300, [story.row(t, v="100.9", d=0)])
+    assert (("CONSERVATION", "M10") in story.sorts()) == wrong
+
+
 def with_used_meter(*, asked=BEGIN - 30, less="0", **event):
     """From slot 10 on another meter is read under the number of the one before; `less`: by how much
     its first index is lower.
