@@ -26,6 +26,8 @@ DELIVERED = 7200.0
 RECOVERED = 60.0
 """seconds after a receipt in which the withdrawal that it names is recorded"""
 SLACK = RTC_AGREES = 120.0
+STEPPED = 2.0
+"""seconds by which a clock that moves has not stepped (rule C8)"""
 REMEMBERED = 3720.0
 """seconds by which the last proved time that is on the disk may lie before the last proved one"""
 UNKEPT = 8 * DAY + 32_000
@@ -884,6 +886,24 @@ class Facts:
     def proven(self) -> list[float]:
         """By how much the clock was wrong at times at which a service kept it; 0 among them."""
         return sorted({0.0, *(apart for _, apart, kept in self.kept if kept)})
+
+    def crept(self, at: float) -> float:
+        """By how much the wall clock is wrong at a true time by moves of at most 2 s, none of which
+        counts as a step (rule C8), since a service kept it; 0: also by another one.
+        """
+        before = 0.0
+        crept: float | None = 0.0
+        for moment, apart, kept in self.kept:
+            if moment > at:
+                break
+            if kept:
+                crept = 0.0
+            elif crept is not None and abs(apart - before) <= STEPPED:
+                crept += apart - before
+            else:
+                crept = None
+            before = apart
+        return crept or 0.0
 
     @property
     def clock_doubted_from(self) -> float:
