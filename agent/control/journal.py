@@ -448,6 +448,10 @@ class Journal:
         """
         return self._db.by(lambda db: verify.first_answer(db, verified))
 
+    def earlier(self, verified: Verified) -> dict[str, Any] | None:
+        """The answer that the same bytes got before; None: they were not taken before."""
+        return self._db.by(lambda db: verify.earlier_answer(db, verified))
+
     def prune(self, now: float) -> None:
         """Delete ids that cannot come again, and orders to which no quota looks back.
 

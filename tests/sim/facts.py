@@ -345,6 +345,7 @@ class Facts:
         self.writes: list[tuple[float, Mapping[str, Any], int]] = []
         self.calls: list[tuple[float, Mapping[str, Any], int]] = []
         self.objects: dict[str, tuple[float, Mapping[str, Any], int]] = {}
+        self.flawed: set[str] = set()
         self.acked: dict[str, float] = {}
         self.spools: list[tuple[float, Mapping[str, Any], int]] = []
         self.statuses: list[tuple[float, Mapping[str, Any], int]] = []
@@ -458,6 +459,7 @@ class Facts:
             self.acked.setdefault(what["jti"], at)
         else:
             self.objects.setdefault(what["jti"], (at, what, index))
+            self.flawed |= {what["jti"]} if what.get("flaw") else set()
 
     def _sent(self, at: float, what: Mapping[str, Any], index: int) -> None:
         batch = self.batches.get(what["sha256"])

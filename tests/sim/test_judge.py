@@ -1451,6 +1451,20 @@ def test_an_object_that_met_an_error_is_found(story):
     assert story.sorts() == {("LIVENESS", "O22")}
 
 
+@pytest.mark.parametrize(
+    ("accepted", "found"), [(at(8), {("LIVENESS", "O8")}), (at(9) + 60, set())]
+)
+@pytest.mark.parametrize("flaw", [{}, {"flaw": "replay"}])
+def test_a_copy_of_an_accepted_object_that_is_refused_as_expired_is_found(accepted, found, flaw):
+    story = Story().readings()
+    story.note(at(7), "object", typ="request+jwt", jti="x", recipient=TO, means=[], **flaw)
+    story.note(at(7) + 1, "object", typ="request+jwt", jti="x", recipient=TO, acked=True)
+    for when, outcome in ((accepted, {"state": "ACCEPTED"}),
+                          (at(9), {"state": "REJECTED", "code": "E_EXPIRED"})):  # fmt: skip
+        story.batch(when, [], directory={"outcomes": [outcome | {"jti": "x"}]})
+    assert story.sorts() == (set() if flaw else found)
+
+
 def test_the_review_of_the_judge_has_each_clause_once_with_its_oracle_or_reason():
     page = (TOP / "docs/simulation-judge.md").read_text(encoding="utf-8")
     lines = re.findall(r"^\| ([A-Z]\d+) \| .* \| (.+) \|$", page, re.MULTILINE)
