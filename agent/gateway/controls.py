@@ -65,6 +65,7 @@ class Steering:
         return {
             f"outcomes/{one.n}-{int(one.at)}": _outcome_document(one)
             for one in list(journal.recent)
+            if not one.internal
             if self._common(one.control, device := self._device_of(one))
             or (not device and self._misnamed(one, recipient, uplink))
         }

@@ -13,6 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import cached_property
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -345,7 +346,6 @@ class Facts:
         self.writes: list[tuple[float, Mapping[str, Any], int]] = []
         self.calls: list[tuple[float, Mapping[str, Any], int]] = []
         self.objects: dict[str, tuple[float, Mapping[str, Any], int]] = {}
-        self.flawed: set[str] = set()
         self.acked: dict[str, float] = {}
         self.spools: list[tuple[float, Mapping[str, Any], int]] = []
         self.statuses: list[tuple[float, Mapping[str, Any], int]] = []
@@ -459,7 +459,6 @@ class Facts:
             self.acked.setdefault(what["jti"], at)
         else:
             self.objects.setdefault(what["jti"], (at, what, index))
-            self.flawed |= {what["jti"]} if what.get("flaw") else set()
 
     def _sent(self, at: float, what: Mapping[str, Any], index: int) -> None:
         batch = self.batches.get(what["sha256"])
@@ -539,6 +538,22 @@ class Facts:
             for item in batch.directory.get("outcomes", ()):
                 states[str(item.get("jti"))].add(str(item.get("state", item.get("status", ""))))
         return states
+
+    @cached_property
+    def flawed(self) -> set[str]:
+        """The numbers of objects that must change nothing."""
+        objects = (one.what for one in self.journal if one.kind == "object")
+        return {what["jti"] for what in objects if what.get("flaw")}
+
+    @cached_property
+    def steps(self) -> dict[tuple[str, str], dict[str, str]]:
+        """The states of each order at a control, by the ids of their outcomes."""
+        steps: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
+        for batch in self.batches.values():
+            for item in batch.directory.get("outcomes", ()):
+                if "control" in item:
+                    steps[str(item["jti"]), item["control"]][item["id"]] = item["state"]
+        return steps
 
     def _learn(self) -> None:
         """Take the facts in the order in which they were answered."""

@@ -1107,6 +1107,8 @@ def test_an_order_of_which_nobody_is_told_how_it_ended_is_found(story):
     assert story.sorts() == {("EQUIPMENT", "H11")}
     told(story, at(3), "COMPLETED")
     assert story.judged() == []
+    told(story, at(3) + 60, "COMPLETED")
+    assert story.sorts() == {("EQUIPMENT", "H11")}
 
 
 def test_an_order_that_began_before_a_restart_and_is_carried_out_again_is_found(story):
