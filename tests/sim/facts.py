@@ -13,6 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import cached_property
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -584,6 +585,22 @@ class Facts:
             for item in batch.directory.get("outcomes", ()):
                 states[str(item.get("jti"))].add(str(item.get("state", item.get("status", ""))))
         return states
+
+    @cached_property
+    def flawed(self) -> set[str]:
+        """The numbers of objects that must change nothing."""
+        objects = (one.what for one in self.journal if one.kind == "object")
+        return {what["jti"] for what in objects if what.get("flaw")}
+
+    @cached_property
+    def steps(self) -> dict[tuple[str, str], dict[str, str]]:
+        """The states of each order at a control, by the ids of their outcomes."""
+        steps: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
+        for batch in self.batches.values():
+            for item in batch.directory.get("outcomes", ()):
+                if "control" in item:
+                    steps[str(item["jti"]), item["control"]][item["id"]] = item["state"]
+        return steps
 
     def _learn(self) -> None:
         """Take the facts in the order in which they were answered."""

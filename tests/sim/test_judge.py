@@ -100,9 +100,9 @@ class Story:
                 self.batch(t + 300, [row])
         return self
 
-    def judged(self):
+    def judged(self, end=END):
         records = sorted(self.records, key=lambda record: record.at)
-        records.append(Record(float(END), "end", {}))
+        records.append(Record(float(end), "end", {}))
         findings = judge(copy.deepcopy(self.plan), records)
         assert all(0 <= index < len(records) for one in findings for index in one.near)
         return findings
@@ -282,6 +282,20 @@ def test_the_slot_that_ran_when_the_agent_ended_has_no_row_at_another_period(sto
     story.note(at(5) + 2000, "life.begun", life=2, boot="a", apart=0.0)
     story.note(at(5) + 2002, "life.ready", life=2)
     assert story.readings(change=in_place_of(at(n))).sorts() == found
+
+
+@pytest.mark.parametrize(("missing", "found"), [(at(94), {("CONSERVATION", "G2")}), (0, set())])
+def test_a_midnight_is_owed_whatever_period_the_meter_is_read_at_now(story, missing, found):
+    """Rule M3."""
+    story.records[-1].what["means"][0]["step"] = DAY
+    end = END + 2 * DAY
+    midnights = {at(46) + n * DAY for n in range(-1, DAYS + 2)} - {missing}
+    basis, series = DIRECTORY["bases"][0] | {"step": DAY}, DIRECTORY["series"][0] | {"step": DAY}
+    story.batch(BEGIN + 90, [], directory=DIRECTORY | {"bases": [basis], "series": [series]})
+    story.note(at(5), "configured", change="period", every={"e": 2 * EVERY}, flush=5,
+               recipients=[TO], readable=True)  # fmt: skip
+    story.readings(end, change=lambda row: row | {"step": DAY} if row["t"] in midnights else None)
+    assert {one.sort for one in story.judged(end)} == found
 
 
 def test_a_run_of_values_is_found_and_one_of_missing_slots_is_right(story):
@@ -1235,6 +1249,8 @@ def test_an_order_of_which_nobody_is_told_how_it_ended_is_found(story):
     assert story.sorts() == {("EQUIPMENT", "H11")}
     told(story, at(3), "COMPLETED")
     assert story.judged() == []
+    told(story, at(3) + 60, "COMPLETED")
+    assert story.sorts() == {("EQUIPMENT", "H11")}
 
 
 def test_an_order_that_began_before_a_restart_and_is_carried_out_again_is_found(story):
@@ -1577,6 +1593,20 @@ def test_an_object_that_met_an_error_is_found(story):
     outcome = {"jti": "x", "state": "REJECTED", "code": "E_INTERNAL"}
     story.batch(at(9), [], directory={"outcomes": [outcome]})
     assert story.sorts() == {("LIVENESS", "O22")}
+
+
+@pytest.mark.parametrize(
+    ("accepted", "found"), [(at(8), {("LIVENESS", "O8")}), (at(9) + 60, set())]
+)
+@pytest.mark.parametrize("flaw", [{}, {"flaw": "replay"}])
+def test_a_copy_of_an_accepted_object_that_is_refused_as_expired_is_found(accepted, found, flaw):
+    story = Story().readings()
+    story.note(at(7), "object", typ="request+jwt", jti="x", recipient=TO, means=[], **flaw)
+    story.note(at(7) + 1, "object", typ="request+jwt", jti="x", recipient=TO, acked=True)
+    for when, outcome in ((accepted, {"state": "ACCEPTED"}),
+                          (at(9), {"state": "REJECTED", "code": "E_EXPIRED"})):  # fmt: skip
+        story.batch(when, [], directory={"outcomes": [outcome | {"jti": "x"}]})
+    assert story.sorts() == (set() if flaw else found)
 
 
 def test_the_review_of_the_judge_has_each_clause_once_with_its_oracle_or_reason():
