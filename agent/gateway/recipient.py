@@ -494,11 +494,11 @@ def outcomes(gateway: Gateway, recipient: Recipient) -> dict[str, Item]:
     return items
 
 
-def outcome_keys(gateway: Gateway, recipient: Recipient) -> frozenset[str]:
-    """Return the keys of these outcomes."""
+def urgent_outcomes(gateway: Gateway, recipient: Recipient) -> frozenset[str]:
+    """Return the keys of those of these outcomes that must not wait for the next regular batch."""
     recipient_id, inbox = recipient.settings.recipient, gateway.objects.inbox
     keys = frozenset(gateway.steering.outcomes(recipient_id, recipient.name))
-    return keys | inbox.object_status.keys(recipient.name, recipient_id) if inbox else keys
+    return keys | inbox.object_status.urgent(recipient.name, recipient_id) if inbox else keys
 
 
 def needs_signature(gateway: Gateway, settings: Any) -> bool:

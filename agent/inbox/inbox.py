@@ -78,7 +78,7 @@ UNSIGNED = {ObjectCode.FORM, ObjectCode.SIG, ObjectCode.KID, ObjectCode.INTERNAL
 HOUR = 3600.0
 AHEAD = 120.0
 """seconds by which the signer's clock may be ahead of ours"""
-ORDER = "dr-command+jwt"
+ORDER, TIME = "dr-command+jwt", "time+jwt"
 BY_HAND = "hand"
 WAITS = N_("waits: {why}")
 """way of an object that a person submits"""
@@ -229,9 +229,12 @@ class ObjectStatus:
             items[maps[-1].key] = {**items[maps[-1].key], "report": report()}
         return items
 
-    def keys(self, uplink: str, recipient: str) -> frozenset[str]:
-        """The keys of these entries."""
-        return frozenset(one.key for one in self._of(uplink, recipient))
+    def urgent(self, uplink: str, recipient: str) -> frozenset[str]:
+        """The keys of these entries, without those of accepted times: a platform may send one each
+        minute as a heartbeat, and that must not make a batch each minute.
+        """
+        entries = self._of(uplink, recipient)
+        return frozenset(one.key for one in entries if (one.typ, one.state) != (TIME, "ACCEPTED"))
 
     def _of(self, uplink: str, recipient: str) -> list[StatusEntry]:
         return [one for one in self._latest if one.via == uplink or one.owner == recipient]
