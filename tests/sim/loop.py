@@ -379,7 +379,7 @@ class Pool:
 
 
 def _computes(call):
-    """Whether a call given to `asyncio.to_thread` only computes (COMPUTED), so waits for no disk."""
+    """Whether a call of `asyncio.to_thread` only computes (COMPUTED): it waits for no disk."""
     while isinstance(call, partial):
         if isinstance(getattr(call.func, "__self__", None), Context):
             call = call.args[0]  # what runs in the context of its task
