@@ -329,6 +329,7 @@ def _new_recipient(
 
     flush = config.spool.flush
     intake = Ingest(append, flush, revision=bases.revision, recheck=bases.kept, uplink=name)
+    intake.take((), ledger.moved(marks))
     groups = Groups(groups_file(config.state, recipient_id))
     known = (groups, gateway.sums.indexes, marks, gateway.lines.serial)
     sums = Sums(gateway.registry, recipient_id, *known)

@@ -728,7 +728,8 @@ def owed_slots(facts: Facts, basis: Basis, fitted: Fitted) -> Iterator[tuple[int
         facts.end - SETTLES,
         facts.removed_from(basis.recipient),
         facts.refused_from(basis.recipient) - DAY,
-        facts.other_period_from(fitted),
+        # a midnight is a slot at each period (rule M3)
+        NEVER if step >= DAY else facts.other_period_from(fitted),
     )
     for t in facts.slots(step, since + margin, until - margin):
         if (

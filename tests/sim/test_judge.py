@@ -100,9 +100,9 @@ class Story:
                 self.batch(t + 300, [row])
         return self
 
-    def judged(self):
+    def judged(self, end=END):
         records = sorted(self.records, key=lambda record: record.at)
-        records.append(Record(float(END), "end", {}))
+        records.append(Record(float(end), "end", {}))
         findings = judge(copy.deepcopy(self.plan), records)
         assert all(0 <= index < len(records) for one in findings for index in one.near)
         return findings
@@ -264,6 +264,20 @@ def test_the_slot_that_ran_when_the_agent_ended_has_no_row_at_another_period(sto
     story.note(at(5) + 2000, "life.begun", life=2, boot="a", apart=0.0)
     story.note(at(5) + 2002, "life.ready", life=2)
     assert story.readings(change=in_place_of(at(n))).sorts() == found
+
+
+@pytest.mark.parametrize(("missing", "found"), [(at(94), {("CONSERVATION", "G2")}), (0, set())])
+def test_a_midnight_is_owed_whatever_period_the_meter_is_read_at_now(story, missing, found):
+    """Rule M3."""
+    story.records[-1].what["means"][0]["step"] = DAY
+    end = END + 2 * DAY
+    midnights = {at(46) + n * DAY for n in range(-1, DAYS + 2)} - {missing}
+    basis, series = DIRECTORY["bases"][0] | {"step": DAY}, DIRECTORY["series"][0] | {"step": DAY}
+    story.batch(BEGIN + 90, [], directory=DIRECTORY | {"bases": [basis], "series": [series]})
+    story.note(at(5), "configured", change="period", every={"e": 2 * EVERY}, flush=5,
+               recipients=[TO], readable=True)  # fmt: skip
+    story.readings(end, change=lambda row: row | {"step": DAY} if row["t"] in midnights else None)
+    assert {one.sort for one in story.judged(end)} == found
 
 
 def test_a_run_of_values_is_found_and_one_of_missing_slots_is_right(story):
