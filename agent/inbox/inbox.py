@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from agent.buffer.database import Damaged
@@ -93,7 +94,7 @@ if TYPE_CHECKING:
     Marked = Callable[[str], ConsentMark | None]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class StatusEntry:
     """The status of one object."""
 
@@ -113,31 +114,38 @@ class StatusEntry:
     sentence: str = ""
     """of a refusal: the reason and what to do"""
 
-    @property
+    # made once: a recipient may have hundreds, and its directory is compared again and again
+    @cached_property
     def key(self) -> str:
         """Its key in a directory."""
         return f"outcomes/o{self.n}-{self.at}"
 
+    @cached_property
+    def _members(self) -> dict[str, Any]:
+        """What any recipient gets."""
+        members: dict[str, Any] = {
+            "id": f"o{self.n}-{self.at}", "typ": self.typ, "jti": self.jti, "sha256": self.sha256,
+            "state": self.state, "code": self.code.partition(" ")[0], "at": stamp(self.at),
+        }  # fmt: skip
+        return {name: value for name, value in members.items() if value}
+
     def item(self, recipient: str, mark: Marked) -> dict[str, Any]:
         """The entry for a recipient, with only those marks that concern it."""
         code, _, about = self.code.partition(" ")
-        members: dict[str, Any] = {
-            "id": f"o{self.n}-{self.at}", "typ": self.typ, "jti": self.jti, "sha256": self.sha256,
-            "state": self.state, "code": code, "at": stamp(self.at),
-        }  # fmt: skip
-        if about or self.sentence:  # of few, and a recipient may have hundreds
-            marks = about if code in {ObjectCode.AFTER, ObjectCode.REVOKED} else ""
-            named = filter(None, map(mark, marks.split(",")))
-            members |= {
-                "words": self.sentence,
-                "conflicts": [] if marks else [int(line) for line in about.split(",") if line],
-                "marks": [
-                    {"mark": one.id, "cause": one.cause, "at": stamp(one.word.when), "by": _by(one)}
-                    for one in named
-                    if one.recipient in (None, recipient)
-                ],
-            }
-        return {name: value for name, value in members.items() if value}
+        if not about and not self.sentence:
+            return self._members
+        marks = about if code in {ObjectCode.AFTER, ObjectCode.REVOKED} else ""
+        named = filter(None, map(mark, marks.split(",")))
+        more = {
+            "words": self.sentence,
+            "conflicts": [] if marks else [int(line) for line in about.split(",") if line],
+            "marks": [
+                {"mark": one.id, "cause": one.cause, "at": stamp(one.word.when), "by": _by(one)}
+                for one in named
+                if one.recipient in (None, recipient)
+            ],
+        }
+        return self._members | {name: value for name, value in more.items() if value}
 
 
 def _by(mark: ConsentMark) -> str:
@@ -211,7 +219,7 @@ class ObjectStatus:
         items = {one.key: one.item(recipient, self._mark) for one in mine}
         maps = [one for one in self._latest if (one.typ, one.state) == (MAP, "ACCEPTED")]
         if maps and maps[-1] in mine:
-            items[maps[-1].key] |= {"report": report()}
+            items[maps[-1].key] = {**items[maps[-1].key], "report": report()}
         return items
 
     def keys(self, uplink: str, recipient: str) -> frozenset[str]:

@@ -197,11 +197,14 @@ class Batch:
     void: str | None
     lane: str
     kept: str | None
+    """what its own bytes say; a void never says it"""
     size: int
     index: int
     created: str = ""
     sent: list[tuple[float, int]] = field(default_factory=list)
     stored: float = NEVER
+    of_memory: bool = False
+    """whether its epoch is one of a spool in memory (rule A2)"""
 
     @property
     def id(self) -> tuple[str, str, int]:
@@ -307,6 +310,26 @@ def covers(retraction: Mapping[str, Any], row: Row) -> bool:
     )
 
 
+@dataclass
+class Numbers:
+    """Which meter each device stated to be, and what of another meter is taken for its (I33)."""
+
+    given: dict[Any, tuple[float, str]] = field(default_factory=dict)
+    """by device: when it last gave a number, and which; none once it must be asked again (I16)"""
+    last: dict[tuple[Any, str], Decimal] = field(default_factory=dict)
+    """by device and channel: its last answer"""
+    taken: dict[tuple[str, str], list[Answer]] = field(default_factory=lambda: defaultdict(list))
+    """by meter and channel: answers of another meter in its place"""
+
+    def answered(self, answer: Answer, what: Mapping[str, Any]) -> None:
+        """Another meter is taken for the one before if it shows no less, for at most a day."""
+        asked, meter = self.given.get(what["device"], (0.0, what["meter"]))
+        key = what["device"], what["channel"]
+        last, self.last[key] = self.last.get(key, answer.value), answer.value
+        if meter != what["meter"] and last <= answer.value and answer.at - asked <= DAY:
+            self.taken[meter, what["channel"]].append(answer)
+
+
 class Facts:
     """A plan and its journal, sorted."""
 
@@ -329,6 +352,7 @@ class Facts:
         """(place, from, to, recipient): what is recorded of that place, for that recipient or for
         all, is not known then"""
         self.answers: dict[tuple[str, str], list[Answer]] = defaultdict(list)
+        self.numbers = Numbers()
         self.silent: dict[Any, list[float]] = defaultdict(list)
         self.batches: dict[str, Batch] = {}
         self.platforms: dict[str, Platform] = defaultdict(Platform)
@@ -374,6 +398,9 @@ class Facts:
         quiet = self.plan["begin"] + max(self.plan["days"] * DAY, last)
         for trouble in self.troubles:  # whatever lasts longer ends then
             trouble.end = max(trouble.begin, min(trouble.end, quiet))
+        memory = {batch.id[:2] for batch in self.batches.values() if batch.kept}
+        for batch in self.batches.values():
+            batch.of_memory = batch.id[:2] in memory
 
     def _building(self, at: float, what: Mapping[str, Any], _index: int) -> None:
         self.building = what
@@ -399,6 +426,7 @@ class Facts:
             )
 
     def _life_begun(self, at: float, what: Mapping[str, Any], index: int) -> None:
+        self.numbers.given.clear()
         self.lives.append(Life(what["life"], at, what.get("boot", ""), index=index))
 
     def _life_ready(self, at: float, _what: Mapping[str, Any], _index: int) -> None:
@@ -440,18 +468,35 @@ class Facts:
 
     def _answer(self, at: float, what: Mapping[str, Any], _index: int) -> None:
         if what.get("value") is not None:
-            self.answers[what["meter"], what["channel"]].append(
-                Answer(at, what["wall"], Decimal(what["value"]), what.get("odd", False))
-            )
+            answer = Answer(at, what["wall"], Decimal(what["value"]), what.get("odd", False))
+            self.answers[what["meter"], what["channel"]].append(answer)
+            self.numbers.answered(answer, what)
+
+    def reported(self, meter: str, channel: str) -> list[Answer]:
+        """The answers that are read as this meter's, in the order of time."""
+        own, key = self.answers.get((meter, channel), []), (meter, channel)
+        return sorted([*own, *self.numbers.taken[key]]) if key in self.numbers.taken else own
+
+    def _number(self, at: float, what: Mapping[str, Any], _index: int) -> None:
+        self.numbers.given[what["device"]] = at, what["meter"]
+
+    def _opened(self, _at: float, what: Mapping[str, Any], _index: int) -> None:
+        for meter in self.building.get("meters", ()):
+            if meter.get("line") == what["line"]:
+                self.numbers.given.pop(meter["device"], None)
 
     def _silent(self, at: float, what: Mapping[str, Any], _index: int) -> None:
         self.silent[what["device"]].append(at)
+        self.numbers.given.pop(what["device"], None)
 
     def _write(self, at: float, what: Mapping[str, Any], index: int) -> None:
         self.writes.append((at, what, index))
 
     def _call(self, at: float, what: Mapping[str, Any], index: int) -> None:
         self.calls.append((at, what, index))
+        for fact in what.get("means") or ():  # the registry has changed one of its meters
+            if fact["fact"] == "exchange" and what.get("outcome") == "accepted":
+                self.numbers.given.pop(fact.get("device"), None)
 
     def _object(self, at: float, what: Mapping[str, Any], index: int) -> None:
         if what.get("acked"):

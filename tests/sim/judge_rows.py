@@ -174,15 +174,13 @@ def _retraction(facts: Facts, batch: Batch, one: Mapping[str, Any]) -> Iterator[
 def _without_gaps(ids: Mapping[tuple[str, str, int], list[Batch]]) -> Iterator[Finding]:
     """T1: seq counts from 1 without gaps; in an epoch of memory the end may be missing."""
     epochs: dict[tuple[str, str], set[int]] = defaultdict(set)
-    memory = set()
-    for (recipient, epoch, seq), batches in ids.items():
+    for recipient, epoch, seq in ids:
         epochs[recipient, epoch].add(seq)
-        if any(batch.kept for batch in batches):
-            memory.add((recipient, epoch))
     for (recipient, epoch), seqs in epochs.items():
         gaps = set(range(1, max(seqs) + 1)) - seqs
-        if gaps and (recipient, epoch) not in memory:
-            at = max(ids[recipient, epoch, max(seqs)][0].sent)[0]
+        last = ids[recipient, epoch, max(seqs)][0]
+        if gaps and not last.of_memory:
+            at = max(last.sent)[0]
             yield _found("CONSERVATION", "T1", f"{recipient} {epoch}: no seq {min(gaps)}", at)
 
 
@@ -202,9 +200,12 @@ def _sealed(facts: Facts) -> Iterator[Finding]:
                 yield _found(
                     "SENT", "C12", f"{batch.id} was sealed by a wrong clock", at, batch.index
                 )
-        if not batch.kept and any(begin < at < end for begin, end in frozen):
+        if not batch.of_memory and any(begin < at < end for begin, end in frozen):
             text = f"{batch.id} was sent first while the disk could not be written"
             yield _found("SENT", "A5", text, at, batch.index)
+        if batch.of_memory and batch.kept is None and batch.void is None:
+            text = f"{batch.id} does not say that it was kept in memory, as its epoch does"
+            yield _found("SENT", "A2", text, at, batch.index)
 
 
 def _without_notes(facts: Facts) -> Iterator[Finding]:
@@ -229,7 +230,7 @@ def _epochs(facts: Facts) -> Iterator[Finding]:
         return
     begun: dict[str, dict[str, tuple[float, int]]] = defaultdict(dict)
     for batch in facts.batches.values():
-        if not batch.kept:
+        if not batch.of_memory:
             begun[batch.recipient].setdefault(batch.epoch, batch.sent[0])
     for recipient, epochs in begun.items():
         moments = sorted(epochs.values())[1:]
@@ -500,7 +501,7 @@ def _wrongly_dated(facts: Facts, recipient: str, held: Held) -> Iterator[Finding
     of = _meter_of(facts, row)
     if len(facts.proven) == 1 or of is None or row.v is None or row.kind != "REG" or not row.step:
         return
-    answers = facts.answers.get((row.meter or of.meter, row.channel), ())
+    answers = facts.reported(row.meter or of.meter, row.channel)
     answers = [one._replace(value=of.index(one.value)) for one in answers]
     by = [apart for apart in facts.proven if any(_is(row, one, apart) for one in answers)]
     proofs = [facts.proof(apart) for apart in by]
@@ -535,7 +536,7 @@ def _untrue(facts: Facts, held: Held) -> Iterator[Finding]:
     of = _meter_of(facts, row)
     answers = [
         one._replace(value=of.index(one.value) if of else one.value)
-        for one in facts.answers.get((row.meter or (of.meter if of else ""), row.channel), ())
+        for one in facts.reported(row.meter or (of.meter if of else ""), row.channel)
     ]
     if row.kind == "REG" and row.step == 0:
         if not _at_exchange(facts, row, answers):

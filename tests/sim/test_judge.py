@@ -331,7 +331,7 @@ def test_a_value_that_was_read_while_the_disk_failed_and_is_missing_is_found(sto
     lost = in_place_of(at(5), q="M", v=None, why="agent", again=True)
     story.readings(change=lost)
     assert story.sorts() == {("CONSERVATION", "A2")}
-    story.batch(at(9), [story.row(at(5), ver=at(9))], kept="memory")
+    of_memory(story, at(9), [story.row(at(5), ver=at(9))])
     assert story.judged() == []
 
 
@@ -586,6 +586,16 @@ def test_what_is_never_stored_or_acknowledged_or_answered_is_found(story):
     assert third.sorts() == {("LIVENESS", "U10")}
 
 
+def test_a_call_is_answered_during_a_fault_unless_the_agent_ends_meanwhile(story):
+    story.readings()
+    story.call(at(5), "status", outcome="lost", lost=True)
+    assert story.sorts() == {("LIVENESS", "U10")}
+    story.note(at(5) - 0.2, "life.ended", life=1, how="kill")
+    story.note(at(5) - 0.1, "life.begun", life=2, boot="b", apart=0.0)
+    story.note(at(5), "life.ready", life=2)
+    assert ("LIVENESS", "U10") not in story.sorts()
+
+
 def test_a_batch_that_is_sent_for_ever_is_found(story):
     story.readings()
     sha = story.batch(END - DAY, [])
@@ -623,6 +633,32 @@ def test_what_is_sent_while_the_disk_cannot_be_written_is_found(story):
     story.records[-1].what["for"] = 9000
     story.note(at(8), "event", index=0, do="disk", how="readonly", ended=True)
     assert story.readings().sorts() == {("SENT", "A5")}
+
+
+def test_a_void_of_memory_is_sent_while_the_disk_cannot_be_written(story):
+    """A void does not say `kept`: its epoch does."""
+    fault(story, at(3), at(8), how="readonly")
+    story.readings(change=lambda row: row if not at(3) <= row["t"] <= at(8) else None)
+    of_memory(story, at(5), [])
+    of_memory(story, at(6), [], seq=2, void="withdrawn")
+    assert ("SENT", "A5") not in story.sorts()
+    story.batch(at(6), [], void="withdrawn")
+    assert ("SENT", "A5") in story.sorts()
+
+
+def test_a_batch_of_memory_that_does_not_say_so_is_found(story):
+    story.readings()
+    of_memory(story, at(5), [])
+    assert story.judged() == []
+    of_memory(story, at(6), [], seq=2, kept=None)
+    assert story.sorts() == {("SENT", "A2")}
+
+
+def of_memory(story, when, rows, seq=1, **more):
+    """A batch of a spool in memory, in an epoch of its own."""
+    memory = {"kept": None if "void" in more else "memory", "directory": DIRECTORY, **more}
+    story.batch(when, rows, epoch="m", seq=seq, sha256=f"m{seq}", **memory)
+    story.seq -= 1
 
 
 def test_a_life_that_ends_with_an_error_or_for_ever_or_spins_is_found(story):
@@ -672,6 +708,18 @@ def test_an_untrue_answer_is_found(story, what, answer, clause):
     assert story.sorts() == {("TRUTH", clause)}
 
 
+def test_what_was_received_without_a_receipt_is_counted(story):
+    """Rule P28."""
+    story.readings()
+    story.records = [one for one in story.records if one.kind != "receipt"]
+    look(story, at(5), "disclosures", holdings=[])
+    assert ("TRUTH", "P28") in story.sorts()
+    held = {"recipient": TO, "channel": "elec.imp", "basis": CONSENT, "least": 0, "most": 60}
+    story.records = [one for one in story.records if one.kind != "status"]
+    look(story, at(5), "disclosures", holdings=[held])
+    assert "TRUTH" not in {oracle for oracle, _ in story.sorts()}
+
+
 @pytest.mark.parametrize("lost", [True, False])
 def test_what_was_received_from_memory_is_counted_unless_its_record_was_lost(story, lost):
     """P28: the disk fails, and the power is cut before, or long after, it works again."""
@@ -683,15 +731,7 @@ def test_what_was_received_from_memory_is_counted_unless_its_record_was_lost(sto
     story.note(cut + 62, "life.ready", life=2)
     for t in range(BEGIN + EVERY, at(12), EVERY):
         if t == at(5):
-            memory = {
-                "kept": "memory",
-                "epoch": "m",
-                "seq": 1,
-                "sha256": "m",
-                "directory": DIRECTORY,
-            }
-            story.batch(t + 300, [story.row(t, ver=t + 5)], **memory)
-            story.seq -= 1
+            of_memory(story, t + 300, [story.row(t, ver=t + 5)])
         story.note(t + 2, "answer", line=0, device="e", meter=METER, channel="elec.imp",
                    value=shown(t), wall=t + 2.0)  # fmt: skip
         if t != at(5):
@@ -1011,6 +1051,41 @@ def test_a_meter_after_one_that_reports_no_number_reports_none_either():
     story = Story()
     story.records[2].what["meters"][0]["reports"] = False
     assert exchanged(story, stated=False) == set()
+
+
+def with_used_meter(*, asked=BEGIN - 30, less="0", **event):
+    """From slot 10 on another meter is read under the number of the one before; `less`: by how much
+    its first index is lower.
+    """
+    story = Story()
+    story.note(asked, "number", line=0, device="e", meter=METER)
+    for at_, kind, what in event.get("events", ()):
+        story.note(at_, kind, **what)
+    story.readings(until=at(10))
+    for n in range(10, 30):
+        t, value = at(n), str(Decimal(shown(at(n))) - (Decimal(less) if n == 10 else 0))
+        story.note(t + 2, "answer", line=0, device="e", meter="11000002", channel="elec.imp",
+                   value=value, wall=t + 2.0)  # fmt: skip
+        story.batch(t + 300, [story.row(t, v=value)])
+    return {one.clause for one in story.judged()} & {"M10"}
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        (at(5), "silent", {"line": 0, "device": "e"}),
+        (at(5), "opened", {"line": 0}),
+        (at(10) + 1, "number", {"line": 0, "device": "e", "meter": "11000002"}),
+        (at(9) + 60, "life.begun", {"life": 2, "boot": "a", "apart": 0.0}),
+    ],
+)
+def test_another_meter_may_be_taken_for_the_one_before_until_it_must_be_asked(event):
+    """Rules I16, I33."""
+    asked = at(0)
+    assert with_used_meter(asked=asked) == set()
+    assert with_used_meter(asked=asked, events=[event]) == {"M10"}
+    assert with_used_meter(asked=asked, less="50") == {"M10"}
+    assert with_used_meter(asked=at(29) - DAY) == {"M10"}
 
 
 def test_a_list_that_is_handed_in_again_gives_no_consent_after_a_withdrawal(story):
@@ -1346,7 +1421,7 @@ def test_what_is_sent_after_a_boot_on_a_read_only_disk_is_found(story):
     begins_again(story, at(5) + 600, boot="b", how="power")
     story.readings(change=lambda row: row if row["t"] < at(3) or row["t"] > at(9) else None)
     assert ("SENT", "A8") not in story.sorts()
-    story.batch(at(7), [story.row(at(4))], kept="memory")
+    of_memory(story, at(7), [story.row(at(4))])
     assert ("SENT", "A8") in story.sorts()
 
 
