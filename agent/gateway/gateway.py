@@ -301,6 +301,8 @@ class Waits:
     """for a receipt over a connection to a new address"""
     usage: float = LOOK
     """between two readings of the data counter"""
+    status: float = 60.0
+    """between two looks at the gateway's state, for the diagnosis and for recipients (rule T31)"""
 
 
 @dataclass

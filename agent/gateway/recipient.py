@@ -268,6 +268,10 @@ async def _connect(
     recipient.outbox = Draining(*outboxes) if len(outboxes) > 1 else outboxes[0]
     # Retractions made while the spool was closed come before rows are stored, sealed or sent.
     await recipient.outbox.catch_up()
+    if before is not None and disk is None:
+        # With all marks: a start while the disk still fails must not close a slot again (rule M3).
+        recipient.intake.take((), dict(recipient.ledger.marks))
+        await recipient.intake.commit()
     return recipient
 
 
@@ -495,11 +499,11 @@ def outcomes(gateway: Gateway, recipient: Recipient) -> dict[str, Item]:
     return items
 
 
-def outcome_keys(gateway: Gateway, recipient: Recipient) -> frozenset[str]:
-    """Return the keys of these outcomes."""
+def urgent_outcomes(gateway: Gateway, recipient: Recipient) -> frozenset[str]:
+    """Return the keys of those of these outcomes that must not wait for the next regular batch."""
     recipient_id, inbox = recipient.settings.recipient, gateway.objects.inbox
     keys = frozenset(gateway.steering.outcomes(recipient_id, recipient.name))
-    return keys | inbox.object_status.keys(recipient.name, recipient_id) if inbox else keys
+    return keys | inbox.object_status.urgent(recipient.name, recipient_id) if inbox else keys
 
 
 def needs_signature(gateway: Gateway, settings: Any) -> bool:

@@ -13,6 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import cached_property
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -26,6 +27,8 @@ DELIVERED = 7200.0
 RECOVERED = 60.0
 """seconds after a receipt in which the withdrawal that it names is recorded"""
 SLACK = RTC_AGREES = 120.0
+STEPPED = 2.0
+"""seconds by which a clock that moves has not stepped (rule C8)"""
 REMEMBERED = 3720.0
 """seconds by which the last proved time that is on the disk may lie before the last proved one"""
 UNKEPT = 8 * DAY + 32_000
@@ -583,6 +586,22 @@ class Facts:
                 states[str(item.get("jti"))].add(str(item.get("state", item.get("status", ""))))
         return states
 
+    @cached_property
+    def flawed(self) -> set[str]:
+        """The numbers of objects that must change nothing."""
+        objects = (one.what for one in self.journal if one.kind == "object")
+        return {what["jti"] for what in objects if what.get("flaw")}
+
+    @cached_property
+    def steps(self) -> dict[tuple[str, str], dict[str, str]]:
+        """The states of each order at a control, by the ids of their outcomes."""
+        steps: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
+        for batch in self.batches.values():
+            for item in batch.directory.get("outcomes", ()):
+                if "control" in item:
+                    steps[str(item["jti"]), item["control"]][item["id"]] = item["state"]
+        return steps
+
     def _learn(self) -> None:
         """Take the facts in the order in which they were answered."""
         stated = []
@@ -893,6 +912,24 @@ class Facts:
     def proven(self) -> list[float]:
         """By how much the clock was wrong at times at which a service kept it; 0 among them."""
         return sorted({0.0, *(apart for _, apart, kept in self.kept if kept)})
+
+    def crept(self, at: float) -> float:
+        """By how much the wall clock is wrong at a true time by moves of at most 2 s, none of which
+        counts as a step (rule C8), since a service kept it; 0: also by another one.
+        """
+        before = 0.0
+        crept: float | None = 0.0
+        for moment, apart, kept in self.kept:
+            if moment > at:
+                break
+            if kept:
+                crept = 0.0
+            elif crept is not None and abs(apart - before) <= STEPPED:
+                crept += apart - before
+            else:
+                crept = None
+            before = apart
+        return crept or 0.0
 
     @property
     def clock_doubted_from(self) -> float:

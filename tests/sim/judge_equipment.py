@@ -345,6 +345,11 @@ def _outcomes(
         if "SUPERSEDED" in order.states and not (stronger or fallen_back):
             text = f"{control['control']}: {order.jti} gave way, but none was stronger"
             yield _found("H8", text, order.begin)
+        steps = facts.steps.get((order.jti, control["control"]), {})
+        ends = [state for state in steps.values() if state in FINAL - {"SUPERSEDED"}]
+        if len(ends) > 1 and not (facts.during(0, NEVER, "disk") or facts.rebooted(0, NEVER)):
+            text = f"{control['control']}: {order.jti} ended more than once: {', '.join(ends)}"
+            yield _found("H11", text, order.begin)
     for write in _ordered(facts, control, writes):
         covering = _covering(write, orders)
         late = max(order.end for order in covering) if covering else NEVER

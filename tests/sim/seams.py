@@ -21,6 +21,7 @@ import time
 import types
 from collections import deque
 from concurrent.futures import Future
+from dataclasses import astuple
 from typing import ClassVar
 
 from tests.sim.chance import Stream
@@ -28,6 +29,8 @@ from tests.sim.loop import LATE, Pool
 
 PERIOD = 15.0
 """seconds between two signs of life: half of the unit's WatchdogSec"""
+STATUS = 60.0
+"""seconds between two looks of the agent at its own state, unless the plan says something else"""
 PROCESS = 1200
 """process id of the first life"""
 
@@ -143,6 +146,7 @@ def machine(world):
     import agent.core.process
     import agent.core.storage
     import agent.core.systemd
+    import agent.gateway.gateway
     import agent.gateway.liveness
     import agent.inbox.setup
 
@@ -163,6 +167,8 @@ def machine(world):
                 )
                 for value in function.__defaults__
             )
+    waits = agent.gateway.gateway.Waits
+    by_default(waits.__init__, *astuple(waits(status=world.plan.get("status", STATUS))))
     everywhere(agent.core.systemd.notify, world.notified)
     agent.gateway.liveness.watchdog_period = lambda: PERIOD
 

@@ -197,16 +197,17 @@ def test_a_midnight_that_is_withheld_and_of_which_nothing_is_told_is_found():
 NEW, CLOSED, OPENED = "11000009", "101.592", "0.480"
 
 
-def with_flows(*, flowed=None):
-    """A journal in which a meter of which flows are sent is exchanged. `flowed`: what is sent as
-    consumption over the exchange, if that is wrong.
+def with_flows(*, read=True, **sent):
+    """A journal in which a meter of which flows are sent is exchanged. `read`: people have read the
+    indexes of both. `sent`: what is wrong with the consumption over the exchange.
     """
     story, when = Story(), at(5) + 100
     next(one for one in story.records if one.kind == "building").what["meters"][0]["kinds"] = [
         "REG", "INT"
     ]  # fmt: skip
     fact = {"fact": "exchange", "place": PLACE, "channel": "elec.imp", "device": "e", "at": when,
-            "old": METER, "new": NEW, "closing": CLOSED, "opening": OPENED}  # fmt: skip
+            "old": METER, "new": NEW, "closing": CLOSED if read else None,
+            "opening": OPENED if read else None}  # fmt: skip
     story.note(when, "meter", device="e", channel="elec.imp", old=METER, new=NEW)
     story.call(when + 60, "meter.exchange", means=[fact])
     series = [DIRECTORY["series"][0] | {"kind": kind} for kind in ("REG", "INT")]
@@ -219,25 +220,42 @@ def with_flows(*, flowed=None):
         story.note(t + 2, "answer", line=0, device="e", meter=meter, channel="elec.imp",
                    value=value, wall=t + 2.0)  # fmt: skip
         rows = [story.row(t, v=value, meter=meter)]
-        flags, flow = "", Decimal(value) - Decimal(last or 0)
+        flow = {"q": "K", "v": str(Decimal(value) - Decimal(last or 0))}
         if t == at(6):
-            right = Decimal(CLOSED) - Decimal(last) + Decimal(value) - Decimal(OPENED)
-            flags, flow = "EXCH", Decimal(flowed or right)
+            whole = Decimal(CLOSED) - Decimal(last) + Decimal(value) - Decimal(OPENED)
+            flow = {"q": "K", "v": str(whole)} if read else {"q": "E", "v": "0"}
+            flow |= {"flags": "EXCH"} | sent
         if last is not None:
-            rows.append(story.row(t, kind="INT", q="K", v=str(flow), meter=meter, flags=flags))
+            rows.append(story.row(t, kind="INT", meter=meter, **flow))
         if t > BEGIN + 2 * EVERY:
             story.batch(t + 300, rows, directory=directory if story.seq == 0 else {})
         last = value
-    read = {"step": 0, "d": 0, "flags": "EXCH+MAN", "ver": when + 60}
-    rows = [(when - 1, CLOSED, METER), (when, OPENED, NEW)]
-    story.batch(when + 70, [story.row(t, v=v, meter=meter, **read) for t, v, meter in rows])
+    index = {"step": 0, "d": 0, "flags": "EXCH+MAN", "ver": when + 60}
+    rows = [(when - 1, CLOSED, METER), (when, OPENED, NEW)] if read else []
+    story.batch(when + 70, [story.row(t, v=v, meter=meter, **index) for t, v, meter in rows])
     return story
 
 
 def test_a_wrong_consumption_over_an_exchange_is_found():
     """Rule M7."""
     assert with_flows().judged() == []
-    assert with_flows(flowed="101.000").sorts() == {("CONSERVATION", "M7")}
+    assert with_flows(v="101.000").sorts() == {("CONSERVATION", "M7")}
+    assert with_flows(q="E").sorts() == {("CONSERVATION", "M7")}
+    assert ("CONSERVATION", "M7") in with_flows(flags="").sorts()
+    assert with_flows(read=False).judged() == []
+    assert with_flows(read=False, v="0.100").sorts() == {("CONSERVATION", "M7")}
+    assert with_flows(read=False, q="K").sorts() == {("CONSERVATION", "M7")}
+
+
+def test_no_consumption_over_an_exchange_that_was_recorded_in_time_is_found():
+    """Rule M7."""
+    assert ("CONSERVATION", "M7") in with_flows(q="M", v=None, why="bad", flags="").sorts()
+    disturbed = with_flows(q="M", v=None, why="bad", flags="")
+    disturbed.note(
+        at(5) + 200, "event", index=0, do="device", device=0, how="late", **{"for": 60.0}
+    )
+    disturbed.note(at(5) + 260, "event", index=0, ended=True, do="device")
+    assert ("CONSERVATION", "M7") not in disturbed.sorts()
 
 
 def test_a_silent_meter_is_right_and_another_reason_is_found(story):
@@ -408,7 +426,7 @@ def test_a_row_sent_after_its_withdrawal_was_answered_is_found(story):
 
 def test_a_withdrawal_that_nobody_was_told_of_binds_nobody(story):
     withdraw(story, at(6), outcome="lost", lost=True)
-    assert story.readings().judged() == []
+    assert {clause for _, clause in story.readings().sorts()} == {"U10"}, "it had no answer"
 
 
 def test_rows_of_a_withdrawn_consent_that_are_not_retracted_are_found(story):
@@ -1053,6 +1071,37 @@ def test_a_meter_after_one_that_reports_no_number_reports_none_either():
     assert exchanged(story, stated=False) == set()
 
 
+@pytest.mark.parametrize("fails", [at(5) + 300, at(5) + 1000])
+def test_a_slot_that_is_closed_twice_is_found_unless_the_disk_failed_since(story, fails):
+    """Rule M10, and A: remaining risks."""
+    story.note(fails, "event", index=0, do="disk", how="readonly", **{"for": 9000.0})
+    story.note(at(5) + 900, "life.ended", life=1, how="kill")
+    story.note(at(5) + 1100, "life.begun", life=2, boot="a", apart=0.0)
+    story.note(at(5) + 1102, "life.ready", life=2)
+    story.readings()
+    story.note(at(5) + 1110, "answer", line=0, device="e", meter=METER, channel="elec.imp",
+               value=shown(at(5) + 1110), wall=at(5) + 1110.0)  # fmt: skip
+    again = story.row(at(5), v=shown(at(5) + 1110), d=1110, ver=at(5) + 1111)
+    story.batch(at(5) + 1120, [again], kept="memory", epoch="m", seq=1, sha256="f" * 64)
+    assert (("CONSERVATION", "M10") in story.sorts()) == (fails < at(5) + 900)
+
+
+@pytest.mark.parametrize(("moves", "wrong"), [((1.9,), False), ((1.5, 1.5), False), ((2.5,), True)])
+def test_a_value_that_a_clock_has_dated_that_moved_a_little_is_right(story, moves, wrong):
+    """Rule C8: a clock that moves by no more than 2 s has not stepped."""
+    apart = 0.0
+    story.note(BEGIN, "clock", apart=0.0, service=True, kept=True, rtc=0.0)
+    for n, move in enumerate(moves):
+        apart += move
+        story.note(at(1) + 60 * n, "clock", apart=apart, service=False, kept=False, rtc=0.0)
+    story.readings(until=at(4))
+    t = at(5)  # read before it, by the true time
+    story.note(t - apart + 0.1, "answer", line=0, device="e", meter=METER, channel="elec.imp",
+               value="100.9", wall=t + 0.1)  # fmt: skip
+    story.batch(t + 300, [story.row(t, v="100.9", d=0)])
+    assert (("CONSERVATION", "M10") in story.sorts()) == wrong
+
+
 def with_used_meter(*, asked=BEGIN - 30, less="0", **event):
     """From slot 10 on another meter is read under the number of the one before; `less`: by how much
     its first index is lower.
@@ -1224,6 +1273,8 @@ def test_an_order_of_which_nobody_is_told_how_it_ended_is_found(story):
     assert story.sorts() == {("EQUIPMENT", "H11")}
     told(story, at(3), "COMPLETED")
     assert story.judged() == []
+    told(story, at(3) + 60, "COMPLETED")
+    assert story.sorts() == {("EQUIPMENT", "H11")}
 
 
 def test_an_order_that_began_before_a_restart_and_is_carried_out_again_is_found(story):
@@ -1566,6 +1617,20 @@ def test_an_object_that_met_an_error_is_found(story):
     outcome = {"jti": "x", "state": "REJECTED", "code": "E_INTERNAL"}
     story.batch(at(9), [], directory={"outcomes": [outcome]})
     assert story.sorts() == {("LIVENESS", "O22")}
+
+
+@pytest.mark.parametrize(
+    ("accepted", "found"), [(at(8), {("LIVENESS", "O8")}), (at(9) + 60, set())]
+)
+@pytest.mark.parametrize("flaw", [{}, {"flaw": "replay"}])
+def test_a_copy_of_an_accepted_object_that_is_refused_as_expired_is_found(accepted, found, flaw):
+    story = Story().readings()
+    story.note(at(7), "object", typ="request+jwt", jti="x", recipient=TO, means=[], **flaw)
+    story.note(at(7) + 1, "object", typ="request+jwt", jti="x", recipient=TO, acked=True)
+    for when, outcome in ((accepted, {"state": "ACCEPTED"}),
+                          (at(9), {"state": "REJECTED", "code": "E_EXPIRED"})):  # fmt: skip
+        story.batch(when, [], directory={"outcomes": [outcome | {"jti": "x"}]})
+    assert story.sorts() == (set() if flaw else found)
 
 
 def test_the_review_of_the_judge_has_each_clause_once_with_its_oracle_or_reason():
