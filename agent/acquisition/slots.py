@@ -8,6 +8,7 @@ from decimal import Decimal
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
+from agent.acquisition.ended_series import Configured, ended
 from agent.acquisition.row_assignment import (
     Forgotten,
     RowAssignment,
@@ -110,12 +111,16 @@ class SlotLedger:
         self._left_open: dict[MarkKey, int] = {}
         """the first slot that a device's earlier period left open; slots before that were its"""
         self.marks = self._continued(points, marks)
+        self.left = {key: mark for key, mark in marks.items() if key not in points}
+        """the marks of devices and periods that are no longer configured"""
         self.held: dict[str, dict[str, str]] = {}
         """why the last rows of a device are withheld, by device and point"""
         self.gaps: dict[MarkKey, DownGap] = {}
         """slots that went by while the agent did not run: the meter itself may have their values"""
         self.owed: dict[ExpectedSeries, int] = {}
         """the first slot of each series that was closed since the start"""
+        self._made: set[ExpectedSeries] = set()
+        """the series of which a slot was closed since the configuration was read"""
         self.refuses_unproven = False
         """whether the recipient takes no values whose factor is not proven (rule F17)"""
         self.removed: tuple[float, float] | None = None
@@ -156,7 +161,9 @@ class SlotLedger:
         registry_and_rules = (before.registry, policy, before.recipient)
         self.assignment = RowAssignment(*registry_and_rules, withholds=withholds, held=before.held)
         self.zone, self._points, self._multipliers = zone, points, _multipliers(points)
-        self.marks = self._continued(points, marks)
+        left = {key: mark for key, mark in {**self.left, **marks}.items() if key not in points}
+        self.marks, self.left = self._continued(points, marks), left
+        self._made.clear()
         self.refuses_unproven = refuses_unproven
         self.held.clear()
 
@@ -608,6 +615,18 @@ class SlotLedger:
         """Note that the recipient is owed each slot of a series from this one on."""
         owed = ExpectedSeries.of(series)
         self.owed[owed] = min(first, self.owed.get(owed, first))
+        self._made.add(owed)
+
+    def end(self, series: Iterable[ExpectedSeries]) -> dict[ExpectedSeries, int]:
+        """Forget those of these series that have ended, and return each with its first slot that is
+        no longer owed: see `ended`.
+        """
+        candidates = [one for one in series if one not in self._made]
+        now = Configured(self._points, self.marks, self.left, self.assignment, self.zone)
+        ends = ended(candidates, now)
+        for gone in ends:
+            self.owed.pop(gone, None)
+        return ends
 
     def owed_in(self, rows: Iterable[Reading]) -> dict[ExpectedSeries, int]:
         """Those of `owed` that have a row among these."""

@@ -15,7 +15,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-from agent.acquisition.directory import directory, series_items
+from agent.acquisition.directory import directory, end_series, series_items
 from agent.acquisition.factors import needed
 from agent.acquisition.ingest import Ingest
 from agent.acquisition.row_assignment import RegistryBases, RowAssignment
@@ -452,6 +452,11 @@ def may_seal(gateway: Gateway) -> bool:
 
 def directory_of(gateway: Gateway, recipient: Recipient) -> Mapping[str, Item]:
     """Return the directory of a recipient as it is now, with the outcomes of orders."""
+    if recipient.ledger.left:
+        ended, gone = end_series(recipient.announced, recipient.owed, recipient.ledger.end)
+        recipient.announced = {**recipient.announced, **ended}
+        for series in gone:
+            del recipient.owed[series]
     items = directory(
         gateway.registry,
         recipient.ledger.assignment.policy,

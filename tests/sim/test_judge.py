@@ -274,17 +274,41 @@ def test_a_slot_during_a_kill_is_m_agent(story):
     assert story.readings(change=right).judged() == []
 
 
-@pytest.mark.parametrize(("n", "found"), [(4, {("CONSERVATION", "R16")}), (5, set())])
-def test_the_slot_that_ran_when_the_agent_ended_has_no_row_at_another_period(story, n, found):
+BOTH = {("CONSERVATION", "G2"), ("CONSERVATION", "R16")}
+
+
+@pytest.mark.parametrize(
+    ("ended", "missing", "found"),
+    [
+        (5, None, set()),
+        (None, None, {("CONSERVATION", "R16")}),  # whether later slots are owed nobody knows
+        (4, None, {("CONSERVATION", "R16")}),  # it has a row of slot 4
+        (5, 4, {("CONSERVATION", "R16")}),
+        (5, 6, {("CONSERVATION", "R16")}),  # the first one of the new period
+        (5, 40, BOTH),
+    ],
+)
+def test_at_another_period_the_series_ends_and_the_next_one_goes_on(story, ended, missing, found):
+    """Rule M3: also if the agent was down at the change."""
     story.note(at(5) + 5, "life.ended", life=1, how="kill")
     story.note(at(5) + 60, "configured", change="period", every={"e": 2 * EVERY}, flush=5,
                recipients=[TO], readable=True)  # fmt: skip
     story.note(at(5) + 2000, "life.begun", life=2, boot="a", apart=0.0)
     story.note(at(5) + 2002, "life.ready", life=2)
-    assert story.readings(change=in_place_of(at(n))).sorts() == found
+
+    def slower(row):
+        if row["t"] == at(missing or 999) or (row["t"] >= at(5) and row["t"] % (2 * EVERY)):
+            return None
+        return row | {"step": 2 * EVERY} if row["t"] >= at(5) else row
+
+    before = DIRECTORY["series"][0] | ({"until": at(ended)} if ended else {})
+    after = before | {"step": 2 * EVERY, "since": at(6), "until": None}
+    story.batch(BEGIN + 90, [], directory=DIRECTORY | {"series": [before, after]})
+    story.readings(change=slower)
+    assert story.sorts() == found
 
 
-@pytest.mark.parametrize(("missing", "found"), [(at(94), {("CONSERVATION", "G2")}), (0, set())])
+@pytest.mark.parametrize(("missing", "found"), [(at(94), BOTH), (0, set())])
 def test_a_midnight_is_owed_whatever_period_the_meter_is_read_at_now(story, missing, found):
     """Rule M3."""
     story.records[-1].what["means"][0]["step"] = DAY
