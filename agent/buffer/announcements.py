@@ -214,6 +214,8 @@ class Announced:
         self._sealer, self._keys = keys.sealer("announced"), keys
         database.write(TABLE)
         self._items: dict[str, tuple[str, str]] = {}
+        self._texts: dict[str, tuple[Item, str]] = {}
+        """the items of the last comparison, as JSON: most of them come again unchanged"""
         entries = database.read("SELECT key, epoch, body FROM announced")
         if self._clear():
             entries += database.read("SELECT key, epoch, body FROM announced_clear")
@@ -338,11 +340,15 @@ class Announced:
 
     def _changed(self, directory: Mapping[str, Item]) -> list[tuple[str, str]]:
         epoch = str(self._meta["epoch"])
-        changed = []
+        changed, before = [], self._texts
+        self._texts = {}
         # Compared as text: that is what was sent, and an equal item must not be sent again.
         for key, item in directory.items():
             if not key.startswith(ENDS):
-                text = json.dumps(item, ensure_ascii=False)
+                known_item, text = before.get(key, (None, ""))
+                if known_item != item:
+                    text = json.dumps(item, ensure_ascii=False)
+                self._texts[key] = item, text
                 if self._items.get(key) != (epoch, text):
                     changed.append((key, text))
             elif known := self._items.get(name := key.removeprefix(ENDS)):

@@ -96,7 +96,7 @@ def monotonic() -> float:
 
 def stamp(at: float) -> str:
     """Format a time as RFC 3339 in UTC with whole seconds: `2026-11-24T10:15:00Z`."""
-    return datetime.fromtimestamp(int(at), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return datetime.fromtimestamp(int(at), UTC).isoformat().removesuffix("+00:00") + "Z"
 
 
 @dataclass(frozen=True, slots=True)

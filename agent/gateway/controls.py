@@ -7,13 +7,14 @@ import logging
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from agent.config.config import control_definitions
 from agent.control.context import ControlDependencies
 from agent.control.controller import Controller
 from agent.control.guard import GuardReading, measured, plain
+from agent.control.journal import RECENT
 from agent.control.model import FAILSAFE, Moment, OrderCode, elapsed, split
 from agent.control.orders import Orders
 from agent.control.point_access import access_to, quiet
@@ -62,12 +63,13 @@ class Steering:
         order arrived, and to the one that the key's name names.
         """
         journal = self.controller.journal
-        return {
-            f"outcomes/{one.n}-{int(one.at)}": _outcome_document(one)
+        return dict(
+            _outcome_item(one)
             for one in list(journal.recent)
+            if not one.internal
             if self._common(one.control, device := self._device_of(one))
             or (not device and self._misnamed(one, recipient, uplink))
-        }
+        )
 
     def _device_of(self, outcome: Outcome) -> str:
         return outcome.device or self.controller.journal.device_of(outcome.jti, outcome.control)
@@ -244,9 +246,12 @@ def _until(record: HoldRecord, now: Moment) -> dict[str, Any]:
     return {"until": stamp(record.end), "left": max(0, int(left))}
 
 
-def _outcome_document(outcome: Outcome) -> dict[str, Any]:
+@lru_cache(maxsize=RECENT)
+def _outcome_item(outcome: Outcome) -> tuple[str, dict[str, Any]]:
+    """The key of an outcome in a directory, and what is told of it."""
+    number = f"{outcome.n}-{int(outcome.at)}"
     document = {
-        "id": f"{outcome.n}-{int(outcome.at)}",
+        "id": number,
         "jti": outcome.jti,
         "control": outcome.control,
         "state": outcome.state.value,
@@ -258,7 +263,8 @@ def _outcome_document(outcome: Outcome) -> dict[str, Any]:
         "after": outcome.after,
         "pre": outcome.pre,
     }
-    return {key: value for key, value in document.items() if value or key == "jti"}
+    members = {key: value for key, value in document.items() if value or key == "jti"}
+    return f"outcomes/{number}", members
 
 
 class PointReadings:

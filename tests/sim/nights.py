@@ -19,7 +19,7 @@ from tests.sim import run
 
 RESULTS = Path("tests/sim/nights.json")
 PAGE = Path("docs/simulation-results.md")
-LONG_EACH = 25
+LONG_EACH = 100
 """one of so many plans has three to nine days"""
 INTRODUCTION = (
     "`make night HOURS=8` writes this page (tests/sim/README.md). A run is a building with all its"
