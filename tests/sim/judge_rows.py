@@ -444,23 +444,9 @@ def _read_twice(facts: Facts, platform: Platform) -> Iterator[Finding]:
         read = [one for one in held if one.row.v is not None and one.row.kind == "REG"]
         for first, second_ in pairwise(read):
             apart = abs(first.row.d - second_.row.d)
-            of_one = first.row.step and first.row.meter == second_.row.meter
-            if of_one and apart > 1 and not _closed_unseen(facts, second_):
+            if first.row.step and first.row.meter == second_.row.meter and apart > 1:
                 text = f"{_of(second_.row)}: read at +{first.row.d} s, and at +{second_.row.d} s"
                 yield _found("CONSERVATION", "M10", text, second_.at, second_.batch.index)
-
-
-def _closed_unseen(facts: Facts, held: Held) -> bool:
-    """A, remaining risks: whether it was read into a spool in memory by a life that began on a disk
-    that failed, though it had not while the life before ran: what that had closed is not known.
-    """
-    lives = [one for one in facts.lives if one.begin <= held.row.t + held.row.d + READ]
-    if not held.batch.kept or len(lives) < 2:
-        return False
-    before, life = lives[-2:]
-    failing = facts.during(life.begin, life.begin, "disk")
-    noticed = [one for one in failing if one.begin + NOTICED < before.end]
-    return bool(failing) and (not noticed or before.boot != life.boot)
 
 
 def _held(facts: Facts, recipient: str, held: Held) -> Iterator[Finding]:
