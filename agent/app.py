@@ -164,7 +164,7 @@ async def _serve(
             if gateway.identity:
                 await here.jobs.open(plant_history.COMPONENT, partial(_history, gateway))
             here.jobs.start("clock", gateway.clock.serve)
-            here.jobs.start("diagnosis", partial(calls.diagnose, description))
+            here.jobs.start("diagnosis", partial(calls.diagnose, description, gateway.waits.status))
             here.jobs.start("storage", partial(_tend_storage, gateway))
             here.jobs.start(flight_recorder.COMPONENT, gateway.flight.serve)
             here.jobs.start("registry log", partial(keep_log_short, gateway.registry))

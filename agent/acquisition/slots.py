@@ -8,6 +8,7 @@ from decimal import Decimal
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
+from agent.acquisition.ended_series import Configured, ended
 from agent.acquisition.row_assignment import (
     Forgotten,
     RowAssignment,
@@ -107,13 +108,19 @@ class SlotLedger:
         self.assignment = assignment
         self.zone = zone
         """the time zone whose midnights are daily slots; None: UTC"""
-        self.marks = {key: mark for key, mark in marks.items() if key in points}
+        self._left_open: dict[MarkKey, int] = {}
+        """the first slot that a device's earlier period left open; slots before that were its"""
+        self.marks = self._continued(points, marks)
+        self.left = {key: mark for key, mark in marks.items() if key not in points}
+        """the marks of devices and periods that are no longer configured"""
         self.held: dict[str, dict[str, str]] = {}
         """why the last rows of a device are withheld, by device and point"""
         self.gaps: dict[MarkKey, DownGap] = {}
         """slots that went by while the agent did not run: the meter itself may have their values"""
         self.owed: dict[ExpectedSeries, int] = {}
         """the first slot of each series that was closed since the start"""
+        self._made: set[ExpectedSeries] = set()
+        """the series of which a slot was closed since the configuration was read"""
         self.refuses_unproven = False
         """whether the recipient takes no values whose factor is not proven (rule F17)"""
         self.removed: tuple[float, float] | None = None
@@ -153,10 +160,41 @@ class SlotLedger:
         before = self.assignment
         registry_and_rules = (before.registry, policy, before.recipient)
         self.assignment = RowAssignment(*registry_and_rules, withholds=withholds, held=before.held)
-        self.marks = {key: mark for key, mark in marks.items() if key in points}
         self.zone, self._points, self._multipliers = zone, points, _multipliers(points)
+        left = {key: mark for key, mark in {**self.left, **marks}.items() if key not in points}
+        self.marks, self.left = self._continued(points, marks), left
+        self._made.clear()
         self.refuses_unproven = refuses_unproven
         self.held.clear()
+
+    def _continued(
+        self, points: Mapping[MarkKey, object], marks: Mapping[MarkKey, SlotMark]
+    ) -> dict[MarkKey, SlotMark]:
+        """The marks of the points. A device that is read at another period now goes on after the
+        last slot that it closed: a midnight is a slot at both periods (rule M3).
+        """
+        latest: dict[str, int] = {}
+        for (device, _), mark in marks.items():
+            latest[device] = max(mark.slot, latest.get(device, mark.slot))
+        continued = {key: mark for key, mark in marks.items() if key in points}
+        self._left_open.clear()
+        for (device, earlier), mark in marks.items():
+            left_open = following(mark.slot, earlier, self.zone)
+            # a mark that the device's others have left behind is of a period of long ago
+            if (device, earlier) in points or left_open <= latest[device]:
+                continue
+            for key in [key for key in points if key[0] == device]:
+                slot = running_slot(key[1], mark.slot, self.zone)
+                if key not in continued or continued[key].slot < slot:
+                    continued[key] = mark._replace(slot=slot)
+                    self._left_open[key] = left_open
+        return continued
+
+    def moved(self, stored: Mapping[MarkKey, SlotMark]) -> dict[MarkKey, SlotMark]:
+        """The marks that are not `stored` like this: they belong on the disk before a clock period
+        begins, or a wrong one could not be set back.
+        """
+        return {key: mark for key, mark in self.marks.items() if stored.get(key) != mark}
 
     def taken_back(
         self, wrong: Wrong, now: float
@@ -193,6 +231,7 @@ class SlotLedger:
     def set_back(self, marks: Mapping[MarkKey, SlotMark]) -> None:
         """Continue from these marks, which are on the disk. Forget everything about later slots."""
         self.marks.update(marks)
+        self._left_open.clear()
         self.gaps.clear()
         self._exchanges = Exchanges()
 
@@ -576,6 +615,18 @@ class SlotLedger:
         """Note that the recipient is owed each slot of a series from this one on."""
         owed = ExpectedSeries.of(series)
         self.owed[owed] = min(first, self.owed.get(owed, first))
+        self._made.add(owed)
+
+    def end(self, series: Iterable[ExpectedSeries]) -> dict[ExpectedSeries, int]:
+        """Forget those of these series that have ended, and return each with its first slot that is
+        no longer owed: see `ended`.
+        """
+        candidates = [one for one in series if one not in self._made]
+        now = Configured(self._points, self.marks, self.left, self.assignment, self.zone)
+        ends = ended(candidates, now)
+        for gone in ends:
+            self.owed.pop(gone, None)
+        return ends
 
     def owed_in(self, rows: Iterable[Reading]) -> dict[ExpectedSeries, int]:
         """Those of `owed` that have a row among these."""
@@ -585,6 +636,9 @@ class SlotLedger:
     def _gap(self, key: MarkKey, before: int, why: Why) -> list[Reading]:
         """M for the slots after the mark and before `before`. Moves the mark there."""
         mark, step = self.marks.get(key), key[1]
+        if mark is not None and key in self._left_open:
+            last = running_slot(step, min(self._left_open[key], before) - 1, self.zone)
+            mark = mark._replace(slot=max(mark.slot, last))
         if mark is None or following(mark.slot, step, self.zone) >= before:
             return []
         # A device that has never answered may not be installed yet, so that is no outage.

@@ -90,8 +90,6 @@ async def _nobody(_: dict[str, Any]) -> None:
 
 NOBODY = Caller("gardien", _nobody)
 """the agent itself"""
-DIAGNOSED_EVERY = 60.0
-"""seconds"""
 SHARED_FOR = 1.0
 """seconds for which a description is that of all who ask for it"""
 
@@ -201,11 +199,11 @@ async def _all_findings(gateway: Gateway) -> list[Finding]:
     return await _findings(gateway, _status(gateway) | {"uplinks": await _uplinks(gateway)})
 
 
-async def diagnose(description: Description) -> None:
-    """Make the diagnosis again and again, so that each finding knows when it began."""
+async def diagnose(description: Description, every: float) -> None:
+    """Make the diagnosis every so many seconds, so that each finding knows when it began."""
     while True:
         await description.get()
-        await pause(DIAGNOSED_EVERY)
+        await pause(every)
 
 
 def _on_this_machine(config: Config, file: Path | None, now: int) -> list[Finding]:

@@ -39,7 +39,7 @@ from agent.core.tasks import (
     together,
 )
 from agent.enrolment import calls, credential
-from agent.gateway.recipient import needs_signature, outcome_keys
+from agent.gateway.recipient import needs_signature, urgent_outcomes
 from agent.gateway.uplink_state import PROBE_EVERY, address
 from agent.trust import verify
 from agent.trust.error_codes import Forged, ObjectCode
@@ -82,8 +82,6 @@ LONGEST_WAIT = 300.0
 """seconds between two attempts at an uplink: a fleet must not reconnect all at once"""
 EVENT = ("code", "text", "severity", "since", "until", "actor", "count")
 """members of a finding that a recipient gets"""
-STATUS_LOOK = 60.0
-"""seconds between two checks whether the status has changed"""
 
 
 def document(answer: Mapping[str, Any], uplink: str) -> dict[str, Any]:
@@ -488,7 +486,9 @@ async def deliver(gateway: Gateway, recipient: Recipient) -> None:
             "traffic": partial(
                 _count, uplink, count, lambda: pace(recipient.settings.seal), gateway.waits.usage
             ),
-            "status": partial(_report, gateway.daemon, recipient.name, uplink, seal),
+            "status": partial(
+                _report, gateway.daemon, recipient.name, uplink, seal, gateway.waits.status
+            ),
             "backup": partial(offer, gateway, recipient, uplink),
             "outcomes": partial(_hurry_outcomes, gateway, recipient),
             "move": route.watch,
@@ -548,7 +548,7 @@ async def _hurry_outcomes(gateway: Gateway, recipient: Recipient) -> None:
     known: frozenset[str] = frozenset()
     wakeup = Wakeup(gateway.decided, gateway.objects.changed)
     while True:
-        fresh = outcome_keys(gateway, recipient)
+        fresh = urgent_outcomes(gateway, recipient)
         if fresh - known:
             recipient.delivery.send_now()
         known = fresh
@@ -559,22 +559,24 @@ async def _no_status(_: dict[str, Any]) -> None:
     """For transports that carry no status."""
 
 
-async def _report(daemon: Daemon, name: str, uplink: Uplink, seal: float) -> None:
-    """Send the status document: at once after a change, else at regular intervals."""
+async def _report(daemon: Daemon, name: str, uplink: Uplink, seal: float, look: float) -> None:
+    """Send the status document: once a look finds a change, else at regular intervals. `look`:
+    seconds between two looks.
+    """
     send_status: Callable[[dict[str, Any]], Awaitable[None]] = getattr(uplink, "tell", _no_status)
     sent: dict[str, Any] = {}
     sent_at = monotonic() - budget.status_every(seal)
     while True:
         answer = await daemon.describe()
         if answer and name not in answer["uplinks"]:  # its spool is closed, and opened again soon
-            await pause(STATUS_LOOK)
+            await pause(look)
             continue
         fresh = document(answer, name) if answer else {}
         due = monotonic() - sent_at >= budget.status_every(seal)
         if due or news(sent, fresh):
             await send_status(fresh)
             sent, sent_at = fresh, monotonic()
-        await pause(STATUS_LOOK)
+        await pause(look)
 
 
 if TYPE_CHECKING:

@@ -75,7 +75,9 @@ class Recipient:
     intake: Ingest
     delivery: Delivery
     announced: Mapping[str, Item]
-    """the directory as the recipient had it, or was to have it, when the spools were opened"""
+    """the directory as the recipient had it, or was to have it, when the spools were opened; series
+    that have ended since then are in it with their end
+    """
     owed: dict[ExpectedSeries, int]
     """the first slot of each series of which rows were stored since the start"""
     sums: Sums
@@ -299,6 +301,8 @@ class Waits:
     """for a receipt over a connection to a new address"""
     usage: float = LOOK
     """between two readings of the data counter"""
+    status: float = 60.0
+    """between two looks at the gateway's state, for the diagnosis and for recipients (rule T31)"""
 
 
 @dataclass

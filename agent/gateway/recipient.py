@@ -15,7 +15,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-from agent.acquisition.directory import directory, series_items
+from agent.acquisition.directory import directory, end_series, series_items
 from agent.acquisition.factors import needed
 from agent.acquisition.ingest import Ingest
 from agent.acquisition.row_assignment import RegistryBases, RowAssignment
@@ -333,6 +333,7 @@ def _new_recipient(
 
     flush = config.spool.flush
     intake = Ingest(append, flush, revision=bases.revision, recheck=bases.kept, uplink=name)
+    intake.take((), ledger.moved(marks))
     groups = Groups(groups_file(config.state, recipient_id))
     known = (groups, gateway.sums.indexes, marks, gateway.lines.serial)
     sums = Sums(gateway.registry, recipient_id, *known)
@@ -451,6 +452,11 @@ def may_seal(gateway: Gateway) -> bool:
 
 def directory_of(gateway: Gateway, recipient: Recipient) -> Mapping[str, Item]:
     """Return the directory of a recipient as it is now, with the outcomes of orders."""
+    if recipient.ledger.left:
+        ended, gone = end_series(recipient.announced, recipient.owed, recipient.ledger.end)
+        recipient.announced = {**recipient.announced, **ended}
+        for series in gone:
+            del recipient.owed[series]
     items = directory(
         gateway.registry,
         recipient.ledger.assignment.policy,
@@ -493,11 +499,11 @@ def outcomes(gateway: Gateway, recipient: Recipient) -> dict[str, Item]:
     return items
 
 
-def outcome_keys(gateway: Gateway, recipient: Recipient) -> frozenset[str]:
-    """Return the keys of these outcomes."""
+def urgent_outcomes(gateway: Gateway, recipient: Recipient) -> frozenset[str]:
+    """Return the keys of those of these outcomes that must not wait for the next regular batch."""
     recipient_id, inbox = recipient.settings.recipient, gateway.objects.inbox
     keys = frozenset(gateway.steering.outcomes(recipient_id, recipient.name))
-    return keys | inbox.object_status.keys(recipient.name, recipient_id) if inbox else keys
+    return keys | inbox.object_status.urgent(recipient.name, recipient_id) if inbox else keys
 
 
 def needs_signature(gateway: Gateway, settings: Any) -> bool:

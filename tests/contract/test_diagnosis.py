@@ -464,7 +464,7 @@ def test_the_status_is_sent_again_once_a_spool_that_was_closed_is_open():
 
         daemon.describe = describe
         uplink = SimpleNamespace(tell=told.append)
-        task = asyncio.create_task(_report(daemon, "centre", uplink, 1.0))
+        task = asyncio.create_task(_report(daemon, "centre", uplink, 1.0, 60.0))
         await asked.wait()
         await asyncio.sleep(0)
         try:

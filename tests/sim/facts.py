@@ -586,6 +586,22 @@ class Facts:
                 states[str(item.get("jti"))].add(str(item.get("state", item.get("status", ""))))
         return states
 
+    @cached_property
+    def flawed(self) -> set[str]:
+        """The numbers of objects that must change nothing."""
+        objects = (one.what for one in self.journal if one.kind == "object")
+        return {what["jti"] for what in objects if what.get("flaw")}
+
+    @cached_property
+    def steps(self) -> dict[tuple[str, str], dict[str, str]]:
+        """The states of each order at a control, by the ids of their outcomes."""
+        steps: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
+        for batch in self.batches.values():
+            for item in batch.directory.get("outcomes", ()):
+                if "control" in item:
+                    steps[str(item["jti"]), item["control"]][item["id"]] = item["state"]
+        return steps
+
     def _learn(self) -> None:
         """Take the facts in the order in which they were answered."""
         stated = []
@@ -811,22 +827,31 @@ class Facts:
                 every, since = now, self.runs_from(moment)
         return every, since
 
+    def periods(self, fitted: Fitted) -> Iterator[tuple[int, float, float]]:
+        """Each period at which a meter is read: seconds between two slots, and from when until when
+        its slots need a row, whatever the agent did at the changes.
+        """
+        every, since = self.every(fitted), 0.0
+        for at, what in self.configured:
+            now = int(what["every"].get(fitted.device, every))
+            if now != every:
+                yield every, since, self._ends_before(at, every)
+                every, since = now, self.runs_from(at)
+        yield every, since, NEVER
+
     def runs_from(self, at: float) -> float:
         """When an agent ran first, from a moment on."""
         return next((max(at, life.begin) for life in self.lives if at < life.end), NEVER)
 
     def other_period_from(self, fitted: Fitted) -> float:
-        """From when on a slot of its first period needs no row: it is read at another period.
+        """From when on a slot of its first period needs no row: it is read at another period."""
+        _, _, until = next(self.periods(fitted))
+        return until
 
-        If the agent was down then, this begins with the slot that was running when it ended (M3).
+    def _ends_before(self, changed: float, every: int) -> float:
+        """From when on a slot of a period needs no row, if that is changed then. If the agent was
+        down, this begins with the slot that was running when it ended (M3).
         """
-        every = self.every(fitted)
-        moments = [
-            at
-            for at, what in self.configured
-            if int(what["every"].get(fitted.device, every)) != every
-        ]
-        changed = min(moments, default=NEVER)
         ended = [life.end for life in self.lives if life.begin <= changed][-1:]
         return min([changed, *(end - every for end in ended if end < changed)])
 

@@ -114,7 +114,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tests.sim import judge_directory, judge_equipment, judge_further, judge_rows, judge_truth
-from tests.sim.facts import NEVER, Batch, Facts, Life
+from tests.sim.facts import DAY, NEVER, Batch, Facts, Life
 from tests.sim.finding import Finding
 
 __all__ = ["Finding", "judge"]
@@ -168,11 +168,31 @@ def _liveness(facts: Facts) -> Iterator[Finding]:
             if item.get("code") == "E_INTERNAL":
                 text = f"{item['jti']} met an error in gardien"
                 yield Finding("LIVENESS", "O22", text, batch.sent[0][0], (batch.index,))
+    yield from _copies_expired(facts)
     for at, what, index in facts.calls:
         died = any(what["asked"] <= life.end <= at for life in facts.lives)
         if what.get("lost") and (at > facts.calm_from or not died):
             text = f"the call {what['name']} was never answered"
             yield Finding("LIVENESS", "U10", text, at, (index,))
+
+
+def _copies_expired(facts: Facts) -> Iterator[Finding]:
+    """O8, D5: a copy of what was accepted is not refused as expired while its number is kept."""
+    accepted: dict[str, float] = {}
+    for batch in sorted(facts.batches.values(), key=lambda one: one.sent[0][0]):
+        at = batch.sent[0][0]
+        for item in batch.directory.get("outcomes", ()):
+            jti = str(item.get("jti"))
+            if item.get("state") == "ACCEPTED":
+                accepted.setdefault(jti, at)
+            of_control = "control" in item  # decided again at its begin (rule H26)
+            if item.get("code") != "E_EXPIRED" or of_control or jti in facts.flawed:
+                continue
+            _, what, _ = facts.objects.get(jti, (0.0, {}, 0))
+            kept = float((what.get("claims") or {}).get("exp", NEVER)) + DAY
+            if accepted.get(jti, NEVER) < at < kept:
+                text = f"{jti} was accepted, and a copy is refused as expired"
+                yield Finding("LIVENESS", "O8", text, at, (batch.index,))
 
 
 def _undelivered(facts: Facts) -> Iterator[Finding]:

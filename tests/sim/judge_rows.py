@@ -28,6 +28,7 @@ from tests.sim.facts import (
     Held,
     Platform,
     Row,
+    Stay,
     covers,
     expanded,
     second,
@@ -79,6 +80,7 @@ def judged(facts: Facts) -> Iterator[Finding]:
         for held in platform.rows:
             yield from _held(facts, recipient, held)
         yield from _owed_by_directory(facts, recipient, platform)
+        yield from _after_its_end(platform)
         yield from _owed(facts, recipient, platform)
 
 
@@ -644,7 +646,7 @@ def _owed_by_directory(facts: Facts, recipient: str, platform: Platform) -> Iter
     """R16: what docs/platform.md lets the recipient conclude from its own data."""
     until = min(facts.end - SETTLES, facts.removed_from(recipient) - DAY)
     until = min(until, facts.refused_from(recipient) - DAY)
-    until = min([until, facts.clock_doubted_from, *map(facts.other_period_from, facts.fitted)])
+    until = min(until, facts.clock_doubted_from)
     bases = [item for (name, _), item in platform.items.items() if name == "bases"]
     homes = [item for (name, _), item in platform.items.items() if name == "occupancies"]
     newest = max((held.row.t for held in platform.rows), default=0)
@@ -652,7 +654,8 @@ def _owed_by_directory(facts: Facts, recipient: str, platform: Platform) -> Iter
         if name != "series" or item["kind"] == "EVT" or item["place"][:1] == "B":
             continue
         since = second(item["since"])
-        for t in facts.slots(int(item["step"]), since, min(newest, until)):
+        ends = second(item.get("until") or NEVER)
+        for t in facts.slots(int(item["step"]), since, min(newest, until, ends)):
             slot = (item["place"], item["channel"], item["kind"], int(item["step"]), t)
             if slot in platform.slots or t + UNSENT < facts.end:
                 continue
@@ -663,6 +666,17 @@ def _owed_by_directory(facts: Facts, recipient: str, platform: Platform) -> Iter
                 text = f"{recipient} has no row for {slot}, owed by its directory ({basis['id']})"
                 yield _found("CONSERVATION", "R16", text, t)
                 break
+
+
+def _after_its_end(platform: Platform) -> Iterator[Finding]:
+    """R16: of a series that has ended no row comes, or it is stated again without an end."""
+    for held in platform.rows:
+        row = held.row
+        item = platform.items.get(("series", f"{row.place}/{row.channel}/{row.kind}/{row.step}"))
+        if item is not None and item.get("until") and second(item["until"]) <= row.t:
+            text = f"{_of(row)} is a slot of a series that ended {item['until']}"
+            yield _found("CONSERVATION", "R16", text, row.t, held.batch.index)
+            return
 
 
 def _item_covers(item: Mapping[str, Any], slot: Any, homes: list[Mapping[str, Any]]) -> bool:
@@ -739,10 +753,20 @@ def owed_slots(facts: Facts, basis: Basis, fitted: Fitted) -> Iterator[tuple[int
     stay = next((stay for stay in facts.stays if stay.id == basis.occupancy), None)
     if stay is None or stay.known is None or fitted.known is None or not fitted.reports:
         return
-    every = facts.every(fitted)
-    step = effective(basis.step, every)
+    # a midnight is a slot at each period (rule M3)
+    periods = facts.periods(fitted) if basis.step < DAY else [(facts.every(fitted), 0.0, NEVER)]
+    for every, begin, end in periods:
+        step = effective(basis.step, every)
+        for t in _undoubted(facts, basis, stay, fitted, step, begin, end):
+            yield step, t
+
+
+def _undoubted(  # noqa: PLR0913, PLR0917 -- what bounds them
+    facts: Facts, basis: Basis, stay: Stay, fitted: Fitted, step: int, begin: float, end: float
+) -> Iterator[int]:
     margin = 2 * min(step, DAY) + 600
-    since = max(basis.since, basis.known or 0, stay.since, stay.known, fitted.since, fitted.known)
+    known = (basis.known or 0, stay.known or 0, fitted.known or 0)
+    since = max(basis.since, stay.since, fitted.since, begin, *known)
     until = min(
         basis.until,
         basis.ended,
@@ -753,7 +777,7 @@ def owed_slots(facts: Facts, basis: Basis, fitted: Fitted) -> Iterator[tuple[int
         facts.end - SETTLES,
         facts.removed_from(basis.recipient),
         facts.refused_from(basis.recipient) - DAY,
-        facts.other_period_from(fitted),
+        end,
     )
     for t in facts.slots(step, since + margin, until - margin):
         if (
@@ -761,7 +785,7 @@ def owed_slots(facts: Facts, basis: Basis, fitted: Fitted) -> Iterator[tuple[int
             or t + UNSENT < facts.end
         ):
             continue
-        yield step, t
+        yield t
 
 
 def _owed_late(facts: Facts, platform: Platform, basis: Basis, new: Fitted) -> Iterator[Finding]:

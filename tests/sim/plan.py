@@ -34,6 +34,9 @@ QUIET = 7 * HOUR
 last six hours (judge_rows.SETTLES), and a life may need one to begin"""
 QUARANTINED = 28 * HOUR
 """of some plans with rows that a recipient refuses: the agent offers them for a day (rule T17)"""
+STATUS, EACH_MINUTE = 600.0, 0.1
+"""seconds between two looks of the agent at its own state in a drawn plan, and the part of plans in
+which it is a minute, as in the field: the looks are two fifths of what an idle building costs"""
 PARTS_OF_A_DAY = 64
 """a drawn plan has a whole number of them: so its days are an exact number of seconds"""
 LONG = 60
@@ -219,6 +222,8 @@ def check(plan: Mapping[str, Any]) -> list[str]:
         wrong.append(f"quiet is {plan['quiet']!r}")
     if not Number(1_767_222_000, 1_893_456_000, whole=True).admits(plan["begin"]):
         wrong.append(f"begin is {plan['begin']!r}: a whole second of 2026 to 2029")
+    if not Number(1, HOUR).admits(plan.get("status", STATUS)):
+        wrong.append(f"status is {plan['status']!r}")
     wrong += _wrong_building(plan["building"])
     for index, event in enumerate(plan["events"]):
         wrong += [f"event {index}: {reason}" for reason in _wrong_event(event, plan)]
@@ -316,6 +321,7 @@ def drawn(
         "begin": _begin(rng, length),
         "days": length / DAY,
         "quiet": QUIET,
+        "status": STATUS,
         "building": of.building(rng),
         "events": [],
     }
@@ -333,6 +339,8 @@ def drawn(
     drawing["events"] = sorted(events, key=lambda event: event["at"])
     if any(event.get("how") in REFUSING for event in events) and rng.random() < 0.25:
         drawing["quiet"] = QUARANTINED
+    if rng.random() < EACH_MINUTE:
+        del drawing["status"]
     return drawing
 
 

@@ -19,8 +19,10 @@ import tempfile
 import threading
 import time
 import types
-from collections import deque
+from collections import defaultdict, deque
 from concurrent.futures import Future
+from dataclasses import astuple
+from functools import lru_cache
 from typing import ClassVar
 
 from tests.sim.chance import Stream
@@ -28,6 +30,8 @@ from tests.sim.loop import LATE, Pool
 
 PERIOD = 15.0
 """seconds between two signs of life: half of the unit's WatchdogSec"""
+STATUS = 60.0
+"""seconds between two looks of the agent at its own state, unless the plan says something else"""
 PROCESS = 1200
 """process id of the first life"""
 
@@ -43,13 +47,28 @@ def install(world, loop):
     no_way_out()
 
 
+def modules():
+    """Names of the modules of the agent that are imported."""
+    return tuple(name for name in sys.modules if name == "agent" or name.startswith("agent."))
+
+
+@lru_cache(maxsize=1)
+def named(names):
+    """By which names these modules know each object, by its id. Searched for before the first life,
+    and then known in each.
+    """
+    by_id = defaultdict(list)
+    for module in map(sys.modules.__getitem__, names):
+        for name, value in vars(module).items():
+            by_id[id(value)].append((module, name))
+    return dict(by_id)
+
+
 def everywhere(original, replacement):
     """Replace an object under each name by which a module of the agent knows it."""
-    for name, module in list(sys.modules.items()):
-        if name == "agent" or name.startswith("agent."):
-            for key, value in list(vars(module).items()):
-                if value is original:
-                    setattr(module, key, replacement)
+    for module, name in named(modules()).get(id(original), ()):
+        if getattr(module, name) is original:
+            setattr(module, name, replacement)
 
 
 def clocks(world, loop):
@@ -143,6 +162,7 @@ def machine(world):
     import agent.core.process
     import agent.core.storage
     import agent.core.systemd
+    import agent.gateway.gateway
     import agent.gateway.liveness
     import agent.inbox.setup
 
@@ -163,6 +183,8 @@ def machine(world):
                 )
                 for value in function.__defaults__
             )
+    waits = agent.gateway.gateway.Waits
+    by_default(waits.__init__, *astuple(waits(status=world.plan.get("status", STATUS))))
     everywhere(agent.core.systemd.notify, world.notified)
     agent.gateway.liveness.watchdog_period = lambda: PERIOD
 

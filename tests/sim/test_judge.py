@@ -100,9 +100,9 @@ class Story:
                 self.batch(t + 300, [row])
         return self
 
-    def judged(self):
+    def judged(self, end=END):
         records = sorted(self.records, key=lambda record: record.at)
-        records.append(Record(float(END), "end", {}))
+        records.append(Record(float(end), "end", {}))
         findings = judge(copy.deepcopy(self.plan), records)
         assert all(0 <= index < len(records) for one in findings for index in one.near)
         return findings
@@ -274,14 +274,52 @@ def test_a_slot_during_a_kill_is_m_agent(story):
     assert story.readings(change=right).judged() == []
 
 
-@pytest.mark.parametrize(("n", "found"), [(4, {("CONSERVATION", "R16")}), (5, set())])
-def test_the_slot_that_ran_when_the_agent_ended_has_no_row_at_another_period(story, n, found):
+BOTH = {("CONSERVATION", "G2"), ("CONSERVATION", "R16")}
+
+
+@pytest.mark.parametrize(
+    ("ended", "missing", "found"),
+    [
+        (5, None, set()),
+        (None, None, {("CONSERVATION", "R16")}),  # whether later slots are owed nobody knows
+        (4, None, {("CONSERVATION", "R16")}),  # it has a row of slot 4
+        (5, 4, {("CONSERVATION", "R16")}),
+        (5, 6, {("CONSERVATION", "R16")}),  # the first one of the new period
+        (5, 40, BOTH),
+    ],
+)
+def test_at_another_period_the_series_ends_and_the_next_one_goes_on(story, ended, missing, found):
+    """Rule M3: also if the agent was down at the change."""
     story.note(at(5) + 5, "life.ended", life=1, how="kill")
     story.note(at(5) + 60, "configured", change="period", every={"e": 2 * EVERY}, flush=5,
                recipients=[TO], readable=True)  # fmt: skip
     story.note(at(5) + 2000, "life.begun", life=2, boot="a", apart=0.0)
     story.note(at(5) + 2002, "life.ready", life=2)
-    assert story.readings(change=in_place_of(at(n))).sorts() == found
+
+    def slower(row):
+        if row["t"] == at(missing or 999) or (row["t"] >= at(5) and row["t"] % (2 * EVERY)):
+            return None
+        return row | {"step": 2 * EVERY} if row["t"] >= at(5) else row
+
+    before = DIRECTORY["series"][0] | ({"until": at(ended)} if ended else {})
+    after = before | {"step": 2 * EVERY, "since": at(6), "until": None}
+    story.batch(BEGIN + 90, [], directory=DIRECTORY | {"series": [before, after]})
+    story.readings(change=slower)
+    assert story.sorts() == found
+
+
+@pytest.mark.parametrize(("missing", "found"), [(at(94), BOTH), (0, set())])
+def test_a_midnight_is_owed_whatever_period_the_meter_is_read_at_now(story, missing, found):
+    """Rule M3."""
+    story.records[-1].what["means"][0]["step"] = DAY
+    end = END + 2 * DAY
+    midnights = {at(46) + n * DAY for n in range(-1, DAYS + 2)} - {missing}
+    basis, series = DIRECTORY["bases"][0] | {"step": DAY}, DIRECTORY["series"][0] | {"step": DAY}
+    story.batch(BEGIN + 90, [], directory=DIRECTORY | {"bases": [basis], "series": [series]})
+    story.note(at(5), "configured", change="period", every={"e": 2 * EVERY}, flush=5,
+               recipients=[TO], readable=True)  # fmt: skip
+    story.readings(end, change=lambda row: row | {"step": DAY} if row["t"] in midnights else None)
+    assert {one.sort for one in story.judged(end)} == found
 
 
 def test_a_run_of_values_is_found_and_one_of_missing_slots_is_right(story):
@@ -388,7 +426,7 @@ def test_a_row_sent_after_its_withdrawal_was_answered_is_found(story):
 
 def test_a_withdrawal_that_nobody_was_told_of_binds_nobody(story):
     withdraw(story, at(6), outcome="lost", lost=True)
-    assert story.readings().judged() == []
+    assert {clause for _, clause in story.readings().sorts()} == {"U10"}, "it had no answer"
 
 
 def test_rows_of_a_withdrawn_consent_that_are_not_retracted_are_found(story):
@@ -1158,6 +1196,23 @@ def test_a_limit_without_its_failsafe_after_a_start_is_found(story):
     assert story.judged() == []
 
 
+@pytest.mark.parametrize(("back", "found"), [(2 * HOUR, set()), (HOUR, {("EQUIPMENT", "H12")})])
+@pytest.mark.parametrize("last", ["6", "11"])
+def test_a_failsafe_whose_time_ran_out_while_the_agent_was_down_does_not_begin_again(
+    story, last, back, found
+):
+    controlled(story, **LIMIT)
+    story.readings(silent=range(at(5), at(12)))
+    write(story, at(4), "6", "11")
+    if last == "11":
+        write(story, at(4) + 60, "11", "6")
+    ends(story, at(5), "power", back)
+    if last == "6":
+        write(story, at(5) + back + 3, "11", "6")
+    h12 = {one for one in story.sorts() if one[1] == "H12"}
+    assert h12 == (found if last == "6" else {("EQUIPMENT", "H12")})
+
+
 def test_a_watchdog_that_runs_out_while_all_is_well_is_found(story):
     order(story, at(0))
     write(story, at(0) + 2, "-2")
@@ -1256,6 +1311,8 @@ def test_an_order_of_which_nobody_is_told_how_it_ended_is_found(story):
     assert story.sorts() == {("EQUIPMENT", "H11")}
     told(story, at(3), "COMPLETED")
     assert story.judged() == []
+    told(story, at(3) + 60, "COMPLETED")
+    assert story.sorts() == {("EQUIPMENT", "H11")}
 
 
 def test_an_order_that_began_before_a_restart_and_is_carried_out_again_is_found(story):
@@ -1598,6 +1655,20 @@ def test_an_object_that_met_an_error_is_found(story):
     outcome = {"jti": "x", "state": "REJECTED", "code": "E_INTERNAL"}
     story.batch(at(9), [], directory={"outcomes": [outcome]})
     assert story.sorts() == {("LIVENESS", "O22")}
+
+
+@pytest.mark.parametrize(
+    ("accepted", "found"), [(at(8), {("LIVENESS", "O8")}), (at(9) + 60, set())]
+)
+@pytest.mark.parametrize("flaw", [{}, {"flaw": "replay"}])
+def test_a_copy_of_an_accepted_object_that_is_refused_as_expired_is_found(accepted, found, flaw):
+    story = Story().readings()
+    story.note(at(7), "object", typ="request+jwt", jti="x", recipient=TO, means=[], **flaw)
+    story.note(at(7) + 1, "object", typ="request+jwt", jti="x", recipient=TO, acked=True)
+    for when, outcome in ((accepted, {"state": "ACCEPTED"}),
+                          (at(9), {"state": "REJECTED", "code": "E_EXPIRED"})):  # fmt: skip
+        story.batch(when, [], directory={"outcomes": [outcome | {"jti": "x"}]})
+    assert story.sorts() == (set() if flaw else found)
 
 
 def test_the_review_of_the_judge_has_each_clause_once_with_its_oracle_or_reason():

@@ -62,6 +62,13 @@ def test_a_midnight_lies_inside_of_most_plans_and_after_some_refused_rows_a_day_
     assert 0 < quiet[plans.QUARANTINED] < refused / 2
 
 
+def test_in_few_plans_the_agent_looks_at_its_own_state_each_minute(drawn):
+    often = sum("status" not in plan for plan in drawn)
+    assert 0 < often < len(drawn) / 5
+    assert {plan["status"] for plan in drawn if "status" in plan} == {plans.STATUS}
+    assert plans.check(drawn[0] | {"status": 0}) == ["status is 0"]
+
+
 def _midnights(plan):
     begin = dt.datetime.fromtimestamp(plan["begin"], plans.PARIS)
     end = dt.datetime.fromtimestamp(plan["begin"] + plan["days"] * plans.DAY, plans.PARIS)

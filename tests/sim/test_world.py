@@ -119,6 +119,14 @@ def test_the_agent_takes_the_configuration_of_every_kind_of_building(tmp_path, k
         assert bool(config.serial_point(one.name)) == bool(one.serial_at)
 
 
+def test_a_changed_file_has_the_time_of_the_world(stage):
+    """A status tells it: with a real time no run would be like another."""
+    world = stage()
+    world.loop.jump(DAY)
+    houses.configure(world, "flush", seeded("flush"))
+    assert (world.folder / "config.yaml").stat().st_mtime == BEGIN + DAY
+
+
 def test_the_same_seed_makes_the_same_building_and_another_seed_another():
     drawn = plan.drawn(5, "people")
     assert houses.house(drawn) == houses.house(drawn)

@@ -13,7 +13,7 @@ from tests.unit.trust.objects import DAY, NAMES, NOW, SIGNERS, signed
 def told(here, uplink, recipient=""):
     status = here.inbox.object_status
     entries = status.to(uplink, recipient)
-    assert status.keys(uplink, recipient) == entries.keys()
+    assert status.urgent(uplink, recipient) == entries.keys()
     return [(one["typ"], one["state"], one.get("code")) for one in entries.values()]
 
 
@@ -30,6 +30,17 @@ def test_a_collector_hears_that_its_consent_waits_and_then_counts(here):
     asyncio.run(here.inbox.retry_waiting())
     assert told(here, "accueil-mqtt") == [*said, ("consent+jwt", "ACCEPTED", None)]
     assert told(here, "elsewhere", "another.example") == []
+
+
+def test_a_heartbeat_is_reported_and_hurries_no_batch_unless_it_is_refused(here):
+    here.accept(here.signed("time+jwt"), "metropole")
+    status = here.inbox.object_status
+    (entry,) = status.to("metropole", "").values()
+    assert (entry["typ"], entry["state"]) == ("time+jwt", "ACCEPTED")
+    assert status.urgent("metropole", "") == frozenset()
+    with pytest.raises(Forged):
+        here.accept(here.signed("time+jwt")[:-8] + b"AAAAAAAA", "metropole")
+    assert len(status.urgent("metropole", "")) == 1
 
 
 def test_who_brought_a_forgery_hears_its_code_and_whom_it_names_does_not(here):
