@@ -931,6 +931,35 @@ class Facts:
             before = apart
         return crept or 0.0
 
+    @cached_property
+    def vouched(self) -> list[tuple[float, float, float]]:
+        """(from, to, apart): when signed time kept a clock that no service kept and that was wrong
+        by no more than it may differ (rule C13).
+        """
+        ends = [at for at, *_ in self.kept[1:]] + [self.end]
+        found = []
+        for (at, apart, kept), end in zip(self.kept, ends, strict=False):
+            begin = next((one for one in self.heartbeats if at <= one < end), NEVER)
+            if not kept and 0 < abs(apart) <= SLACK and begin < end:
+                found.append((begin, end, apart))
+        return found
+
+    def reversed_at(self, end: float) -> float:
+        """When it is proven that a clock that was vouched until then was wrong: a service has kept
+        the right time before, in the same life, and does so again (rule C4). NEVER: it is not.
+        """
+        right = next(
+            (at for at, apart, kept in self.kept if at >= end and kept and not apart), NEVER
+        )
+        for life in self.lives:
+            before = any(
+                life.ready <= at < end and kept and not apart for at, apart, kept in self.kept
+            )
+            first = life is self.lives[0] and bool(self.kept) and self.kept[0][2]
+            if life.ready < end and right < life.end and (before or first):
+                return right
+        return NEVER
+
     @property
     def clock_doubted_from(self) -> float:
         """From when on the plan disturbs the clock or its time service."""

@@ -1102,6 +1102,27 @@ def test_a_value_that_a_clock_has_dated_that_moved_a_little_is_right(story, move
     assert (("CONSERVATION", "M10") in story.sorts()) == wrong
 
 
+@pytest.mark.parametrize("sent", ["kept", "retracted", "without signed time"])
+def test_what_signed_time_has_dated_is_right_until_it_is_proven_wrong(story, sent):
+    """Rules C13, C5: a clock that is 20 s ahead has dated a slot."""
+    story.note(BEGIN, "clock", apart=0.0, service=True, kept=True, rtc=None)
+    story.note(at(4) + 60, "clock", apart=20.0, service=True, kept=False, rtc=None)
+    story.note(at(5) + 600, "clock", apart=0.0, service=True, kept=True, rtc=None)
+    if sent != "without signed time":
+        story.note(at(4) + 90, "heartbeat", recipient=TO)
+    story.readings(change=in_place_of(at(5)))
+    t = at(5)
+    story.note(t - 19.9, "answer", line=0, device="e", meter=METER, channel="elec.imp",
+               value="100.9", wall=t + 0.1)  # fmt: skip
+    story.batch(t + 300, [story.row(t, v="100.9", d=0)])
+    if sent == "retracted":
+        one = {"id": "x", "place": PLACE, "since": t, "until": t + 1, "ver": t + 700,
+               "reason": "clock"}  # fmt: skip
+        story.batch(t + 700, [story.row(t, q="M", v=None, why="clock", ver=t + 701)], retract=[one])
+    found = {clause for _, clause in story.sorts()} & {"M10", "C5", "C3"}
+    assert found == {"kept": {"C5"}, "retracted": set(), "without signed time": {"M10"}}[sent]
+
+
 def with_used_meter(*, asked=BEGIN - 30, less="0", **event):
     """From slot 10 on another meter is read under the number of the one before; `less`: by how much
     its first index is lower.
