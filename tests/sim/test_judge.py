@@ -1,6 +1,7 @@
 """The judge finds one fault in an otherwise right journal, and nothing in a right one."""
 
 import copy
+import datetime as dt
 import re
 from collections import Counter
 from decimal import Decimal
@@ -687,6 +688,38 @@ def test_a_life_that_ends_with_an_error_or_for_ever_or_spins_is_found(story):
     assert {("SPIN", "G11"), ("LIVENESS", "G11")} <= story.sorts()
 
 
+def ended(story):
+    return next(one for one in story.records if one.kind == "life.ended")
+
+
+@pytest.mark.parametrize("text", ["it did not become ready", "watchdog", "ValueError"])
+def test_a_life_that_a_failing_disk_has_ended_is_found(story, text):
+    fault(story, at(3), at(9), how="stall")
+    story.readings()
+    begins_again(story, at(5), how="error")
+    ended(story).what["text"] = text
+    assert {("LIVENESS", "A1"), ("SPIN", "G11")} <= story.sorts()
+    other = Story()
+    fault(other, at(3), at(9), how="stall")
+    other.readings()
+    begins_again(other, at(5), how="kill")
+    assert not {("LIVENESS", "A1"), ("SPIN", "G11")} & other.sorts()
+
+
+@pytest.mark.parametrize(("do", "text", "right"), [
+    ("disk", "/state cannot be opened: the disk reports errors", True),
+    ("disk", "keys/identity.json is damaged", False),
+    ("power", "keys/identity.json is damaged", False),
+    ("reload", "links.line-0: it is not known", True),
+])  # fmt: skip
+def test_a_start_is_refused_for_the_disk_only_if_it_says_so(story, do, text, right):
+    fault(story, at(3), at(9), do=do, how="eio")
+    story.readings()
+    begins_again(story, at(5), how="refused")
+    ended(story).what["text"] = text
+    assert (("SPIN", "G11") not in story.sorts()) == right
+
+
 def look(story, when, what, **answer):
     story.note(when, "status", what=what, place=PLACE, answer=answer)
 
@@ -1247,6 +1280,27 @@ def test_an_order_without_the_rest_after_a_hold_is_found(story):
     write(story, at(0) + HOUR + 600, "-2")
     write(story, at(0) + HOUR + 700, "0")
     assert story.sorts() == {("EQUIPMENT", "H4")}
+
+
+@pytest.mark.parametrize("refused", [True, False])
+def test_a_consent_that_was_refused_for_the_disk_is_expected_once_it_is_accepted(story, refused):
+    """Rule A10: it is sent again, with the same bytes."""
+    first, again = at(1), at(9)
+    consent = dict(story.records[3].what["means"][0], id="later", since=first)
+    sent = {"typ": "consent+jwt", "jti": "later", "recipient": TO}
+    story.note(first, "object", means=[consent], **sent)
+    told = [("REJECTED", first + 1)] if refused else []
+    for when in (first + 1, again):
+        story.note(when, "object", acked=True, **sent)
+    for n, (state, when) in enumerate([*told, ("ACCEPTED", again if refused else first + 1)]):
+        outcome = {"id": f"o{n}", "typ": "consent+jwt", "jti": "later", "state": state,
+                   "at": dt.datetime.fromtimestamp(when, dt.UTC).isoformat()}  # fmt: skip
+        story.batch(when + 1, [], directory={"outcomes": [outcome]})
+    story.readings()
+    look(story, at(5), "explain", **explained())
+    assert (("TRUTH", "P22") in story.sorts()) != refused
+    look(story, at(10), "explain", **explained())
+    assert ("TRUTH", "P22") in story.sorts()
 
 
 def test_an_order_that_is_too_long_or_was_refused_gives_no_right(story):
