@@ -865,8 +865,8 @@ class Facts:
         yield every, since, NEVER
 
     def runs_from(self, at: float) -> float:
-        """When an agent ran first, from a moment on."""
-        return next((max(at, life.begin) for life in self.lives if at < life.end), NEVER)
+        """When an agent was ready first, from a moment on."""
+        return next((max(at, life.ready) for life in self.lives if at < life.end), NEVER)
 
     def other_period_from(self, fitted: Fitted) -> float:
         """From when on a slot of its first period needs no row: it is read at another period."""
@@ -875,9 +875,10 @@ class Facts:
 
     def _ends_before(self, changed: float, every: int) -> float:
         """From when on a slot of a period needs no row, if that is changed then. If the agent was
-        down, this begins with the slot that was running when it ended (M3).
+        down, this begins with the slot that was running when it ended (M3). A life that was not
+        ready has closed none.
         """
-        ended = [life.end for life in self.lives if life.begin <= changed][-1:]
+        ended = [life.end for life in self.lives if life.ready <= changed][-1:]
         return min([changed, *(end - every for end in ended if end < changed)])
 
     # time
