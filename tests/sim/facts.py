@@ -385,10 +385,13 @@ class Facts:
         self.outcomes = self._all_outcomes()
         self._learn()
         self._learn_lost_withdrawals()
-        for platform in self.platforms.values():
-            platform.sort()
+        self._sort()
         self.zone = ZoneInfo(self.building.get("zone", "Europe/Paris"))
         self._dates()
+
+    def _sort(self) -> None:
+        for platform in self.platforms.values():
+            platform.sort()
 
     # records
 
@@ -586,6 +589,22 @@ class Facts:
                 states[str(item.get("jti"))].add(str(item.get("state", item.get("status", ""))))
         return states
 
+    @cached_property
+    def flawed(self) -> set[str]:
+        """The numbers of objects that must change nothing."""
+        objects = (one.what for one in self.journal if one.kind == "object")
+        return {what["jti"] for what in objects if what.get("flaw")}
+
+    @cached_property
+    def steps(self) -> dict[tuple[str, str], dict[str, str]]:
+        """The states of each order at a control, by the ids of their outcomes."""
+        steps: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
+        for batch in self.batches.values():
+            for item in batch.directory.get("outcomes", ()):
+                if "control" in item:
+                    steps[str(item["jti"]), item["control"]][item["id"]] = item["state"]
+        return steps
+
     def _first_accepted(self) -> dict[str, float]:
         """When each object was accepted, by the clock of the gateway."""
         first: dict[str, float] = {}
@@ -614,22 +633,6 @@ class Facts:
             return acks[0] if acks else None
         later = [at for at in acks if at + self.apart(at) > accepted[jti] - 2]
         return next(iter(later), acks[-1] if acks else None)
-
-    @cached_property
-    def flawed(self) -> set[str]:
-        """The numbers of objects that must change nothing."""
-        objects = (one.what for one in self.journal if one.kind == "object")
-        return {what["jti"] for what in objects if what.get("flaw")}
-
-    @cached_property
-    def steps(self) -> dict[tuple[str, str], dict[str, str]]:
-        """The states of each order at a control, by the ids of their outcomes."""
-        steps: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
-        for batch in self.batches.values():
-            for item in batch.directory.get("outcomes", ()):
-                if "control" in item:
-                    steps[str(item["jti"]), item["control"]][item["id"]] = item["state"]
-        return steps
 
     def _learn(self) -> None:
         """Take the facts in the order in which they were answered."""
@@ -869,8 +872,8 @@ class Facts:
         yield every, since, NEVER
 
     def runs_from(self, at: float) -> float:
-        """When an agent ran first, from a moment on."""
-        return next((max(at, life.begin) for life in self.lives if at < life.end), NEVER)
+        """When an agent was ready first, from a moment on."""
+        return next((max(at, life.ready) for life in self.lives if at < life.end), NEVER)
 
     def other_period_from(self, fitted: Fitted) -> float:
         """From when on a slot of its first period needs no row: it is read at another period."""
@@ -879,9 +882,10 @@ class Facts:
 
     def _ends_before(self, changed: float, every: int) -> float:
         """From when on a slot of a period needs no row, if that is changed then. If the agent was
-        down, this begins with the slot that was running when it ended (M3).
+        down, this begins with the slot that was running when it ended (M3). A life that was not
+        ready has closed none.
         """
-        ended = [life.end for life in self.lives if life.begin <= changed][-1:]
+        ended = [life.end for life in self.lives if life.ready <= changed][-1:]
         return min([changed, *(end - every for end in ended if end < changed)])
 
     # time
@@ -959,6 +963,35 @@ class Facts:
                 crept = None
             before = apart
         return crept or 0.0
+
+    @cached_property
+    def vouched(self) -> list[tuple[float, float, float]]:
+        """(from, to, apart): when signed time kept a clock that no service kept and that was wrong
+        by no more than it may differ (rule C13).
+        """
+        ends = [at for at, *_ in self.kept[1:]] + [self.end]
+        found = []
+        for (at, apart, kept), end in zip(self.kept, ends, strict=False):
+            begin = next((one for one in self.heartbeats if at <= one < end), NEVER)
+            if not kept and 0 < abs(apart) <= SLACK and begin < end:
+                found.append((begin, end, apart))
+        return found
+
+    def reversed_at(self, end: float) -> float:
+        """When it is proven that a clock that was vouched until then was wrong: a service has kept
+        the right time before, in the same life, and does so again (rule C4). NEVER: it is not.
+        """
+        right = next(
+            (at for at, apart, kept in self.kept if at >= end and kept and not apart), NEVER
+        )
+        for life in self.lives:
+            before = any(
+                life.ready <= at < end and kept and not apart for at, apart, kept in self.kept
+            )
+            first = life is self.lives[0] and bool(self.kept) and self.kept[0][2]
+            if life.ready < end and right < life.end and (before or first):
+                return right
+        return NEVER
 
     @property
     def clock_doubted_from(self) -> float:

@@ -179,14 +179,6 @@ def _liveness(facts: Facts) -> Iterator[Finding]:
             yield Finding("LIVENESS", "U10", text, at, (index,))
 
 
-def _ended_by_the_disk(facts: Facts) -> Iterator[Finding]:
-    """A1: a failing disk ends no process, and a start on it is ready in time."""
-    for life in facts.lives:
-        if life.how == "error" and facts.during(life.begin, life.end, "disk"):
-            text = f"life {life.number} ended while the disk failed: {life.text[-400:]}"
-            yield Finding("LIVENESS", "A1", text, life.end, (life.index,))
-
-
 def _copies_expired(facts: Facts) -> Iterator[Finding]:
     """O8, D5: a copy of what was accepted is not refused as expired while its number is kept."""
     accepted: dict[str, float] = {}
@@ -204,6 +196,14 @@ def _copies_expired(facts: Facts) -> Iterator[Finding]:
             if accepted.get(jti, NEVER) < at < kept:
                 text = f"{jti} was accepted, and a copy is refused as expired"
                 yield Finding("LIVENESS", "O8", text, at, (batch.index,))
+
+
+def _ended_by_the_disk(facts: Facts) -> Iterator[Finding]:
+    """A1: a failing disk ends no process, and a start on it is ready in time."""
+    for life in facts.lives:
+        if life.how == "error" and facts.during(life.begin, life.end, "disk"):
+            text = f"life {life.number} ended while the disk failed: {life.text[-400:]}"
+            yield Finding("LIVENESS", "A1", text, life.end, (life.index,))
 
 
 def _undelivered(facts: Facts) -> Iterator[Finding]:
