@@ -184,11 +184,13 @@ class DeviceReader:
         meter_changed: Callable[[str], None],
         zone: ZoneInfo | None,
         faults: Faults,
-        installed: Callable[[str], object],
+        installed: Callable[[str, str | None], object],
     ) -> None:
         self.link, self.clock, self.zone, self._faults = link, clock, zone, faults
         self._installed = installed
-        """what the registry states of the meters of a device: it changes with each of them"""
+        """what the registry states of the meters of a device, by its name and the number that it
+        reports: it changes with each of them
+        """
         self._identified, self._meter_changed = identified, meter_changed
         """`_meter_changed`: called with the name of a device that reports another serial number
         than before
@@ -252,7 +254,7 @@ class DeviceReader:
         return (
             device.asked_at_opening != self.link.opened
             or self.clock.steady() - device.asked >= ASKED_AGAIN
-            or self._installed(device.name) != device.installed
+            or self._installed(device.name, device.serial) != device.installed
         )
 
     def _rest(self, device: Device) -> float:
@@ -325,10 +327,10 @@ class DeviceReader:
         if sample.why is Why.SILENT:
             return
         device.asked_at_opening, device.asked = opening, self.clock.steady()
-        device.installed = self._installed(device.name)
         if sample.value is None:
             # the device has no such register: only the registry knows which meter it is
             device.serial = None
+            device.installed = self._installed(device.name, None)
             return
         serial = str(sample.value)
         if device.serial not in (None, serial):
@@ -344,4 +346,4 @@ class DeviceReader:
             device.good = {key: old for key, old in device.good.items() if key[0] == device.serial}
         device.serial = serial
         self._identified(device.name, serial)
-        device.installed = self._installed(device.name)  # the number may have been recorded now
+        device.installed = self._installed(device.name, serial)  # it may have been recorded now

@@ -60,7 +60,7 @@ class Poller:
         midnight_readings: MidnightReadings | None = None,
         reading_cache: ReadingCache | None = None,
         faults: Faults | None = None,
-        installed: Callable[[str], object] = lambda _device: None,
+        installed: Callable[[str, str | None], object] = lambda _device, _serial: None,
         plausibility: Plausibility | None = None,
         factor_days: FactorDays | None = None,
         history: CommonHistory | None = None,

@@ -107,7 +107,9 @@ class SlotLedger:
         self.assignment = assignment
         self.zone = zone
         """the time zone whose midnights are daily slots; None: UTC"""
-        self.marks = {key: mark for key, mark in marks.items() if key in points}
+        self._left_open: dict[MarkKey, int] = {}
+        """the first slot that a device's earlier period left open; slots before that were its"""
+        self.marks = self._continued(points, marks)
         self.held: dict[str, dict[str, str]] = {}
         """why the last rows of a device are withheld, by device and point"""
         self.gaps: dict[MarkKey, DownGap] = {}
@@ -153,10 +155,39 @@ class SlotLedger:
         before = self.assignment
         registry_and_rules = (before.registry, policy, before.recipient)
         self.assignment = RowAssignment(*registry_and_rules, withholds=withholds, held=before.held)
-        self.marks = {key: mark for key, mark in marks.items() if key in points}
         self.zone, self._points, self._multipliers = zone, points, _multipliers(points)
+        self.marks = self._continued(points, marks)
         self.refuses_unproven = refuses_unproven
         self.held.clear()
+
+    def _continued(
+        self, points: Mapping[MarkKey, object], marks: Mapping[MarkKey, SlotMark]
+    ) -> dict[MarkKey, SlotMark]:
+        """The marks of the points. A device that is read at another period now goes on after the
+        last slot that it closed: a midnight is a slot at both periods (rule M3).
+        """
+        latest: dict[str, int] = {}
+        for (device, _), mark in marks.items():
+            latest[device] = max(mark.slot, latest.get(device, mark.slot))
+        continued = {key: mark for key, mark in marks.items() if key in points}
+        self._left_open.clear()
+        for (device, earlier), mark in marks.items():
+            left_open = following(mark.slot, earlier, self.zone)
+            # a mark that the device's others have left behind is of a period of long ago
+            if (device, earlier) in points or left_open <= latest[device]:
+                continue
+            for key in [key for key in points if key[0] == device]:
+                slot = running_slot(key[1], mark.slot, self.zone)
+                if key not in continued or continued[key].slot < slot:
+                    continued[key] = mark._replace(slot=slot)
+                    self._left_open[key] = left_open
+        return continued
+
+    def moved(self, stored: Mapping[MarkKey, SlotMark]) -> dict[MarkKey, SlotMark]:
+        """The marks that are not `stored` like this: they belong on the disk before a clock period
+        begins, or a wrong one could not be set back.
+        """
+        return {key: mark for key, mark in self.marks.items() if stored.get(key) != mark}
 
     def taken_back(
         self, wrong: Wrong, now: float
@@ -193,6 +224,7 @@ class SlotLedger:
     def set_back(self, marks: Mapping[MarkKey, SlotMark]) -> None:
         """Continue from these marks, which are on the disk. Forget everything about later slots."""
         self.marks.update(marks)
+        self._left_open.clear()
         self.gaps.clear()
         self._exchanges = Exchanges()
 
@@ -585,6 +617,9 @@ class SlotLedger:
     def _gap(self, key: MarkKey, before: int, why: Why) -> list[Reading]:
         """M for the slots after the mark and before `before`. Moves the mark there."""
         mark, step = self.marks.get(key), key[1]
+        if mark is not None and key in self._left_open:
+            last = running_slot(step, min(self._left_open[key], before) - 1, self.zone)
+            mark = mark._replace(slot=max(mark.slot, last))
         if mark is None or following(mark.slot, step, self.zone) >= before:
             return []
         # A device that has never answered may not be installed yet, so that is no outage.

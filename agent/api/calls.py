@@ -149,8 +149,8 @@ async def _findings(gateway: Gateway, answer: Mapping[str, Any]) -> list[Finding
     # they open files, and a disk may be slow
     path = file if gateway.daemon else None
     try:
-        made += await asyncio.to_thread(_on_this_machine, config, path, now)
-    except RuntimeError as error:  # no thread can be started: the rest is known all the same
+        made += await gateway.disk.read(_on_this_machine, config, path, now)
+    except StorageFailed as error:  # the rest is known all the same
         made.append(machine.not_checked(error))
     made = gateway.first_seen.dated(made, keep=bool(gateway.daemon))
     made = gateway.acknowledged.applied(made, keep=bool(gateway.daemon))

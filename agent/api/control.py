@@ -43,7 +43,7 @@ from agent.trust import claims, store
 from agent.trust.error_codes import Forged, ObjectCode
 from agent.trust.sign import Signer, new_jti
 from agent.trust.store import CONFIRMED_WITHIN, Vote
-from agent.trust.verify import verify
+from agent.trust.verify import authenticate, must_be_in_time, verify
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -331,18 +331,22 @@ async def dry_run(gateway: Gateway, caller: Caller, *, text: str) -> dict[str, A
     steering = gateway.steering
     if not steering:
         raise Refused(NoControls.REASON)
+    context, journal = gateway.objects.inbox.known(), steering.controller.journal
     try:
-        verified = verify(text.encode(), gateway.objects.inbox.known())
+        verified = authenticate(text.encode(), context)
+        before = await steering.writer.call(journal.earlier, verified)
+        if before is None:
+            must_be_in_time(verified, context)
     except Forged as error:
         raise error.for_a_person() from error
-    for name in gateway.config.controls:
-        await _guards_read(gateway, name)
     command = verified.model
     if not isinstance(command, claims.Command) or command.gives_back:
         raise Refused(N_("dry-run takes an order only: a grant or a release commands no equipment"))
-    before = await steering.writer.call(steering.controller.journal.first, verified)
     if before is not None:
         return {"jti": command.jti, "by": verified.owner, "targets": _taken(before["targets"])}
+    await steering.writer.call(journal.first, verified)  # raises if its id is another's
+    for name in gateway.config.controls:
+        await _guards_read(gateway, name)
     now = steering.controller.dependencies.now().wall
     answers: dict[str, dict[str, Any]] = {}
     for name in dict.fromkeys(command.cmd.tgt):

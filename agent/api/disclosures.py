@@ -62,6 +62,8 @@ class Records:
 
     disclosed: list[DisclosedValues] = field(default_factory=list)
     received: list[ReceivedRuns] = field(default_factory=list)
+    unconfirmed: list[ReceivedRuns] = field(default_factory=list)
+    """what recipients may have received without having confirmed it"""
     erasures: list[Erasure] = field(default_factory=list)
     held: list[HeldValue] = field(default_factory=list)
     """values that wait or are kept; only if one occupancy was asked for"""
@@ -111,6 +113,7 @@ async def _of_recipient(
     known, _ = kept(state, recipient_id)
     erasures: dict[str, int | None] = {}
     slots: list[ReceivedSlots] = []
+    unconfirmed: list[ReceivedSlots] = []
     try:
         if name is None:
             cipher_words = tokens_of(gateway.identity, recipient_id)
@@ -131,6 +134,7 @@ async def _of_recipient(
                 for spool, thread in recipient.spools:
                     known += await thread.run(spool.disclosures, place or "")
                     slots += await thread.run(spool.received_slots)
+                    unconfirmed += await thread.run(spool.unconfirmed_slots)
                     answers = await thread.run(spool.erasures)
                     erasures |= {id_: n for id_, n in answers.items() if erasures.get(id_) is None}
                     items = await thread.run(spool.clock_retractions)
@@ -143,6 +147,9 @@ async def _of_recipient(
     except (OSError, Refused, StorageFailed) as error:
         result.gaps.append(KnowledgeGap("unreadable", recipient_id, str(error)))
     result.received += [ReceivedRuns(recipient_id, *one) for one in slots if one.place == place]
+    result.unconfirmed += [
+        ReceivedRuns(recipient_id, *one) for one in unconfirmed if one.place == place
+    ]
     disclosures = [one for one in known if place in (None, one.place)]
     received = {one.place for one in disclosures}
     result.erasures += _erasures(gateway, recipient_id, erasures, received, place)

@@ -123,6 +123,7 @@ async def collected(  # noqa: PLR0913 -- what is wanted
         closing=frozenset(one for one in _configured(gateway) if one in gateway.recipients.closing),
         disclosed=recorded.disclosed,
         received=recorded.received,
+        unconfirmed=recorded.unconfirmed,
         erasures=recorded.erasures,
         held=recorded.held,
         known=recorded.known,

@@ -8,7 +8,6 @@ numbers of many buildings needs no names of these.
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter, defaultdict
 from contextlib import suppress
 from datetime import datetime
@@ -18,6 +17,7 @@ from agent.api.diagnosis.machine import wear_tenths
 from agent.api.metric_types import BY_NAME, METRICS
 from agent.api.privacy import is_common
 from agent.core.clock import ClockTrust
+from agent.core.errors import StorageFailed
 from agent.core.finding import COMPONENTS, RANK, Severity
 from agent.core.model import Quality
 from agent.core.process import temperatures, usage
@@ -44,8 +44,8 @@ async def families(gateway: Gateway, answer: Mapping[str, Any]) -> list[Json]:
     `answer`: of `status`, made for the agent itself. A sample has `labels` and a `value`.
     """
     figures = [*_own(gateway, answer)]
-    with suppress(RuntimeError):  # no thread can be started: the rest is known all the same
-        figures += await asyncio.to_thread(_machine, gateway.config.state)
+    with suppress(StorageFailed):  # the rest is known all the same
+        figures += await gateway.disk.read(_machine, gateway.config.state)
     return _grouped(figures)
 
 

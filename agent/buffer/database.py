@@ -348,19 +348,20 @@ class OneThread:
 
         self._since: float | None = None
         """monotonic time at which the present call began; None: there is none"""
+        self._closed = False
 
     def _begin(self) -> None:
         """Called in the thread before its first call."""
 
     def begin(self, call: Callable[..., T], *args: object) -> asyncio.Future[T]:
         """Queue a call. It is made even if nobody waits for it. Raises StorageFailed if the
-        thread has ended.
+        thread has ended or cannot be started.
         """
         loop = asyncio.get_running_loop()
         try:
             return loop.run_in_executor(self._pool, self._timed, call, *args)
         except RuntimeError as error:  # the spool was closed while somebody still asks it
-            raise StorageFailed("it is closed") from error
+            raise StorageFailed("it is closed" if self._closed else str(error)) from error
 
     def _timed(self, call: Callable[..., T], *args: object) -> T:
         self._since = monotonic()
@@ -415,6 +416,7 @@ class OneThread:
 
     def close(self, *, wait: bool = True) -> None:
         """End the thread after its calls. `wait`: return after that."""
+        self._closed = True
         self._pool.shutdown(wait=wait)
 
     async def leave(self, last: Callable[[], object]) -> None:

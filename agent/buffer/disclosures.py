@@ -21,7 +21,7 @@ import zstandard
 
 from agent.buffer.batch import read_rows
 from agent.buffer.keys import SealBroken, SealedTable, SpoolKeys
-from agent.core.slot_runs import SlotRun, joined, run_of
+from agent.core.slot_runs import ANY, VALUE, SlotRun, joined, run_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -108,6 +108,12 @@ class SeriesCount(NamedTuple):
     values: int
     runs: tuple[SlotRun, ...] = ()
     """the slots of its rows; empty: an earlier version noted the count"""
+
+    @property
+    def slots(self) -> tuple[SlotRun, ...]:
+        """As `runs`; if they are not known, a run whose times are not known."""
+        unknown = SlotRun(VALUE, 0, 0, 0, self.values, ANY)
+        return self.runs or ((unknown,) if self.values else ())
 
 
 class ReceivedSlots(NamedTuple):

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from agent.buffer.batch import Stamp, extent, pack, read, unpack, write
-from agent.buffer.disclosures import counts_of
+from agent.buffer.disclosures import ReceivedSlots, counts_of
 from agent.buffer.keys import NOBODY, SealBroken, SealedTable, owner_of
 from agent.buffer.outbox import BatchState
 from agent.buffer.pending import in_chunks
@@ -252,6 +252,21 @@ class Holdings:
         mine = {(row.series, row.t, row.ver): row for row in rows}
         rows_of = [row for row in mine.values() if row.series.occupancy == occupancy]
         return sorted(rows_of, key=lambda row: (*row.series[:2], row.series.step, row.t))
+
+    def unconfirmed(self) -> list[ReceivedSlots]:
+        """The slots of dwellings that the recipient may have without a receipt: those of batches
+        that were sealed, also if they became voids since (rule P28).
+        """
+        counts = []
+        for id_, state in self._outbox.with_rows_of(None):
+            payload = self._outbox.payload(id_.epoch, id_.seq)
+            if state is BatchState.UNRECEIPTED and payload is not None:
+                counts += counts_of(read(payload))
+        for id_ in self._outbox.unreceipted_voids():
+            noted = self._outbox.voids.original_counts(id_.epoch, id_.seq)
+            kept = self._voided_rows.rows(id_.epoch, id_.seq)
+            counts += counts_of(kept) if noted is None else noted
+        return [ReceivedSlots(*one[:4], one.slots) for one in counts if one.place[:1] == "D"]
 
     def last_indexes(self, meter: str) -> dict[str, Reading]:
         """By channel, the last index of a meter among the rows that wait and the newest batches,

@@ -204,6 +204,11 @@ class Outbox:
         """Batches to be sent, in the order of sealing; and the ids of batches that do not open."""
         return self._select(f"{SELECT} ORDER BY no", BatchState.UNRECEIPTED)
 
+    def unreceipted_voids(self) -> list[BatchId]:
+        """The ids of voids without a receipt."""
+        sql = "SELECT epoch, seq FROM batch JOIN void USING(epoch, seq) WHERE state=?"
+        return self._ids(sql, BatchState.UNRECEIPTED)
+
     def quarantined(self) -> list[SealedBatch]:
         """Batches that were rejected, as they were sent."""
         return self._select(f"{SELECT} ORDER BY no", BatchState.QUARANTINED)[0]

@@ -744,6 +744,10 @@ class Spool:
         """
         return self._disclosures.slots()
 
+    def unconfirmed_slots(self) -> list[ReceivedSlots]:
+        """Which slots of dwellings the recipient may have received without a receipt."""
+        return self._holdings.unconfirmed()
+
     def erasures(self) -> dict[str, int | None]:
         """By the id of each retraction, how many rows the recipient has erased, as it reports;
         None: not confirmed.

@@ -399,8 +399,8 @@ def _who_has_seen(facts: Facts) -> Iterator[str]:
 def _received(facts: Facts) -> Iterator[str]:
     for holding in facts["holdings"]:
         yield n_(
-            "{recipient} has received {number} value of {quantity}, and still has {left}.",
-            "{recipient} has received {number} values of {quantity}, and still has {left}.",
+            "{recipient} has confirmed {number} value of {quantity}, and now has {left}.",
+            "{recipient} has confirmed {number} values of {quantity}, and now has {left}.",
             holding["received"], recipient=_name(facts, holding["recipient"]),
             quantity=_quantity(holding["channel"]), left=has(holding),
         )  # fmt: skip

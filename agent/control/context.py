@@ -202,23 +202,38 @@ class ControlContext:
         await self.dependencies.note(Transaction(events=[refused], outcomes=[outcome]))
 
     async def end(self, event: AcceptedOrder, state: OrderState, reason: str) -> None:
-        """Record that an order is over, unless it is already."""
-        if event.state not in FINAL or event.state is OrderState.SUPERSEDED:
-            await self.report_state(replace(event, state=state), reason)
+        """Record that an order is over, unless it is already.
+
+        While its release is pending, recipients are told only of that, and of the end once the
+        device has confirmed it (rule H11).
+        """
+        if event.state in FINAL and event.state is not OrderState.SUPERSEDED:
+            return
+        name = event.order.jti, event.order.control
+        pending = any(
+            record.phase is Phase.RELEASING and (record.jti, record.control) == name
+            for record in self.journal.records.values()
+        )
+        await self.report_state(replace(event, state=state), reason, internal=pending)
 
     async def report_state(
-        self, event: AcceptedOrder, reason: str, pre: Value | None = None
+        self,
+        event: AcceptedOrder,
+        reason: str,
+        pre: Value | None = None,
+        *,
+        internal: bool = False,
     ) -> None:
         """Record and report the state of an order, with the power of the plant at this moment.
 
-        `pre`: at the begin, the value that stood there before.
+        `pre`: at the begin, the value that stood there before. `internal`: not to recipients.
         """
         order, state = event.order, event.state
         body = {"jti": order.jti, "control": order.control}
         self.dependencies.audit(f"control.{state.lower()}", body)
         power = self.dependencies.power(order.control)
         outcome = _outcome(event, state, self.dependencies.now().wall, reason)
-        outcome = replace(outcome, pre="" if pre is None else str(pre))
+        outcome = replace(outcome, pre="" if pre is None else str(pre), internal=internal)
         begins = state is OrderState.STARTED
         outcome = replace(outcome, before=power) if begins else replace(outcome, after=power)
         await self.dependencies.note(Transaction(events=[event], outcomes=[outcome]))

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Protocol
 
-from agent.control.model import FINAL, No, OrderCode, OrderState, same
+from agent.control.model import No, OrderCode, OrderState, same
 from agent.control.point_access import beat, call_off, look_whole, watched
 from agent.control.records import HoldRecord, Outcome, Phase, Transaction
 from agent.control.schedule import toward
@@ -404,19 +404,15 @@ class Holder:
         """
         now, journal = self._dependencies.now(), self._journal
         closed = replace(record, phase=Phase.CLOSED)
-        # orders that were superseded in this hold end with it, too
-        events = [
-            replace(one, over=now, state=one.state if one.state in FINAL else record.outcome)
-            for one in journal.of(record.key)
-            if _order_of(one, record)
-        ]
+        events, reported = journal.ended_with(record, now), journal.is_reported(record)
         both = record.words and record.words != how
         reason = Text("{first}; {then}", first=record.words, then=how) if both else how
         memo = replace(journal.memo(record.key), given_back=now)
         if theirs:
             memo = replace(memo, free=tuple(slot for slot in memo.free if slot != record.slot))
         outcome = self._outcome(record, record.outcome, reason)
-        outcome = replace(outcome, seen=self._extremes(record.control), closed=True)
+        seen = self._extremes(record.control)
+        outcome = replace(outcome, seen=seen, closed=True, internal=reported)
         await self._dependencies.note(
             Transaction(closed, events, [outcome], [(record.key, memo)], theirs)
         )
@@ -444,13 +440,6 @@ def _is_released(record: HoldRecord, standing: Standing) -> bool:
     return same(standing.ours, record.restore, record.tolerance) or (
         same(standing.ours, record.pre, record.tolerance)
     )
-
-
-def _order_of(event: AcceptedOrder, record: HoldRecord) -> bool:
-    """Whether a hold record was for this order, in the end or before another order took over."""
-    if event.state is OrderState.SUPERSEDED:
-        return event.began and event.over is None
-    return (event.order.jti, event.order.control) == (record.jti, record.control)
 
 
 def _check_identity(record: HoldRecord, standing: Standing) -> None:

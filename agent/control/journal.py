@@ -252,6 +252,23 @@ class Journal:
         """The orders that were accepted at a point, as far back as quotas look."""
         return list(self._at.get(key, {}).values())
 
+    def ended_with(self, record: HoldRecord, now: Moment) -> list[AcceptedOrder]:
+        """The orders that are over once a hold record is closed, as they are then: its own, and
+        those that were superseded in this hold.
+        """
+        return [
+            replace(event, over=now, state=event.state if event.state in FINAL else record.outcome)
+            for event in self.of(record.key)
+            if _was_held_in(record, event)
+        ]
+
+    def is_reported(self, record: HoldRecord) -> bool:
+        """Whether recipients know already how the order of a hold ended: then the end of the hold
+        tells them nothing, unless they were told that its release is pending.
+        """
+        event = self.events.get((record.jti, record.control))
+        return event is not None and event.state in FINAL and not record.pending
+
     def device_of(self, jti: str, control: str) -> str:
         """The device that an order was for; empty: it is not known."""
         return self._keys.get((jti, control), ("", ""))[0]
@@ -448,6 +465,10 @@ class Journal:
         """
         return self._db.by(lambda db: verify.first_answer(db, verified))
 
+    def earlier(self, verified: Verified) -> dict[str, Any] | None:
+        """The answer that the same bytes got before; None: they were not taken before."""
+        return self._db.by(lambda db: verify.earlier_answer(db, verified))
+
     def prune(self, now: float) -> None:
         """Delete ids that cannot come again, and orders to which no quota looks back.
 
@@ -524,9 +545,11 @@ class Journal:
             memo = replace(memo, free=tuple(slot for slot in memo.free if slot != record.slot))
         reason = entry.how or "released while the journal could not be written"
         outcome = Outcome(
-            record.jti, record.control, record.outcome, now.wall, words=reason, closed=True
-        )
-        return Transaction(record, outcomes=[outcome], memos=[(record.key, memo)])
+            record.jti, record.control, record.outcome, now.wall, words=reason, closed=True,
+            internal=self.is_reported(record),
+        )  # fmt: skip
+        events = self.ended_with(record, now)
+        return Transaction(record, events, [outcome], [(record.key, memo)])
 
     def read_copy(self, copied: Sequence[Copied]) -> list[Copied]:
         """Load the open records of the copy, while the file cannot be read.
@@ -589,3 +612,10 @@ class Journal:
             "SELECT n, body FROM outcome WHERE at>=? AND at<=? ORDER BY n", since, until
         )
         return [outcome_of(n, json.loads(body)) for n, body in stored]
+
+
+def _was_held_in(record: HoldRecord, event: AcceptedOrder) -> bool:
+    """Whether a hold record was for this order, in the end or before another order took over."""
+    if event.state is OrderState.SUPERSEDED:
+        return event.began and event.over is None
+    return (event.order.jti, event.order.control) == (record.jti, record.control)

@@ -79,10 +79,9 @@ class Orders:
             isinstance(content, claims.Command) and content.gives_back
         )
         async with self._lock:
-            before = await self._first(verified, ends=ends)
+            before = await self._asked(self.controller.journal.first, verified, ends=ends)
             if before is not None:
-                self._check_not_revoked(verified)
-                return dict(before) | {"again": True}
+                return self._again(verified, before)
             try:
                 return await self._take(verified)
             except StorageFailed as error:
@@ -93,7 +92,25 @@ class Orders:
                 self.refuse(verified)
                 raise Forged(ObjectCode.STORAGE, text_of(error)) from error
 
-    async def _first(self, verified: Verified, *, ends: bool) -> dict[str, Any] | None:
+    async def earlier(self, verified: Verified) -> dict[str, Any] | None:
+        """The answer to a copy of an object, which may have expired since; None: it was not taken
+        before. Raises Forged: E_REVOKED, E_STORAGE.
+        """
+        async with self._lock:
+            before = await self._asked(self.controller.journal.earlier, verified)
+        return None if before is None else self._again(verified, before)
+
+    def _again(self, verified: Verified, before: dict[str, Any]) -> dict[str, Any]:
+        self._check_not_revoked(verified)
+        return before | {"again": True}
+
+    async def _asked(
+        self,
+        ask: Callable[[Verified], dict[str, Any] | None],
+        verified: Verified,
+        *,
+        ends: bool = False,
+    ) -> dict[str, Any] | None:
         """The answer that the same bytes got before; None: they are new, or the disk is silent.
 
         `ends`: the object ends something. It must not wait for a disk that does not answer.
@@ -101,7 +118,7 @@ class Orders:
         try:
             async with asyncio.timeout(self.patience if ends else None):
                 before: dict[str, Any] | None = await self.controller.dependencies.call(
-                    self.controller.journal.first, verified
+                    ask, verified
                 )
         except (StorageFailed, TimeoutError) as error:
             if not ends:

@@ -186,6 +186,8 @@ class Outcome:
     """the device of the point; the journal fills it in"""
     via: str = ""
     """of a refusal: the uplink over which the object arrived, or `hand`"""
+    internal: bool = False
+    """for people here: another outcome of the order states this to the recipients (rule H11)"""
     n: int = 0
 
 

@@ -133,8 +133,7 @@ class Release(ControlContext):
         for record in records:
             held = True
             await self.try_release(record.releasing(state, reason))
-        for event in self.active_orders(control):
-            await self.end(event, state, reason)
+        await self._end_active(control, state, reason)
         await self._refuse_due(control, no)
         # a guard that trips while nothing is held forbids orders only until it is within bounds
         if held and guarded:
@@ -193,21 +192,23 @@ class Release(ControlContext):
 
         A failsafe that is ended like this is not entered again before the centre is heard again.
         """
-        control, ended = self.controls[name], []
+        control = self.controls[name]
         async with self.lock(name):
-            for event in self.journal.of(control.key):
-                ends_it = event.order.control == name and (not jti or event.order.jti == jti)
-                resumes = event.state is OrderState.SUPERSEDED and event.order.resume
-                if ends_it and (event.state in schedule.WAITING or resumes):
-                    await self.end(event, OrderState.CANCELLED, reason)
-                    ended.append(event.order.jti)
-            if not jti and await self._leave_failsafe(control):
-                ended.append(FAILSAFE)
+            over = [
+                event.order.jti
+                for event in self.journal.of(control.key)
+                if event.order.control == name and (not jti or event.order.jti == jti)
+                if event.state in schedule.WAITING
+                or (event.state is OrderState.SUPERSEDED and event.order.resume)
+            ]
+            left = [FAILSAFE] if not jti and await self._leave_failsafe(control) else []
             for record in self.journal.open_records(control.key):
-                if record.jti in ended:
+                if record.jti in (*over, *left):
                     await self.try_release(record.releasing(OrderState.CANCELLED, reason))
+            for each in over:
+                await self.end(self.journal.events[each, name], OrderState.CANCELLED, reason)
         self.wake(name)
-        return ended
+        return over + left
 
     async def _leave_failsafe(self, control: ConfiguredControl) -> bool:
         """Leave the failsafe until the centre is heard again. Returns whether it was applied."""
@@ -248,21 +249,24 @@ class Release(ControlContext):
         records were closed without a release.
         """
         async with self.lock(name):
-            if control := self.controls.get(name):
-                for event in self.active_orders(control):
-                    await self.end(event, OrderState.CANCELLED, reason)
+            control = self.controls.get(name)
+            if control is not None:
                 await self._leave_failsafe(control)
             for record in self._records_named(name):
                 self.waits.pop(record.number, None)
                 await self.try_release(record.releasing(OrderState.CANCELLED, reason))
             left = self._records_named(name)
             for record in left:
-                at, closed = self.dependencies.now().wall, replace(record, phase=Phase.CLOSED)
+                now = self.dependencies.now()
+                closed = replace(record, phase=Phase.CLOSED, outcome=OrderState.FAILED)
+                events = self.journal.ended_with(closed, now)
                 outcome = Outcome(
-                    record.jti, name, OrderState.FAILED, at, words=reason, closed=True
+                    record.jti, name, OrderState.FAILED, now.wall, words=reason, closed=True
                 )
-                await self.dependencies.note(Transaction(closed, outcomes=[outcome]))
+                await self.dependencies.note(Transaction(closed, events, [outcome]))
                 self.waits.pop(record.number, None)
+            if control is not None:
+                await self._end_active(control, OrderState.CANCELLED, reason)
             self.alarms.pop(name, None)
         return len(left)
 
@@ -345,15 +349,20 @@ class Release(ControlContext):
     async def _release_control(self, reason: str, control: ConfiguredControl) -> None:
         async with self.lock(control.name):
             records = self.records(control)
-            for event in self.active_orders(control):
-                await self.end(event, OrderState.ABORTED, reason)
             limited = [record for record in records if record.phase is not Phase.RELEASING]
             falls_back = self.closing and control.modality.failsafe and limited
             if falls_back and not self.forbidden(control):
+                await self._end_active(control, OrderState.ABORTED, reason)
                 await self.fall_back(control, limited)
                 records = [record for record in records if record not in limited]
             for record in records:
                 await self.try_release(record.releasing(OrderState.ABORTED, reason))
+            await self._end_active(control, OrderState.ABORTED, reason)
+
+    async def _end_active(self, control: ConfiguredControl, state: OrderState, reason: str) -> None:
+        """End the orders in force. What is to be released is released before: that reports it."""
+        for event in self.active_orders(control):
+            await self.end(event, state, reason)
 
     async def release_unconfigured(self) -> None:
         """Release the holds of controls that are no longer configured, and refuse their orders."""
@@ -379,8 +388,7 @@ class Release(ControlContext):
                     await self.try_release(record.releasing(OrderState.ABORTED, reason))
                 except Exception as error:  # noqa: BLE001 -- raised below, after the others
                     failed = error
-            for event in self.active_orders(control):
-                await self.end(event, OrderState.ABORTED, reason)
+            await self._end_active(control, OrderState.ABORTED, reason)
         if failed is not None:
             raise failed
 

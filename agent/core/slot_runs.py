@@ -88,7 +88,7 @@ def joined(known: Iterable[SlotRun], new: Iterable[SlotRun]) -> list[SlotRun]:
     oldest, rest = by_age[: more + SPARE], by_age[more + SPARE :]
     groups: dict[tuple[object, ...], SlotRun] = {}
     for run in oldest:
-        key = (run.kind, run.step, run.ver, run.meter)
+        key = _sort(run)
         groups[key] = _merged(groups[key], run) if key in groups else run
     by_kind: dict[str, SlotRun] = {}
     for run in groups.values() if len(groups) > SPARE else ():
@@ -96,10 +96,27 @@ def joined(known: Iterable[SlotRun], new: Iterable[SlotRun]) -> list[SlotRun]:
     return _in_order([*(by_kind or groups).values(), *rest])
 
 
+def beyond(known: Iterable[SlotRun], new: Iterable[SlotRun]) -> list[SlotRun]:
+    """The new slots that are surely not among the known ones, and those that may not be."""
+    parts = _in_order(new)
+    for old in known:
+        if old.exact:
+            parts = [
+                left
+                for part in parts
+                for left in (
+                    part.outside(old.at, old.last + 1)
+                    if part.exact and _alike(old, part)
+                    else [part]
+                )
+            ]
+    return parts
+
+
 def _in_order(runs: Iterable[SlotRun]) -> list[SlotRun]:
     """Runs that follow one another as one, each slot of them once."""
     whole: list[SlotRun] = []
-    for run in sorted(runs, key=lambda run: (run.kind, run.step, run.ver, run.meter, run.at)):
+    for run in sorted(runs, key=lambda run: (*_sort(run), run.at)):
         before = whole[-1] if whole else None
         if before is None or not _alike(before, run) or not (before.exact and run.exact):
             whole.append(run)
@@ -113,7 +130,14 @@ def _in_order(runs: Iterable[SlotRun]) -> list[SlotRun]:
 
 
 def _alike(run: SlotRun, other: SlotRun) -> bool:
-    return (run.kind, run.step, *run[5:]) == (other.kind, other.step, *other[5:])
+    return _sort(run) == _sort(other)
+
+
+def _sort(run: SlotRun) -> tuple[object, ...]:
+    """What runs have in common that may be one. Times of quantities over a period lie between those
+    of indexes.
+    """
+    return run.kind, run.step, run.ver, run.meter, run.at % (run.step or 1)
 
 
 def _merged(first: SlotRun, second: SlotRun) -> SlotRun:

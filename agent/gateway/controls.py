@@ -66,6 +66,7 @@ class Steering:
         return dict(
             _outcome_item(one)
             for one in list(journal.recent)
+            if not one.internal
             if self._common(one.control, device := self._device_of(one))
             or (not device and self._misnamed(one, recipient, uplink))
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from agent.buffer.database import DiskThread
 from agent.core.atomic_write import SILENT, DiskWriter
@@ -14,8 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+T = TypeVar("T")
 REGISTRY, STATE = "the registry", "the state folder"
 """names of the registry and of the state directory among the stores"""
+FILES = "files"
+"""the thread that only looks at files"""
 
 
 class StateDisk:
@@ -27,7 +30,7 @@ class StateDisk:
         """the stores that cannot be written now"""
         self._threads: dict[str, DiskThread] = {}
         """by store: the thread that last had its file open"""
-        self._asking = asyncio.Lock()
+        self._asking, self._reading = asyncio.Lock(), asyncio.Lock()
 
     def thread(self, store: str) -> DiskThread:
         """Return a new thread for a file on the disk.
@@ -57,6 +60,18 @@ class StateDisk:
                     await thread.leave(int)
             except StorageFailed:
                 self.storage.failed(STATE, SILENT)
+
+    async def read(self, call: Callable[..., T], *args: object) -> T:
+        """Return what a call returns that only looks at files, in turn with others of its kind.
+
+        Raises StorageFailed if the disk does not answer, at once while it owes an earlier answer.
+        """
+        async with self._reading:
+            thread = self.thread(FILES)
+            try:
+                return await thread.run(call, *args)
+            finally:
+                await thread.leave(int)
 
     def look(self) -> None:
         """Clear the fault of the state directory if the disk has answered `ask` by now."""

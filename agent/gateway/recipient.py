@@ -268,6 +268,10 @@ async def _connect(
     recipient.outbox = Draining(*outboxes) if len(outboxes) > 1 else outboxes[0]
     # Retractions made while the spool was closed come before rows are stored, sealed or sent.
     await recipient.outbox.catch_up()
+    if before is not None and disk is None:
+        # With all marks: a start while the disk still fails must not close a slot again (rule M3).
+        recipient.intake.take((), dict(recipient.ledger.marks))
+        await recipient.intake.commit()
     return recipient
 
 
@@ -329,6 +333,7 @@ def _new_recipient(
 
     flush = config.spool.flush
     intake = Ingest(append, flush, revision=bases.revision, recheck=bases.kept, uplink=name)
+    intake.take((), ledger.moved(marks))
     groups = Groups(groups_file(config.state, recipient_id))
     known = (groups, gateway.sums.indexes, marks, gateway.lines.serial)
     sums = Sums(gateway.registry, recipient_id, *known)

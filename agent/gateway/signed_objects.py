@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from agent.gateway.controls import Steering
-    from agent.inbox.inbox import Handler
+    from agent.inbox.inbox import Earlier, Handler
     from agent.inbox.setup import AuditNotes
     from agent.registry.registry import Registry
     from agent.trust.verify import Verified
@@ -59,6 +59,8 @@ class SignedObjects:
         self.inbox: Inbox = NoInbox()
         self.handlers: dict[str, Handler] = {}
         """handlers of further types, by typ; each opened inbox has them"""
+        self.earlier: dict[str, Earlier] = {}
+        """what those of the controls have answered before"""
         self.broken = asyncio.Event()
         """set when the trust store cannot be read any more and must be opened again"""
         self.changed = Change()
@@ -74,7 +76,7 @@ class SignedObjects:
         """Open the trust store again. A file that cannot be read is renamed and replaced."""
         self._open.close()  # the trust store that was open before, if any
         self.inbox = self._open.enter_context(self._opening())
-        self.inbox.handlers = self.handlers
+        self.inbox.handlers, self.inbox.earlier = self.handlers, self.earlier
         self.broken.clear()
 
     async def accept(self, raw: bytes, via: str) -> dict[str, Any]:
@@ -86,6 +88,7 @@ class SignedObjects:
         if steering := self._steering():
             # Each time: the controls may have been reopened since the last object.
             self.handlers.update(dict.fromkeys(OF_THE_CONTROLS, steering.orders.take))
+            self.earlier.update(dict.fromkeys(OF_THE_CONTROLS, steering.orders.earlier))
         await self._ask_disk()
         answer = await inbox_accept(raw, via)
         # An object proves that the platform is alive, which ends a failsafe. What a person brings
@@ -123,6 +126,7 @@ class SignedObjects:
     def without_controls(self) -> None:
         """Note that the journal is closed: orders get NotRecorded, and must be sent again."""
         self.handlers.update(dict.fromkeys(OF_THE_CONTROLS, _no_journal))
+        self.earlier.update(dict.fromkeys(OF_THE_CONTROLS, _no_journal))
 
     async def registry_changed(self) -> None:
         """Audit what the registry has recorded; try the objects again that waited for it."""

@@ -609,6 +609,7 @@ def adopt(
     recipient.ledger.renew(
         points, marks, policy_of(new), new.zone, withholds=withholds, refuses_unproven=refuses
     )
+    recipient.intake.take((), recipient.ledger.moved(marks))
     recipient.settings, recipient.transport = uplink.settings, uplink.transport
 
 

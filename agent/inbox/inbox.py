@@ -34,9 +34,12 @@ from agent.trust.verify import (
     Audience,
     VerificationContext,
     Verified,
+    authenticate,
+    earlier_answer,
     first_answer,
     keep_answer,
     may_end,
+    must_be_in_time,
     prune_used,
     revoked_by,
     verify,
@@ -61,6 +64,10 @@ LATEST = 500
 Handler = Callable[[Verified], Awaitable[dict[str, Any]]]
 """carries out a verified object once and returns its outcome; it stores used ids itself
 (agent/trust/verify.py). Raises Forged or Refused"""
+Earlier = Callable[[Verified], Awaitable[dict[str, Any] | None]]
+"""the answer that a handler gave to exactly these bytes; None: it has not accepted them. Raises
+Forged if that answer no longer applies
+"""
 
 MOST_MARKS = 20
 """marks that the sender of a refused consent gets, the latest ones"""
@@ -255,6 +262,8 @@ class Inbox:
         """why the disk cannot be written, for people; empty: it can"""
         self.handlers: dict[str, Handler] = {}
         """handlers of further types, by typ"""
+        self.earlier: dict[str, Earlier] = {}
+        """of types whose handlers do not store the used ids in the trust store, by typ"""
         self._lock = asyncio.Lock()
         self._refused_at: list[float] = []
         self._pruned = 0.0
@@ -351,23 +360,44 @@ class Inbox:
             store.set_aside(db, sha256, (via, raw), what, self.clock.now())
 
     async def _take(self, raw: bytes, via: str) -> dict[str, Any]:
+        context = self.known()
+        verified = replace(authenticate(raw, context), via=via)
         try:
-            verified = replace(verify(raw, self.known()), via=via)
+            must_be_in_time(verified, context)
         except Forged as error:
+            # a copy of what was accepted is answered at any time: nothing is carried out (rule O8)
+            if (answer := await self._earlier(verified)) is not None:
+                return answer
             if error.code is ObjectCode.CLOCK and _for_the_registry(raw):
                 return self._wait_for_the_clock(raw, via)
             raise
-        if (why := self.failing()) and _grants_right(verified.model):
-            raise Forged(ObjectCode.STORAGE, Text(why))
         # before the replay check: these handlers store the used ids in their own transaction
         if verified.typ in self.handlers and verified.typ != REVOKES:
-            answer = await self.handlers[verified.typ](verified)
-            return {"typ": verified.typ, "jti": verified.jti, "outcome": "taken", **answer}
-        first = first_answer(self.trust_store.db, verified)
+            return _of_handler(verified, await self.handlers[verified.typ](verified))
+        why = self.failing() if _grants_right(verified.model) else ""
+        try:
+            first = first_answer(self.trust_store.db, verified)
+        except sqlite3.Error as error:
+            if why:  # it could not be stored either
+                raise Forged(ObjectCode.STORAGE, Text(why)) from error
+            raise
         if first is not None:
-            since = self.registry_adapter.since(verified, self.clock.now())
-            return first | {"again": True} | ({"outcome": since} if since else {})
+            return self._again(first, verified)
+        if why:
+            raise Forged(ObjectCode.STORAGE, Text(why))
         return await self._do(verified, via)
+
+    async def _earlier(self, verified: Verified) -> dict[str, Any] | None:
+        """The answer to a copy; None: exactly these bytes were not accepted before."""
+        if (earlier := self.earlier.get(verified.typ)) is not None:
+            answer = await earlier(verified)
+            return None if answer is None else _of_handler(verified, answer)
+        first = earlier_answer(self.trust_store.db, verified)
+        return None if first is None else self._again(first, verified)
+
+    def _again(self, first: dict[str, Any], verified: Verified) -> dict[str, Any]:
+        since = self.registry_adapter.since(verified, self.clock.now())
+        return first | {"again": True} | ({"outcome": since} if since else {})
 
     async def _do(self, verified: Verified, via: str) -> dict[str, Any]:
         model = verified.model
@@ -682,6 +712,10 @@ def _uplink_of(via: str) -> str:
 
 def _answer(verified: Verified, outcome: str) -> dict[str, Any]:
     return {"typ": verified.typ, "jti": verified.jti, "outcome": outcome}
+
+
+def _of_handler(verified: Verified, answer: dict[str, Any]) -> dict[str, Any]:
+    return {"typ": verified.typ, "jti": verified.jti, "outcome": "taken", **answer}
 
 
 def _ids(verified: Verified, via: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from agent.core.clock import stamp
 from agent.core.model import FOR_GOOD
-from agent.core.slot_runs import MISSING, VALUE, WITHHELD, remaining
+from agent.core.slot_runs import MISSING, VALUE, WITHHELD, beyond, remaining
 from agent.registry.access_log import EVERYBODY
 from agent.registry.dates import day_written_out, next_midnight
 from agent.registry.records import Duty, covers, serial_key
@@ -147,6 +147,13 @@ class ReceivedRuns(NamedTuple):
         runs = [run for run in self.runs if run.kind == kind]
         confirmed = spans[True]
         return remaining(runs, [*confirmed, *spans[False]])[0], remaining(runs, confirmed)[1]
+
+    def beyond(self, known: Iterable[ReceivedRuns]) -> ReceivedRuns:
+        """The slots that are not among the known ones of the same series."""
+        same = [one for one in known if one[:-1] == self[:-1]]
+        return self._replace(
+            runs=tuple(beyond([run for one in same for run in one.runs], self.runs))
+        )
 
 
 class WithheldNotice(NamedTuple):
@@ -374,6 +381,8 @@ class DossierSources:
     """recipients for whom nothing more is collected"""
     disclosed: Sequence[DisclosedValues] = ()
     received: Sequence[ReceivedRuns] = ()
+    unconfirmed: Sequence[ReceivedRuns] = ()
+    """what recipients may have received without having confirmed it"""
     erasures: Sequence[Erasure] = ()
     held: Sequence[HeldValue] = ()
     known: Sequence[RecipientKnowledge] = ()
@@ -413,6 +422,8 @@ class Dossier:
     disclosed: Sequence[DisclosedValues]
     keep_days: int
     received: Sequence[ReceivedRuns] = ()
+    unconfirmed: Sequence[ReceivedRuns] = ()
+    """what the recipients may have received without having confirmed it"""
     held: Sequence[HeldValue] = ()
     marks: Sequence[ConsentMark] = ()
     forms: Sequence[Form] = ()
@@ -508,7 +519,9 @@ class Dossier:
         )
 
     def holdings(self) -> list[Holding]:
-        """What each recipient has received of these people, and what of it it still has."""
+        """What each recipient has received of these people, and what of it it still has, with what
+        it may have received without having confirmed it (rule P28).
+        """
         received: dict[tuple[str, str, str], list[DisclosedValues]] = {}
         for values in self.disclosed:
             key = (values.recipient, values.channel, values.basis)
@@ -516,14 +529,18 @@ class Dossier:
         slots: dict[tuple[str, str, str], list[ReceivedRuns]] = {}
         for runs in self.received:
             slots.setdefault((runs.recipient, runs.channel, runs.basis), []).append(runs)
-        return [
-            Holding(
-                *key,
-                sum(one.values for one in parts),
-                *_remaining(parts, slots.get(key, ()), self.erasures),
-            )
-            for key, parts in sorted(received.items())
-        ]
+        may_have: dict[tuple[str, str, str], int] = {}
+        for runs in self.unconfirmed:
+            key = (runs.recipient, runs.channel, runs.basis)
+            _, more = runs.beyond(slots.get(key, ())).left(VALUE, self.erasures)
+            may_have[key] = may_have.get(key, 0) + more
+        holdings = []
+        for key in sorted(received.keys() | {key for key, more in may_have.items() if more}):
+            parts = received.get(key, [])
+            least, most = _remaining(parts, slots.get(key, ()), self.erasures)
+            number = sum(one.values for one in parts)
+            holdings.append(Holding(*key, number, least, most + may_have.get(key, 0)))
+        return holdings
 
     def erasure_of(self, values: DisclosedValues) -> str:
         """State of the erasure of received values, as `erasure_state`; if nothing or all of their
@@ -620,6 +637,9 @@ def dossier(  # noqa: PLR0913 -- its facts
         # by slots, so that nothing of it is known as of an earlier date
         received=[
             one.of(home) for one in sources.received if home and not past and one.concerns(home)
+        ],
+        unconfirmed=[
+            one.of(home) for one in sources.unconfirmed if home and not past and one.concerns(home)
         ],
         erasures=[
             one

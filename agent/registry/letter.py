@@ -371,7 +371,7 @@ def _facts_received(
         has = Text("{least} to {most}", least=holding.least, most=holding.most)
         has = Text(str(holding.most)) if holding.least == holding.most else has
         what = ("holds", holding.basis, holding.recipient, holding.channel, "", "", "")
-        yield (*what, Text("{has} of {number} values received", has=has, number=holding.received))
+        yield (*what, Text("{has}; {number} values received", has=has, number=holding.received))
     for announced in dossier.announcements():
         has = Text("{least} to {most}", least=announced.least, most=announced.most)
         has = Text(str(announced.most)) if announced.least == announced.most else has

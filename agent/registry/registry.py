@@ -484,11 +484,12 @@ class Registry:
         """
         return self._index.whose(device, serial, channel, t)
 
-    def installed_at(self, device: str) -> tuple[tuple[str, int], ...]:
-        """The installations that name a device, with the change that last recorded each: another
-        answer after each change of one of them.
+    def installed_at(self, device: str, serial: str | None) -> tuple[tuple[str, int], ...]:
+        """The installations that name a device or the serial number that it reports, with the
+        change that last recorded each: another answer after each change of one of them.
         """
-        return tuple((one.id, one.word.revision) for one in self._index.known_as(device))
+        named = self._index.meters_called(device, serial)
+        return tuple((one.id, one.word.revision) for one in named)
 
     def meters_called(self, serial: str) -> Sequence[Installation]:
         """Every installation of a meter, by its serial number."""

@@ -225,7 +225,7 @@ def test_who_has_seen_and_who_has_received(building):
     building.answer()
     said = building.says("who-has-seen")
     assert "At the gateway, alice saw data of your dwelling on 1 day" in said
-    assert f"{US} has received 1 value of electricity taken from the grid, and still has 1." in said
+    assert f"{US} has confirmed 1 value of electricity taken from the grid, and now has 1." in said
 
 
 def test_delete_everything_says_what_would_end_what_remains_and_deletes_nothing(building):

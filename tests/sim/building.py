@@ -348,6 +348,7 @@ class Simulated:
         line = cls(_line_of(settings), slots.ours if slots else ())
         await asyncio.sleep(line.rng.uniform(0.01, 0.2))
         line.must_be_up()
+        line.world.note("opened", line=line.number)
         yield line
 
     def must_be_up(self) -> None:
@@ -427,6 +428,7 @@ class Simulated:
         if point.at == one.at:
             return meter.index(self.world.now())
         if one.serial_at and point.at == one.serial_at:
+            self.world.note("number", line=self.number, device=one.name, meter=meter.serial)
             return Decimal(meter.serial) if self.KIND == "modbus" else meter.serial
         return None
 

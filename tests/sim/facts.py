@@ -13,6 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import cached_property
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -31,6 +32,8 @@ DELIVERED = 7200.0
 RECOVERED = 60.0
 """seconds after a receipt in which the withdrawal that it names is recorded"""
 SLACK = RTC_AGREES = 120.0
+STEPPED = 2.0
+"""seconds by which a clock that moves has not stepped (rule C8)"""
 REMEMBERED = 3720.0
 """seconds by which the last proved time that is on the disk may lie before the last proved one"""
 UNKEPT = 8 * DAY + 32_000
@@ -202,11 +205,14 @@ class Batch:
     void: str | None
     lane: str
     kept: str | None
+    """what its own bytes say; a void never says it"""
     size: int
     index: int
     created: str = ""
     sent: list[tuple[float, int]] = field(default_factory=list)
     stored: float = NEVER
+    of_memory: bool = False
+    """whether its epoch is one of a spool in memory (rule A2)"""
 
     @property
     def id(self) -> tuple[str, str, int]:
@@ -312,6 +318,26 @@ def covers(retraction: Mapping[str, Any], row: Row) -> bool:
     )
 
 
+@dataclass
+class Numbers:
+    """Which meter each device stated to be, and what of another meter is taken for its (I33)."""
+
+    given: dict[Any, tuple[float, str]] = field(default_factory=dict)
+    """by device: when it last gave a number, and which; none once it must be asked again (I16)"""
+    last: dict[tuple[Any, str], Decimal] = field(default_factory=dict)
+    """by device and channel: its last answer"""
+    taken: dict[tuple[str, str], list[Answer]] = field(default_factory=lambda: defaultdict(list))
+    """by meter and channel: answers of another meter in its place"""
+
+    def answered(self, answer: Answer, what: Mapping[str, Any]) -> None:
+        """Another meter is taken for the one before if it shows no less, for at most a day."""
+        asked, meter = self.given.get(what["device"], (0.0, what["meter"]))
+        key = what["device"], what["channel"]
+        last, self.last[key] = self.last.get(key, answer.value), answer.value
+        if meter != what["meter"] and last <= answer.value and answer.at - asked <= DAY:
+            self.taken[meter, what["channel"]].append(answer)
+
+
 class Facts:
     """A plan and its journal, sorted."""
 
@@ -334,6 +360,7 @@ class Facts:
         """(place, from, to, recipient): what is recorded of that place, for that recipient or for
         all, is not known then"""
         self.answers: dict[tuple[str, str], list[Answer]] = defaultdict(list)
+        self.numbers = Numbers()
         self.silent: dict[Any, list[float]] = defaultdict(list)
         self.batches: dict[str, Batch] = {}
         self.platforms: dict[str, Platform] = defaultdict(Platform)
@@ -379,6 +406,9 @@ class Facts:
         quiet = self.plan["begin"] + max(self.plan["days"] * DAY, last)
         for trouble in self.troubles:  # whatever lasts longer ends then
             trouble.end = max(trouble.begin, min(trouble.end, quiet))
+        memory = {batch.id[:2] for batch in self.batches.values() if batch.kept}
+        for batch in self.batches.values():
+            batch.of_memory = batch.id[:2] in memory
 
     def _building(self, at: float, what: Mapping[str, Any], _index: int) -> None:
         self.building = what
@@ -404,6 +434,7 @@ class Facts:
             )
 
     def _life_begun(self, at: float, what: Mapping[str, Any], index: int) -> None:
+        self.numbers.given.clear()
         self.lives.append(Life(what["life"], at, what.get("boot", ""), index=index))
 
     def _life_ready(self, at: float, _what: Mapping[str, Any], _index: int) -> None:
@@ -445,18 +476,35 @@ class Facts:
 
     def _answer(self, at: float, what: Mapping[str, Any], _index: int) -> None:
         if what.get("value") is not None:
-            self.answers[what["meter"], what["channel"]].append(
-                Answer(at, what["wall"], Decimal(what["value"]), what.get("odd", False))
-            )
+            answer = Answer(at, what["wall"], Decimal(what["value"]), what.get("odd", False))
+            self.answers[what["meter"], what["channel"]].append(answer)
+            self.numbers.answered(answer, what)
+
+    def reported(self, meter: str, channel: str) -> list[Answer]:
+        """The answers that are read as this meter's, in the order of time."""
+        own, key = self.answers.get((meter, channel), []), (meter, channel)
+        return sorted([*own, *self.numbers.taken[key]]) if key in self.numbers.taken else own
+
+    def _number(self, at: float, what: Mapping[str, Any], _index: int) -> None:
+        self.numbers.given[what["device"]] = at, what["meter"]
+
+    def _opened(self, _at: float, what: Mapping[str, Any], _index: int) -> None:
+        for meter in self.building.get("meters", ()):
+            if meter.get("line") == what["line"]:
+                self.numbers.given.pop(meter["device"], None)
 
     def _silent(self, at: float, what: Mapping[str, Any], _index: int) -> None:
         self.silent[what["device"]].append(at)
+        self.numbers.given.pop(what["device"], None)
 
     def _write(self, at: float, what: Mapping[str, Any], index: int) -> None:
         self.writes.append((at, what, index))
 
     def _call(self, at: float, what: Mapping[str, Any], index: int) -> None:
         self.calls.append((at, what, index))
+        for fact in what.get("means") or ():  # the registry has changed one of its meters
+            if fact["fact"] == "exchange" and what.get("outcome") == "accepted":
+                self.numbers.given.pop(fact.get("device"), None)
 
     def _object(self, at: float, what: Mapping[str, Any], index: int) -> None:
         if what.get("acked"):
@@ -542,6 +590,22 @@ class Facts:
             for item in batch.directory.get("outcomes", ()):
                 states[str(item.get("jti"))].add(str(item.get("state", item.get("status", ""))))
         return states
+
+    @cached_property
+    def flawed(self) -> set[str]:
+        """The numbers of objects that must change nothing."""
+        objects = (one.what for one in self.journal if one.kind == "object")
+        return {what["jti"] for what in objects if what.get("flaw")}
+
+    @cached_property
+    def steps(self) -> dict[tuple[str, str], dict[str, str]]:
+        """The states of each order at a control, by the ids of their outcomes."""
+        steps: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
+        for batch in self.batches.values():
+            for item in batch.directory.get("outcomes", ()):
+                if "control" in item:
+                    steps[str(item["jti"]), item["control"]][item["id"]] = item["state"]
+        return steps
 
     def _learn(self) -> None:
         """Take the facts in the order in which they were answered."""
@@ -680,8 +744,10 @@ class Facts:
     def _learn_exchange(self, asked: float, known: float | None, fact: Any, _index: int) -> None:
         at = second(fact["at"])
         self._doubt(fact["place"], min(asked, at), known)
-        line = None
+        line, reports = None, True
         for fitted in self.fitted:
+            if fitted.device is not None and fitted.device == fact.get("device"):
+                reports = fitted.reports  # the same device asks the new meter for its number
             if fitted.meter == fact["old"] and fitted.channel == fact["channel"]:
                 line = fitted.line
                 fitted.until_asked = min(fitted.until_asked, asked)
@@ -697,6 +763,7 @@ class Facts:
                 line,
                 at,
                 known,
+                reports,
                 opening=fact.get("opening"),
                 multiplier=Decimal(str(fact.get("multiplier") or 1)),
                 offset=Decimal(str(fact.get("offset") or 0)),
@@ -755,6 +822,19 @@ class Facts:
             if (meter["place"], meter["channel"]) == (fitted.place, fitted.channel):
                 return int(meter["every"])
         return DAY
+
+    def period_at(self, fitted: Fitted, at: float) -> tuple[int, float]:
+        """Seconds between two slots of a meter's point at a moment, and since when that is so."""
+        every, since = self.every(fitted), 0.0
+        for moment, what in self.configured:
+            now = int(what["every"].get(fitted.device, every))
+            if moment <= at and now != every:
+                every, since = now, self.runs_from(moment)
+        return every, since
+
+    def runs_from(self, at: float) -> float:
+        """When an agent ran first, from a moment on."""
+        return next((max(at, life.begin) for life in self.lives if at < life.end), NEVER)
 
     def other_period_from(self, fitted: Fitted) -> float:
         """From when on a slot of its first period needs no row: it is read at another period.
@@ -828,6 +908,24 @@ class Facts:
     def proven(self) -> list[float]:
         """By how much the clock was wrong at times at which a service kept it; 0 among them."""
         return sorted({0.0, *(apart for _, apart, kept in self.kept if kept)})
+
+    def crept(self, at: float) -> float:
+        """By how much the wall clock is wrong at a true time by moves of at most 2 s, none of which
+        counts as a step (rule C8), since a service kept it; 0: also by another one.
+        """
+        before = 0.0
+        crept: float | None = 0.0
+        for moment, apart, kept in self.kept:
+            if moment > at:
+                break
+            if kept:
+                crept = 0.0
+            elif crept is not None and abs(apart - before) <= STEPPED:
+                crept += apart - before
+            else:
+                crept = None
+            before = apart
+        return crept or 0.0
 
     @property
     def clock_doubted_from(self) -> float:

@@ -63,6 +63,7 @@ SENT   (each time that a batch leaves, and for what is held at the end)
   A9   nothing of a withdrawn basis is held at the end; I22: nor what was recorded late.
   C12  nothing is sealed while the clock is wrong by more than five minutes and no service keeps it.
     A5: nothing new is sent from a disk that cannot be written for two minutes (only `readonly`).
+    A2: all batches of an epoch of memory say `kept`, but for voids.
   D4, D10  a list that is handed in again gives no consent after a withdrawal, nor to other people.
   T5   no original after its void. T15: 60,000 bytes. P21: a directory names no dwelling without a
     basis on it. Passes: with W rows. T34: nor people of whom all was withdrawn before.
@@ -95,8 +96,8 @@ EQUIPMENT
 LIVENESS (once all faults have ended)
   G2, T16, T35  each batch is stored, and has a receipt that counts, or is still sent; none is sent
     for two hours after its receipt was given. T26: each object is acknowledged, O22: none with an
-    error in gardien. B11: withdrawals on a full disk are recorded. U10: each call is
-    answered. G11: the agent is there.
+    error in gardien. B11: withdrawals on a full disk are recorded. G11: the agent is there.
+  U10  each call is answered, also during faults, if the agent lives for 300 s after it was asked.
 SPIN
   G11  no life ends with an error, or with a refusal without cause. G12: none runs without end.
 TRUTH (with a clock that was right until then)
@@ -113,7 +114,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tests.sim import judge_directory, judge_equipment, judge_further, judge_rows, judge_truth
-from tests.sim.facts import NEVER, SETTLES, Batch, Facts, Life
+from tests.sim.facts import DAY, NEVER, SETTLES, Batch, Facts, Life
 from tests.sim.finding import Finding
 
 __all__ = ["Finding", "judge"]
@@ -166,10 +167,31 @@ def _liveness(facts: Facts) -> Iterator[Finding]:
             if item.get("code") == "E_INTERNAL":
                 text = f"{item['jti']} met an error in gardien"
                 yield Finding("LIVENESS", "O22", text, batch.sent[0][0], (batch.index,))
+    yield from _copies_expired(facts)
     for at, what, index in facts.calls:
-        if what.get("lost") and at > facts.calm_from:
+        died = any(what["asked"] <= life.end <= at for life in facts.lives)
+        if what.get("lost") and (at > facts.calm_from or not died):
             text = f"the call {what['name']} was never answered"
             yield Finding("LIVENESS", "U10", text, at, (index,))
+
+
+def _copies_expired(facts: Facts) -> Iterator[Finding]:
+    """O8, D5: a copy of what was accepted is not refused as expired while its number is kept."""
+    accepted: dict[str, float] = {}
+    for batch in sorted(facts.batches.values(), key=lambda one: one.sent[0][0]):
+        at = batch.sent[0][0]
+        for item in batch.directory.get("outcomes", ()):
+            jti = str(item.get("jti"))
+            if item.get("state") == "ACCEPTED":
+                accepted.setdefault(jti, at)
+            of_control = "control" in item  # decided again at its begin (rule H26)
+            if item.get("code") != "E_EXPIRED" or of_control or jti in facts.flawed:
+                continue
+            _, what, _ = facts.objects.get(jti, (0.0, {}, 0))
+            kept = float((what.get("claims") or {}).get("exp", NEVER)) + DAY
+            if accepted.get(jti, NEVER) < at < kept:
+                text = f"{jti} was accepted, and a copy is refused as expired"
+                yield Finding("LIVENESS", "O8", text, at, (batch.index,))
 
 
 def _undelivered(facts: Facts) -> Iterator[Finding]:
@@ -183,7 +205,7 @@ def _undelivered(facts: Facts) -> Iterator[Finding]:
         waits = all(batch.stored == NEVER for batch in batches)
         if _contradicted(facts, batches):
             continue
-        if waits and first < facts.end - SETTLES and not any(batch.kept for batch in batches):
+        if waits and first < facts.end - SETTLES and not batches[0].of_memory:
             text = f"{id_} was sent, and never stored"
             yield Finding("LIVENESS", "T16", text, first, (batches[0].index,))
 
@@ -212,7 +234,7 @@ def _unsettled(facts: Facts) -> Iterator[Finding]:
                 settled.add((what["recipient"], what.get("epoch"), seq))
             del sha256
     for batch in facts.batches.values():
-        if batch.kept or facts.removed_from(batch.recipient) < NEVER or batch.id in settled:
+        if batch.of_memory or facts.removed_from(batch.recipient) < NEVER or batch.id in settled:
             continue
         first, last = batch.sent[0][0], batch.sent[-1][0]
         if batch.stored < NEVER and last < facts.end - SETTLES and first < facts.calm_from:

@@ -345,6 +345,11 @@ def _outcomes(
         if "SUPERSEDED" in order.states and not (stronger or fallen_back):
             text = f"{control['control']}: {order.jti} gave way, but none was stronger"
             yield _found("H8", text, order.begin)
+        steps = facts.steps.get((order.jti, control["control"]), {})
+        ends = [state for state in steps.values() if state in FINAL - {"SUPERSEDED"}]
+        if len(ends) > 1 and not (facts.during(0, NEVER, "disk") or facts.rebooted(0, NEVER)):
+            text = f"{control['control']}: {order.jti} ended more than once: {', '.join(ends)}"
+            yield _found("H11", text, order.begin)
     for write in _ordered(facts, control, writes):
         covering = _covering(write, orders)
         late = max(order.end for order in covering) if covering else NEVER
@@ -504,9 +509,22 @@ def _failsafe(facts: Facts, control: Mapping[str, Any], writes: list[Write]) -> 
             continue
         until_then = [write for write in writes if write.at <= due]
         value = until_then[-1].value if until_then else control.get("original")
+        if _is_over(control, writes, life.begin, due):
+            continue
         if value is None or float(value) > float(failsafe):
             text = f"{control['control']} is {value} after a start, not its failsafe {failsafe}"
             yield _found("H12", text, due, life.index)
+
+
+def _is_over(control: Mapping[str, Any], writes: list[Write], begin: float, due: float) -> bool:
+    """H12: whether a failsafe that was in force at the end of a life may be over at the next start:
+    its shortest duration runs while the agent is down, and nobody is heard then.
+    """
+    last = [write for write in writes if write.by == "agent" and write.at < begin][-1:]
+    return bool(last) and (
+        _same(last[0].value, control["failsafe"])
+        and last[0].at + float(control["failsafe_for"]) <= due
+    )
 
 
 def _ended(

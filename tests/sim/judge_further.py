@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 
 from tests.sim import judge_rows
-from tests.sim.facts import DAY, MONTH, Facts, Fitted, Row
+from tests.sim.facts import DAY, MONTH, NEVER, SETTLES, Facts, Fitted, Row
 from tests.sim.finding import Finding
 
 
@@ -47,42 +47,93 @@ def _flows(facts: Facts, basis: judge_rows.Basis, fitted: Fitted) -> Iterator[Fi
 
 
 def _exchanged(facts: Facts, basis: judge_rows.Basis, new: Fitted) -> Iterator[Finding]:
-    """M7: what flowed over an exchange of which people read both indexes is of both meters."""
+    """M7: what flowed over an exchange is of both meters, and is stated if both were read and
+    nothing but the exchange happened.
+    """
     at, every = new.since, facts.every(new)
+    t = int(-(-at // every)) * every
     old = next((one for one in facts.fitted if one.until == at and _same(one, new)), None)
-    if old is None or new.opening is None or old.closing is None:
+    if old is None or old.since > t - every or not t > at or new.until <= t:
         return
     if facts.clock_doubted(at - every - 3600, at + every + 3600):
         return
-    slot = (new.place, new.channel, "INT", every, int(-(-at // every)) * every)
-    for held in facts.platforms[basis.recipient].slots.get(slot, ()):
-        if held.row.q == "K" and not _sums_up(facts, old, new, held.row):
-            text = f"{slot}: {held.row.v} did not flow over the exchange of {old.meter}"
-            yield Finding("CONSERVATION", "M7", text, held.at, (held.batch.index,))
+    slot = (new.place, new.channel, "INT", every, t)
+    held = facts.platforms[basis.recipient].slots.get(slot, ())
+    for one in held:
+        if one.row.v is not None and (wrong := _misstated(facts, old, new, one.row)):
+            text = f"{slot}: {one.row.v} {one.row.q} over the exchange of {old.meter}: {wrong}"
+            yield Finding("CONSERVATION", "M7", text, one.at, (one.batch.index,))
+    stated = any(one.row.v is not None for one in held)
+    if not stated and _flow_is_owed(facts, basis, old, new, t):
+        text = f"{slot}: no consumption over the exchange of {old.meter}, which was recorded before"
+        yield Finding("CONSERVATION", "M7", text, t, (basis.index,))
 
 
 def _same(one: Fitted, other: Fitted) -> bool:
     return (one.place, one.channel) == (other.place, other.channel)
 
 
+def _misstated(facts: Facts, old: Fitted, new: Fitted, row: Row) -> str:
+    """What is wrong with a consumption over an exchange; empty: nothing."""
+    whole = old.closing is not None and new.opening is not None
+    if "EXCH" not in row.flags:
+        return "not flagged"
+    if row.q != ("K" if whole else "E"):
+        return "of another quality"
+    return "" if _sums_up(facts, old, new, row) else "it is not the sum of both meters"
+
+
 def _sums_up(facts: Facts, old: Fitted, new: Fitted, row: Row) -> bool:
     """Whether the closing index less one of the old meter's, and one of the new meter's less the
-    opening index, add up to this.
+    opening index, add up to this. Where people read no such index, that meter adds nothing.
     """
-    closing, opening = Decimal(old.closing or 0), Decimal(new.opening or 0)
+    before, after = _around(facts, old, new, row.t, row.step)
+    of_old = {Decimal(0)} if old.closing is None else {Decimal(old.closing) - one for one in before}
+    of_new = {Decimal(0)} if new.opening is None else {one - Decimal(new.opening) for one in after}
+    return any(
+        one * old.multiplier + other * new.multiplier == Decimal(row.v or 0)
+        for one in of_old
+        for other in of_new
+    )
+
+
+def _around(
+    facts: Facts, old: Fitted, new: Fitted, t: int, step: int
+) -> tuple[list[Decimal], list[Decimal]]:
+    """What the old meter showed in the slot before t, and the new one in the slot t."""
     before, after = (
         [
             one.value
             for one in facts.answers.get((fitted.meter, fitted.channel), ())
-            if t - 1 <= one.wall <= t + row.step
+            if begin - 1 <= one.wall <= begin + step and not one.odd
         ]
-        for fitted, t in ((old, row.t - row.step), (new, row.t))
+        for fitted, begin in ((old, t - step), (new, t))
     )
-    return any(
-        (closing - last) * old.multiplier + (now - opening) * new.multiplier == Decimal(row.v or 0)
-        for last in before
-        for now in after
-    )
+    return before, after
+
+
+def _flow_is_owed(facts: Facts, basis: judge_rows.Basis, old: Fitted, new: Fitted, t: int) -> bool:
+    """Whether a consent for the step of the readings covers a step in which the exchange was
+    recorded, and both meters were read around it in a calm time.
+    """
+    every, others = facts.every(new), [d for d in facts.doubts if d[0] == new.place]
+    stay = next((one for one in facts.stays if one.id == basis.occupancy), None)
+    if stay is None or stay.known is None or not new.reports or new.known is None:
+        return False
+    if judge_rows.effective(basis.step, every) != every or not new.known < t - 1:
+        return False
+    since = max(basis.since, basis.known or NEVER, stay.since, stay.known) + every + 600
+    until = min(basis.until, basis.ended, stay.until, stay.until_asked, facts.end - SETTLES)
+    until = min(until, facts.removed_from(basis.recipient), facts.other_period_from(new))
+    until = min(until, facts.refused_from(basis.recipient) - DAY)
+    if not since <= t - every or not t + every <= until:
+        return False
+    if any(
+        end != new.known and begin < t + every and t - every < end for _, begin, end, _ in others
+    ):
+        return False
+    calm = facts.calm_but(t - every - 1800, t + every, "exchange")
+    return calm and all(_around(facts, old, new, t, every))
 
 
 def _withheld(facts: Facts, recipient: str, fitted: Fitted) -> Iterator[Finding]:
@@ -94,7 +145,7 @@ def _withheld(facts: Facts, recipient: str, fitted: Fitted) -> Iterator[Finding]
         for basis in facts.bases.values()
     ):
         return
-    last = facts.end - judge_rows.SETTLES
+    last = facts.end - SETTLES
     until = min(facts.removed_from(recipient), facts.refused_from(recipient) - DAY, last)
     until = min(until, fitted.until, fitted.until_asked, facts.other_period_from(fitted))
     slots, every = facts.platforms[recipient].slots, facts.every(fitted)

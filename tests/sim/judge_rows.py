@@ -171,15 +171,13 @@ def _retraction(facts: Facts, batch: Batch, one: Mapping[str, Any]) -> Iterator[
 def _without_gaps(ids: Mapping[tuple[str, str, int], list[Batch]]) -> Iterator[Finding]:
     """T1: seq counts from 1 without gaps; in an epoch of memory the end may be missing."""
     epochs: dict[tuple[str, str], set[int]] = defaultdict(set)
-    memory = set()
-    for (recipient, epoch, seq), batches in ids.items():
+    for recipient, epoch, seq in ids:
         epochs[recipient, epoch].add(seq)
-        if any(batch.kept for batch in batches):
-            memory.add((recipient, epoch))
     for (recipient, epoch), seqs in epochs.items():
         gaps = set(range(1, max(seqs) + 1)) - seqs
-        if gaps and (recipient, epoch) not in memory:
-            at = max(ids[recipient, epoch, max(seqs)][0].sent)[0]
+        last = ids[recipient, epoch, max(seqs)][0]
+        if gaps and not last.of_memory:
+            at = max(last.sent)[0]
             yield _found("CONSERVATION", "T1", f"{recipient} {epoch}: no seq {min(gaps)}", at)
 
 
@@ -199,9 +197,12 @@ def _sealed(facts: Facts) -> Iterator[Finding]:
                 yield _found(
                     "SENT", "C12", f"{batch.id} was sealed by a wrong clock", at, batch.index
                 )
-        if not batch.kept and any(begin < at < end for begin, end in frozen):
+        if not batch.of_memory and any(begin < at < end for begin, end in frozen):
             text = f"{batch.id} was sent first while the disk could not be written"
             yield _found("SENT", "A5", text, at, batch.index)
+        if batch.of_memory and batch.kept is None and batch.void is None:
+            text = f"{batch.id} does not say that it was kept in memory, as its epoch does"
+            yield _found("SENT", "A2", text, at, batch.index)
 
 
 def _without_notes(facts: Facts) -> Iterator[Finding]:
@@ -226,7 +227,7 @@ def _epochs(facts: Facts) -> Iterator[Finding]:
         return
     begun: dict[str, dict[str, tuple[float, int]]] = defaultdict(dict)
     for batch in facts.batches.values():
-        if not batch.kept:
+        if not batch.of_memory:
             begun[batch.recipient].setdefault(batch.epoch, batch.sent[0])
     for recipient, epochs in begun.items():
         moments = sorted(epochs.values())[1:]
@@ -440,9 +441,23 @@ def _read_twice(facts: Facts, platform: Platform) -> Iterator[Finding]:
         read = [one for one in held if one.row.v is not None and one.row.kind == "REG"]
         for first, second_ in pairwise(read):
             apart = abs(first.row.d - second_.row.d)
-            if first.row.step and first.row.meter == second_.row.meter and apart > 1:
+            of_one = first.row.step and first.row.meter == second_.row.meter
+            if of_one and apart > 1 and not _closed_unseen(facts, second_):
                 text = f"{_of(second_.row)}: read at +{first.row.d} s, and at +{second_.row.d} s"
                 yield _found("CONSERVATION", "M10", text, second_.at, second_.batch.index)
+
+
+def _closed_unseen(facts: Facts, held: Held) -> bool:
+    """A, remaining risks: whether it was read into a spool in memory by a life that began on a disk
+    that failed, though it had not while the life before ran: what that had closed is not known.
+    """
+    lives = [one for one in facts.lives if one.begin <= held.row.t + held.row.d + READ]
+    if not held.batch.kept or len(lives) < 2:
+        return False
+    before, life = lives[-2:]
+    failing = facts.during(life.begin, life.begin, "disk")
+    noticed = [one for one in failing if one.begin + NOTICED < before.end]
+    return bool(failing) and (not noticed or before.boot != life.boot)
 
 
 def _held(facts: Facts, recipient: str, held: Held) -> Iterator[Finding]:
@@ -497,7 +512,7 @@ def _wrongly_dated(facts: Facts, recipient: str, held: Held) -> Iterator[Finding
     of = _meter_of(facts, row)
     if len(facts.proven) == 1 or of is None or row.v is None or row.kind != "REG" or not row.step:
         return
-    answers = facts.answers.get((row.meter or of.meter, row.channel), ())
+    answers = facts.reported(row.meter or of.meter, row.channel)
     answers = [one._replace(value=of.index(one.value)) for one in answers]
     by = [apart for apart in facts.proven if any(_is(row, one, apart) for one in answers)]
     proofs = [facts.proof(apart) for apart in by]
@@ -532,7 +547,7 @@ def _untrue(facts: Facts, held: Held) -> Iterator[Finding]:
     of = _meter_of(facts, row)
     answers = [
         one._replace(value=of.index(one.value) if of else one.value)
-        for one in facts.answers.get((row.meter or (of.meter if of else ""), row.channel), ())
+        for one in facts.reported(row.meter or (of.meter if of else ""), row.channel)
     ]
     if row.kind == "REG" and row.step == 0:
         if not _at_exchange(facts, row, answers):
@@ -577,9 +592,11 @@ def _at_exchange(facts: Facts, row: Row, answers: list[Answer]) -> bool:
 
 def _said(facts: Facts, row: Row, answer: Answer) -> bool:
     """Whether this answer may be that value: read in the slot, at the stated delay (rules M10, C11)
-    by the true time, or by the gateway's clock as a service has set it (rules C8, C10).
+    by the true time, or by the gateway's clock as a service has set it (rules C8, C10), also if it
+    has moved a little since then (C8).
     """
-    return any(_is(row, answer, apart) for apart in facts.proven)
+    crept = facts.crept(answer.at)
+    return any(_is(row, answer, apart + by) for apart in facts.proven for by in {0.0, crept})
 
 
 def _is(row: Row, answer: Answer, apart: float) -> bool:
@@ -727,7 +744,8 @@ def owed_slots(facts: Facts, basis: Basis, fitted: Fitted) -> Iterator[tuple[int
         facts.end - SETTLES,
         facts.removed_from(basis.recipient),
         facts.refused_from(basis.recipient) - DAY,
-        facts.other_period_from(fitted),
+        # a midnight is a slot at each period (rule M3)
+        NEVER if step >= DAY else facts.other_period_from(fitted),
     )
     for t in facts.slots(step, since + margin, until - margin):
         if (
@@ -745,8 +763,9 @@ def _owed_late(facts: Facts, platform: Platform, basis: Basis, new: Fitted) -> I
     settled = facts.end - SETTLES
     if stay is None or stay.known is None or old is None or new.known is None or not new.reports:
         return
-    step = effective(basis.step, facts.every(new))
-    since = max(new.since, basis.since, basis.known or 0, stay.since, stay.known)
+    every, configured = facts.period_at(new, new.known)
+    step = effective(basis.step, every)
+    since = max(new.since, basis.since, basis.known or 0, stay.since, stay.known, configured)
     until = min(new.known, new.until, basis.until, basis.ended, stay.until_asked, settled)
     until = min(until, facts.removed_from(basis.recipient), facts.refused_from(basis.recipient))
     others = [one for one in facts.doubts if one[0] == new.place and one[2] != new.known]

@@ -113,11 +113,19 @@ def _disclosures(facts: Facts, at: float, what: Mapping[str, Any]) -> Iterator[t
         (one["recipient"], one["channel"], one["basis"]) for one in answer.get("holdings", ())
     }
     settled = facts.settled[at, place]
-    for key, count in settled.items():
-        known = facts.bases.get(key[2])
-        theirs = known is not None and _lives(facts, known, at)
-        if count > forgotten[key] and key not in listed and theirs:
-            yield "P18", f"{key} has received {count}, of which nothing is said"
+    for key, count in held.items():
+        if key in listed or count <= forgotten[key] or not _is_theirs(facts, key[2], at):
+            continue
+        if settled[key] > forgotten[key]:
+            yield "P18", f"{key} has received {settled[key]}, of which nothing is said"
+        else:
+            yield "P28", f"{key} holds {count} without a receipt, of which nothing is said"
+
+
+def _is_theirs(facts: Facts, id_: str, at: float) -> bool:
+    """Whether a basis is of those who live there now, whose dossier it is."""
+    known = facts.bases.get(id_)
+    return known is not None and _lives(facts, known, at)
 
 
 def _status(facts: Facts, at: float, what: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

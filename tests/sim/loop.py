@@ -13,7 +13,8 @@ import heapq
 from asyncio import base_events, events, futures
 from collections import Counter, deque
 from concurrent.futures import Future
-from contextvars import copy_context
+from contextvars import Context, copy_context
+from functools import partial
 
 ROUND = 0.000_15
 """seconds that a round takes, on average"""
@@ -273,6 +274,10 @@ def name_of(handle):
     return getattr(handle._callback, "__qualname__", repr(handle._callback))
 
 
+COMPUTED = {"_without_garbage_collection"}
+"""functions that agent gives to a thread because they take long, not because of the disk"""
+
+
 class Pool:
     """What ThreadPoolExecutor is for a life: calls are carried out whole, in the loop's thread.
 
@@ -327,7 +332,7 @@ class Pool:
         future, func, args, kwargs = item
         loop = self.loop or Pool.current
         owner = getattr(func, "__self__", None)
-        until = loop.stalled() if self._on_disk else None
+        until = loop.stalled() if self._on_disk and not _computes(func) else None
         if until is not None and until > loop.time():
             if getattr(owner, "_since", 0) is None:
                 owner._since = loop.time()  # the call has begun and waits for the disk
@@ -371,6 +376,16 @@ class Pool:
             if (until := loop.stalled()) is not None:
                 loop.jump(until)
             step(*args)
+
+
+def _computes(call):
+    """Whether a call of `asyncio.to_thread` only computes (COMPUTED): it waits for no disk."""
+    while isinstance(call, partial):
+        if isinstance(getattr(call.func, "__self__", None), Context):
+            call = call.args[0]  # what runs in the context of its task
+        else:
+            call = call.func
+    return getattr(call, "__name__", "") in COMPUTED
 
 
 def running():

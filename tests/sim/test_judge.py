@@ -100,9 +100,9 @@ class Story:
                 self.batch(t + 300, [row])
         return self
 
-    def judged(self):
+    def judged(self, end=END):
         records = sorted(self.records, key=lambda record: record.at)
-        records.append(Record(float(END), "end", {}))
+        records.append(Record(float(end), "end", {}))
         findings = judge(copy.deepcopy(self.plan), records)
         assert all(0 <= index < len(records) for one in findings for index in one.near)
         return findings
@@ -197,16 +197,17 @@ def test_a_midnight_that_is_withheld_and_of_which_nothing_is_told_is_found():
 NEW, CLOSED, OPENED = "11000009", "101.592", "0.480"
 
 
-def with_flows(*, flowed=None):
-    """A journal in which a meter of which flows are sent is exchanged. `flowed`: what is sent as
-    consumption over the exchange, if that is wrong.
+def with_flows(*, read=True, **sent):
+    """A journal in which a meter of which flows are sent is exchanged. `read`: people have read the
+    indexes of both. `sent`: what is wrong with the consumption over the exchange.
     """
     story, when = Story(), at(5) + 100
     next(one for one in story.records if one.kind == "building").what["meters"][0]["kinds"] = [
         "REG", "INT"
     ]  # fmt: skip
     fact = {"fact": "exchange", "place": PLACE, "channel": "elec.imp", "device": "e", "at": when,
-            "old": METER, "new": NEW, "closing": CLOSED, "opening": OPENED}  # fmt: skip
+            "old": METER, "new": NEW, "closing": CLOSED if read else None,
+            "opening": OPENED if read else None}  # fmt: skip
     story.note(when, "meter", device="e", channel="elec.imp", old=METER, new=NEW)
     story.call(when + 60, "meter.exchange", means=[fact])
     series = [DIRECTORY["series"][0] | {"kind": kind} for kind in ("REG", "INT")]
@@ -219,25 +220,42 @@ def with_flows(*, flowed=None):
         story.note(t + 2, "answer", line=0, device="e", meter=meter, channel="elec.imp",
                    value=value, wall=t + 2.0)  # fmt: skip
         rows = [story.row(t, v=value, meter=meter)]
-        flags, flow = "", Decimal(value) - Decimal(last or 0)
+        flow = {"q": "K", "v": str(Decimal(value) - Decimal(last or 0))}
         if t == at(6):
-            right = Decimal(CLOSED) - Decimal(last) + Decimal(value) - Decimal(OPENED)
-            flags, flow = "EXCH", Decimal(flowed or right)
+            whole = Decimal(CLOSED) - Decimal(last) + Decimal(value) - Decimal(OPENED)
+            flow = {"q": "K", "v": str(whole)} if read else {"q": "E", "v": "0"}
+            flow |= {"flags": "EXCH"} | sent
         if last is not None:
-            rows.append(story.row(t, kind="INT", q="K", v=str(flow), meter=meter, flags=flags))
+            rows.append(story.row(t, kind="INT", meter=meter, **flow))
         if t > BEGIN + 2 * EVERY:
             story.batch(t + 300, rows, directory=directory if story.seq == 0 else {})
         last = value
-    read = {"step": 0, "d": 0, "flags": "EXCH+MAN", "ver": when + 60}
-    rows = [(when - 1, CLOSED, METER), (when, OPENED, NEW)]
-    story.batch(when + 70, [story.row(t, v=v, meter=meter, **read) for t, v, meter in rows])
+    index = {"step": 0, "d": 0, "flags": "EXCH+MAN", "ver": when + 60}
+    rows = [(when - 1, CLOSED, METER), (when, OPENED, NEW)] if read else []
+    story.batch(when + 70, [story.row(t, v=v, meter=meter, **index) for t, v, meter in rows])
     return story
 
 
 def test_a_wrong_consumption_over_an_exchange_is_found():
     """Rule M7."""
     assert with_flows().judged() == []
-    assert with_flows(flowed="101.000").sorts() == {("CONSERVATION", "M7")}
+    assert with_flows(v="101.000").sorts() == {("CONSERVATION", "M7")}
+    assert with_flows(q="E").sorts() == {("CONSERVATION", "M7")}
+    assert ("CONSERVATION", "M7") in with_flows(flags="").sorts()
+    assert with_flows(read=False).judged() == []
+    assert with_flows(read=False, v="0.100").sorts() == {("CONSERVATION", "M7")}
+    assert with_flows(read=False, q="K").sorts() == {("CONSERVATION", "M7")}
+
+
+def test_no_consumption_over_an_exchange_that_was_recorded_in_time_is_found():
+    """Rule M7."""
+    assert ("CONSERVATION", "M7") in with_flows(q="M", v=None, why="bad", flags="").sorts()
+    disturbed = with_flows(q="M", v=None, why="bad", flags="")
+    disturbed.note(
+        at(5) + 200, "event", index=0, do="device", device=0, how="late", **{"for": 60.0}
+    )
+    disturbed.note(at(5) + 260, "event", index=0, ended=True, do="device")
+    assert ("CONSERVATION", "M7") not in disturbed.sorts()
 
 
 def test_a_silent_meter_is_right_and_another_reason_is_found(story):
@@ -264,6 +282,20 @@ def test_the_slot_that_ran_when_the_agent_ended_has_no_row_at_another_period(sto
     story.note(at(5) + 2000, "life.begun", life=2, boot="a", apart=0.0)
     story.note(at(5) + 2002, "life.ready", life=2)
     assert story.readings(change=in_place_of(at(n))).sorts() == found
+
+
+@pytest.mark.parametrize(("missing", "found"), [(at(94), {("CONSERVATION", "G2")}), (0, set())])
+def test_a_midnight_is_owed_whatever_period_the_meter_is_read_at_now(story, missing, found):
+    """Rule M3."""
+    story.records[-1].what["means"][0]["step"] = DAY
+    end = END + 2 * DAY
+    midnights = {at(46) + n * DAY for n in range(-1, DAYS + 2)} - {missing}
+    basis, series = DIRECTORY["bases"][0] | {"step": DAY}, DIRECTORY["series"][0] | {"step": DAY}
+    story.batch(BEGIN + 90, [], directory=DIRECTORY | {"bases": [basis], "series": [series]})
+    story.note(at(5), "configured", change="period", every={"e": 2 * EVERY}, flush=5,
+               recipients=[TO], readable=True)  # fmt: skip
+    story.readings(end, change=lambda row: row | {"step": DAY} if row["t"] in midnights else None)
+    assert {one.sort for one in story.judged(end)} == found
 
 
 def test_a_run_of_values_is_found_and_one_of_missing_slots_is_right(story):
@@ -293,7 +325,7 @@ def test_a_value_that_was_read_while_the_disk_failed_and_is_missing_is_found(sto
     lost = in_place_of(at(5), q="M", v=None, why="agent", again=True)
     story.readings(change=lost)
     assert story.sorts() == {("CONSERVATION", "A2")}
-    story.batch(at(9), [story.row(at(5), ver=at(9))], kept="memory")
+    of_memory(story, at(9), [story.row(at(5), ver=at(9))])
     assert story.judged() == []
 
 
@@ -370,7 +402,7 @@ def test_a_row_sent_after_its_withdrawal_was_answered_is_found(story):
 
 def test_a_withdrawal_that_nobody_was_told_of_binds_nobody(story):
     withdraw(story, at(6), outcome="lost", lost=True)
-    assert story.readings().judged() == []
+    assert {clause for _, clause in story.readings().sorts()} == {"U10"}, "it had no answer"
 
 
 def test_rows_of_a_withdrawn_consent_that_are_not_retracted_are_found(story):
@@ -548,6 +580,16 @@ def test_what_is_never_stored_or_acknowledged_or_answered_is_found(story):
     assert third.sorts() == {("LIVENESS", "U10")}
 
 
+def test_a_call_is_answered_during_a_fault_unless_the_agent_ends_meanwhile(story):
+    story.readings()
+    story.call(at(5), "status", outcome="lost", lost=True)
+    assert story.sorts() == {("LIVENESS", "U10")}
+    story.note(at(5) - 0.2, "life.ended", life=1, how="kill")
+    story.note(at(5) - 0.1, "life.begun", life=2, boot="b", apart=0.0)
+    story.note(at(5), "life.ready", life=2)
+    assert ("LIVENESS", "U10") not in story.sorts()
+
+
 def test_a_batch_that_is_sent_for_ever_is_found(story):
     story.readings()
     sha = story.batch(END - DAY, [])
@@ -585,6 +627,32 @@ def test_what_is_sent_while_the_disk_cannot_be_written_is_found(story):
     story.records[-1].what["for"] = 9000
     story.note(at(8), "event", index=0, do="disk", how="readonly", ended=True)
     assert story.readings().sorts() == {("SENT", "A5")}
+
+
+def test_a_void_of_memory_is_sent_while_the_disk_cannot_be_written(story):
+    """A void does not say `kept`: its epoch does."""
+    fault(story, at(3), at(8), how="readonly")
+    story.readings(change=lambda row: row if not at(3) <= row["t"] <= at(8) else None)
+    of_memory(story, at(5), [])
+    of_memory(story, at(6), [], seq=2, void="withdrawn")
+    assert ("SENT", "A5") not in story.sorts()
+    story.batch(at(6), [], void="withdrawn")
+    assert ("SENT", "A5") in story.sorts()
+
+
+def test_a_batch_of_memory_that_does_not_say_so_is_found(story):
+    story.readings()
+    of_memory(story, at(5), [])
+    assert story.judged() == []
+    of_memory(story, at(6), [], seq=2, kept=None)
+    assert story.sorts() == {("SENT", "A2")}
+
+
+def of_memory(story, when, rows, seq=1, **more):
+    """A batch of a spool in memory, in an epoch of its own."""
+    memory = {"kept": None if "void" in more else "memory", "directory": DIRECTORY, **more}
+    story.batch(when, rows, epoch="m", seq=seq, sha256=f"m{seq}", **memory)
+    story.seq -= 1
 
 
 def test_a_life_that_ends_with_an_error_or_for_ever_or_spins_is_found(story):
@@ -634,6 +702,18 @@ def test_an_untrue_answer_is_found(story, what, answer, clause):
     assert story.sorts() == {("TRUTH", clause)}
 
 
+def test_what_was_received_without_a_receipt_is_counted(story):
+    """Rule P28."""
+    story.readings()
+    story.records = [one for one in story.records if one.kind != "receipt"]
+    look(story, at(5), "disclosures", holdings=[])
+    assert ("TRUTH", "P28") in story.sorts()
+    held = {"recipient": TO, "channel": "elec.imp", "basis": CONSENT, "least": 0, "most": 60}
+    story.records = [one for one in story.records if one.kind != "status"]
+    look(story, at(5), "disclosures", holdings=[held])
+    assert "TRUTH" not in {oracle for oracle, _ in story.sorts()}
+
+
 @pytest.mark.parametrize("lost", [True, False])
 def test_what_was_received_from_memory_is_counted_unless_its_record_was_lost(story, lost):
     """P28: the disk fails, and the power is cut before, or long after, it works again."""
@@ -645,15 +725,7 @@ def test_what_was_received_from_memory_is_counted_unless_its_record_was_lost(sto
     story.note(cut + 62, "life.ready", life=2)
     for t in range(BEGIN + EVERY, at(12), EVERY):
         if t == at(5):
-            memory = {
-                "kept": "memory",
-                "epoch": "m",
-                "seq": 1,
-                "sha256": "m",
-                "directory": DIRECTORY,
-            }
-            story.batch(t + 300, [story.row(t, ver=t + 5)], **memory)
-            story.seq -= 1
+            of_memory(story, t + 300, [story.row(t, ver=t + 5)])
         story.note(t + 2, "answer", line=0, device="e", meter=METER, channel="elec.imp",
                    value=shown(t), wall=t + 2.0)  # fmt: skip
         if t != at(5):
@@ -922,22 +994,28 @@ def test_an_end_of_a_duty_that_was_recorded_late_is_taken_back(story):
     assert {one.sort for one in findings} == {("SENT", "I22")}
 
 
-def exchanged(story, *, stated=True, released=True, indexes=True):
-    """A meter that was exchanged at slot 10, and recorded at slot 30."""
+def exchanged(story, *, stated=True, released=True, indexes=True, each=1):
+    """A meter that was exchanged at slot 10, and recorded at slot 30. `each`: since slot 2 the file
+    says that only every so manieth slot is one.
+    """
     new, late = "11000002", at(30) + 60
     story.readings(until=at(10))
-    for n in range(10, 60):
+    if each > 1:
+        story.note(at(2) + 60, "configured", change="period", every={"e": each * EVERY}, flush=5,
+                   recipients=[TO], readable=True)  # fmt: skip
+    for n in range(10, 60, each):
         t = at(n)
         value = str(Decimal(n) / 1000)
         story.note(t + 2, "answer", line=0, device="e", meter=new, channel="elec.imp", value=value,
                    wall=t + 2.0)  # fmt: skip
         if n > 30:
-            story.batch(t + 300, [story.row(t, v=value, meter=new)])
+            story.batch(t + 300, [story.row(t, v=value, meter=new, step=each * EVERY)])
             continue
         given = (n > 10 and released) or n == 30
         row = {"v": value} if given else {"v": None, "q": "M", "why": "agent", "d": 0}
         if stated or n == 30:
-            story.batch(late + 100 + n, [story.row(t, ver=late, meter=new, flags="LATE", **row)])
+            row |= {"step": each * EVERY, "flags": "LATE"}
+            story.batch(late + 100 + n, [story.row(t, ver=late, meter=new, **row)])
     if indexes:
         shown_ = ((METER, at(10) - 1, "105.0"), (new, at(10), "0.001"))
         for meter, t, value in shown_:
@@ -955,6 +1033,84 @@ def test_an_exchange_that_was_recorded_late_restates_its_slots_and_gives_what_wa
     assert exchanged(Story(), stated=False) == {"M22"}
     assert exchanged(Story(), released=False) == {"I21"}
     assert exchanged(Story(), indexes=False) == {"R14"}
+
+
+def test_an_exchange_after_a_change_of_the_period_restates_the_slots_of_the_present_one():
+    assert exchanged(Story(), each=2) == set()
+    assert exchanged(Story(), each=2, stated=False) == {"M22"}
+    assert exchanged(Story(), each=2, released=False) == {"I21"}
+
+
+def test_a_meter_after_one_that_reports_no_number_reports_none_either():
+    story = Story()
+    story.records[2].what["meters"][0]["reports"] = False
+    assert exchanged(story, stated=False) == set()
+
+
+@pytest.mark.parametrize("fails", [at(5) + 300, at(5) + 1000])
+def test_a_slot_that_is_closed_twice_is_found_unless_the_disk_failed_since(story, fails):
+    """Rule M10, and A: remaining risks."""
+    story.note(fails, "event", index=0, do="disk", how="readonly", **{"for": 9000.0})
+    story.note(at(5) + 900, "life.ended", life=1, how="kill")
+    story.note(at(5) + 1100, "life.begun", life=2, boot="a", apart=0.0)
+    story.note(at(5) + 1102, "life.ready", life=2)
+    story.readings()
+    story.note(at(5) + 1110, "answer", line=0, device="e", meter=METER, channel="elec.imp",
+               value=shown(at(5) + 1110), wall=at(5) + 1110.0)  # fmt: skip
+    again = story.row(at(5), v=shown(at(5) + 1110), d=1110, ver=at(5) + 1111)
+    story.batch(at(5) + 1120, [again], kept="memory", epoch="m", seq=1, sha256="f" * 64)
+    assert (("CONSERVATION", "M10") in story.sorts()) == (fails < at(5) + 900)
+
+
+@pytest.mark.parametrize(("moves", "wrong"), [((1.9,), False), ((1.5, 1.5), False), ((2.5,), True)])
+def test_a_value_that_a_clock_has_dated_that_moved_a_little_is_right(story, moves, wrong):
+    """Rule C8: a clock that moves by no more than 2 s has not stepped."""
+    apart = 0.0
+    story.note(BEGIN, "clock", apart=0.0, service=True, kept=True, rtc=0.0)
+    for n, move in enumerate(moves):
+        apart += move
+        story.note(at(1) + 60 * n, "clock", apart=apart, service=False, kept=False, rtc=0.0)
+    story.readings(until=at(4))
+    t = at(5)  # read before it, by the true time
+    story.note(t - apart + 0.1, "answer", line=0, device="e", meter=METER, channel="elec.imp",
+               value="100.9", wall=t + 0.1)  # fmt: skip
+    story.batch(t + 300, [story.row(t, v="100.9", d=0)])
+    assert (("CONSERVATION", "M10") in story.sorts()) == wrong
+
+
+def with_used_meter(*, asked=BEGIN - 30, less="0", **event):
+    """From slot 10 on another meter is read under the number of the one before; `less`: by how much
+    its first index is lower.
+    """
+    story = Story()
+    story.note(asked, "number", line=0, device="e", meter=METER)
+    for at_, kind, what in event.get("events", ()):
+        story.note(at_, kind, **what)
+    story.readings(until=at(10))
+    for n in range(10, 30):
+        t, value = at(n), str(Decimal(shown(at(n))) - (Decimal(less) if n == 10 else 0))
+        story.note(t + 2, "answer", line=0, device="e", meter="11000002", channel="elec.imp",
+                   value=value, wall=t + 2.0)  # fmt: skip
+        story.batch(t + 300, [story.row(t, v=value)])
+    return {one.clause for one in story.judged()} & {"M10"}
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        (at(5), "silent", {"line": 0, "device": "e"}),
+        (at(5), "opened", {"line": 0}),
+        (at(10) + 1, "number", {"line": 0, "device": "e", "meter": "11000002"}),
+        (at(9) + 60, "life.begun", {"life": 2, "boot": "a", "apart": 0.0}),
+    ],
+)
+def test_another_meter_may_be_taken_for_the_one_before_until_it_must_be_asked(event):
+    """Rules I16, I33."""
+    asked = at(0)
+    assert with_used_meter(asked=asked) == set()
+    assert with_used_meter(asked=asked, events=[event]) == {"M10"}
+    assert with_used_meter(asked=asked, less="50") == {"M10"}
+    assert with_used_meter(asked=at(29) - DAY) == {"M10"}
 
 
 def test_a_list_that_is_handed_in_again_gives_no_consent_after_a_withdrawal(story):
@@ -993,6 +1149,23 @@ def test_a_limit_without_its_failsafe_after_a_start_is_found(story):
     write(story, at(5) + 604, "6", "11")
     write(story, at(5) + 3 * HOUR, "11", "6")
     assert story.judged() == []
+
+
+@pytest.mark.parametrize(("back", "found"), [(2 * HOUR, set()), (HOUR, {("EQUIPMENT", "H12")})])
+@pytest.mark.parametrize("last", ["6", "11"])
+def test_a_failsafe_whose_time_ran_out_while_the_agent_was_down_does_not_begin_again(
+    story, last, back, found
+):
+    controlled(story, **LIMIT)
+    story.readings(silent=range(at(5), at(12)))
+    write(story, at(4), "6", "11")
+    if last == "11":
+        write(story, at(4) + 60, "11", "6")
+    ends(story, at(5), "power", back)
+    if last == "6":
+        write(story, at(5) + back + 3, "11", "6")
+    h12 = {one for one in story.sorts() if one[1] == "H12"}
+    assert h12 == (found if last == "6" else {("EQUIPMENT", "H12")})
 
 
 def test_a_watchdog_that_runs_out_while_all_is_well_is_found(story):
@@ -1093,6 +1266,8 @@ def test_an_order_of_which_nobody_is_told_how_it_ended_is_found(story):
     assert story.sorts() == {("EQUIPMENT", "H11")}
     told(story, at(3), "COMPLETED")
     assert story.judged() == []
+    told(story, at(3) + 60, "COMPLETED")
+    assert story.sorts() == {("EQUIPMENT", "H11")}
 
 
 def test_an_order_that_began_before_a_restart_and_is_carried_out_again_is_found(story):
@@ -1290,7 +1465,7 @@ def test_what_is_sent_after_a_boot_on_a_read_only_disk_is_found(story):
     begins_again(story, at(5) + 600, boot="b", how="power")
     story.readings(change=lambda row: row if row["t"] < at(3) or row["t"] > at(9) else None)
     assert ("SENT", "A8") not in story.sorts()
-    story.batch(at(7), [story.row(at(4))], kept="memory")
+    of_memory(story, at(7), [story.row(at(4))])
     assert ("SENT", "A8") in story.sorts()
 
 
@@ -1435,6 +1610,20 @@ def test_an_object_that_met_an_error_is_found(story):
     outcome = {"jti": "x", "state": "REJECTED", "code": "E_INTERNAL"}
     story.batch(at(9), [], directory={"outcomes": [outcome]})
     assert story.sorts() == {("LIVENESS", "O22")}
+
+
+@pytest.mark.parametrize(
+    ("accepted", "found"), [(at(8), {("LIVENESS", "O8")}), (at(9) + 60, set())]
+)
+@pytest.mark.parametrize("flaw", [{}, {"flaw": "replay"}])
+def test_a_copy_of_an_accepted_object_that_is_refused_as_expired_is_found(accepted, found, flaw):
+    story = Story().readings()
+    story.note(at(7), "object", typ="request+jwt", jti="x", recipient=TO, means=[], **flaw)
+    story.note(at(7) + 1, "object", typ="request+jwt", jti="x", recipient=TO, acked=True)
+    for when, outcome in ((accepted, {"state": "ACCEPTED"}),
+                          (at(9), {"state": "REJECTED", "code": "E_EXPIRED"})):  # fmt: skip
+        story.batch(when, [], directory={"outcomes": [outcome | {"jti": "x"}]})
+    assert story.sorts() == (set() if flaw else found)
 
 
 def test_the_review_of_the_judge_has_each_clause_once_with_its_oracle_or_reason():

@@ -88,7 +88,7 @@ def not_checked(why: Exception) -> Finding:
         subject=Text("agent"),
         what=Text("the files, the ports and the disk could not be checked: {why}", why=why),
         severity=Severity.LATER,
-        cost=Text("What is wrong with them is not reported. Too many programs may be running here"),
+        cost=Text("What is wrong with them is not reported"),
         actor=Actor.INSTALLER,
         command="sudo gardien doctor",
     )

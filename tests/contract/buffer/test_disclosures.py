@@ -126,6 +126,26 @@ def test_values_that_were_received_before_they_were_destroyed_here_are_counted(o
         assert [one.place for one in spool.disclosures()] == ["D0", "D1", "D2"]
 
 
+def test_what_was_sealed_may_have_been_received_until_it_is_known(opened):
+    """Rule P28. A withdrawal destroys the batch, not what the recipient may have of it."""
+
+    def places(spool):
+        return [(one.place, one.runs[0].slots) for one in spool.unconfirmed_slots()]
+
+    with opened() as spool:
+        common = replace(reading(60, 0), series=reading(60, 0).series._replace(place="C1"))
+        spool.append([*dwellings(reading(0, 0), reading(0, 1)), common], {})
+        assert places(spool) == []
+        batch = seal(spool)
+        assert places(spool) == [("D0", 1), ("D1", 1)]
+        spool.apply(1, [withdrawn("D0")], TODAY)
+        assert places(spool) == [("D0", 1), ("D1", 1)]
+    with opened() as spool:
+        assert places(spool) == [("D0", 1), ("D1", 1)]
+        spool.settle(receipt_for(batch), TODAY)
+        assert places(spool) == []
+
+
 def test_it_is_known_whose_the_values_were(opened):
     with opened() as spool:
         (row,) = dwellings(reading(0, 0))

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import nullcontext
 from dataclasses import replace
 from decimal import Decimal
+from types import SimpleNamespace
 
 import pytest
 
+from agent.api import control as control_api
 from agent.control.model import ConfiguredControl, Limits, OrderState
 from agent.control.orders import Orders
-from agent.core.errors import NotRecorded, SpoolFull, StorageFailed
+from agent.core.errors import NotRecorded, Refused, SpoolFull, StorageFailed
+from agent.gateway.signed_objects import SignedObjects
 from agent.trust.error_codes import Forged
 from agent.trust.sign import Signer
 from agent.trust.verify import Member, verify
 from tests.contract.control.pretend import BEGIN, PLACE, Site, agreed
+from tests.unit.inbox.desk import Here
 from tests.unit.trust.objects import MEMBERS, NAMES, RIGHT, claims, known, scoped, signed
 from tests.unit.trust.objects import SIGNERS as KEYS
 
@@ -162,6 +167,62 @@ def test_the_same_bytes_again_get_the_first_answer_and_are_not_done_again(bench)
     bench.take(raw)
     bench.tend()
     assert [value for _, value in bench.site.device.log] == [Decimal("-1.5"), None]
+
+
+def test_a_copy_of_an_order_gets_its_answer_also_after_its_time(bench, tmp_path):
+    """Rules O8, O6: it was E_EXPIRED, of an order that was carried out. What expired unread has no
+    effect.
+    """
+    here = Here(tmp_path).believed()
+    heard: list[float] = []
+    centre = SimpleNamespace(heard=lambda: heard.append(here.wall))
+    steering: list[SimpleNamespace | None] = [
+        SimpleNamespace(orders=bench.orders, controller=centre)
+    ]
+    objects = SignedObjects(here.registry, here.notes, _at_once, dict, lambda: steering[-1])
+    objects.open(lambda: nullcontext(here.inbox))
+
+    def accept(raw: bytes):
+        here.wall = bench.site.truth.moment().wall
+        return asyncio.run(objects.accept(raw, "metropole"))
+
+    bench.granted()
+    grant = {"iat": NOW, "nbf": NOW - 60, "exp": NOW + 900, "aud": here.inbox.audience.exact}
+    grant = signed("dr-grant+jwt", **grant, jti="0192-for-a-quarter")
+    order, unread = (bench.order(aud=here.inbox.audience.exact) for _ in range(2))
+    first, granted = accept(order), accept(grant)
+    bench.tend()
+    bench.site.truth.at = 601.0
+    bench.tend()
+    bench.site.truth.at = 3600.0
+    assert len(heard) == 2
+    assert accept(order) == first | {"again": True}
+    assert accept(grant) == granted | {"again": True}
+    assert len(heard) == 2, "no sign of life (rule H12)"
+    with pytest.raises(Forged, match="E_EXPIRED"):
+        accept(unread)
+    bench.tend()
+    assert [value for _, value in bench.site.device.log] == [Decimal("-1.5"), None]
+    controller = bench.site.controller
+    writer = SimpleNamespace(call=controller.dependencies.call)
+    desk = SimpleNamespace(writer=writer, controller=controller, orders=bench.orders)
+    house = SimpleNamespace(steering=desk, objects=objects)
+    tried = asyncio.run(control_api.dry_run(house, None, text=order.decode()))
+    assert tried["targets"]["boiler-offset"]["code"] == "E_REPLAY"
+    with pytest.raises(Refused, match="E_EXPIRED"):
+        asyncio.run(control_api.dry_run(house, None, text=unread.decode()))
+    accept(signed("dr-revoke+jwt", iat=NOW, ver=1, rev=[{"jti": "0192-for-a-quarter"}]))
+    with pytest.raises(Forged, match="E_REVOKED"):
+        accept(grant)
+    objects.without_controls()
+    steering.append(None)
+    with pytest.raises(NotRecorded):
+        accept(order)
+    here.close()
+
+
+async def _at_once() -> None:
+    """The disk answers."""
 
 
 def test_the_same_number_on_other_bytes_is_a_replay_also_after_a_restart(bench):

@@ -13,7 +13,7 @@ import pytest
 from agent.api import control
 from agent.control.model import LossRule, OrderState
 from agent.control.orders import Orders
-from agent.control.records import Outcome, Transaction
+from agent.control.records import CLOSED, Copied, Outcome, Phase, Transaction
 from agent.core.clock import stamp
 from agent.gateway.controls import Steering
 from agent.trust.claims import Command
@@ -92,6 +92,79 @@ def test_what_is_not_given_back_of_a_control_that_is_gone_is_listed_all_the_same
     site.truth.reachable, site.truth.at = True, 60.0
     asyncio.run(site.controller.release_unconfigured())
     assert not control.held(steering(site, "B1"))
+    site.close()
+
+
+def guarded(site: Site) -> None:
+    site.truth.guard = Decimal(17)
+
+
+def revoked(site: Site) -> None:
+    (held,) = site.journal.of(site.fit.key)
+    site.journal.save(Transaction(events=[replace(held, grants=("that is gone",))]))
+
+
+WAYS = {
+    "cancelled": (lambda site: site.controller.cancel("it", "by somebody"), OrderState.CANCELLED),
+    "opted out": (
+        lambda site: site.controller.opt_out(site.controller.controls["it"], 60.0, "too cold"),
+        OrderState.OPTED_OUT,
+    ),
+    "reloaded": (
+        lambda site: site.controller.release_controls("changed", ["it"]), OrderState.ABORTED
+    ),
+    "broken": (
+        lambda site: site.controller.release_after_error("it", "a bug"), OrderState.ABORTED
+    ),
+    "abandoned": (lambda site: site.controller.abandon("it", "scrapped"), OrderState.CANCELLED),
+    "guard": (guarded, OrderState.ABORTED),
+    "revoked": (revoked, OrderState.ABORTED),
+    "over": (lambda site: setattr(site.truth, "at", 600.0), OrderState.COMPLETED),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("reachable", [True, False])
+@pytest.mark.parametrize("way", WAYS)
+def test_the_end_of_an_order_is_told_once_and_after_a_pending_release(way, reachable):
+    """Rule H11: it was told when the order was cancelled, and again when it was released."""
+    act, state = WAYS[way]
+    site = holding()
+    site.truth.reachable = reachable
+    ending = act(site)
+    if ending is not None:
+        asyncio.run(ending)
+    for at in (0.0, 0.0, 60.0):
+        site.truth.at += at
+        site.truth.reachable = site.truth.reachable or bool(at)
+        asyncio.run(site.controller.tend("it"))
+    if way == "abandoned" and not reachable:
+        state = OrderState.FAILED
+    else:
+        assert site.device.slots[13] is None
+    told = [one["state"] for one in steering(site, "B1").outcomes().values()]
+    told = [one for one in told if one != OrderState.RESTORING]
+    pending = [] if reachable else [OrderState.RELEASE_PENDING]
+    assert told == [OrderState.STARTED, *pending, state]
+    (order_,) = site.journal.of(site.fit.key)
+    assert order_.state is state
+    site.close()
+
+
+def test_what_was_released_without_the_agent_is_told_once_after_the_start():
+    """Rules H11, H20: the start reported ABORTED(restart), too."""
+    site = holding()
+    (record,) = site.journal.records.values()
+    closed = replace(record.releasing(OrderState.ABORTED, "it does not run"), phase=Phase.CLOSED)
+    copied = Copied(site.journal.id, closed, CLOSED, "released")
+    site.device.slots[13] = None
+    site.die()
+    site.start()
+    site.journal.merge([copied], site.truth.moment())
+    asyncio.run(site.controller.recover())
+    told = list(steering(site, "B1").outcomes().values())
+    assert [(one["state"], one.get("words")) for one in told[1:]] == [("ABORTED", "released")]
+    (over,) = site.journal.of(site.fit.key)
+    assert (over.state, over.over) == (OrderState.ABORTED, site.truth.moment())
     site.close()
 
 

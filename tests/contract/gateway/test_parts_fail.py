@@ -187,6 +187,27 @@ def test_what_memory_has_closed_is_closed_on_the_disk_once_it_works_again(tmp_pa
     asyncio.run(scenario())
 
 
+def test_what_was_closed_on_the_disk_is_closed_in_memory_before_the_next_slot(tmp_path):
+    """A start while the disk still failed read the running slot once more. Rules M3, M10."""
+
+    async def scenario():
+        config = unconnected(tmp_path)
+        config.write_text(config.read_text() + METER)
+        async with failing_at_work(config) as house:
+            await house.jobs.stop("poll riser")
+            running = int(time.time()) // 3600 * 3600
+            mark = SlotMark(running, heard=True)
+            house.recipients["centre"].ledger.marks["m1", 3600] = mark
+            await house.jobs.stop("spool centre")
+            (tmp_path / "state" / "spool-r.example.db-wal").mkdir()
+            await house.daemon.reload()
+            recipient = await open_again(house)
+            assert recipient.kept
+            assert await recipient.thread.run(recipient.spool.marks) == {("m1", 3600): mark}
+
+    asyncio.run(scenario())
+
+
 def test_while_the_registry_allows_nothing_no_slot_is_closed_on_the_disk(tmp_path):
     """Its disk may work again before the registry can be written: rules A8, R16."""
 

@@ -129,6 +129,77 @@ def test_the_manager_gets_the_month_end_index_and_the_one_of_a_billing_date(town
     assert {one.step for one in ledger.owed} == {MONTH}  # no plan announces a billing date
 
 
+def at_another_period(town, every, marks):
+    """What the first read of the meter at another period leaves: its ledger, its key and point."""
+    meter = point("m1", every=every)
+    return SlotLedger(town.gate(), {("m1", every): [meter]}, marks, PARIS), ("m1", every), meter
+
+
+def closed(ledger, key, meter, slot):
+    rows = ledger.close(key, slot, [sample(meter, "5", slot + 1.0)], "1001", Why.BUSY)
+    return [(row.series.step, row.t, row.why) for row in rows]
+
+
+def test_a_midnight_that_was_closed_at_one_period_is_not_closed_again_at_another(town):
+    """Rules M3, M10: T6 was broken, two values of one midnight and neither `again`."""
+    town.agree(DAY)
+    marks = {KEY: SlotMark(at(3, minute=15), heard=True, serial="1001")}
+    ledger, key, meter = at_another_period(town, 3600, marks)
+    assert ledger.marks == {key: SlotMark(at(3), heard=True, serial="1001")}
+    assert ledger.moved(marks) == ledger.marks, "the disk gets it before a clock period begins"
+    assert ledger.resume(at(3, minute=20)) == []
+    assert closed(ledger, key, meter, at(3)) == []
+    assert closed(ledger, key, meter, at(4)) == [(DAY, at(4), None)]
+    renewed = town.ledger()
+    renewed.renew({key: [meter]}, marks, town.policy, PARIS)
+    assert renewed.marks == {key: SlotMark(at(3), heard=True, serial="1001")}
+
+
+def test_a_midnight_that_passed_while_the_period_was_changed_is_stated(town):
+    """Rules G2, M3."""
+    town.agree(DAY)
+    ledger, key, _ = at_another_period(town, 3600, {KEY: SlotMark(at(2, 23), True, "1001")})
+    (row,) = ledger.resume(at(3, 1, minute=5))
+    assert (row.series.step, row.t, row.why) == (DAY, at(3), "agent")
+    assert ledger.marks[key].slot == at(3)
+
+
+def test_no_slot_of_a_finer_period_is_owed_before_the_earlier_one_had_its_next(town):
+    town.agree(QUARTER)
+    hourly = {("m1", 3600): SlotMark(at(3, 9), heard=True, serial="1001")}
+    assert town.ledger().resume(at(3, 9, minute=50)) == []
+    ledger = SlotLedger(town.gate(), {KEY: [METER]}, hourly, PARIS)
+    assert ledger.resume(at(3, 9, minute=50)) == []
+    assert closed(ledger, KEY, METER, at(3, 9, minute=45)) == [(QUARTER, at(3, 9, minute=45), None)]
+    ledger = SlotLedger(town.gate(), {KEY: [METER]}, hourly, PARIS)
+    (row,) = ledger.resume(at(3, 10, minute=50))
+    assert (row.t, row.span, row.why) == (at(3, 10), 3, "agent")
+
+
+def test_an_earlier_period_that_comes_back_does_not_go_on_from_its_old_mark(town):
+    town.agree(DAY)
+    marks = {
+        KEY: SlotMark(at(1), heard=True, serial="1001"),
+        ("m1", 3600): SlotMark(at(8), heard=True, serial="1001"),
+    }
+    ledger = SlotLedger(town.gate(), {KEY: [METER]}, marks, PARIS)
+    assert ledger.resume(at(8, minute=10)) == []
+    assert closed(ledger, KEY, METER, at(8)) == []
+
+
+def test_a_new_point_does_not_go_on_from_a_period_of_long_ago(town):
+    """Months of M would be stated of a point that was not configured then."""
+    town.agree(DAY)
+    marks = {
+        ("m1", 600): SlotMark(at(1), heard=True, serial="1001"),
+        ("m1", 3600): SlotMark(at(8), heard=True, serial="1001"),
+    }
+    hourly = point("m1", every=3600)
+    points = {KEY: [METER], ("m1", 3600): [hourly]}
+    ledger = SlotLedger(town.gate(), points, marks, PARIS)
+    assert set(ledger.marks) == {("m1", 3600)}
+
+
 def test_every_row_made_stands_when_it_is_asked_for_at_sealing(town):
     daily, curve = town.agree(DAY), town.agree(1800)
     gate = town.gate()

@@ -18,6 +18,7 @@ from agent.core.errors import LinkLost
 from agent.core.log_fields import LogEvent
 from agent.core.model import Quality, Sample, SlotMark, Why
 from agent.drivers.link import Link
+from agent.registry.inputs import NewExchange
 from tests.unit.acquisition.house import LONG_AGO, Town, point
 
 DAY = 86_400
@@ -175,6 +176,24 @@ def test_a_device_whose_meter_changes_in_the_registry_is_asked_who_it_is(tmp_pat
     virtually(rig.run(2.2, assign))
     asked = ["serial" in names for _, names in rig.bus.asked]
     assert asked.count(True) == 2, asked
+
+
+def test_a_device_whose_meter_is_recorded_as_exchanged_is_asked_who_it_is(tmp_path, virtually):
+    """Rules I16, I33. No installation names the device, and the new meter shows more."""
+    rig = Rig(tmp_path, devices=("m1",))
+
+    async def exchange():
+        await asyncio.sleep(1.1)
+        rig.bus.serials["m1"], rig.bus.shows = "9999", "2.5"
+        await asyncio.sleep(1)
+        old = NewExchange("D1", old="1001", serial="9999", at=int(time.time()))
+        rig.town.registry.exchange([old], "test", "test", time.time())
+
+    virtually(rig.run(2.2, exchange))
+    asked = ["serial" in names for _, names in rig.bus.asked]
+    assert asked.count(True) == 2, asked
+    assert rig.devices[0].serial == "9999"
+    assert rig.rows[-1].value == Decimal("2.5")
 
 
 def test_a_silent_device_rests_and_its_slots_say_so(tmp_path, caplog, virtually):

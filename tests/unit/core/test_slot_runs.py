@@ -9,7 +9,8 @@ from tests.depth import examples
 STEP = 10
 versions = st.sampled_from([0, 0, 5, 7])
 meters = st.sampled_from(["", "a", "b"])
-rows = st.tuples(st.integers(0, 40), st.integers(1, 5), versions, meters)
+earlier = st.sampled_from([0, 0, 1])  # seconds by which a quantity over a period counts earlier
+rows = st.tuples(st.integers(0, 40), st.integers(1, 5), versions, meters, earlier)
 lists = st.lists(rows, max_size=12)
 spans = st.tuples(
     st.integers(-20, 420), st.none() | st.integers(0, 420), st.sampled_from([4, 5, 9]),
@@ -17,15 +18,15 @@ spans = st.tuples(
 )  # fmt: skip
 
 
-def run(first, slots, ver, meter):
-    at = first * STEP
+def run(first, slots, ver, meter, before=0):
+    at = first * STEP - before
     return SlotRun("V", at, at + (slots - 1) * STEP, STEP, slots, ver, meter)
 
 
 def slots_of(rows):
     return {
-        (at * STEP, ver, meter)
-        for first, slots, ver, meter in rows
+        (at * STEP - before, ver, meter)
+        for first, slots, ver, meter, before in rows
         for at in range(first, first + slots)
     }
 
@@ -45,6 +46,15 @@ def test_they_count_as_sets_of_slots_do(known, new, erased):
         )
     ]
     assert remaining(runs, erased) == (len(left), len(left))
+
+
+def test_the_consumptions_of_a_series_do_not_break_the_runs_of_its_indexes():
+    """Rule P18."""
+    indexes = [run(number, 1, 0, "a") for number in range(1000)]
+    consumptions = [run(number, 1, 0, "a", 1) for number in range(1000)]
+    rows_of = [row for both in zip(indexes, consumptions, strict=True) for row in both]
+    assert joined((), rows_of) == [run(0, 1000, 0, "a"), run(0, 1000, 0, "a", 1)]
+    assert len(joined([run(0, 1000, 0, "a")], consumptions)) == 2
 
 
 def test_of_many_gaps_the_oldest_are_joined_and_the_number_stays():

@@ -15,6 +15,7 @@ from agent.core.log_fields import LogEvent
 from agent.registry import identity
 from agent.registry.inputs import NewOccupancy, NewPlace, NewWithdrawal
 from agent.registry.place import mint
+from agent.trust import verify
 from agent.trust.audit import FOLDER, segments
 from agent.trust.error_codes import Forged, ObjectCode
 from agent.trust.sign import Signer
@@ -121,6 +122,59 @@ def test_the_same_bytes_again_get_the_first_answer_and_do_nothing(here):
     assert here.accept(raw + b"\n") == first | {"again": True}
     assert here.registry.revision == revision
     assert len(here.records("object.accepted")) == 1
+
+
+def test_a_copy_is_answered_when_its_time_is_over_and_what_was_never_accepted_is_refused(here):
+    """Rule O8: a copy of a request that was carried out was E_EXPIRED, a second outcome."""
+    carried_out = []
+
+    async def handler(verified):
+        carried_out.append(verified.jti)
+        answer = {"typ": verified.typ, "jti": verified.jti, "outcome": "sent"}
+        with here.inbox.trust_store.transaction() as db:
+            verify.keep_answer(db, verified, answer)
+        return answer
+
+    here.inbox.handlers["request+jwt"] = handler
+    jti, late = new_jti(NOW), new_jti(NOW)
+    raw = here.signed("request+jwt", iat=NOW, exp=NOW + 600, jti=jti)
+    assert here.accept(raw)["outcome"] == "sent"
+    here.wall += 3600
+    answer = here.accept(raw)
+    assert (answer["outcome"], answer["again"]) == ("sent", True)
+    other = here.signed("request+jwt", iat=NOW, exp=NOW + 601, jti=jti)
+    for new in (other, here.signed("request+jwt", iat=NOW, exp=NOW + 600, jti=late)):
+        assert refused(here, new) is ObjectCode.EXPIRED
+    assert carried_out == [jti]
+    states = [one["state"] for one in here.inbox.object_status.to("metropole", "x").values()]
+    assert states == ["ACCEPTED", "REJECTED", "REJECTED"]
+
+
+def test_a_copy_of_a_recorded_fact_does_not_wait_for_the_clock(tmp_path):
+    """Rules O7, O8."""
+    here = Here(tmp_path).believed()
+    place, occ = here.place(), mint("H")
+    raw = here.signed("occupancy+jwt", place=place, occ=occ)
+    first = here.accept(raw)
+    here.close()
+    here = Here(tmp_path, kept=False)
+    assert here.clock.trust.value == "untrusted"
+    assert here.accept(raw) == first | {"again": True}
+    new = here.signed("occupancy+jwt", place=here.place("B"), occ=mint("H"))
+    assert here.accept(new)["outcome"].startswith("waits")
+    here.close()
+
+
+def test_a_copy_of_a_recorded_fact_is_answered_while_the_disk_fails(here):
+    """Rules O8, A10: its sender got E_STORAGE, and then nothing more."""
+    place, occ = home(here)
+    raw = here.signed("consent+jwt", place=place, sub=occ)
+    first = here.accept(raw)
+    here.inbox.failing = lambda: "the disk fails"
+    assert here.accept(raw) == first | {"again": True}
+    assert refused(here, here.signed("consent+jwt", place=place, sub=occ)) is ObjectCode.STORAGE
+    here.inbox.trust_store.db.execute("ALTER TABLE seen RENAME TO unreadable")
+    assert refused(here, raw) is ObjectCode.STORAGE
 
 
 def test_the_same_number_on_other_bytes_is_a_replay(here):
