@@ -35,20 +35,21 @@ FROM (SELECT f.*, CASE WHEN f.step >= 86400 THEN 0 ELSE (f.day_until - 1 - f.fir
         CASE WHEN f.kind NOT IN ('INT', 'AVG') THEN 0 WHEN f.step < 86400 THEN f.step ELSE f.first - (SELECT max(p.since)
             FROM calendar p WHERE p.zone = f.zone AND p.period = CASE WHEN f.step < 2592000 THEN 'day' ELSE 'month' END
             AND p.since < f.first) END AS lasts
-    FROM (SELECT d.sender, d.place, trim(d.channels, ',') AS channel, d.body ->> 'kind' AS kind, d.step, d.since,
+    FROM (SELECT d.sender, d.place, trim(d.channels, ',') AS channel, d.body ->> 'kind' AS kind, d.step, d.since, d.until,
             c.name AS day, c.until AS day_until, c.zone, g.last_slot,
             CASE WHEN d.step >= 86400 THEN c.since
                 ELSE ((CASE WHEN d.since > c.since THEN d.since ELSE c.since END) + d.step - 1) / d.step * d.step
                 END AS first
         FROM directory d JOIN sender g ON g.id = d.sender
         JOIN calendar c ON c.zone = g.zone AND c.period = 'day' AND c.since <= g.last_slot AND c.until > d.since
+            AND (d.until IS NULL OR c.since < d.until)
         WHERE d.list = 'series' AND d.step > 0 AND d.body ->> 'kind' <> 'EVT'
             AND (d.step < 2592000 OR c.name LIKE '%-01')
             AND NOT EXISTS (SELECT 1 FROM directory r WHERE r.sender = d.sender AND r.list = 'bases' AND r.id = 'rest'
                 AND r.place = d.place)) f
     WHERE f.first >= f.since AND f.first < f.day_until) e
 SERIES(e.more)
-WHERE e.first + n.n * e.step <= e.last_slot
+WHERE e.first + n.n * e.step <= e.last_slot AND (e.until IS NULL OR e.first + n.n * e.step < e.until)
 AND EXISTS (SELECT 1 FROM basis b WHERE b.sender = e.sender AND b.basis <> 'rest' AND b.withdrawn = 0
     AND (b.basis <> 'common' OR e.place NOT LIKE 'D%')
     AND coalesce(b.place, e.place) = e.place

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from agent.acquisition.row_assignment import FOREVER
+from agent.acquisition.slots import ExpectedSeries
 from agent.buffer.announcements import ENDS, series_key
 from agent.core.clock import stamp
 from agent.core.model import ValueKind
@@ -19,10 +20,9 @@ from agent.registry.aggregate import ID
 from agent.registry.records import EXACT, serial_key
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Container, Iterable, Iterator, Mapping
     from decimal import Decimal
 
-    from agent.acquisition.slots import ExpectedSeries
     from agent.registry.consent_policy import Policy
     from agent.registry.records import Alias, Consent, Duty, Installation, Occupancy, Place
     from agent.registry.registry import Registry
@@ -185,14 +185,42 @@ def _meet(home: Occupancy, duty: Duty) -> bool:
 def _series(
     owed: Mapping[ExpectedSeries, int], announced: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The series owed. A series stays owed from its first slot on, even after a restart."""
+    """The series owed. A series stays owed from its first slot on, even after a restart, until it
+    ends. One that ended and is made again begins anew, unless no slot was left out.
+    """
     expected = series_items(owed)
     for key, item in announced.items():
         if key.startswith("series/") and key not in expected:
             yield key, dict(item)
     for key, item in expected.items():
-        begins = min(item["since"], announced.get(key, item)["since"])
-        yield key, item | {"since": begins}
+        known = announced.get(key, item)
+        anew = item["since"] > known.get("until", item["since"])
+        yield key, item if anew else item | {"since": min(item["since"], known["since"])}
+
+
+def end_series(
+    announced: Mapping[str, Mapping[str, Any]],
+    owed: Mapping[ExpectedSeries, int],
+    ends: Callable[[Iterable[ExpectedSeries]], Mapping[ExpectedSeries, int]],
+) -> tuple[Items, list[ExpectedSeries]]:
+    """The series that have ended, as the recipient is to have them, and which of `owed` those are.
+
+    `ends`: as `SlotLedger.end`. Sums over dwellings are made of no point: they do not end.
+    """
+    open_series = {key: item for key, item in _series(owed, announced) if "until" not in item}
+    rest = announced.get(f"bases/{ID}", {})
+    of = {
+        ExpectedSeries(*(item[name] for name in ExpectedSeries._fields)): key
+        for key, item in open_series.items()
+        if not (
+            item["place"] == rest.get("place")
+            and item["kind"] == ValueKind.INT
+            and item["channel"] in rest.get("channels", ())
+        )
+    }
+    ended = ends(of)
+    items = {of[one]: open_series[of[one]] | {"until": stamp(t)} for one, t in ended.items()}
+    return items, [one for one in ended if one in owed]
 
 
 def series_items(owed: Mapping[ExpectedSeries, int]) -> Items:

@@ -26,6 +26,7 @@ from agent.registry.consent_policy import (
     boundary_index,
     may_leave,
     steps_agreed,
+    steps_made,
     steps_wanted,
     still_covers,
 )
@@ -36,6 +37,7 @@ from agent.registry.records import EXACT, covers
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from agent.acquisition.slots import ExpectedSeries
     from agent.core.model import Channel, Point, Retraction
     from agent.registry.consent_policy import Policy
     from agent.registry.records import Installation
@@ -151,6 +153,17 @@ class RowAssignment:
             if covers(meter, t) and meter.device in {None, point.device}:
                 return meter.serial
         return serial
+
+    def makes(self, point: Point, series: ExpectedSeries) -> bool:
+        """Whether rows of a series are made of a point at its place, if a basis covers them."""
+        if point.channel is None or point.channel != series.channel:
+            return False
+        channel, steps = channels()[point.channel], {point.every}
+        if not point.derived and series.place[:1] == "D":
+            of = (series.place, channel, point.every, self.recipient)
+            steps = steps_made(self.registry, self.policy, *of)
+        kind = channel.derived if point.derived else channel.kind
+        return kind == series.kind and series.step in steps
 
     def boundary(self, point: Point, serial: str | None, t: int) -> Series | None:
         """The series of a midnight index that a duty needs: occupants moved, or a bill is due. No
@@ -330,6 +343,10 @@ class RegistryBases:
     def revision(self) -> int:
         """The number of the registry's last change."""
         return self._assignment().registry.revision
+
+    def recorded(self) -> int:
+        """The number of the last change that the registry has on the disk."""
+        return self._assignment().registry.last_recorded
 
     @property
     def mute(self) -> bool:

@@ -8,6 +8,7 @@ from decimal import Decimal
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
+from agent.acquisition.ended_series import Configured, ended
 from agent.acquisition.row_assignment import (
     Forgotten,
     RowAssignment,
@@ -110,14 +111,21 @@ class SlotLedger:
         self._left_open: dict[MarkKey, int] = {}
         """the first slot that a device's earlier period left open; slots before that were its"""
         self.marks = self._continued(points, marks)
+        self.left = {key: mark for key, mark in marks.items() if key not in points}
+        """the marks of devices and periods that are no longer configured"""
         self.held: dict[str, dict[str, str]] = {}
         """why the last rows of a device are withheld, by device and point"""
         self.gaps: dict[MarkKey, DownGap] = {}
         """slots that went by while the agent did not run: the meter itself may have their values"""
         self.owed: dict[ExpectedSeries, int] = {}
         """the first slot of each series that was closed since the start"""
+        self._made: set[ExpectedSeries] = set()
+        """the series of which a slot was closed since the configuration was read"""
         self.refuses_unproven = False
         """whether the recipient takes no values whose factor is not proven (rule F17)"""
+        self.marks_unknown = False
+        """whether marks are on a disk that cannot be read: the first slot that is read of a point
+        without a mark is left to the disk, which may have closed it (rule A17)"""
         self.removed: tuple[float, float] | None = None
         """from when until when the recipient had no uplink here, seconds since 1970"""
         self._points = points
@@ -125,6 +133,8 @@ class SlotLedger:
         self._multipliers = _multipliers(points)
         self._exchanges = Exchanges()
         self._moduli: dict[str, dict[str, Decimal]] = {}
+        self._left: dict[MarkKey, int] = {}
+        """slots that were left to the disk"""
         self._turned: dict[MarkKey, tuple[int, int]] = {}
         """the registry's last change before a slot was closed, and the last slot before that"""
 
@@ -156,7 +166,9 @@ class SlotLedger:
         registry_and_rules = (before.registry, policy, before.recipient)
         self.assignment = RowAssignment(*registry_and_rules, withholds=withholds, held=before.held)
         self.zone, self._points, self._multipliers = zone, points, _multipliers(points)
-        self.marks = self._continued(points, marks)
+        left = {key: mark for key, mark in {**self.left, **marks}.items() if key not in points}
+        self.marks, self.left = self._continued(points, marks), left
+        self._made.clear()
         self.refuses_unproven = refuses_unproven
         self.held.clear()
 
@@ -335,6 +347,10 @@ class SlotLedger:
         at which a read is dated that was made while the clock was not trusted.
         """
         mark = self.marks.get(key)
+        if mark is None and self.marks_unknown:
+            self.marks[key] = SlotMark(slot, heard=False, serial=serial)
+            self._left[key] = slot
+            return []
         if mark is not None and slot <= mark.slot:
             return []
         revision = self.assignment.registry.revision
@@ -398,7 +414,7 @@ class SlotLedger:
         yet.
         """
         mark = self.marks.get(key)
-        if mark is None or slot > mark.slot:
+        if mark is None or slot > mark.slot or slot == self._left.get(key):
             return []
         closed = _Slot(slot, serial, heard=True, flags=(Flag.LATE,), made=made)
         rows: list[Reading] = []
@@ -608,6 +624,18 @@ class SlotLedger:
         """Note that the recipient is owed each slot of a series from this one on."""
         owed = ExpectedSeries.of(series)
         self.owed[owed] = min(first, self.owed.get(owed, first))
+        self._made.add(owed)
+
+    def end(self, series: Iterable[ExpectedSeries]) -> dict[ExpectedSeries, int]:
+        """Forget those of these series that have ended, and return each with its first slot that is
+        no longer owed: see `ended`.
+        """
+        candidates = [one for one in series if one not in self._made]
+        now = Configured(self._points, self.marks, self.left, self.assignment, self.zone)
+        ends = ended(candidates, now)
+        for gone in ends:
+            self.owed.pop(gone, None)
+        return ends
 
     def owed_in(self, rows: Iterable[Reading]) -> dict[ExpectedSeries, int]:
         """Those of `owed` that have a row among these."""

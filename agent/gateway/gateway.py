@@ -75,7 +75,9 @@ class Recipient:
     intake: Ingest
     delivery: Delivery
     announced: Mapping[str, Item]
-    """the directory as the recipient had it, or was to have it, when the spools were opened"""
+    """the directory as the recipient had it, or was to have it, when the spools were opened; series
+    that have ended since then are in it with their end
+    """
     owed: dict[ExpectedSeries, int]
     """the first slot of each series of which rows were stored since the start"""
     sums: Sums

@@ -130,17 +130,15 @@ def steps_wanted(  # noqa: PLR0913, PLR0917 -- the question has as many parts
     or why none are made.
 
     Each consent needs its own step, or the next coarser one that is a multiple of `every` and
-    divides a day; a duty needs MONTH, for the manager. A row of slot t is made at a step if t is a
-    slot of that step. Between two `turns` the answer for a register does not change.
+    divides a day; a duty needs MONTH, for the manager. A finer basis covers coarser steps too: so
+    those of consents and duties that have ended stay, also of people before (rule R16). A row of
+    slot t is made at a step if t is a slot of that step. Between two `turns` the answer for a
+    register does not change.
     """
     if place[:1] in ("C", "B"):
         common = _common_or_building(facts, policy, place, channel, every, t, recipient)
         return common if isinstance(common, Why) else {every: common}
-    steps = _duty_steps(facts, channel, t, recipient)
-    if home := facts.occupancy_at(place, _instant(channel.kind, t)):
-        for consent in facts.consents_of(home.id, recipient):
-            if channel.name in consent.channels:
-                steps.add(_step_of(consent, every, policy))
+    steps = steps_made(facts, policy, place, channel, every, recipient)
     # without any step the question is still asked once, for the reason of the refusal
     answer: Basis | Why = Why.CONSENT
     bases: dict[int, Basis] = {}
@@ -263,6 +261,25 @@ def still_covers(facts: GateFacts, policy: Policy, series: Series, t: int, recip
     return False
 
 
+def steps_made(  # noqa: PLR0913, PLR0917 -- the question has as many parts
+    facts: GateFacts, policy: Policy, place: str, channel: Channel, every: int, recipient: str
+) -> set[int]:
+    """The steps at which rows are made of a dwelling's readings, as far as a basis covers them."""
+    steps = _steps_of_consents(facts, policy, place, channel, every, recipient)
+    duties = facts.duties_of(channel.name) if channel.kind is ValueKind.REG else ()
+    return steps | ({MONTH} if any(duty.recipient == recipient for duty in duties) else set())
+
+
+def _steps_of_consents(  # noqa: PLR0913, PLR0917 -- the question has as many parts
+    facts: GateFacts, policy: Policy, place: str, channel: Channel, every: int, recipient: str
+) -> set[int]:
+    return {
+        _step_of(consent, every, policy)
+        for consent in facts.ever_agreed(place, recipient)
+        if channel.name in consent.channels
+    }
+
+
 def steps_agreed(  # noqa: PLR0913, PLR0917 -- the question has as many parts
     facts: GateFacts,
     policy: Policy,
@@ -275,11 +292,7 @@ def steps_agreed(  # noqa: PLR0913, PLR0917 -- the question has as many parts
     """The steps at which the recipient was ever to receive rows of a dwelling, by a consent (even
     an ended one) or by a duty.
     """
-    steps = {
-        _step_of(consent, every, policy)
-        for consent in facts.ever_agreed(place, recipient)
-        if channel.name in consent.channels
-    }
+    steps = _steps_of_consents(facts, policy, place, channel, every, recipient)
     return steps | _duty_steps(facts, channel, t, recipient)
 
 

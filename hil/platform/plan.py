@@ -106,6 +106,7 @@ def _owed(plan: Plan, known: Any, stated: dict[Any, set[int]]) -> None:
     for one in known.get("series", {}).values():
         key = (one["place"], one["channel"], one["kind"], one["step"])
         mine = stated.pop(key, set())
+        last = min(max(mine, default=0), _end(one) - 1)
         bases = [
             by
             for by in known.get("bases", {}).values()
@@ -123,7 +124,7 @@ def _owed(plan: Plan, known: Any, stated: dict[Any, set[int]]) -> None:
                 for by in bases
                 if _for(by, slot, one, zone) and _lived_in(known, by, one, slot, zone)
             ]
-            for slot in _slots(_second(one["since"]), max(mine, default=0), one["step"], zone)
+            for slot in _slots(_second(one["since"]), last, one["step"], zone)
         }
         allowed = {slot for slot, found in by_slot.items() if found}
         # what was closed before a basis was recorded is not made again, but may come late

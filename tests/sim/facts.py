@@ -378,6 +378,7 @@ class Facts:
         self.calls: list[tuple[float, Mapping[str, Any], int]] = []
         self.objects: dict[str, tuple[float, Mapping[str, Any], int]] = {}
         self.acked: dict[str, float] = {}
+        self._acks: dict[str, list[float]] = defaultdict(list)
         self.spools: list[tuple[float, Mapping[str, Any], int]] = []
         self.statuses: list[tuple[float, Mapping[str, Any], int]] = []
         self.wakes: list[tuple[float, Mapping[str, Any], int]] = []
@@ -390,10 +391,13 @@ class Facts:
         self.outcomes = self._all_outcomes()
         self._learn()
         self._learn_lost_withdrawals()
-        for platform in self.platforms.values():
-            platform.sort()
+        self._sort()
         self.zone = ZoneInfo(self.building.get("zone", "Europe/Paris"))
         self._dates()
+
+    def _sort(self) -> None:
+        for platform in self.platforms.values():
+            platform.sort()
 
     # records
 
@@ -509,6 +513,7 @@ class Facts:
     def _object(self, at: float, what: Mapping[str, Any], index: int) -> None:
         if what.get("acked"):
             self.acked.setdefault(what["jti"], at)
+            self._acks[what["jti"]].append(at)
         else:
             self.objects.setdefault(what["jti"], (at, what, index))
 
@@ -607,9 +612,29 @@ class Facts:
                     steps[str(item["jti"]), item["control"]][item["id"]] = item["state"]
         return steps
 
+    def _first_accepted(self) -> dict[str, float]:
+        """When each object was accepted, by the clock of the gateway."""
+        first: dict[str, float] = {}
+        for batch in self.batches.values():
+            for item in batch.directory.get("outcomes", ()):
+                if item.get("state") == "ACCEPTED" and item.get("at") and item.get("jti"):
+                    at = second(item["at"])
+                    first[item["jti"]] = min(at, first.get(item["jti"], at))
+        return first
+
+    def _acknowledged(self, jti: str, accepted: Mapping[str, float]) -> float | None:
+        """When an object that was accepted was surely in force: at its first acknowledgement, but
+        what was refused for the disk (rule A10) may be accepted when it is sent again.
+        """
+        acks = self._acks.get(jti, [])
+        if jti not in accepted or "REJECTED" not in self.outcomes[jti]:
+            return acks[0] if acks else None
+        later = [at for at in acks if at + self.apart(at) > accepted[jti] - 2]
+        return next(iter(later), acks[-1] if acks else None)
+
     def _learn(self) -> None:
         """Take the facts in the order in which they were answered."""
-        stated = []
+        stated, accepted = [], self._first_accepted()
         for at, what, index in self.calls:
             outcome = what.get("outcome") or ("refused" if "refused" in what else "accepted")
             asked = second(what.get("asked", at))
@@ -623,7 +648,7 @@ class Facts:
             is_order = str(what.get("typ", "")).startswith("dr-")  # a copy may be rejected later
             if "REJECTED" in states and not is_order and not states & {"ACCEPTED", "WAITING"}:
                 continue
-            known = self.acked.get(jti) if is_order or "ACCEPTED" in states else None
+            known = self._acknowledged(jti, accepted) if is_order or "ACCEPTED" in states else None
             stated += [(at, known, fact, index) for fact in what.get("means") or ()]
         self.stated = sorted(stated, key=lambda it: it[0] if it[1] is None else it[1])
         for asked, known, fact, index in self.stated:
@@ -832,23 +857,33 @@ class Facts:
                 every, since = now, self.runs_from(moment)
         return every, since
 
+    def periods(self, fitted: Fitted) -> Iterator[tuple[int, float, float]]:
+        """Each period at which a meter is read: seconds between two slots, and from when until when
+        its slots need a row, whatever the agent did at the changes.
+        """
+        every, since = self.every(fitted), 0.0
+        for at, what in self.configured:
+            now = int(what["every"].get(fitted.device, every))
+            if now != every:
+                yield every, since, self._ends_before(at, every)
+                every, since = now, self.runs_from(at)
+        yield every, since, NEVER
+
     def runs_from(self, at: float) -> float:
-        """When an agent ran first, from a moment on."""
-        return next((max(at, life.begin) for life in self.lives if at < life.end), NEVER)
+        """When an agent was ready first, from a moment on."""
+        return next((max(at, life.ready) for life in self.lives if at < life.end), NEVER)
 
     def other_period_from(self, fitted: Fitted) -> float:
-        """From when on a slot of its first period needs no row: it is read at another period.
+        """From when on a slot of its first period needs no row: it is read at another period."""
+        _, _, until = next(self.periods(fitted))
+        return until
 
-        If the agent was down then, this begins with the slot that was running when it ended (M3).
+    def _ends_before(self, changed: float, every: int) -> float:
+        """From when on a slot of a period needs no row, if that is changed then. If the agent was
+        down, this begins with the slot that was running when it ended (M3). A life that was not
+        ready has closed none.
         """
-        every = self.every(fitted)
-        moments = [
-            at
-            for at, what in self.configured
-            if int(what["every"].get(fitted.device, every)) != every
-        ]
-        changed = min(moments, default=NEVER)
-        ended = [life.end for life in self.lives if life.begin <= changed][-1:]
+        ended = [life.end for life in self.lives if life.ready <= changed][-1:]
         return min([changed, *(end - every for end in ended if end < changed)])
 
     # time
@@ -926,6 +961,35 @@ class Facts:
                 crept = None
             before = apart
         return crept or 0.0
+
+    @cached_property
+    def vouched(self) -> list[tuple[float, float, float]]:
+        """(from, to, apart): when signed time kept a clock that no service kept and that was wrong
+        by no more than it may differ (rule C13).
+        """
+        ends = [at for at, *_ in self.kept[1:]] + [self.end]
+        found = []
+        for (at, apart, kept), end in zip(self.kept, ends, strict=False):
+            begin = next((one for one in self.heartbeats if at <= one < end), NEVER)
+            if not kept and 0 < abs(apart) <= SLACK and begin < end:
+                found.append((begin, end, apart))
+        return found
+
+    def reversed_at(self, end: float) -> float:
+        """When it is proven that a clock that was vouched until then was wrong: a service has kept
+        the right time before, in the same life, and does so again (rule C4). NEVER: it is not.
+        """
+        right = next(
+            (at for at, apart, kept in self.kept if at >= end and kept and not apart), NEVER
+        )
+        for life in self.lives:
+            before = any(
+                life.ready <= at < end and kept and not apart for at, apart, kept in self.kept
+            )
+            first = life is self.lives[0] and bool(self.kept) and self.kept[0][2]
+            if life.ready < end and right < life.end and (before or first):
+                return right
+        return NEVER
 
     @property
     def clock_doubted_from(self) -> float:

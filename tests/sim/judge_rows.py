@@ -29,6 +29,7 @@ from tests.sim.facts import (
     Held,
     Platform,
     Row,
+    Stay,
     covers,
     expanded,
     second,
@@ -43,6 +44,8 @@ BOOTS = 1800.0
 NOTICED = 120.0
 """seconds in which a disk that only fails to write is noticed: something is written each minute"""
 FINEST = 600
+DRIFT = 10.0
+"""seconds by which a clock may differ from the right one and still count as that (rule C4)"""
 READ = 30.0
 """seconds by which the moment that a row states may differ from that of the answer"""
 AGAIN = 200.0
@@ -76,6 +79,7 @@ def judged(facts: Facts) -> Iterator[Finding]:
         for held in platform.rows:
             yield from _held(facts, recipient, held)
         yield from _owed_by_directory(facts, recipient, platform)
+        yield from _after_its_end(platform)
         yield from _owed(facts, recipient, platform)
 
 
@@ -508,14 +512,19 @@ def _ended_before(facts: Facts, row: Row, at: float) -> tuple[str, str] | None:
 
 def _wrongly_dated(facts: Facts, recipient: str, held: Held) -> Iterator[Finding]:
     """C5: what a wrong clock has dated is taken back once that is proven."""
-    row = held.row
+    row, proven, vouched = held.row, facts.proven, facts.vouched
     of = _meter_of(facts, row)
-    if len(facts.proven) == 1 or of is None or row.v is None or row.kind != "REG" or not row.step:
+    doubted = len(proven) > 1 or vouched
+    if not doubted or of is None or row.v is None or row.kind != "REG" or not row.step:
         return
     answers = facts.reported(row.meter or of.meter, row.channel)
     answers = [one._replace(value=of.index(one.value)) for one in answers]
-    by = [apart for apart in facts.proven if any(_is(row, one, apart) for one in answers)]
+    by = [apart for apart in proven if any(_is(row, one, apart) for one in answers)]
     proofs = [facts.proof(apart) for apart in by]
+    for begin, end, apart in vouched if not by else ():
+        read = [one for one in answers if begin <= one.at < end]
+        if abs(apart) > DRIFT and any(_is(row, one, apart) for one in read):
+            by, proofs = [apart], [facts.reversed_at(end)]
     if by and 0.0 not in by and max(proofs) < facts.end - SETTLES:
         text = f"{recipient} still has {_of(row)}, which a clock wrong by {by[0]:.0f} s has dated"
         yield _found("CONSERVATION", "C5", text, held.at, held.batch.index)
@@ -593,10 +602,11 @@ def _at_exchange(facts: Facts, row: Row, answers: list[Answer]) -> bool:
 def _said(facts: Facts, row: Row, answer: Answer) -> bool:
     """Whether this answer may be that value: read in the slot, at the stated delay (rules M10, C11)
     by the true time, or by the gateway's clock as a service has set it (rules C8, C10), also if it
-    has moved a little since then (C8).
+    has moved a little since then (C8), or as signed time has kept it (C13).
     """
-    crept = facts.crept(answer.at)
-    return any(_is(row, answer, apart + by) for apart in facts.proven for by in {0.0, crept})
+    moved = {0.0, facts.crept(answer.at)}
+    moved |= {apart for begin, end, apart in facts.vouched if begin <= answer.at < end}
+    return any(_is(row, answer, apart + by) for apart in facts.proven for by in moved)
 
 
 def _is(row: Row, answer: Answer, apart: float) -> bool:
@@ -635,7 +645,7 @@ def _owed_by_directory(facts: Facts, recipient: str, platform: Platform) -> Iter
     """R16: what docs/platform.md lets the recipient conclude from its own data."""
     until = min(facts.end - SETTLES, facts.removed_from(recipient) - DAY)
     until = min(until, facts.refused_from(recipient) - DAY)
-    until = min([until, facts.clock_doubted_from, *map(facts.other_period_from, facts.fitted)])
+    until = min(until, facts.clock_doubted_from)
     bases = [item for (name, _), item in platform.items.items() if name == "bases"]
     homes = [item for (name, _), item in platform.items.items() if name == "occupancies"]
     newest = max((held.row.t for held in platform.rows), default=0)
@@ -643,7 +653,8 @@ def _owed_by_directory(facts: Facts, recipient: str, platform: Platform) -> Iter
         if name != "series" or item["kind"] == "EVT" or item["place"][:1] == "B":
             continue
         since = second(item["since"])
-        for t in facts.slots(int(item["step"]), since, min(newest, until)):
+        ends = second(item.get("until") or NEVER)
+        for t in facts.slots(int(item["step"]), since, min(newest, until, ends)):
             slot = (item["place"], item["channel"], item["kind"], int(item["step"]), t)
             if slot in platform.slots or t + UNSENT < facts.end:
                 continue
@@ -654,6 +665,17 @@ def _owed_by_directory(facts: Facts, recipient: str, platform: Platform) -> Iter
                 text = f"{recipient} has no row for {slot}, owed by its directory ({basis['id']})"
                 yield _found("CONSERVATION", "R16", text, t)
                 break
+
+
+def _after_its_end(platform: Platform) -> Iterator[Finding]:
+    """R16: of a series that has ended no row comes, or it is stated again without an end."""
+    for held in platform.rows:
+        row = held.row
+        item = platform.items.get(("series", f"{row.place}/{row.channel}/{row.kind}/{row.step}"))
+        if item is not None and item.get("until") and second(item["until"]) <= row.t:
+            text = f"{_of(row)} is a slot of a series that ended {item['until']}"
+            yield _found("CONSERVATION", "R16", text, row.t, held.batch.index)
+            return
 
 
 def _item_covers(item: Mapping[str, Any], slot: Any, homes: list[Mapping[str, Any]]) -> bool:
@@ -730,10 +752,20 @@ def owed_slots(facts: Facts, basis: Basis, fitted: Fitted) -> Iterator[tuple[int
     stay = next((stay for stay in facts.stays if stay.id == basis.occupancy), None)
     if stay is None or stay.known is None or fitted.known is None or not fitted.reports:
         return
-    every = facts.every(fitted)
-    step = effective(basis.step, every)
+    # a midnight is a slot at each period (rule M3)
+    periods = facts.periods(fitted) if basis.step < DAY else [(facts.every(fitted), 0.0, NEVER)]
+    for every, begin, end in periods:
+        step = effective(basis.step, every)
+        for t in _undoubted(facts, basis, stay, fitted, step, begin, end):
+            yield step, t
+
+
+def _undoubted(  # noqa: PLR0913, PLR0917 -- what bounds them
+    facts: Facts, basis: Basis, stay: Stay, fitted: Fitted, step: int, begin: float, end: float
+) -> Iterator[int]:
     margin = 2 * min(step, DAY) + 600
-    since = max(basis.since, basis.known or 0, stay.since, stay.known, fitted.since, fitted.known)
+    known = (basis.known or 0, stay.known or 0, fitted.known or 0)
+    since = max(basis.since, stay.since, fitted.since, begin, *known)
     until = min(
         basis.until,
         basis.ended,
@@ -744,8 +776,7 @@ def owed_slots(facts: Facts, basis: Basis, fitted: Fitted) -> Iterator[tuple[int
         facts.end - SETTLES,
         facts.removed_from(basis.recipient),
         facts.refused_from(basis.recipient) - DAY,
-        # a midnight is a slot at each period (rule M3)
-        NEVER if step >= DAY else facts.other_period_from(fitted),
+        end,
     )
     for t in facts.slots(step, since + margin, until - margin):
         if (
@@ -753,7 +784,7 @@ def owed_slots(facts: Facts, basis: Basis, fitted: Fitted) -> Iterator[tuple[int
             or t + UNSENT < facts.end
         ):
             continue
-        yield step, t
+        yield t
 
 
 def _owed_late(facts: Facts, platform: Platform, basis: Basis, new: Fitted) -> Iterator[Finding]:
@@ -885,6 +916,8 @@ def _undated_lost(facts: Facts, platform: Platform, fitted: Fitted, slot: Any) -
     others = ("clock.step", "clock.service", "uplink", "silence", "move")
     if right == NEVER or not facts.calm_but(at - 1, dated, *others, clock=True):
         return None
+    if any(begin - step < until and t < end + step for begin, end, _ in facts.vouched):
+        return None  # it was dated by signed time; C5 decides what stays of it
     if not good:
         text = f"{slot} has no value: nobody read {fitted.meter} while nothing could be dated"
         return _found("CONSERVATION", "C3", text, t)

@@ -325,8 +325,9 @@ class Files:
         if cls.stalled():
             if cls.calls and not cls.calls[0][1].running() and not cls.calls[0][1].cancelled():
                 cls.calls[0][1].set_running_or_notify_cancel()
-            cls.loop.call_at(cls.loop.stalled(), cls.later)
+            cls.loop.hold(cls, cls.loop.stalled(), cls.later)
             return
+        cls.loop.held.pop(cls, None)
         cls.drain()
 
 
@@ -361,7 +362,7 @@ def writer(loop):
         if future.done():
             return future.result()
         DiskWriter._late = Files.calls[0][1]
-        real_begin(max(0.0, loop.stalled() - loop.time()), Files.later)
+        loop.hold(Files, max(loop.stalled(), loop.time()), Files.later)
         error = OSError if future.cancel() else Late
         raise error(errno.EIO, SILENT)
 

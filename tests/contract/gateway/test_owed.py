@@ -1,4 +1,6 @@
-"""A recipient is told of each series before its rows, whatever ends the agent. Rule T21."""
+"""A recipient is told of each series before its rows, whatever ends the agent, and of its end.
+Rule T21.
+"""
 
 import asyncio
 import time
@@ -7,7 +9,7 @@ from pathlib import Path
 
 from agent.acquisition.slots import ExpectedSeries
 from agent.core.clock import stamp
-from agent.core.model import Reading, Series
+from agent.core.model import Reading, Series, SlotMark
 from agent.gateway.recipient import directory_of
 from hil.process import free_port
 from tests.contract.gateway.running import at_work, configured
@@ -32,5 +34,40 @@ def test_a_series_is_owed_from_its_first_stored_row_on_after_a_restart_too(tmp_p
             assert before[KEY] == ExpectedSeries.of(HEAT)._asdict() | {"since": stamp(slot)}
         async with at_work(config) as house:
             assert directory_of(house, house.recipients["centre"]) == before
+
+    asyncio.run(scenario())
+
+
+def test_a_series_that_nothing_makes_any_more_has_an_end_and_may_begin_anew(tmp_path: Path):
+    """Rule M3: the mark is of a device that the file no longer names."""
+    slot = int(time.time()) // 3600 * 3600
+    item = ExpectedSeries.of(HEAT)._asdict() | {"since": stamp(slot)}
+    marks = {("boiler", 3600): SlotMark(slot, heard=True, serial="m1")}
+
+    async def scenario() -> None:
+        config = configured(tmp_path, f"mqtt://127.0.0.1:{free_port()}", seal="60s")
+        async with at_work(config) as house:
+            recipient = house.recipients["centre"]
+            recipient.ledger.owe(HEAT, slot)
+            await recipient.intake.put([Reading(HEAT, slot, Decimal(1), "V")], marks)
+            await recipient.intake.commit()
+            assert directory_of(house, recipient)[KEY] == item
+            # as after a reload
+            recipient.ledger.renew({}, marks, recipient.ledger.assignment.policy, None)
+            after = item | {"until": stamp(slot + 3600)}
+            assert directory_of(house, recipient)[KEY] == after
+            assert directory_of(house, recipient)[KEY] == after
+        for _ in range(2):
+            async with at_work(config) as house:
+                recipient = house.recipients["centre"]
+                assert directory_of(house, recipient)[KEY] == after
+                assert directory_of(house, recipient)[KEY] == after
+        async with at_work(config) as house:
+            recipient = house.recipients["centre"]
+            assert directory_of(house, recipient)[KEY] == after
+            recipient.ledger.owe(HEAT, slot + 7200)
+            await recipient.intake.put([Reading(HEAT, slot + 7200, Decimal(1), "V")], {})
+            await recipient.intake.commit()
+            assert directory_of(house, recipient)[KEY] == item | {"since": stamp(slot + 7200)}
 
     asyncio.run(scenario())

@@ -48,7 +48,8 @@ def owed(lists, last, zone):
             and step >= one.get("step", MONTH if "duty" in one else 0)
             and not (one["id"] == "common" and place.startswith("D"))
         ]  # fmt: skip
-        for before, t in slots(step, second(series["since"]), last, zone):
+        end = second(series["until"]) - 1 if "until" in series else last
+        for before, t in slots(step, second(series["since"]), min(last, end), zone):
             begin = before if kind in {"INT", "AVG"} else t
             if any(
                 covers(one, begin, t)

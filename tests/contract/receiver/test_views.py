@@ -220,7 +220,7 @@ def test_owed_are_the_slots_that_the_page_calls_owed(store):
     days = [midnight(f"2026-10-{day}") for day in (23, 24, 25, 26, 27)]
     here = {"place": "D1", "channels": ["elec.imp"]}
     lists = directory(
-        "D1", "C1", "B1",
+        "D1", "C1", "C2", "B1",
         bases=[
             here | {"id": "K1", "step": HOUR, "occupancy": "H1", "since": moment(days[0] + 1_800),
                     "until": moment(end), "recorded": moment(days[0] + 2 * HOUR)},
@@ -234,6 +234,9 @@ def test_owed_are_the_slots_that_the_page_calls_owed(store):
             owed_series(start, step=step, kind=kind, place=place)
             for place in ("D1", "C1", "B1") for kind in ("REG", "INT", "EVT")
             for step in (HOUR, 86_400, 2_592_000)
+        ] + [
+            owed_series(start, step=step, kind=kind, place="C2", until=moment(days[3] + HOUR))
+            for kind in ("REG", "INT") for step in (HOUR, 86_400, 2_592_000)
         ],
     ) | {"occupancies": [
         {"id": "H1", "place": "D1", "since": moment(start), "until": moment(days[2])},
@@ -260,6 +263,10 @@ def test_owed_are_the_slots_that_the_page_calls_owed(store):
     months = [midnight("2026-11-01"), midnight("2026-12-01")]
     assert sorted(of["D1", "REG", 2_592_000]) == months
     assert sorted(of["C1", "INT", 2_592_000]) == months[1:]
+    # what has ended: the first slot that is not owed is that of its `until`
+    assert max(of["C2", "REG", HOUR]) == days[3]
+    assert sorted(of["C2", "REG", 86_400]) == [days[1], days[2], days[3]]
+    assert ("C2", "REG", 2_592_000) not in of
     assert not [key for key in of if key[0] == "B1" or key[1] == "EVT"]
 
 

@@ -102,6 +102,26 @@ def test_a_withdrawn_consent_wants_nothing():
     }
 
 
+def test_a_finer_basis_carries_the_coarser_steps_that_there_ever_were():
+    """Rules P3, R16: the recipient has series of these steps, and a finer consent covers them."""
+    here, fine = lived(), agreed(step=900, until=LONG)
+    both = {step: Basis("c1", PEOPLE) for step in (900, DAY)}
+    left = lived(id_="H0", since=NOW - 9000, until=NOW)
+    theirs = agreed(of="H0", step=DAY, since=NOW - 9000, until=NOW, id_="c0")
+    gone = replace(agreed(step=DAY, until=LONG, id_="c0"), withdrawn=NOW + 60)
+    over = agreed(step=DAY, until=NOW + 60, id_="c0")
+    for before in ((left, theirs), (gone,), (over,)):
+        assert wanted(here, fine, *before) == both
+        assert wanted(here, *before) is Why.CONSENT
+        # a coarser basis carries nothing finer
+        month = agreed(step=MONTH, until=LONG)
+        assert list(wanted(here, month, *before)) == [MONTH]
+    ended = replace(bound(), until=NOW + 60)
+    to_manager = agreed(step=900, until=LONG, recipient=MANAGER)
+    assert list(wanted(here, to_manager, ended, to=MANAGER)) == [900, MONTH]
+    assert list(wanted(here, fine, ended)) == [900]
+
+
 def test_nothing_is_wanted_of_whom_nobody_knows_or_where_nobody_lives():
     assert wanted(agreed(until=LONG)) is Why.OCCUPANCY
     assert wanted(lived(until=NOW + 60), agreed(until=LONG)) is Why.VACANT

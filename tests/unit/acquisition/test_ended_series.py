@@ -1,0 +1,168 @@
+"""Guards rule M3: a series ends once no configured point makes it any more, and not before."""
+
+import pytest
+
+from agent.acquisition.directory import end_series
+from agent.acquisition.ended_series import Configured, ended
+from agent.acquisition.slots import ExpectedSeries, SlotLedger
+from agent.core.clock import stamp
+from agent.core.model import SlotMark, Why
+from agent.registry.inputs import NewConsent, NewExchange, NewInstallation
+from tests.unit.acquisition.house import LONG_AGO, NOW, RECIPIENT, point, sample
+
+DAY, MIDNIGHT = 86_400, NOW // 86_400 * 86_400
+CELLAR = "CZS2YFSTBQQ5WDC"
+
+
+def of(place, step, channel="elec.imp", kind="REG"):
+    return ExpectedSeries(place, channel, kind, "kWh", step)
+
+
+def mark(slot, serial="1001"):
+    return SlotMark(slot, heard=True, serial=serial)
+
+
+def agreed(town, step):
+    """One more consent of the same people."""
+    new = NewConsent("D1", RECIPIENT, ("elec.imp",), step, str(step), since=LONG_AGO)
+    town.registry.consent([new], "test", "test", NOW, town.policy)
+
+
+def ends(town, series, points, left, marks=None):
+    """`points` and `left`: by device and period."""
+    by_key = {}
+    for one in points:
+        by_key.setdefault((one.device, one.every), []).append(one)
+    now = Configured(by_key, marks or {}, left, town.gate(), None)
+    return ended(series, now)
+
+
+def test_of_a_device_that_is_read_at_another_period_the_series_of_the_one_before_ends(town):
+    home = town.place("D1")
+    for step in (3600, DAY):
+        agreed(town, step)
+    series = [of(home, 600), of(home, 1200), of(home, 3600), of(home, DAY), of(home, 600, "heat")]
+    left = {("m1", 600): mark(MIDNIGHT + 600)}
+    halved = [point("m1", every=1200)]
+    slot = MIDNIGHT + 1200
+    assert ends(town, series, halved, left) == {series[0]: slot, series[4]: slot}
+    # hourly rows cannot be made of readings of 45 minutes: the first open slot is the next hour
+    slow = [point("m1", every=2700)]
+    of_hours = {series[1]: slot, series[2]: MIDNIGHT + 3600}
+    assert ends(town, series[:4], slow, left) == {series[0]: slot} | of_hours
+    assert ends(town, series[:4], [point("m1", every=600)], {}) == {}
+
+
+def test_a_coarser_series_of_the_period_before_ends_as_well_if_no_consent_needs_it(town):
+    """The consent is finer than what was read."""
+    home, left = town.place("D1"), {("m1", 1200): mark(MIDNIGHT)}
+    series, faster = [of(home, 600), of(home, 1200)], [point("m1", every=600)]
+    assert ends(town, series, faster, left) == {series[1]: MIDNIGHT + 1200}
+    agreed(town, 1200)
+    assert ends(town, series, faster, left) == {}
+
+
+def test_a_series_of_days_ends_at_the_midnight_after_the_last_slot_that_was_closed(town):
+    series = of(town.place("D1"), DAY)
+    for closed, until in ((MIDNIGHT + 600, MIDNIGHT + DAY), (MIDNIGHT - 600, MIDNIGHT)):
+        assert ends(town, [series], [], {("m1", 600): mark(closed)}) == {series: until}
+
+
+def test_the_last_of_several_devices_that_measured_it_says_when_a_series_ended(town):
+    series = of(town.place("D1"), 600)
+    left = {("old", 600): mark(NOW - 6000), ("m1", 600): mark(NOW), ("m2", 600): mark(NOW, "1002")}
+    assert ends(town, [series], [], left) == {series: NOW + 600}
+    # not that of a coarser period
+    left[("m1", 3600)] = mark(NOW + 3600)
+    assert ends(town, [series], [], left) == {series: NOW + 600}
+
+
+def test_a_series_that_another_device_makes_has_not_ended(town):
+    series, left = of(town.place("D1"), 600), {("m1", 600): mark(NOW)}
+    renamed = [point("m9", every=600)]
+    for serial, over in (("1001", False), ("1002", True), (None, False)):
+        marks = {("m9", 600): mark(NOW, serial)}
+        assert (series in ends(town, [series], renamed, left, marks)) == over
+    # nobody knows yet which meter a new device is
+    assert ends(town, [series], renamed, left) == {}
+    # but the meter before is still read, at another period
+    both = [*renamed, point("m1", every=1200)]
+    assert ends(town, [series], both, left) == {series: NOW + 600}
+
+
+def test_a_meter_that_was_taken_out_of_a_dwelling_makes_its_series_no_longer(town):
+    series, left = of(town.place("D1"), 600), {("m1", 600): mark(NOW)}
+    elsewhere = [point("m9", every=600)]
+    town.registry.exchange([NewExchange("D1", "1001", at=NOW - 3600, serial="1009")], "t", "t", NOW)
+    marks = {("m9", 600): mark(NOW, "1001")}
+    assert ends(town, [series], elsewhere, left, marks) == {series: NOW + 600}
+
+
+def test_other_points_of_the_device_do_not_make_it(town):
+    series, left = of(town.place("D1"), 600), {("m1", 600): mark(NOW)}
+    flows = point("m1", "flow", every=600, derived=True)
+    heat = point("m1", "heat", every=600, channel="heat")
+    kept = {("m1", 600): mark(NOW)}
+    for points, over in (([flows], True), ([heat], True), ([flows, point("m1", every=600)], False)):
+        assert (series in ends(town, [series], points, left, kept)) == over
+    intervals = of(town.place("D1"), 600, kind="INT")
+    assert ends(town, [intervals], [flows], left, kept) == {}
+    agreed(town, 3600)
+    hourly, left = of(town.place("D1"), 3600, kind="INT"), {("m1", 3600): mark(NOW)}
+    assert ends(town, [hourly], [flows], left, kept) == {hourly: NOW + 3600}
+
+
+def test_two_meters_of_one_dwelling_are_not_each_other(town):
+    meter = NewInstallation("D1", serial="1003", channel="heat", since=LONG_AGO)
+    town.registry.install([meter], "t", "t", NOW)
+    series = [of(town.place("D1"), 600), of(town.place("D1"), 600, "heat")]
+    assert ends(town, series, [], {("m3", 600): mark(NOW, "1003")}) == {series[1]: NOW + 600}
+
+
+def test_without_a_mark_of_its_meter_a_series_does_not_end(town):
+    assert ends(town, [of(town.place("D1"), 600)], [], {("m2", 600): mark(NOW, "1002")}) == {}
+
+
+def test_common_plant_has_the_place_that_the_configuration_names(town):
+    series, left = of(CELLAR, 600), {("pump", 600): mark(NOW, None)}
+    here = {"place": CELLAR}
+    assert ends(town, [series], [point("pump", every=1200, **here)], left) == {series: NOW + 600}
+    assert ends(town, [series], [point("pump2", every=600, **here)], left) == {}
+    assert ends(town, [of(CELLAR, 3600)], [point("pump", every=1200, **here)], left) == {}
+    # the configuration no longer says where the device was: all that ended then is of its period
+    assert ends(town, [series, of(CELLAR, 3600)], [], left) == {series: NOW + 600}
+
+
+def test_sums_over_dwellings_do_not_end(town):
+    flows = of("B6ASQZ1Y2KSAA3Y", 600, kind="INT")
+    rest = {"bases/rest": {"place": flows.place, "channels": ["elec.imp"]}}
+    ledger = SlotLedger(town.gate(), {}, {("pump", 600): mark(NOW, None)})
+    assert end_series(rest, {flows: NOW}, ledger.end) == ({}, [])
+    items, gone = end_series({}, {flows: NOW}, ledger.end)
+    ((_, item),) = items.items()
+    assert (item["since"], item["until"], gone) == (stamp(NOW), stamp(NOW + 600), [flows])
+    # once stated, an end stays as it is
+    assert end_series(items, {}, ledger.end) == ({}, [])
+
+
+@pytest.mark.parametrize("reloaded", [False, True])
+def test_a_ledger_knows_the_series_of_the_configuration_before(town, reloaded):
+    """After a reload as after a start; a series of which a slot is closed since then goes on."""
+    before, now = point("m1", every=600), point("m1", every=1200)
+    marks, zone = {("m1", 600): mark(NOW)}, None
+    series = of(town.place("D1"), 600)
+    if reloaded:
+        ledger = SlotLedger(town.gate(), {("m1", 600): [before]}, {})
+        ledger.close(("m1", 600), NOW, [sample(before)], "1001", Why.BUSY)
+        assert ledger.end([series]) == {}
+        for _ in range(2):  # while its spool cannot be opened, these marks are all that is known
+            ledger.renew({("m1", 1200): [now]}, dict(ledger.marks), town.policy, zone)
+        assert ledger.owed == {series: NOW}
+    else:
+        ledger = SlotLedger(town.gate(), {("m1", 1200): [now]}, marks)
+    assert ledger.end([series]) == {series: NOW + 600}
+    assert ledger.owed == {}
+    ledger.renew({("m1", 600): [before]}, dict(ledger.marks), town.policy, zone)
+    ledger.close(("m1", 600), NOW + 6000, [sample(before)], "1001", Why.BUSY)
+    ledger.renew({}, dict(ledger.marks), town.policy, zone)
+    assert ledger.end([series]) == {series: NOW + 6600}
