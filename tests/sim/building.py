@@ -84,8 +84,20 @@ class Plant:
     fed: float = 0.0
     looked: float = math.inf
     """when somebody looks next whether it has run out"""
-    room: Decimal = WARM
-    off: int = 0
+    cold: int = 0
+    """how many events hold the guard's sensor outside its bounds"""
+    switched: int = 0
+    """how many events hold the operator's switch"""
+
+    @property
+    def room(self) -> Decimal:
+        """What the guard's sensor shows now."""
+        return COLD if self.cold else WARM
+
+    @property
+    def off(self) -> int:
+        """What the operator's switch shows now."""
+        return int(self.switched > 0)
 
     @property
     def effective(self) -> Decimal:
@@ -212,21 +224,21 @@ def _note_write(  # noqa: PLR0913, PLR0917 -- all that is to be known of a write
 
 def _guard(world: World, event: dict[str, Any], rng: random.Random) -> None:
     del rng
-    world.building.plants[lever(world, event["control"]).device].room = COLD
+    world.building.plants[lever(world, event["control"]).device].cold += 1
 
 
 def _guard_ended(world: World, event: dict[str, Any]) -> None:
-    world.building.plants[lever(world, event["control"]).device].room = WARM
+    world.building.plants[lever(world, event["control"]).device].cold -= 1
 
 
 def _inhibit(world: World, event: dict[str, Any], rng: random.Random) -> None:
     """The operator turns the switch at the plant."""
     del rng
-    world.building.plants[lever(world, event["control"]).device].off = 1
+    world.building.plants[lever(world, event["control"]).device].switched += 1
 
 
 def _inhibit_ended(world: World, event: dict[str, Any]) -> None:
-    world.building.plants[lever(world, event["control"]).device].off = 0
+    world.building.plants[lever(world, event["control"]).device].switched -= 1
 
 
 def _look_at(world: World, plant: Plant) -> None:
@@ -277,7 +289,7 @@ def heal(world: World) -> None:
     of = world.building
     of.faults, of.down = {}, []
     for plant in of.plants.values():
-        plant.room, plant.off = WARM, 0
+        plant.cold = plant.switched = 0
         before = plant.effective
         if plant.slots.pop(PERSON, None) is not None:
             _note_write(world, plant.lever, before, None, "person", PERSON)

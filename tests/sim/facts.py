@@ -390,7 +390,6 @@ class Facts:
         """(clause, asked, fact, index): consents that the repetition of a list has given"""
         self.outcomes = self._all_outcomes()
         self._learn()
-        self._learn_lost_withdrawals()
         self._sort()
         self.zone = ZoneInfo(self.building.get("zone", "Europe/Paris"))
         self._dates()
@@ -655,6 +654,7 @@ class Facts:
             learn = getattr(self, "_learn_" + fact["fact"].replace(".", "_"), None)
             if learn is not None:
                 learn(asked, known, fact, index)
+        self._learn_lost_withdrawals()
 
     @staticmethod
     def _in_force_but_not_recorded(what: Mapping[str, Any]) -> bool:

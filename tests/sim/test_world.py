@@ -390,6 +390,21 @@ def test_equipment_does_what_is_written_and_a_persons_priority_is_stronger(comma
     assert plant.effective == Decimal(plant.lever.original)
 
 
+@pytest.mark.parametrize(("do", "point"), [("guard", "room"), ("inhibit", "off")])
+def test_what_stops_a_control_twice_at_once_lasts_until_the_last_of_both(commanded, do, point):
+    one, _ = commanded
+    plant = one.building.plants[one.house.levers[0].device]
+    seen = [getattr(plant, point)]
+    for known in (building.DO, building.END):
+        for _ in range(2):
+            more = (seeded(1),) if known is building.DO else ()
+            known[do](one, {"control": 0}, *more)
+            seen.append(getattr(plant, point))
+    right, wrong = seen[:2]
+    assert right != wrong
+    assert seen == [right, wrong, wrong, wrong, right]
+
+
 def test_a_watchdog_runs_out_unless_it_is_fed(commanded):
     one, on = commanded
 
