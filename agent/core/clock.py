@@ -149,11 +149,12 @@ class History:
 
         The confirmations in between were wrong. They are forgotten.
         """
-        same = [i for i, one in enumerate(self.kept) if abs(one - apart) <= DRIFT]
-        if not same or same[-1] == len(self.kept) - 1:
+        if not self.kept or abs(self.kept[-1] - apart) <= DRIFT:
             return False
-        del self.kept[same[-1] + 1 :]
-        return True
+        same = [i for i, one in enumerate(self.kept) if abs(one - apart) <= DRIFT]
+        if same:
+            del self.kept[same[-1] + 1 :]
+        return bool(same)
 
 
 def step(before: Memory, wall: float, steady: float) -> float:

@@ -186,7 +186,7 @@ def _locked(state: Path, owner: Owner, patience: float) -> Iterator[Callable[[],
         with suppress(OSError):  # a disk that fails or is full: the lock holds all the same
             DiskWriter.make(partial(_describe, handle, state, json.dumps(owner).encode()))
         try:
-            yield partial(_holds, handle, state)
+            yield partial(_holds, handle, state / "lock")
         finally:
             with suppress(OSError):
                 DiskWriter.make(partial(_describe, handle, state))
@@ -215,10 +215,10 @@ def _open_lock(path: Path) -> int:
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
 
-def _holds(handle: int, state: Path) -> bool:
+def _holds(handle: int, lock: Path) -> bool:
     """Whether the locked file is still the one that others would lock."""
     try:
-        return os.path.samestat(os.fstat(handle), (state / "lock").stat())
+        return os.path.samestat(os.fstat(handle), lock.stat())
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError:

@@ -315,10 +315,10 @@ class Proving:
         Raises UplinkLost when a newer certificate is installed than the connection uses.
         """
         gateway, proved = self._gateway, self._gateway.certificate.proved
-        wakeup = Wakeup(self._recipient.delivery.advanced)
+        wakeup, before = Wakeup(self._recipient.delivery.advanced), self._state / credential.BEFORE
         while True:
             await wakeup.wait(to_next(LOOK))  # another process may have installed it
-            if not (self._state / credential.BEFORE).exists():
+            if not before.exists():
                 continue
             if (own := credential.installed(self._state)) != self._shown:
                 raise UplinkLost("a new certificate is installed: reconnecting with it")
@@ -533,6 +533,8 @@ async def _count(
         while True:
             await pause(every)
             before, added = (total := moved()), total - before
+            if not added:
+                continue
             count(added)
             if pace() > 2 * first_pace:
                 raise UplinkLost(

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LOOK_EVERY = 60.0
+LOOK_EVERY = 900.0
 """seconds between two checks for silent meters"""
 PATIENCE = 86_400.0
 """seconds of silence after which a meter that is addressed by its number is considered missing"""

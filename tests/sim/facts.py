@@ -22,6 +22,11 @@ MONTH = 30 * DAY
 NEVER = float("inf")
 QUIET = ("look", "order", "cancel", "release", "opt-out", "inhibit", "priority", "guard")
 """events that disturb no reading and no delivery"""
+SETTLES = 3 * 3600.0
+"""seconds after the last fault in which all is as it should be, and before the end of the quiet
+time in which something may still be on its way: no wait of the rules is longer than an hour, but
+for what a recipient refused (T17) and what became too old (P14)
+"""
 DELIVERED = 7200.0
 """seconds after which all of the spool in memory is delivered, if nothing hinders it"""
 RECOVERED = 60.0

@@ -28,7 +28,7 @@ CONSERVATION
     the stated delay, by the true time or by the gateway's clock as a service had set it.
   C11  what was read while nothing could be dated is held, if the clock was set right and kept
     within the life. C3: while marks lie ahead it is read, and held once signed time agrees.
-  C5   what only a wrong clock has dated is not held six hours before the end, if the clock was
+  C5   what only a wrong clock has dated is not held three hours before the end, if the clock was
     proven wrong within one life. C3: rows are taken back because of the clock only then.
   C6, I23  nothing falls under a retraction that was sent before it. A retraction of a move ends.
   M22, I21, R14  of a meter that was recorded late each slot has a row, what was read after its
@@ -106,7 +106,7 @@ TRUTH (with a clock that was right until then)
   P28  the dossier lists each undoubted consent as in force, and none in force that was withdrawn;
     what it says is sent has a basis. What a recipient holds lies between `least` and `most`. P18:
     what was settled a minute before is listed. P22: no consent is given after it was recorded. I14:
-    who lives there, how many dwellings there are. G2: no more than nine batches wait six hours
+    who lives there, how many dwellings there are. G2: no more than nine batches wait three hours
     after the last fault. Passes: the letter's text.
 """
 
@@ -116,12 +116,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tests.sim import judge_directory, judge_equipment, judge_further, judge_rows, judge_truth
-from tests.sim.facts import DAY, NEVER, Batch, Facts, Life
+from tests.sim.facts import DAY, NEVER, SETTLES, Batch, Facts, Life
 from tests.sim.finding import Finding
 
 __all__ = ["Finding", "judge"]
 
-SETTLES = judge_rows.SETTLES
 STARTS = 900.0
 """seconds within which a life is ready, unless it ended before"""
 BUSY = 50.0

@@ -15,6 +15,7 @@ from tests.sim.facts import (
     DAY,
     MONTH,
     NEVER,
+    SETTLES,
     Basis,
     Batch,
     Facts,
@@ -34,8 +35,6 @@ SEALED = 5.0
 SHARE = Decimal("0.6")
 """of the day's consumption, beyond doubt more than the half of rule S6"""
 NAMED = ("places", "occupancies", "bases", "installations", "series")
-SETTLES = 6 * 3600
-"""before the end: what is recorded later may still be on its way"""
 
 
 def judged(facts: Facts) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from tests.sim.facts import DAY, NEVER, Facts, Life, Trouble, second
+from tests.sim.facts import DAY, NEVER, SETTLES, Facts, Life, Trouble, second
 from tests.sim.finding import Finding
 
 HOUR = 3600.0
@@ -31,9 +31,9 @@ HINDRANCES = (
 """what may forbid a failsafe, or give another value, for a day"""
 NEAR = 5.0
 """seconds that a write and its record may lie apart"""
-TOLD, SETTLES = 1500.0, 6 * 3600.0
-"""seconds in which a state of an order is delivered, if no uplink and no disk ever failed; and if
-one did"""
+TOLD = 1500.0
+"""seconds in which a state of an order is delivered, if no uplink and no disk ever failed; if one
+did: SETTLES"""
 SEEN = 90.0
 """a guard or a switch is noticed within this: read each minute, checked every 10 s (rule H3)"""
 TAKEN = {"ACCEPTED", "SCHEDULED", "STARTED"}

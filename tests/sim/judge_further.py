@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from decimal import Decimal
 
 from tests.sim import judge_rows
-from tests.sim.facts import DAY, MONTH, NEVER, Facts, Fitted, Row
+from tests.sim.facts import DAY, MONTH, NEVER, SETTLES, Facts, Fitted, Row
 from tests.sim.finding import Finding
-from tests.sim.judge_rows import SETTLES
 
 
 def judged(facts: Facts) -> Iterator[Finding]:

@@ -20,6 +20,7 @@ from tests.sim.facts import (
     MONTH,
     NEVER,
     QUIET,
+    SETTLES,
     Answer,
     Basis,
     Batch,
@@ -38,8 +39,6 @@ from tests.sim.finding import Finding
 UNSENT = 60 * DAY
 TENDED = 3 * 3600
 """within which a row that became too old is destroyed"""
-SETTLES = 6 * 3600
-"""before the end of the quiet time: what is read later may still wait"""
 BOOTS = 1800.0
 """seconds after a boot in which a time service is found to keep the clock"""
 NOTICED = 120.0

@@ -29,9 +29,9 @@ LINES = ("modbus", "mbus", "bacnet")
 SPEAKING = ("modbus", "mbus")
 """lines whose meters tell their numbers"""
 PARTS = ("schema", "seed", "begin", "days", "building", "events")
-QUIET = 7 * HOUR
+QUIET = 4 * HOUR
 """seconds of a drawn plan once every fault has ended: the judge leaves out what was read in the
-last six hours (judge_rows.SETTLES), and a life may need one to begin"""
+last three hours (facts.SETTLES), and a life may need one to begin"""
 QUARANTINED = 28 * HOUR
 """of some plans with rows that a recipient refuses: the agent offers them for a day (rule T17)"""
 STATUS, EACH_MINUTE = 600.0, 0.1

@@ -23,7 +23,7 @@ RUNS = 400
 SHORTEST = 0.05
 """days"""
 QUIETEST = (HOUR, plans.QUIET)
-"""seconds of the end, in which all must come right: of less than six hours little is judged"""
+"""seconds of the end, in which all must come right: of less than three hours little is judged"""
 
 
 def sort_of(text: str) -> Sort:
