@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from contextlib import ExitStack, asynccontextmanager, contextmanager, nullcontext
+from contextlib import ExitStack, asynccontextmanager, contextmanager, nullcontext, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ from agent.buffer import orphaned_spools
 from agent.config import load
 from agent.config.strictcheck import refuse_start
 from agent.control.writer import FILE
-from agent.core.atomic_write import DiskWriter, later
+from agent.core.atomic_write import SILENT, DiskWriter, later
 from agent.core.clock import Clock, monotonic
 from agent.core.errors import Refused
 from agent.core.i18n import Text
@@ -150,7 +150,7 @@ async def _serve(
     until_stopped, reload_requested = signals
     with opening() as gateway:
         config = gateway.config
-        if why := probed(config.state):
+        if why := _asked(config.state):
             gateway.disk.storage.failed(REGISTRY, why)
         gateway.registry.begin_notes(failing=bool(why))
         async with running(gateway, config_path) as here:
@@ -182,6 +182,14 @@ async def _serve(
         raise Refused(lost)
 
 
+def _asked(state: Path) -> str:
+    """Why the disk cannot be written; empty if it can. Waits for it as long as for any write."""
+    try:
+        return DiskWriter.make(partial(probed, state))
+    except OSError:
+        return SILENT
+
+
 def _history(gateway: Gateway) -> AbstractAsyncContextManager[Awaitable[object]]:
     """Open the history; what is common is known where people ask for it, in a higher layer."""
     return plant_history.serve_history(gateway, partial(privacy.is_common, gateway))
@@ -206,7 +214,7 @@ def opened(
     """Open all that needs no task: everything that is open is opened here, in this order.
 
     `clock`: of a simulation; otherwise the clock of this machine. `flight`: a flight recorder that
-    is recording. Raises Refused, also if the disk fails (rule A1).
+    is recording. Raises Refused, also if the disk fails (rule A16).
     """
     with ExitStack() as stack:
         with disk_stated(config.state):
@@ -308,11 +316,13 @@ def _refuse_older(registry: Registry, state: Path) -> None:
     """Raise Refused if a spool has applied a change that the registry does not have.
 
     Such a registry may lack withdrawals. It would also give the numbers of the missing changes to
-    new changes, and the spool would skip these.
+    new changes, and the spool would skip these. Where the disk does not answer, each recipient
+    compares them as it opens its spool.
     """
-    spool, last = max(
-        orphaned_spools.applied(state), key=lambda found: found[1], default=(state, 0)
-    )
+    spools: list[tuple[Path, int]] = []
+    with suppress(OSError):
+        spools = DiskWriter.make(lambda: list(orphaned_spools.applied(state)))
+    spool, last = max(spools, key=lambda found: found[1], default=(state, 0))
     if last <= registry.revision:
         return
     path, missing = state / backup.REGISTRY, last - registry.revision

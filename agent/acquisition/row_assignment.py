@@ -344,6 +344,10 @@ class RegistryBases:
         """The number of the registry's last change."""
         return self._assignment().registry.revision
 
+    def recorded(self) -> int:
+        """The number of the last change that the registry has on the disk."""
+        return self._assignment().registry.last_recorded
+
     @property
     def mute(self) -> bool:
         """Whether the registry cannot answer at present (see Registry.mute)."""

@@ -123,6 +123,9 @@ class SlotLedger:
         """the series of which a slot was closed since the configuration was read"""
         self.refuses_unproven = False
         """whether the recipient takes no values whose factor is not proven (rule F17)"""
+        self.marks_unknown = False
+        """whether marks are on a disk that cannot be read: the first slot that is read of a point
+        without a mark is left to the disk, which may have closed it (rule A17)"""
         self.removed: tuple[float, float] | None = None
         """from when until when the recipient had no uplink here, seconds since 1970"""
         self._points = points
@@ -130,6 +133,8 @@ class SlotLedger:
         self._multipliers = _multipliers(points)
         self._exchanges = Exchanges()
         self._moduli: dict[str, dict[str, Decimal]] = {}
+        self._left: dict[MarkKey, int] = {}
+        """slots that were left to the disk"""
         self._turned: dict[MarkKey, tuple[int, int]] = {}
         """the registry's last change before a slot was closed, and the last slot before that"""
 
@@ -342,6 +347,10 @@ class SlotLedger:
         at which a read is dated that was made while the clock was not trusted.
         """
         mark = self.marks.get(key)
+        if mark is None and self.marks_unknown:
+            self.marks[key] = SlotMark(slot, heard=False, serial=serial)
+            self._left[key] = slot
+            return []
         if mark is not None and slot <= mark.slot:
             return []
         revision = self.assignment.registry.revision
@@ -405,7 +414,7 @@ class SlotLedger:
         yet.
         """
         mark = self.marks.get(key)
-        if mark is None or slot > mark.slot:
+        if mark is None or slot > mark.slot or slot == self._left.get(key):
             return []
         closed = _Slot(slot, serial, heard=True, flags=(Flag.LATE,), made=made)
         rows: list[Reading] = []

@@ -84,6 +84,10 @@ class Retracting:
             [(item["id"], self._seal(item)) for item in plain],
         )
 
+    def ids(self) -> list[str]:
+        """The ids of all retractions, whether or not the recipient has them."""
+        return [id_ for (id_,) in self._database.read("SELECT id FROM retraction")]
+
     def waiting(self) -> int:
         """How many have not been sent."""
         count: int = self._database.scalar(

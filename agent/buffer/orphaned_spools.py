@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from pathlib import Path
 
+APPLIED = "SELECT min(value) FROM meta WHERE name IN ('applied','recorded')"
 PREFIX, SUFFIX, KEPT = "spool-", ".db", "disclosed-"
 
 
@@ -66,13 +67,14 @@ def leftovers(state: Path, recipients: Collection[str]) -> Iterator[tuple[str, i
 
 def applied(state: Path) -> Iterator[tuple[Path, int]]:
     """The spools in a state directory, each with the number of the last change of the registry that
-    was applied to it. A spool that cannot be read is skipped.
+    was applied to it, and that the registry had recorded then (rule T7). A spool that cannot be
+    read is skipped.
     """
     for file in _files(state):
         try:
             with _opened(file) as db:
-                row = db.execute("SELECT value FROM meta WHERE name='applied'").fetchone()
-                yield file, int(row[0]) if row else 0
+                (last,) = db.execute(APPLIED).fetchone()
+                yield file, int(last or 0)
         except sqlite3.Error:
             continue
 

@@ -48,8 +48,9 @@ if TYPE_CHECKING:
 FEW = 5
 """batches among which one that is not a void is searched"""
 SMALLEST = 2 * 1024 * 1024
-PURGING = "purging"
-"""fact of the spool: the change of the registry that is being purged"""
+PURGING, RECORDED = "purging", "recorded"
+"""facts of the spool: the change of the registry that is being purged, and the last of the applied
+ones that the registry had recorded"""
 RESENT_AT_ONCE = 200
 """batches that are requested again in one commit"""
 KEPT = "memory"
@@ -262,21 +263,53 @@ class Spool:
         """The number of the last change of the registry that was applied here; 0: none."""
         return int(self._meta.number("applied") or 0)
 
+    def forget_lost(self, revision: int) -> Collection[str]:
+        """Forget the changes after `revision`, with which the registry ends, that it could never
+        record: they were lost with the power, and others get their numbers (rule T7).
+
+        Returns the ids of all retractions here if there were such changes: the withdrawals among
+        them are lost no more (rule D12).
+        """
+        applied, purging = self.applied, int(self._meta.number(PURGING) or 0)
+        if not self._recorded <= revision < max(applied, purging):
+            return ()
+
+        def forget() -> None:
+            self._meta["applied"] = min(applied, revision)
+            self._meta[PURGING] = min(purging, revision)
+
+        self._capacity.step(forget)
+        return self._retracting.ids()
+
+    @property
+    def _recorded(self) -> int:
+        """The last of the applied changes that the registry had recorded."""
+        recorded = self._meta.number(RECORDED)
+        return self.applied if recorded is None else int(recorded)
+
     def apply(
-        self, revision: int, retractions: Sequence[Retraction], now: float
+        self,
+        revision: int,
+        retractions: Sequence[Retraction],
+        now: float,
+        recorded: int | None = None,
     ) -> tuple[BatchId, ...]:
         """Apply the retractions of a change of the registry (rules T5, T7, T10).
 
         This destroys the affected rows among those that wait or are kept for voids, and makes a
         void of each batch with such a row. The recipient is told in any case. A change is applied
         once only. Returns the batches that became voids: sending one of them must be cut off.
-        Afterwards no file of the spool has the bytes of the destroyed rows.
+        Afterwards no file of the spool has the bytes of the destroyed rows. `recorded`: the last
+        change that the registry has on the disk; None: all.
 
         A first commit destroys keys and queues the retractions; small commits do the rest. Until
         the last one no row of people is sealed or handed out (rule B8). If this raises, or the
         process ends, call it again.
         """
+        recorded = revision if recorded is None else min(recorded, revision)
         if revision <= self.applied:
+            if recorded > self._recorded:
+                self._capacity.step(lambda: self._meta.__setitem__(RECORDED, recorded))
             return ()
         # Retractions for other recipients are applied in their spools.
         mine = [
@@ -286,7 +319,7 @@ class Spool:
         ]
         while True:
             try:
-                self._apply(revision, mine, now)
+                self._apply(revision, mine, now, recorded)
             except SpoolFull:
                 if not self._capacity.relieve():
                     raise
@@ -296,7 +329,9 @@ class Spool:
         voided, self._new_voids = tuple(self._new_voids), []
         return voided
 
-    def _apply(self, revision: int, retractions: Sequence[Retraction], now: float) -> None:
+    def _apply(
+        self, revision: int, retractions: Sequence[Retraction], now: float, recorded: int
+    ) -> None:
         purge, recipient = self._purge, self._head.recipient
         if self._versions.last > now:  # rows may have versions ahead of the clock
             ver = self._versions.last
@@ -318,7 +353,7 @@ class Spool:
 
         def end() -> None:
             purge.end(retractions)
-            self._meta["applied"] = revision
+            self._meta["applied"], self._meta[RECORDED] = revision, recorded
             self._meta["applied_at"] = now
 
         self._capacity.step(end)

@@ -69,9 +69,13 @@ class DiskWriter:
     @classmethod
     def must_answer(cls) -> None:
         """Return if the disk is not known to hang. Raises OSError if it is."""
-        late = cls._late is not None and not cls._late.done()
-        if why := cls.silent() or (SILENT if late else ""):
+        if why := cls.silent() or (SILENT if cls.hangs() else ""):
             raise OSError(errno.EIO, why)
+
+    @classmethod
+    def hangs(cls) -> bool:
+        """Whether a call has not returned in time, and still has not."""
+        return cls._late is not None and not cls._late.done()
 
     @classmethod
     def make(cls, call: Callable[[], T]) -> T:

@@ -249,6 +249,7 @@ class Clock:
         self._wall, self._steady = wall, steady
         self._evidence, self._rtc = evidence, rtc
         self._touched: int | None = None
+        self._touched_before_step: int | None = None
         name, apart = boot(), wall() - steady()
         empty = Memory(name, None, apart, BUILT)
         self._file = StateFile(file, partial(_known, empty=empty), lambda: empty)
@@ -430,6 +431,7 @@ class Clock:
         wall, steady = self._wall(), self._steady()
         if moved := step(self._memory, wall, steady):
             self.steps.append(moved)
+            self._touched_before_step = self._evidence().touched if self._first else self._touched
             self.period, self.agreed = (
                 self.period._replace(apart=wall - steady, began=steady),
                 False,
@@ -492,10 +494,13 @@ class Clock:
         return None
 
     def _serviced(self, wall: float) -> bool:
-        """Whether a time service keeps the clock now, or set it within the last hour."""
+        """Whether a time service keeps the clock now, or set it within the last hour and since the
+        last step: of a clock that has stepped, what was set before says nothing.
+        """
         evidence = self._evidence()
-        set_at = None if evidence.touched is None else evidence.touched / 1e9
-        return evidence.kernel or (set_at is not None and 0 <= wall - set_at <= SERVICED)
+        if evidence.touched is None or evidence.touched == self._touched_before_step:
+            return evidence.kernel
+        return evidence.kernel or 0 <= wall - evidence.touched / 1e9 <= SERVICED
 
     def at_least(self, moment: float) -> None:
         """Raise the floor to a time at which a trusted author signed something."""

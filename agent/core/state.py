@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from agent.core.atomic_write import Reserve
+from agent.core.atomic_write import DiskWriter, Reserve
 from agent.core.errors import Refused
 from agent.core.i18n import N_, Text
 from agent.core.log_fields import LogEvent, fields
@@ -170,7 +170,9 @@ def acting_as(account: pwd.struct_passwd | None) -> Iterator[None]:
 @contextmanager
 def _locked(state: Path, owner: Owner, patience: float) -> Iterator[Callable[[], bool]]:
     try:
-        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # a disk that is frozen holds up whoever would create something, even what is there
+        if not state.is_dir():
+            state.mkdir(mode=0o700, parents=True, exist_ok=True)
         handle = _open_lock(state / "lock")
     except OSError as error:
         raise Refused(
@@ -181,21 +183,31 @@ def _locked(state: Path, owner: Owner, patience: float) -> Iterator[Callable[[],
         ) from error
     try:
         _wait_for(handle, state, owner.command, patience)
-        content = json.dumps(owner).encode()
-        with suppress(OSError):  # a disk that is read-only or full: the lock holds all the same
-            os.truncate(handle, 0)
-            Reserve(state).for_(lambda: os.pwrite(handle, content, 0))
+        with suppress(OSError):  # a disk that fails or is full: the lock holds all the same
+            DiskWriter.make(partial(_describe, handle, state, json.dumps(owner).encode()))
         try:
             yield partial(_holds, handle, state)
         finally:
             with suppress(OSError):
-                os.truncate(handle, 0)
+                DiskWriter.make(partial(_describe, handle, state))
+    finally:
+        os.close(handle)
+
+
+def _describe(handle: int, state: Path, content: bytes = b"") -> None:
+    """Write who holds the lock into its file. Raises OSError."""
+    handle = os.dup(handle)  # ours may be closed before a disk that hangs has answered
+    try:
+        os.truncate(handle, 0)
+        Reserve(state).for_(lambda: os.pwrite(handle, content, 0))
     finally:
         os.close(handle)
 
 
 def _open_lock(path: Path) -> int:
     try:
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         if error.errno not in {errno.EROFS, errno.EIO}:

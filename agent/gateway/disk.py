@@ -35,13 +35,18 @@ class StateDisk:
     def thread(self, store: str) -> DiskThread:
         """Return a new thread for a file on the disk.
 
-        Raises StorageFailed while the earlier thread of this file still waits for the disk: else
-        each attempt on a disk that hangs would leave one more thread behind.
+        Raises StorageFailed while the earlier thread of this file, or the thread of the small
+        files, still waits for the disk: else each attempt on a disk that hangs would leave one more
+        thread behind, and a start would wait for each of its stores in turn.
         """
-        if store in self._threads and not self._threads[store].over:
+        if self._waits(store):
             raise StorageFailed(SILENT)
         self._threads[store] = DiskThread(store)
         return self._threads[store]
+
+    def _waits(self, store: str) -> bool:
+        of_file = store in self._threads and not self._threads[store].over
+        return of_file or DiskWriter.hangs()
 
     async def ask(self) -> None:
         """Return once the disk has answered, or is known to hang.
@@ -75,7 +80,7 @@ class StateDisk:
 
     def look(self) -> None:
         """Clear the fault of the state directory if the disk has answered `ask` by now."""
-        if STATE in self.storage.faults and self._threads[STATE].over:
+        if STATE in self.storage.faults and not self._waits(STATE):
             self.storage.recovered(STATE)
 
     def failure(self) -> str:

@@ -237,7 +237,7 @@ async def _connect(
     opened = [one for one in (disk, memory) if one is not None]
     spool, thread = opened[0]
     recipient = before or _new_recipient(
-        gateway, name, spool, thread, await thread.run(spool.marks)
+        gateway, name, spool, thread, await thread.run(spool.marks), whole=disk is not None
     )
     if unsure := recipient.intake.unsure:
         # Before anything else is stored here.
@@ -311,10 +311,18 @@ def _exchange_rows(
     return bases.exchange_rows(after, now) + recipient.ledger.exchanged(after, now)
 
 
-def _new_recipient(
-    gateway: Gateway, name: str, spool: Spool, thread: OneThread, marks: Mapping[MarkKey, SlotMark]
+def _new_recipient(  # noqa: PLR0913 -- a spool, and what is known of it
+    gateway: Gateway,
+    name: str,
+    spool: Spool,
+    thread: OneThread,
+    marks: Mapping[MarkKey, SlotMark],
+    *,
+    whole: bool,
 ) -> Recipient:
-    """Make a recipient with its slot ledger and ingest, both empty."""
+    """Make a recipient with its slot ledger and ingest, both empty. `whole`: no other marks are on
+    a disk that cannot be read.
+    """
     config, uplink = gateway.config, gateway.config.uplinks[name]
     recipient_id = uplink.settings.recipient
     totals = Totals(totals_of(config.state, recipient_id))
@@ -322,6 +330,7 @@ def _new_recipient(
     assignment = RowAssignment(*terms, withholds=uplink.withheld, held=totals.held)
     ledger = SlotLedger(assignment, points_by_key(config.points()), marks, config.zone)
     ledger.refuses_unproven = uplink.unproven == "withhold"
+    ledger.marks_unknown = not whole
     bases = _bases(ledger, gateway.clock)
 
     async def append(rows: Sequence[Reading], marks: Mapping[MarkKey, SlotMark]) -> None:
@@ -386,7 +395,8 @@ def forget_closed(gateway: Gateway) -> None:
 def recover_withdrawals(
     registry: Registry, clock: Clock, recipient: str, ids: Collection[str]
 ) -> None:
-    """Withdraw again the consents whose withdrawal this gateway has lost and the recipient knows.
+    """Withdraw again the consents whose withdrawal the registry has lost and the recipient, or its
+    spool, knows.
 
     That happens if the power fails while a withdrawal is in force but not yet on the disk (rule
     D12).
@@ -396,7 +406,8 @@ def recover_withdrawals(
         return
     ids_text = ", ".join(one.id for one, _ in lost)
     log.warning(
-        "%s confirms a withdrawal that was lost here; %s is withdrawn again", recipient, ids_text,
+        "a withdrawal that was lost here is known to %s or its spool: %s is withdrawn again",
+        recipient, ids_text,
         extra=fields(LogEvent.WITHDRAWAL_RECOVERED, recipient=recipient),
     )  # fmt: skip
     # Whole consents go by occupancy: one withdrawal then covers all that the recipient had there.

@@ -662,6 +662,11 @@ class Registry:
         return self.revision, self.mute
 
     @property
+    def last_recorded(self) -> int:
+        """Number of the last change that the disk has for sure."""
+        return self.revision if self._last_good is None else min(self._last_good, self.revision)
+
+    @property
     def written(self) -> bool:
         """Whether the disk has all documents in force."""
         return self._complete

@@ -126,26 +126,37 @@ class Chain:
         """a write failed: its record may still be in the file, so it is read again before the next
         one
         """
-        self._open()
+        try:
+            DiskWriter.make(self._open)
+        except OSError:  # it may still be readable
+            self._unsure = True
+            self._read()
 
     def _open(self) -> None:
+        """Make the chain ready for its next record, and read it."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if files := segments(self._folder):
+            self.torn = _cut_torn_line(files[-1], self._fsync)
+            if not files[-1].stat().st_size:
+                # a kill came between the creation of a file and its first line
+                files[-1].unlink()
+        self._read()
+
+    def _read(self) -> None:
+        """Read the last file that has a record."""
         self._receipted = _receipted(self._folder).load()
-        files = segments(self._folder)
-        if not files:
-            return
-        self.torn = _cut_torn_line(files[-1], self._fsync)
-        try:
-            for record in _records(files[-1], None):
-                self._n, self.last = record.n, record.hash
-                self._latest[record.type] = record
-        except Broken as error:
-            self._begin_anew(error)
-            return
-        if not self._n:
-            # a kill came between the creation of a file and its first line
-            files[-1].unlink()
-            self._open()
+        for file in reversed(segments(self._folder)):
+            last = None
+            try:
+                for record in _records(file, None):
+                    self._latest[record.type] = last = record
+            except Broken as error:
+                self._begin_anew(error)
+                return
+            if last is not None:
+                self._n, self.last = last.n, last.hash
+                return
+        self._n, self.last = 0, BEGIN
 
     def _begin_anew(self, error: Broken) -> None:
         """Move a chain that the disk has damaged to another folder for inspection, and begin a new

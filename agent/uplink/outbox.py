@@ -29,6 +29,10 @@ class StoredBases(Protocol):
         """The number of the registry's last change."""
         ...
 
+    def recorded(self) -> int:
+        """The number of the last change that the registry has on the disk."""
+        ...
+
     def stands(self, series: Series, t: int) -> bool:
         """Whether a row of a dwelling may still be sent."""
         ...
@@ -64,11 +68,13 @@ class SpoolOutbox:
         self.signed: Callable[[], bool] = lambda: False
         """whether only signed receipts count now (rule T35)"""
         self.retracted: Callable[[Collection[str]], None] = lambda _: None
-        """called with retractions that the recipient holds and this state does not know"""
+        """called with retractions that the recipient holds, or the spool has, and that the registry
+        may not know"""
         self.made: Callable[[int, float], Sequence[Reading]] = lambda _after, _now: ()
         """rows that the changes of the registry after a number make, at a time (rule R14)"""
         self._bases = bases
-        self._applied: int | None = None
+        self._applied: tuple[int, int] | None = None
+        """revision of the registry, and what of it was recorded, as the spool has them"""
         self._catching_up = asyncio.Lock()
         self.on_void: OnVoid | None = None
         """called after a retraction, with the batches that became voids: the sender must stop
@@ -79,20 +85,24 @@ class SpoolOutbox:
         """Whether a change of the registry is not applied yet; until then nothing may be sealed or
         sent.
         """
-        return self._bases is not None and self._applied != self._bases.revision()
+        applied, _ = self._applied or (None, 0)
+        return self._bases is not None and applied != self._bases.revision()
 
     async def catch_up(self) -> None:
         """Apply the retractions of the registry, durably.
 
-        Raises Refused if the spool has applied changes that the registry does not have.
+        Raises Refused if the spool has applied changes that the registry had recorded, and does not
+        have now.
         """
-        if self._bases is None:
+        if (bases := self._bases) is None:
             return
         async with self._catching_up:
             # the registry may change again during the await, so check again
-            while self.behind:
+            while self._applied != (bases.revision(), recorded := bases.recorded()):
+                if lost := await self._thread.run(self._spool.forget_lost, bases.revision()):
+                    self.retracted(lost)
                 applied = await self._thread.run(lambda: self._spool.applied)
-                revision, taken = self._bases.taken_back(applied)
+                revision, taken = bases.taken_back(applied)
                 # an older registry.json lacks withdrawals: it would allow rows that may not be sent
                 # any more
                 if applied > revision:
@@ -108,8 +118,8 @@ class SpoolOutbox:
                 if rows := self.made(applied, now):
                     with suppress(SpoolFull):
                         await self._thread.run(self._spool.append, rows, {}, now)
-                voided = await self._thread.run(self._spool.apply, revision, taken, now)
-                self._applied = revision
+                voided = await self._thread.run(self._spool.apply, revision, taken, now, recorded)
+                self._applied = revision, recorded
                 if taken:
                     self._notify_void(voided)
 

@@ -11,9 +11,13 @@ from contextlib import contextmanager
 
 import pytest
 
+from agent import app
+from agent.config import load
 from agent.core import atomic_write
 from agent.core.atomic_write import SILENT
-from agent.core.errors import NotRecorded
+from agent.core.errors import NotRecorded, StorageFailed
+from agent.core.state import AGENT, owned
+from agent.registry import identity
 from agent.registry.access_log import AccessLog
 from agent.registry.consent_policy import policy
 from agent.registry.inputs import NewConsent, NewPlace, NewWithdrawal
@@ -81,6 +85,23 @@ def test_a_withdrawal_holds_and_nothing_is_allowed(disk):
     again = Registry.open(path)
     assert [place.label for place in again.places()] == ["A-1"]
     assert not again.consents_of(given.occupancy, given.recipient)
+
+
+def test_an_agent_starts_and_nothing_of_dwellings_is_allowed(disk):
+    """Rules A16, A8."""
+    state, config = disk.folder / "state", disk.folder.parent / "config.yaml"
+    state.mkdir(mode=0o700)
+    identity.mint(state)
+    config.write_text(f"building: {{name: Les Alpins}}\nstate: {state}\n", encoding="utf-8")
+    with owned(state, AGENT), app.opened(load(config)):
+        pass
+    with frozen(disk), owned(state, AGENT) as holds, app.opened(load(config)) as gateway:
+        assert holds()
+        assert app._asked(state) == SILENT
+        with pytest.raises(StorageFailed, match=SILENT):
+            gateway.disk.thread("a store")
+    with owned(state, AGENT), app.opened(load(config)):
+        assert not app._asked(state)
 
 
 def test_what_was_refused_and_came_to_the_disk_later_is_gone_after_a_kill(disk):

@@ -14,8 +14,10 @@ import os
 import stat
 import sys
 import types
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Self
 
+from tests.sim import seams
 from tests.sim.disk import NAME, PAGE, SYNC, WRITE, Disk, Handle, real
 
 if TYPE_CHECKING:
@@ -55,20 +57,45 @@ def _set(owner: Any, name: str, value: Any) -> None:
 
 def _rebind_names(shims: dict[Any, Any]) -> None:
     """Where the agent has bound one of the functions at import."""
-    for module in [m for name, m in sys.modules.items() if name.partition(".")[0] == "agent"]:
+    names, functions = bound(seams.modules())
+    for module, name in names:
+        if (value := getattr(module, name)) in shims:
+            _set(module, name, shims[value])
+    for function in functions:
+        defaults = function.__defaults__ or ()
+        if any(_is_bound(default, shims) for default in defaults):
+            _set(function, "__defaults__", tuple(
+                shims[default] if _is_bound(default, shims) else default for default in defaults
+            ))  # fmt: skip
+
+
+@lru_cache(maxsize=1)
+def bound(
+    modules: tuple[str, ...],
+) -> tuple[list[tuple[types.ModuleType, str]], list[types.FunctionType]]:
+    """Names of built-in functions in these modules, and functions with one as a default argument.
+
+    Searched for before the first life, and then known in each.
+    """
+    names, functions = [], []
+    for module in map(sys.modules.__getitem__, modules):
         for name, value in list(vars(module).items()):
-            if isinstance(value, types.BuiltinFunctionType) and value in shims:
-                _set(module, name, shims[value])
-            for function in _functions(value, module.__name__):
-                if any(_is_bound(default, shims) for default in function.__defaults__ or ()):
-                    _set(function, "__defaults__", tuple(
-                        shims[default] if _is_bound(default, shims) else default
-                        for default in function.__defaults__ or ()
-                    ))  # fmt: skip
+            if isinstance(value, types.BuiltinFunctionType):
+                names.append((module, name))
+            functions += [
+                function
+                for function in _functions(value, module.__name__)
+                if any(map(_is_built_in, function.__defaults__ or ()))
+            ]
+    return names, functions
+
+
+def _is_built_in(value: Any) -> bool:
+    return isinstance(value, types.BuiltinFunctionType)
 
 
 def _is_bound(default: Any, shims: dict[Any, Any]) -> bool:
-    return isinstance(default, types.BuiltinFunctionType) and default in shims
+    return _is_built_in(default) and default in shims
 
 
 def _functions(value: Any, module: str) -> list[types.FunctionType]:

@@ -373,6 +373,7 @@ class Facts:
         self.calls: list[tuple[float, Mapping[str, Any], int]] = []
         self.objects: dict[str, tuple[float, Mapping[str, Any], int]] = {}
         self.acked: dict[str, float] = {}
+        self._acks: dict[str, list[float]] = defaultdict(list)
         self.spools: list[tuple[float, Mapping[str, Any], int]] = []
         self.statuses: list[tuple[float, Mapping[str, Any], int]] = []
         self.wakes: list[tuple[float, Mapping[str, Any], int]] = []
@@ -385,10 +386,13 @@ class Facts:
         self.outcomes = self._all_outcomes()
         self._learn()
         self._learn_lost_withdrawals()
-        for platform in self.platforms.values():
-            platform.sort()
+        self._sort()
         self.zone = ZoneInfo(self.building.get("zone", "Europe/Paris"))
         self._dates()
+
+    def _sort(self) -> None:
+        for platform in self.platforms.values():
+            platform.sort()
 
     # records
 
@@ -504,6 +508,7 @@ class Facts:
     def _object(self, at: float, what: Mapping[str, Any], index: int) -> None:
         if what.get("acked"):
             self.acked.setdefault(what["jti"], at)
+            self._acks[what["jti"]].append(at)
         else:
             self.objects.setdefault(what["jti"], (at, what, index))
 
@@ -602,9 +607,29 @@ class Facts:
                     steps[str(item["jti"]), item["control"]][item["id"]] = item["state"]
         return steps
 
+    def _first_accepted(self) -> dict[str, float]:
+        """When each object was accepted, by the clock of the gateway."""
+        first: dict[str, float] = {}
+        for batch in self.batches.values():
+            for item in batch.directory.get("outcomes", ()):
+                if item.get("state") == "ACCEPTED" and item.get("at") and item.get("jti"):
+                    at = second(item["at"])
+                    first[item["jti"]] = min(at, first.get(item["jti"], at))
+        return first
+
+    def _acknowledged(self, jti: str, accepted: Mapping[str, float]) -> float | None:
+        """When an object that was accepted was surely in force: at its first acknowledgement, but
+        what was refused for the disk (rule A10) may be accepted when it is sent again.
+        """
+        acks = self._acks.get(jti, [])
+        if jti not in accepted or "REJECTED" not in self.outcomes[jti]:
+            return acks[0] if acks else None
+        later = [at for at in acks if at + self.apart(at) > accepted[jti] - 2]
+        return next(iter(later), acks[-1] if acks else None)
+
     def _learn(self) -> None:
         """Take the facts in the order in which they were answered."""
-        stated = []
+        stated, accepted = [], self._first_accepted()
         for at, what, index in self.calls:
             outcome = what.get("outcome") or ("refused" if "refused" in what else "accepted")
             asked = second(what.get("asked", at))
@@ -618,7 +643,7 @@ class Facts:
             is_order = str(what.get("typ", "")).startswith("dr-")  # a copy may be rejected later
             if "REJECTED" in states and not is_order and not states & {"ACCEPTED", "WAITING"}:
                 continue
-            known = self.acked.get(jti) if is_order or "ACCEPTED" in states else None
+            known = self._acknowledged(jti, accepted) if is_order or "ACCEPTED" in states else None
             stated += [(at, known, fact, index) for fact in what.get("means") or ()]
         self.stated = sorted(stated, key=lambda it: it[0] if it[1] is None else it[1])
         for asked, known, fact, index in self.stated:
@@ -936,6 +961,35 @@ class Facts:
                 crept = None
             before = apart
         return crept or 0.0
+
+    @cached_property
+    def vouched(self) -> list[tuple[float, float, float]]:
+        """(from, to, apart): when signed time kept a clock that no service kept and that was wrong
+        by no more than it may differ (rule C13).
+        """
+        ends = [at for at, *_ in self.kept[1:]] + [self.end]
+        found = []
+        for (at, apart, kept), end in zip(self.kept, ends, strict=False):
+            begin = next((one for one in self.heartbeats if at <= one < end), NEVER)
+            if not kept and 0 < abs(apart) <= SLACK and begin < end:
+                found.append((begin, end, apart))
+        return found
+
+    def reversed_at(self, end: float) -> float:
+        """When it is proven that a clock that was vouched until then was wrong: a service has kept
+        the right time before, in the same life, and does so again (rule C4). NEVER: it is not.
+        """
+        right = next(
+            (at for at, apart, kept in self.kept if at >= end and kept and not apart), NEVER
+        )
+        for life in self.lives:
+            before = any(
+                life.ready <= at < end and kept and not apart for at, apart, kept in self.kept
+            )
+            first = life is self.lives[0] and bool(self.kept) and self.kept[0][2]
+            if life.ready < end and right < life.end and (before or first):
+                return right
+        return NEVER
 
     @property
     def clock_doubted_from(self) -> float:

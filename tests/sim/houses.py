@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -475,18 +476,21 @@ def _control(one: Lever) -> str:
     )
 
 
-def write(of: House, folder: Path) -> None:
-    """The configuration file and its profiles, as they are now."""
+def write(of: House, folder: Path, wall: float) -> None:
+    """The configuration file and its profiles, as they are now; written at that time, which a
+    status tells.
+    """
     (folder / "profiles").mkdir(exist_ok=True)
-    for name in OWN_PROFILES:
-        (folder / "profiles" / f"{name}.yaml").write_text(_profile(name), encoding="utf-8")
-    made = configuration(of, folder / "state")
-    (folder / "config.yaml").write_text(made, encoding="utf-8")
+    files = {f"profiles/{name}.yaml": _profile(name) for name in OWN_PROFILES}
+    files["config.yaml"] = configuration(of, folder / "state")
+    for name, text in files.items():
+        (folder / name).write_text(text, encoding="utf-8")
+        os.utime(folder / name, (wall, wall))
 
 
-def lay_out(of: House, folder: Path) -> None:
+def lay_out(of: House, folder: Path, wall: float = 0.0) -> None:
     """What the installer leaves behind: the file, and a state folder with the gateway's keys."""
-    write(of, folder)
+    write(of, folder, wall)
     keys = folder / "state" / "keys"
     keys.mkdir(parents=True, exist_ok=True)
     (folder / "state").chmod(0o700)
@@ -515,13 +519,13 @@ def begin(world: World) -> None:
     world.building = building.building(world.house, float(world.plan["begin"]))
     world.platform = platform.platform(world.house)
     world.people = people.People()
-    lay_out(world.house, world.folder)
+    lay_out(world.house, world.folder, world.wall())
 
 
 def configure(world: World, what: str, rng: random.Random) -> str:
     """Change the file; what was really done, as a plan says it."""
     of, done = world.house, change(world.house, what, rng)
-    write(of, world.folder)
+    write(of, world.folder, world.wall())
     _note_configured(world, done)
     return done
 
@@ -540,7 +544,7 @@ def mend(world: World) -> bool:
     """Make a file that cannot be read right again; whether it was wrong."""
     was, world.house.wrong = world.house.wrong, False
     if was:
-        write(world.house, world.folder)
+        write(world.house, world.folder, world.wall())
         _note_configured(world, "mended")
     return was
 

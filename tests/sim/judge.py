@@ -96,10 +96,12 @@ EQUIPMENT
 LIVENESS (once all faults have ended)
   G2, T16, T35  each batch is stored, and has a receipt that counts, or is still sent; none is sent
     for two hours after its receipt was given. T26: each object is acknowledged, O22: none with an
-    error in gardien. B11: withdrawals on a full disk are recorded. G11: the agent is there.
+    error in gardien. A1: no life ends by itself, or is not ready in time, because the disk fails.
+    B11: withdrawals on a full disk are recorded. G11: the agent is there.
   U10  each call is answered, also during faults, if the agent lives for 300 s after it was asked.
 SPIN
-  G11  no life ends with an error, or with a refusal without cause. G12: none runs without end.
+  G11  no life ends with an error, or with a refusal without cause; one that the disk causes names
+    the disk. G12: none runs without end.
 TRUTH (with a clock that was right until then)
   P28  the dossier lists each undoubted consent as in force, and none in force that was withdrawn;
     what it says is sent has a basis. What a recipient holds lies between `least` and `most`. P18:
@@ -153,6 +155,7 @@ def _liveness(facts: Facts) -> Iterator[Finding]:
     elif last.end < facts.end - 600:
         text = f"the agent is gone: {last.how} {last.text}"
         yield Finding("LIVENESS", "G11", text, last.end, (last.index,))
+    yield from _ended_by_the_disk(facts)
     yield from _undelivered(facts)
     yield from _unsettled(facts)
     yield from _sent_for_ever(facts)
@@ -193,6 +196,14 @@ def _copies_expired(facts: Facts) -> Iterator[Finding]:
             if accepted.get(jti, NEVER) < at < kept:
                 text = f"{jti} was accepted, and a copy is refused as expired"
                 yield Finding("LIVENESS", "O8", text, at, (batch.index,))
+
+
+def _ended_by_the_disk(facts: Facts) -> Iterator[Finding]:
+    """A1: a failing disk ends no process, and a start on it is ready in time."""
+    for life in facts.lives:
+        if life.how == "error" and facts.during(life.begin, life.end, "disk"):
+            text = f"life {life.number} ended while the disk failed: {life.text[-400:]}"
+            yield Finding("LIVENESS", "A1", text, life.end, (life.index,))
 
 
 def _undelivered(facts: Facts) -> Iterator[Finding]:
@@ -325,21 +336,20 @@ def _without_room(facts: Facts) -> Iterator[Finding]:
 # SPIN
 
 
-def _hung(life: Life) -> bool:
-    return life.text in ("it did not become ready", "watchdog")
+def _may_refuse(facts: Facts, life: Life) -> bool:
+    """A1: a start that the disk prevents states the disk as its reason. G8: a file may be wrong."""
+    since = life.begin - 3600
+    of_disk = "disk" in life.text and facts.during(since, life.end, "disk")
+    return bool(of_disk or facts.during(since, life.end, "reload", "upgrade"))
 
 
 def _spin(facts: Facts) -> Iterator[Finding]:
     for life in facts.lives:
-        if life.how == "error" and facts.during(life.begin, life.end, "disk") and _hung(life):
-            continue  # rule G12: a disk that does not answer may hang the process; it is restarted
         if life.how in ("error", "spun"):
             clause = "G12" if life.how == "spun" else "G11"
             text = f"life {life.number}: {life.how}: {life.text[-400:]}"
             yield Finding("SPIN", clause, text, life.end, (life.index,))
-        elif life.how == "refused" and not facts.during(
-            life.begin - 3600, life.end, "disk", "reload", "upgrade", "power"
-        ):
+        elif life.how == "refused" and not _may_refuse(facts, life):
             text = f"life {life.number} refused to start: {life.text[-400:]}"
             yield Finding("SPIN", "G11", text, life.end, (life.index,))
         if min(life.ready, life.end) > life.begin + STARTS and not facts.during(

@@ -45,6 +45,8 @@ BOOTS = 1800.0
 NOTICED = 120.0
 """seconds in which a disk that only fails to write is noticed: something is written each minute"""
 FINEST = 600
+DRIFT = 10.0
+"""seconds by which a clock may differ from the right one and still count as that (rule C4)"""
 READ = 30.0
 """seconds by which the moment that a row states may differ from that of the answer"""
 AGAIN = 200.0
@@ -511,14 +513,19 @@ def _ended_before(facts: Facts, row: Row, at: float) -> tuple[str, str] | None:
 
 def _wrongly_dated(facts: Facts, recipient: str, held: Held) -> Iterator[Finding]:
     """C5: what a wrong clock has dated is taken back once that is proven."""
-    row = held.row
+    row, proven, vouched = held.row, facts.proven, facts.vouched
     of = _meter_of(facts, row)
-    if len(facts.proven) == 1 or of is None or row.v is None or row.kind != "REG" or not row.step:
+    doubted = len(proven) > 1 or vouched
+    if not doubted or of is None or row.v is None or row.kind != "REG" or not row.step:
         return
     answers = facts.reported(row.meter or of.meter, row.channel)
     answers = [one._replace(value=of.index(one.value)) for one in answers]
-    by = [apart for apart in facts.proven if any(_is(row, one, apart) for one in answers)]
+    by = [apart for apart in proven if any(_is(row, one, apart) for one in answers)]
     proofs = [facts.proof(apart) for apart in by]
+    for begin, end, apart in vouched if not by else ():
+        read = [one for one in answers if begin <= one.at < end]
+        if abs(apart) > DRIFT and any(_is(row, one, apart) for one in read):
+            by, proofs = [apart], [facts.reversed_at(end)]
     if by and 0.0 not in by and max(proofs) < facts.end - SETTLES:
         text = f"{recipient} still has {_of(row)}, which a clock wrong by {by[0]:.0f} s has dated"
         yield _found("CONSERVATION", "C5", text, held.at, held.batch.index)
@@ -596,10 +603,11 @@ def _at_exchange(facts: Facts, row: Row, answers: list[Answer]) -> bool:
 def _said(facts: Facts, row: Row, answer: Answer) -> bool:
     """Whether this answer may be that value: read in the slot, at the stated delay (rules M10, C11)
     by the true time, or by the gateway's clock as a service has set it (rules C8, C10), also if it
-    has moved a little since then (C8).
+    has moved a little since then (C8), or as signed time has kept it (C13).
     """
-    crept = facts.crept(answer.at)
-    return any(_is(row, answer, apart + by) for apart in facts.proven for by in {0.0, crept})
+    moved = {0.0, facts.crept(answer.at)}
+    moved |= {apart for begin, end, apart in facts.vouched if begin <= answer.at < end}
+    return any(_is(row, answer, apart + by) for apart in facts.proven for by in moved)
 
 
 def _is(row: Row, answer: Answer, apart: float) -> bool:
@@ -909,6 +917,8 @@ def _undated_lost(facts: Facts, platform: Platform, fitted: Fitted, slot: Any) -
     others = ("clock.step", "clock.service", "uplink", "silence", "move")
     if right == NEVER or not facts.calm_but(at - 1, dated, *others, clock=True):
         return None
+    if any(begin - step < until and t < end + step for begin, end, _ in facts.vouched):
+        return None  # it was dated by signed time; C5 decides what stays of it
     if not good:
         text = f"{slot} has no value: nobody read {fitted.meter} while nothing could be dated"
         return _found("CONSERVATION", "C3", text, t)

@@ -13,7 +13,8 @@ import heapq
 from asyncio import base_events, events, futures
 from collections import Counter, deque
 from concurrent.futures import Future
-from contextvars import copy_context
+from contextvars import Context, copy_context
+from functools import partial
 
 ROUND = 0.000_15
 """seconds that a round takes, on average"""
@@ -99,6 +100,8 @@ class SimLoop(base_events.BaseEventLoop):
         self._busy_since, self._hour, self._hour_began = 0, 0, now
         self.stalled = stalled or (lambda: None)
         """until when the disk does not answer, in time of this loop; None: it answers"""
+        self.held = {}
+        """what waits for the disk: future to (timer, step)"""
         self._pool = Pool(self)
         self.set_task_factory(make_task)
         self.watchdog = self.bitten = None
@@ -126,6 +129,16 @@ class SimLoop(base_events.BaseEventLoop):
             self._now = max(self._now, end)
             self.bitten()
         self._now = max(self._now, until)
+
+    def hold(self, future, until, step):
+        """Take a step at the end of a stall, or when the disk answers earlier."""
+        self.held[future] = self.call_at(until, step), step
+
+    def answer(self):
+        """The disk may answer again, before the time at which it was to."""
+        for future, (timer, step) in list(self.held.items()):
+            timer.cancel()
+            self.hold(future, self.time(), step)
 
     def call_at(self, when, callback, *args, context=None):
         timer = Timer(when, callback, args, self, context)
@@ -273,6 +286,10 @@ def name_of(handle):
     return getattr(handle._callback, "__qualname__", repr(handle._callback))
 
 
+COMPUTED = {"_without_garbage_collection"}
+"""functions that agent gives to a thread because they take long, not because of the disk"""
+
+
 class Pool:
     """What ThreadPoolExecutor is for a life: calls are carried out whole, in the loop's thread.
 
@@ -326,12 +343,14 @@ class Pool:
     def _carry_on(self, item):
         future, func, args, kwargs = item
         loop = self.loop or Pool.current
+        loop.held.pop(future, None)
         owner = getattr(func, "__self__", None)
-        until = loop.stalled() if self._on_disk else None
+        until = loop.stalled() if self._on_disk and not _computes(func) else None
         if until is not None and until > loop.time():
             if getattr(owner, "_since", 0) is None:
                 owner._since = loop.time()  # the call has begun and waits for the disk
-            self._step = loop.call_at(until, self._carry_on, item), self._carry_on, (item,)
+            loop.hold(future, until, partial(self._carry_on, item))
+            self._step = None, self._carry_on, (item,)
             return
         if self._begin is not None:
             self._begin()
@@ -366,11 +385,23 @@ class Pool:
             self._waiting.clear()
         while wait and self._busy:
             handle, step, args = self._step
-            handle.cancel()
             loop = self.loop or Pool.current
+            if handle is None:
+                handle, _ = loop.held.pop(args[0][0])
+            handle.cancel()
             if (until := loop.stalled()) is not None:
                 loop.jump(until)
             step(*args)
+
+
+def _computes(call):
+    """Whether a call of `asyncio.to_thread` only computes (COMPUTED): it waits for no disk."""
+    while isinstance(call, partial):
+        if isinstance(getattr(call.func, "__self__", None), Context):
+            call = call.args[0]  # what runs in the context of its task
+        else:
+            call = call.func
+    return getattr(call, "__name__", "") in COMPUTED
 
 
 def running():

@@ -100,6 +100,10 @@ def imported():
     for name in NEEDED:
         importlib.import_module(f"tests.sim.{name}")
     read_once()
+    from tests.sim import disk_files, seams
+
+    seams.named(seams.modules())
+    disk_files.bound(seams.modules())
     # what is here is here for good: no search for garbage has to look at it, in no life
     gc.collect()
     gc.freeze()

@@ -19,9 +19,10 @@ import tempfile
 import threading
 import time
 import types
-from collections import deque
+from collections import defaultdict, deque
 from concurrent.futures import Future
 from dataclasses import astuple
+from functools import lru_cache
 from typing import ClassVar
 
 from tests.sim.chance import Stream
@@ -46,13 +47,28 @@ def install(world, loop):
     no_way_out()
 
 
+def modules():
+    """Names of the modules of the agent that are imported."""
+    return tuple(name for name in sys.modules if name == "agent" or name.startswith("agent."))
+
+
+@lru_cache(maxsize=1)
+def named(names):
+    """By which names these modules know each object, by its id. Searched for before the first life,
+    and then known in each.
+    """
+    by_id = defaultdict(list)
+    for module in map(sys.modules.__getitem__, names):
+        for name, value in vars(module).items():
+            by_id[id(value)].append((module, name))
+    return dict(by_id)
+
+
 def everywhere(original, replacement):
     """Replace an object under each name by which a module of the agent knows it."""
-    for name, module in list(sys.modules.items()):
-        if name == "agent" or name.startswith("agent."):
-            for key, value in list(vars(module).items()):
-                if value is original:
-                    setattr(module, key, replacement)
+    for module, name in named(modules()).get(id(original), ()):
+        if getattr(module, name) is original:
+            setattr(module, name, replacement)
 
 
 def clocks(world, loop):
@@ -309,8 +325,9 @@ class Files:
         if cls.stalled():
             if cls.calls and not cls.calls[0][1].running() and not cls.calls[0][1].cancelled():
                 cls.calls[0][1].set_running_or_notify_cancel()
-            cls.loop.call_at(cls.loop.stalled(), cls.later)
+            cls.loop.hold(cls, cls.loop.stalled(), cls.later)
             return
+        cls.loop.held.pop(cls, None)
         cls.drain()
 
 
@@ -345,7 +362,7 @@ def writer(loop):
         if future.done():
             return future.result()
         DiskWriter._late = Files.calls[0][1]
-        real_begin(max(0.0, loop.stalled() - loop.time()), Files.later)
+        loop.hold(Files, max(loop.stalled(), loop.time()), Files.later)
         error = OSError if future.cancel() else Late
         raise error(errno.EIO, SILENT)
 

@@ -1,6 +1,7 @@
 """The judge finds one fault in an otherwise right journal, and nothing in a right one."""
 
 import copy
+import datetime as dt
 import re
 from collections import Counter
 from decimal import Decimal
@@ -708,6 +709,38 @@ def test_a_life_that_ends_with_an_error_or_for_ever_or_spins_is_found(story):
     assert {("SPIN", "G11"), ("LIVENESS", "G11")} <= story.sorts()
 
 
+def ended(story):
+    return next(one for one in story.records if one.kind == "life.ended")
+
+
+@pytest.mark.parametrize("text", ["it did not become ready", "watchdog", "ValueError"])
+def test_a_life_that_a_failing_disk_has_ended_is_found(story, text):
+    fault(story, at(3), at(9), how="stall")
+    story.readings()
+    begins_again(story, at(5), how="error")
+    ended(story).what["text"] = text
+    assert {("LIVENESS", "A1"), ("SPIN", "G11")} <= story.sorts()
+    other = Story()
+    fault(other, at(3), at(9), how="stall")
+    other.readings()
+    begins_again(other, at(5), how="kill")
+    assert not {("LIVENESS", "A1"), ("SPIN", "G11")} & other.sorts()
+
+
+@pytest.mark.parametrize(("do", "text", "right"), [
+    ("disk", "/state cannot be opened: the disk reports errors", True),
+    ("disk", "keys/identity.json is damaged", False),
+    ("power", "keys/identity.json is damaged", False),
+    ("reload", "links.line-0: it is not known", True),
+])  # fmt: skip
+def test_a_start_is_refused_for_the_disk_only_if_it_says_so(story, do, text, right):
+    fault(story, at(3), at(9), do=do, how="eio")
+    story.readings()
+    begins_again(story, at(5), how="refused")
+    ended(story).what["text"] = text
+    assert (("SPIN", "G11") not in story.sorts()) == right
+
+
 def look(story, when, what, **answer):
     story.note(when, "status", what=what, place=PLACE, answer=answer)
 
@@ -1123,6 +1156,27 @@ def test_a_value_that_a_clock_has_dated_that_moved_a_little_is_right(story, move
     assert (("CONSERVATION", "M10") in story.sorts()) == wrong
 
 
+@pytest.mark.parametrize("sent", ["kept", "retracted", "without signed time"])
+def test_what_signed_time_has_dated_is_right_until_it_is_proven_wrong(story, sent):
+    """Rules C13, C5: a clock that is 20 s ahead has dated a slot."""
+    story.note(BEGIN, "clock", apart=0.0, service=True, kept=True, rtc=None)
+    story.note(at(4) + 60, "clock", apart=20.0, service=True, kept=False, rtc=None)
+    story.note(at(5) + 600, "clock", apart=0.0, service=True, kept=True, rtc=None)
+    if sent != "without signed time":
+        story.note(at(4) + 90, "heartbeat", recipient=TO)
+    story.readings(change=in_place_of(at(5)))
+    t = at(5)
+    story.note(t - 19.9, "answer", line=0, device="e", meter=METER, channel="elec.imp",
+               value="100.9", wall=t + 0.1)  # fmt: skip
+    story.batch(t + 300, [story.row(t, v="100.9", d=0)])
+    if sent == "retracted":
+        one = {"id": "x", "place": PLACE, "since": t, "until": t + 1, "ver": t + 700,
+               "reason": "clock"}  # fmt: skip
+        story.batch(t + 700, [story.row(t, q="M", v=None, why="clock", ver=t + 701)], retract=[one])
+    found = {clause for _, clause in story.sorts()} & {"M10", "C5", "C3"}
+    assert found == {"kept": {"C5"}, "retracted": set(), "without signed time": {"M10"}}[sent]
+
+
 def with_used_meter(*, asked=BEGIN - 30, less="0", **event):
     """From slot 10 on another meter is read under the number of the one before; `less`: by how much
     its first index is lower.
@@ -1196,6 +1250,23 @@ def test_a_limit_without_its_failsafe_after_a_start_is_found(story):
     assert story.judged() == []
 
 
+@pytest.mark.parametrize(("back", "found"), [(2 * HOUR, set()), (HOUR, {("EQUIPMENT", "H12")})])
+@pytest.mark.parametrize("last", ["6", "11"])
+def test_a_failsafe_whose_time_ran_out_while_the_agent_was_down_does_not_begin_again(
+    story, last, back, found
+):
+    controlled(story, **LIMIT)
+    story.readings(silent=range(at(5), at(12)))
+    write(story, at(4), "6", "11")
+    if last == "11":
+        write(story, at(4) + 60, "11", "6")
+    ends(story, at(5), "power", back)
+    if last == "6":
+        write(story, at(5) + back + 3, "11", "6")
+    h12 = {one for one in story.sorts() if one[1] == "H12"}
+    assert h12 == (found if last == "6" else {("EQUIPMENT", "H12")})
+
+
 def test_a_watchdog_that_runs_out_while_all_is_well_is_found(story):
     order(story, at(0))
     write(story, at(0) + 2, "-2")
@@ -1230,6 +1301,27 @@ def test_an_order_without_the_rest_after_a_hold_is_found(story):
     write(story, at(0) + HOUR + 600, "-2")
     write(story, at(0) + HOUR + 700, "0")
     assert story.sorts() == {("EQUIPMENT", "H4")}
+
+
+@pytest.mark.parametrize("refused", [True, False])
+def test_a_consent_that_was_refused_for_the_disk_is_expected_once_it_is_accepted(story, refused):
+    """Rule A10: it is sent again, with the same bytes."""
+    first, again = at(1), at(9)
+    consent = dict(story.records[3].what["means"][0], id="later", since=first)
+    sent = {"typ": "consent+jwt", "jti": "later", "recipient": TO}
+    story.note(first, "object", means=[consent], **sent)
+    told = [("REJECTED", first + 1)] if refused else []
+    for when in (first + 1, again):
+        story.note(when, "object", acked=True, **sent)
+    for n, (state, when) in enumerate([*told, ("ACCEPTED", again if refused else first + 1)]):
+        outcome = {"id": f"o{n}", "typ": "consent+jwt", "jti": "later", "state": state,
+                   "at": dt.datetime.fromtimestamp(when, dt.UTC).isoformat()}  # fmt: skip
+        story.batch(when + 1, [], directory={"outcomes": [outcome]})
+    story.readings()
+    look(story, at(5), "explain", **explained())
+    assert (("TRUTH", "P22") in story.sorts()) != refused
+    look(story, at(10), "explain", **explained())
+    assert ("TRUTH", "P22") in story.sorts()
 
 
 def test_an_order_that_is_too_long_or_was_refused_gives_no_right(story):

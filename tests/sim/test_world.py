@@ -7,6 +7,7 @@ import hashlib
 import json
 import pickle
 from collections import Counter
+from contextlib import closing
 from dataclasses import replace
 from decimal import Decimal
 from itertools import combinations
@@ -117,6 +118,14 @@ def test_the_agent_takes_the_configuration_of_every_kind_of_building(tmp_path, k
         (point, *_) = config.points()[one.name]
         assert (point.at, point.channel, point.every) == (one.at, one.channel, one.every)
         assert bool(config.serial_point(one.name)) == bool(one.serial_at)
+
+
+def test_a_changed_file_has_the_time_of_the_world(stage):
+    """A status tells it: with a real time no run would be like another."""
+    world = stage()
+    world.loop.jump(DAY)
+    houses.configure(world, "flush", seeded("flush"))
+    assert (world.folder / "config.yaml").stat().st_mtime == BEGIN + DAY
 
 
 def test_the_same_seed_makes_the_same_building_and_another_seed_another():
@@ -923,3 +932,22 @@ def test_a_step_by_a_person_does_not_look_like_the_work_of_a_time_service(tmp_pa
         assert one.touched() == touched
     one._corrected()
     assert one.touched() > touched
+
+
+def test_what_waits_for_a_disk_goes_on_as_soon_as_it_answers_again():
+    """A fault may end before the time that it was to last."""
+    until = [100.0]
+    loop = SimLoop(seeded("test"), 0.0, lambda: until[0])
+
+    async def scenario():
+        call = loop.run_in_executor(None, loop.time)
+        await asyncio.sleep(30.0)
+        assert not call.done()
+        until[0] = None
+        loop.answer()
+        assert await call < 31.0
+        await asyncio.sleep(100.0)
+
+    with closing(loop):
+        loop.run_until_complete(scenario())
+        assert not loop.held

@@ -249,6 +249,8 @@ class World:
         if event["do"] == "disk":
             self._note_spools(event)
             self.disk.end(event)
+            if self._live:
+                self._live.loop.answer()
             return
         for part in self._parts():
             if event["do"] in getattr(part, "END", {}):
@@ -262,6 +264,8 @@ class World:
             if event["do"] == "disk" and self.disk:
                 with contextlib.suppress(ValueError, KeyError):
                     self.disk.end(event)
+        if self._live:
+            self._live.loop.answer()
         for part in self._parts():
             part.heal(self)
         served, self.service, self.service_apart = self.service, True, 0.0

@@ -60,7 +60,7 @@ UNREADABLE = Path("/proc/self/mem")
 
 @pytest.mark.parametrize("name", ["keys/identity.json", "audit/000000000001.jsonl"])
 def test_a_start_from_a_disk_that_cannot_be_read_is_refused_and_blames_no_file(tmp_path, name):
-    """Rule A1."""
+    """Rules A1, A16."""
     state = tmp_path / "state"
     state.mkdir(mode=0o700)
     identity.mint(state)

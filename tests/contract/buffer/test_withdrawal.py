@@ -3,10 +3,12 @@ what may still leave is not lost (rules T4, T5, T7, T10, T13).
 """
 
 import sqlite3
+from functools import partial
 
 import pytest
 
 from agent.buffer.batch import read
+from agent.buffer.orphaned_spools import applied, spool_of
 from agent.core.model import Lane, Retraction, Void
 from hil.platform.unpack import unpack
 from tests.contract.buffer.far import FOREVER, receipt_for, seal, seal_all
@@ -195,6 +197,35 @@ def test_a_change_is_applied_once_and_remembered_though_no_row_was_found(opened)
         spool.append(poll(0), {})
         assert withdraw(spool, revision=7) == ()
         assert spool.backlog().rows == 10
+
+
+def test_a_change_that_was_never_recorded_and_is_lost_leaves_its_number_to_another(
+    opened, tmp_path
+):
+    """Rules T7, D12: with the power the registry loses what it could not record (A, remaining
+    risks).
+    """
+    opened = partial(opened, path=spool_of(tmp_path, "a"))
+    with opened() as spool:
+        withdraw(spool, revision=1)
+        spool.apply(2, [taken(1)], NOW, 1)
+        assert spool.forget_lost(2) == ()
+    assert [last for _, last in applied(tmp_path)] == [1]
+    with opened() as spool:
+        assert sorted(spool.forget_lost(1)) == ["R0", "R1"]
+        assert (spool.applied, spool.purging, list(spool.forget_lost(1))) == (1, False, [])
+        spool.append(poll(0), {})
+        spool.apply(2, [taken(2)], NOW, 2)
+        assert spool.backlog().rows == 9
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_change_that_was_recorded_is_not_forgotten(opened, at_once):
+    """Rule K15: a registry that lacks it is an older one."""
+    with opened() as spool:
+        spool.apply(2, [taken()], NOW, 2 if at_once else 1)
+        spool.apply(2, [], NOW, 2)
+        assert (spool.forget_lost(1), spool.applied) == ((), 2)
 
 
 def test_what_is_taken_back_is_told_in_a_batch_of_its_own_until_it_is_receipted(opened):

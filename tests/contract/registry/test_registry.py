@@ -381,8 +381,10 @@ def test_A_g_a_withdrawal_holds_while_the_disk_fails_and_after_kill_9(registry, 
     after = Registry(path, broken._storage._fsync, tmp_path / "notes")
     assert not after.consents_of(given.occupancy, given.recipient)
     assert (after.revision, after.written) == (broken.revision, False)
+    assert broken.last_recorded == after.last_recorded == registry.revision
     mend()
     assert after.retry()
+    assert after.last_recorded == after.revision
     assert not after.unrecorded
     assert everything(Registry.open(path)) == everything(after)
     assert not Registry.open(path, tmp_path / "notes").unrecorded

@@ -23,6 +23,8 @@ class Registry:
     def revision(self) -> int:
         return self.number
 
+    recorded = revision
+
     def stands(self, of: Series, t: int) -> bool:
         del t
         return all(one.place != of.place for one in self.taken)

@@ -70,6 +70,21 @@ def test_a_slot_at_or_before_the_mark_is_never_closed_again(town):
     assert ledger.close(KEY_A, NOW - 10, [sample(A)], "1001", Why.BUSY) == []
 
 
+def test_the_slot_that_the_disk_may_have_closed_is_left_to_it(town):
+    """Rules A17, M10."""
+    ledger = ledger_of(town, {KEY_B: SlotMark(NOW - 10, heard=True, serial="1002")})
+    ledger.marks_unknown = True
+    assert ledger.close(KEY_A, NOW, [sample(A)], "1001", Why.BUSY) == []
+    assert ledger.late(KEY_A, NOW, [sample(A, "13", at=NOW + 5)], "1001", NOW + 5) == []
+    assert slots(ledger.close(KEY_A, NOW + 10, [sample(A)], "1001", Why.BUSY), "D1", town) == [
+        (NOW + 10, None)
+    ]
+    assert ledger.late(KEY_A, NOW + 10, [sample(A, "14")], "1001", NOW + 15)
+    assert slots(ledger.close(KEY_B, NOW, [sample(B)], "1002", Why.BUSY), "D2", town) == [
+        (NOW, None)
+    ]
+
+
 def test_each_device_resumes_from_its_own_mark(town):
     """Breaks when one mark is kept for all devices: the slower one's slots would be lost."""
     marks = {KEY_A: SlotMark(NOW - 60, True, "1001"), KEY_B: SlotMark(NOW - 30, True, "1002")}

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from decimal import Decimal
 
+import pytest
+
 from agent.control import failsafe, schedule
 from agent.control.failsafe import Watch
 from agent.control.model import (
@@ -124,6 +126,16 @@ def test_every_start_falls_back_until_the_centre_speaks_and_goes_on_where_it_was
     assert watch.since is not None
     later = failsafe.started(watch, RULE, at(3000.0))
     assert failsafe.applied(later, at(3100.0)) == 3100.0
+
+
+@pytest.mark.parametrize(("down", "applies"), [(7000.0, True), (7200.0, False)])
+def test_its_time_runs_while_the_machine_is_off(down, applies):
+    """Rule H12: what is over then is over at the start, as nobody was heard."""
+    watch = failsafe.started(Watch(), RULE, at(0.0))
+    begins = at(5.0, boot="b", wall=1e9 + down)
+    watch = failsafe.step(failsafe.started(watch, RULE, begins), RULE, begins, limit_since=False)
+    assert (watch.since is not None) == applies
+    assert watch.spent != applies
 
 
 def test_it_is_left_at_once_by_a_heartbeat_and_a_following_limit():

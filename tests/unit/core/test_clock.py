@@ -291,6 +291,29 @@ def test_after_a_boot_the_floor_falls_only_where_two_agree(tmp_path):
     assert not clock.agreed
 
 
+@pytest.mark.parametrize("restarts", [False, True])
+def test_what_a_time_service_has_set_before_a_step_agrees_with_nothing_after_it(tmp_path, restarts):
+    """Rule C4: signed time may differ by 120 s, so alone it proves no earlier period wrong."""
+    machine, file = Machine(), tmp_path / "clock.json"
+    clock = machine.clock(file)
+    clock.look()
+    machine.passes(1)
+    machine.synchronizes(machine.wall)
+    assert clock.dates
+    clock.remember()
+    machine.passes(60)
+    machine.wall += 14
+    if restarts:
+        clock = machine.clock(file)
+    assert clock.take_signed_time(machine.wall - 14) == "the clock agrees"
+    assert clock.dates
+    assert not clock.agreed
+    machine.passes(60)
+    machine.synchronizes(machine.wall)
+    clock.take_signed_time(machine.wall)
+    assert clock.agreed
+
+
 def test_nothing_is_destroyed_for_its_age_for_a_day_after_a_vouched_clock_was_set_years_ahead():
     """Rule C14."""
     machine = Machine(wall=3600.0)

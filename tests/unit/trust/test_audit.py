@@ -105,6 +105,28 @@ def test_a_line_torn_at_any_byte_is_cut_off_and_the_chain_goes_on(tmp_path):
         file.write_bytes(whole)
 
 
+@pytest.mark.parametrize("left", ["a torn line", "an empty file"])
+def test_what_a_kill_left_prevents_no_start_on_a_disk_that_takes_nothing(tmp_path, left):
+    """Rule A16."""
+    before = filled(tmp_path, 3).last
+    file = only(tmp_path)
+    if left == "a torn line":
+        file.write_bytes(file.read_bytes() + b'{"n":4')
+    else:
+        (tmp_path / FOLDER / "000000000004.jsonl").touch()
+    fails = [True]
+
+    def fsync(_: int) -> None:
+        if fails:
+            raise OSError(30, "Read-only file system")
+
+    again = Chain(tmp_path, lambda: NOW, fsync=fsync)
+    assert (again.length, again.last) == (3, before)
+    fails.clear()
+    again.append("key", {})
+    assert verify(tmp_path / FOLDER).last == 4
+
+
 def test_a_record_the_disk_does_not_take_leaves_the_chain_as_it_was(tmp_path):
     made = filled(tmp_path, 2)
 
