@@ -341,7 +341,9 @@ class Numbers:
 class Facts:
     """A plan and its journal, sorted."""
 
-    def __init__(self, plan: Mapping[str, Any], journal: Sequence[Any]) -> None:
+    def __init__(  # noqa: PLR0915 -- a journal has many facts
+        self, plan: Mapping[str, Any], journal: Sequence[Any]
+    ) -> None:
         self.plan = plan
         self.journal = [Record(*record) for record in journal]
         self.building: Mapping[str, Any] = {}
@@ -831,9 +833,14 @@ class Facts:
                     basis.index = index
 
     def removed_from(self, recipient: str) -> float:
-        """From when on the configuration has no uplink to a recipient."""
+        """From when on the configuration has no uplink to a recipient, and no agent was ready that
+        had one: slots that were open then are stated once there is an uplink again (rule T27).
+        """
         without = [at for at, what in self.configured if recipient not in what["recipients"]]
-        return min(without, default=NEVER)
+        if not without:
+            return NEVER
+        ended = [life.end for life in self.lives if life.ready <= without[0]][-1:]
+        return min(without[0], *ended)
 
     def refused_from(self, recipient: str) -> float:
         """From when on rows may still be in quarantine at the end (rule T17: for a day)."""

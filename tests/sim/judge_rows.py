@@ -934,7 +934,7 @@ def _owed_common(
     until = min(
         facts.end - SETTLES,
         facts.other_period_from(fitted) - 2 * every,
-        *(facts.removed_from(name) for name in facts.building["recipients"]),
+        *(facts.removed_from(name) - 2 * every for name in facts.building["recipients"]),
         *(facts.refused_from(name) - DAY for name in facts.building["recipients"]),
     )
     begin = max(since, facts.plan["begin"]) + 2 * every + 600

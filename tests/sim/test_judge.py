@@ -275,6 +275,20 @@ def test_a_slot_during_a_kill_is_m_agent(story):
     assert story.readings(change=right).judged() == []
 
 
+@pytest.mark.parametrize(("missing", "found"), [(10, {("CONSERVATION", "G2")}), (999, set())])
+def test_slots_while_the_agent_was_down_and_its_uplink_was_removed_are_not_owed(
+    story, missing, found
+):
+    """Rule T27: they are stated once the uplink is back."""
+    story.note(at(20) + 5, "life.ended", life=1, how="kill")
+    story.note(at(94), "configured", change="recipient", every={"e": EVERY}, flush=5,
+               recipients=[], readable=True)  # fmt: skip
+    story.note(at(94) + 60, "life.begun", life=2, boot="a", apart=0.0)
+    story.note(at(94) + 61, "life.ready", life=2)
+    story.readings(until=at(21), change=in_place_of(at(missing)))
+    assert story.sorts() - {("EQUIPMENT", "H12")} == found
+
+
 BOTH = {("CONSERVATION", "G2"), ("CONSERVATION", "R16")}
 
 
