@@ -341,9 +341,7 @@ class Numbers:
 class Facts:
     """A plan and its journal, sorted."""
 
-    def __init__(  # noqa: PLR0915 -- a journal has many facts
-        self, plan: Mapping[str, Any], journal: Sequence[Any]
-    ) -> None:
+    def __init__(self, plan: Mapping[str, Any], journal: Sequence[Any]) -> None:
         self.plan = plan
         self.journal = [Record(*record) for record in journal]
         self.building: Mapping[str, Any] = {}
