@@ -11,8 +11,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from agent.acquisition.row_assignment import FOREVER
-from agent.acquisition.slots import ExpectedSeries
+from agent.acquisition.row_assignment import FOREVER, ExpectedSeries
 from agent.buffer.announcements import ENDS, series_key
 from agent.core.clock import stamp
 from agent.core.model import ValueKind

@@ -12,8 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from zoneinfo import ZoneInfo
 
-    from agent.acquisition.row_assignment import RowAssignment
-    from agent.acquisition.slots import ExpectedSeries
+    from agent.acquisition.row_assignment import ExpectedSeries, RowAssignment
     from agent.core.model import MarkKey, Point, SlotMark
     from agent.registry.records import Installation
     from agent.registry.registry import Registry

@@ -37,7 +37,6 @@ from agent.registry.records import EXACT, covers
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from agent.acquisition.slots import ExpectedSeries
     from agent.core.model import Channel, Point, Retraction
     from agent.registry.consent_policy import Policy
     from agent.registry.records import Installation
@@ -50,6 +49,21 @@ LONGER = 3 * DAY
 QUARTER = 900
 """seconds: midnight is a multiple of it in every time zone"""
 FOREVER = 1 << 62
+
+
+class ExpectedSeries(NamedTuple):
+    """A series of which the recipient is owed every slot."""
+
+    place: str
+    channel: str
+    kind: str
+    unit: str
+    step: int
+
+    @classmethod
+    def of(cls, series: Series) -> ExpectedSeries:
+        """The series that the recipient is owed, whatever meter, people and basis it has."""
+        return cls(series.place, series.channel, series.kind, series.unit, series.step)
 
 
 @dataclass(frozen=True, slots=True)

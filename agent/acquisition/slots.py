@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from agent.acquisition.ended_series import Configured, ended
 from agent.acquisition.row_assignment import (
+    ExpectedSeries,
     Forgotten,
     RowAssignment,
     ShownIndex,
@@ -65,21 +66,6 @@ def _multipliers(points: Mapping[MarkKey, Sequence[Point]]) -> dict[tuple[str, s
         for group in points.values()
         for point in group
     }
-
-
-class ExpectedSeries(NamedTuple):
-    """A series of which the recipient is owed every slot."""
-
-    place: str
-    channel: str
-    kind: str
-    unit: str
-    step: int
-
-    @classmethod
-    def of(cls, series: Series) -> ExpectedSeries:
-        """The series that the recipient is owed, whatever meter, people and basis it has."""
-        return cls(series.place, series.channel, series.kind, series.unit, series.step)
 
 
 class _Slot(NamedTuple):

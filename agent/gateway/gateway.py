@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from agent.acquisition.factors import FactorDays
     from agent.acquisition.ingest import Ingest
     from agent.acquisition.plausibility import Plausibility
-    from agent.acquisition.slots import ExpectedSeries, SlotLedger
+    from agent.acquisition.row_assignment import ExpectedSeries
+    from agent.acquisition.slots import SlotLedger
     from agent.acquisition.sums import ConfiguredSums, Sums, Totals
     from agent.acquisition.unsent_readings import MidnightReadings, UnassignedReadings
     from agent.buffer.announcements import Item

@@ -7,7 +7,7 @@ import time
 from decimal import Decimal
 from pathlib import Path
 
-from agent.acquisition.slots import ExpectedSeries
+from agent.acquisition.row_assignment import ExpectedSeries
 from agent.core.clock import stamp
 from agent.core.model import Reading, Series, SlotMark
 from agent.gateway.recipient import directory_of

@@ -3,7 +3,8 @@
 from decimal import Decimal
 
 from agent.acquisition.directory import directory
-from agent.acquisition.slots import ExpectedSeries, SlotLedger
+from agent.acquisition.row_assignment import ExpectedSeries
+from agent.acquisition.slots import SlotLedger
 from agent.core.clock import stamp
 from agent.core.model import SlotMark
 from agent.registry.inputs import (

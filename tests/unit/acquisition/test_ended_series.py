@@ -4,7 +4,8 @@ import pytest
 
 from agent.acquisition.directory import end_series
 from agent.acquisition.ended_series import Configured, ended
-from agent.acquisition.slots import ExpectedSeries, SlotLedger
+from agent.acquisition.row_assignment import ExpectedSeries
+from agent.acquisition.slots import SlotLedger
 from agent.core.clock import stamp
 from agent.core.model import SlotMark, Why
 from agent.registry.inputs import NewConsent, NewExchange, NewInstallation
