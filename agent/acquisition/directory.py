@@ -19,7 +19,7 @@ from agent.registry.aggregate import ID
 from agent.registry.records import EXACT, serial_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
     from decimal import Decimal
 
     from agent.registry.consent_policy import Policy
@@ -200,7 +200,7 @@ def _series(
 def end_series(
     announced: Mapping[str, Mapping[str, Any]],
     owed: Mapping[ExpectedSeries, int],
-    ends: Callable[[Iterable[ExpectedSeries]], Mapping[ExpectedSeries, int]],
+    ends: Callable[[Collection[ExpectedSeries]], Mapping[ExpectedSeries, int]],
 ) -> tuple[Items, list[ExpectedSeries]]:
     """The series that have ended, as the recipient is to have them, and which of `owed` those are.
 

@@ -1,10 +1,14 @@
-"""Which series have ended because a device, a point or its period is no longer configured. Pure."""
+"""Which series have ended: no configured point makes them any more, or their meter was removed.
+
+Pure.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent.acquisition.timetable import following, running_slot
+from agent.core.model import ValueKind
 from agent.registry.dates import DAY
 from agent.registry.records import serial_key
 
@@ -50,6 +54,27 @@ def ended(series: Iterable[ExpectedSeries], now: Configured) -> dict[ExpectedSer
         if not any(now.assignment.makes(p, each) for key in able for p in now.points[key]):
             begun = running_slot(each.step, open_since - 1, now.zone)
             ends[each] = following(begun, each.step, now.zone)
+    return ends
+
+
+def removed(
+    series: Iterable[ExpectedSeries], now: Configured, t: float
+) -> dict[ExpectedSeries, int]:
+    """Those of these series whose last meter was removed before `t`, without a successor, each with
+    the first slot that it does not measure (rule T34).
+    """
+    named = {point.place for group in now.points.values() for point in group}
+    ends = {}
+    for each in series:
+        if each.place in named:  # the configuration says what measures it
+            continue
+        meters = now.assignment.registry.meters_of(each.place)
+        until = [meter.until for meter in meters if meter.channel in {None, each.channel}]
+        past = [end for end in until if end is not None and end <= t]
+        if past and len(past) == len(until):
+            # a quantity of a step that ends with the removal is the meter's (rule I10)
+            last = max(past) if each.kind in {ValueKind.INT, ValueKind.AVG} else max(past) - 1
+            ends[each] = following(running_slot(each.step, last, now.zone), each.step, now.zone)
     return ends
 
 

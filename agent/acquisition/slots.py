@@ -8,7 +8,7 @@ from decimal import Decimal
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
-from agent.acquisition.ended_series import Configured, ended
+from agent.acquisition.ended_series import Configured, ended, removed
 from agent.acquisition.row_assignment import (
     ExpectedSeries,
     Forgotten,
@@ -37,7 +37,7 @@ from agent.registry.dates import DAY, slot_before
 from agent.registry.records import EXACT, serial_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
     from zoneinfo import ZoneInfo
 
     from agent.acquisition.row_assignment import Assignment
@@ -612,13 +612,15 @@ class SlotLedger:
         self.owed[owed] = min(first, self.owed.get(owed, first))
         self._made.add(owed)
 
-    def end(self, series: Iterable[ExpectedSeries]) -> dict[ExpectedSeries, int]:
-        """Forget those of these series that have ended, and return each with its first slot that is
-        no longer owed: see `ended`.
+    def end(self, series: Collection[ExpectedSeries], now: float) -> dict[ExpectedSeries, int]:
+        """Forget those of these series that have ended at `now`, and return each with its first
+        slot that is no longer owed: see `ended` and `removed`.
         """
         candidates = [one for one in series if one not in self._made]
-        now = Configured(self._points, self.marks, self.left, self.assignment, self.zone)
-        ends = ended(candidates, now)
+        present = Configured(self._points, self.marks, self.left, self.assignment, self.zone)
+        ends = removed(series, present, now)
+        for each, slot in ended(candidates, present).items():
+            ends[each] = min(slot, ends.get(each, slot))
         for gone in ends:
             self.owed.pop(gone, None)
         return ends

@@ -463,11 +463,11 @@ def may_seal(gateway: Gateway) -> bool:
 
 def directory_of(gateway: Gateway, recipient: Recipient) -> Mapping[str, Item]:
     """Return the directory of a recipient as it is now, with the outcomes of orders."""
-    if recipient.ledger.left:
-        ended, gone = end_series(recipient.announced, recipient.owed, recipient.ledger.end)
-        recipient.announced = {**recipient.announced, **ended}
-        for series in gone:
-            del recipient.owed[series]
+    ends = partial(recipient.ledger.end, now=gateway.clock.now())
+    ended, gone = end_series(recipient.announced, recipient.owed, ends)
+    recipient.announced = {**recipient.announced, **ended}
+    for series in gone:
+        del recipient.owed[series]
     items = directory(
         gateway.registry,
         recipient.ledger.assignment.policy,

@@ -136,7 +136,9 @@ def _owed(plan: Plan, known: Any, stated: dict[Any, set[int]]) -> None:
         if one["kind"] != "EVT":  # of a state only what is new is stated
             plan.unstated += [f"{key} {slot}" for slot in sorted(expected - mine)]
         if one["place"] not in sums:
-            plan.unowed += [f"{key} {slot}" for slot in sorted(mine - allowed)]
+            # a series that is made again begins anew, and keeps the rows of before
+            since = _second(one["since"])
+            plan.unowed += [f"{key} {slot}" for slot in sorted(mine - allowed) if slot >= since]
     # an index at an exchange of meters (step 0) is owed to nobody
     plan.unowed += [f"{key}: not in the plan" for key in stated if key[3] or key[2] != "REG"]
 

@@ -8,7 +8,10 @@ from contextlib import closing
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
+import pytest
+
 from agent.core.model import Lane, Sample, Why
+from agent.registry.inputs import NewExchange, NewInstallation
 from hil.platform.ledger import Ledger
 from hil.platform.plan import judged
 from hil.platform.unpack import unpack
@@ -35,7 +38,12 @@ class Watched(Building):
         super().__init__(folder)
         prepare(str(folder / "receiver.db"))
         self.store = open_store(str(folder / "receiver.db"))
-        self.index = {"1001": Decimal(500), "1002": Decimal(99_997), "1011": Decimal(7)}
+        self.index = {
+            "1001": Decimal(500),
+            "1002": Decimal(99_997),
+            "1011": Decimal(7),
+            "1003": Decimal(40),
+        }
 
     def exchanged_at(self, ago):
         return self.midnight(ago) + AFTER_MIDNIGHT
@@ -104,6 +112,23 @@ class Watched(Building):
 
     # deeds
 
+    async def remove(self, label, ago):
+        """Somebody has taken the meter out, and nobody puts another one in."""
+        removal = NewExchange(label, at=self.exchanged_at(ago), followed=False)
+        self.house.registry.exchange([removal], "test", "test", self.now())
+
+    async def install(self, label, device, serial):
+        row = NewInstallation(label, serial=serial, since=self.now())
+        self.house.registry.install([row], "test", "test", self.now())
+        self.serials[device] = serial
+
+    async def owed(self, label, number):
+        """So many slots of it are owed, and none is missing."""
+        await self.deliver("centre", answered=True)
+        place = self.house.registry.place(label).id
+        owed_of = "SELECT count(*) FROM owed WHERE place = ?"
+        assert self.store.execute(owed_of, (place,)).fetchone() == (number,)
+
     async def consumption(self, label, amounts):
         await self.deliver("centre", answered=True)
         assert self.daily(label) == [(amount, 1, 0) for amount in amounts]
@@ -145,6 +170,26 @@ def test_the_receiver_holds_what_the_ledger_holds_across_an_exchange_and_all_tha
         ("nothing_of", "A-1"),
         ("day",),
         ("deliver", "centre", True),
+    ]  # fmt: skip
+    building = Watched(tmp_path)
+    with closing(building.store):
+        asyncio.run(building.live(deeds))
+
+
+@pytest.mark.parametrize("ago", [0, 1])
+def test_of_a_meter_that_was_removed_nothing_is_owed_until_there_is_another(tmp_path, ago):
+    """Rules T34, R16: also if the removal is recorded a day later."""
+    deeds = [
+        ("consent", "A-1", "centre.example", ["elec.imp"], 0),
+        ("consent", "A-2", "centre.example", ["elec.imp"], 0),
+        ("day",), ("day",), ("day",),
+        ("remove", "A-1", ago),
+        ("day",), ("day",),
+        ("owed", "A-1", 3 - ago),
+        ("owed", "A-2", 5),
+        ("install", "A-1", "m-1", "1003"),
+        ("day",), ("day",),
+        ("owed", "A-1", 2),
     ]  # fmt: skip
     building = Watched(tmp_path)
     with closing(building.store):

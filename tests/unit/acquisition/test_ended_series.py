@@ -1,5 +1,7 @@
 """Guards rule M3: a series ends once no configured point makes it any more, and not before."""
 
+from functools import partial
+
 import pytest
 
 from agent.acquisition.directory import end_series
@@ -99,6 +101,20 @@ def test_a_meter_that_was_taken_out_of_a_dwelling_makes_its_series_no_longer(tow
     assert ends(town, [series], elsewhere, left, marks) == {series: NOW + 600}
 
 
+def test_of_a_meter_that_was_removed_each_series_ends_at_the_removal(town):
+    """Rule T34: a quantity of the step before the removal is the meter's (rule I10)."""
+    home = town.place("D1")
+    series = [of(home, 600), of(home, DAY), of(home, 600, "heat"), of(home, 600, kind="INT")]
+    ledger = SlotLedger(town.gate(), {("m1", 600): [point("m1", every=600)]}, {})
+    removal = NewExchange("D1", "1001", at=NOW, followed=False)
+    town.registry.exchange([removal], "t", "t", NOW)
+    assert ledger.end(series, NOW - 1) == {}, "it is not removed yet"
+    slots = [NOW, MIDNIGHT + DAY, NOW, NOW + 600]
+    assert ledger.end(series, NOW) == dict(zip(series, slots, strict=True))
+    town.registry.install([NewInstallation("D1", serial="1005", since=NOW + 900)], "t", "t", NOW)
+    assert ledger.end(series, NOW + 900) == {}, "there is another one"
+
+
 def test_other_points_of_the_device_do_not_make_it(town):
     series, left = of(town.place("D1"), 600), {("m1", 600): mark(NOW)}
     flows = point("m1", "flow", every=600, derived=True)
@@ -138,12 +154,12 @@ def test_sums_over_dwellings_do_not_end(town):
     flows = of("B6ASQZ1Y2KSAA3Y", 600, kind="INT")
     rest = {"bases/rest": {"place": flows.place, "channels": ["elec.imp"]}}
     ledger = SlotLedger(town.gate(), {}, {("pump", 600): mark(NOW, None)})
-    assert end_series(rest, {flows: NOW}, ledger.end) == ({}, [])
-    items, gone = end_series({}, {flows: NOW}, ledger.end)
+    assert end_series(rest, {flows: NOW}, partial(ledger.end, now=NOW)) == ({}, [])
+    items, gone = end_series({}, {flows: NOW}, partial(ledger.end, now=NOW))
     ((_, item),) = items.items()
     assert (item["since"], item["until"], gone) == (stamp(NOW), stamp(NOW + 600), [flows])
     # once stated, an end stays as it is
-    assert end_series(items, {}, ledger.end) == ({}, [])
+    assert end_series(items, {}, partial(ledger.end, now=NOW)) == ({}, [])
 
 
 @pytest.mark.parametrize("reloaded", [False, True])
@@ -155,15 +171,15 @@ def test_a_ledger_knows_the_series_of_the_configuration_before(town, reloaded):
     if reloaded:
         ledger = SlotLedger(town.gate(), {("m1", 600): [before]}, {})
         ledger.close(("m1", 600), NOW, [sample(before)], "1001", Why.BUSY)
-        assert ledger.end([series]) == {}
+        assert ledger.end([series], NOW) == {}
         for _ in range(2):  # while its spool cannot be opened, these marks are all that is known
             ledger.renew({("m1", 1200): [now]}, dict(ledger.marks), town.policy, zone)
         assert ledger.owed == {series: NOW}
     else:
         ledger = SlotLedger(town.gate(), {("m1", 1200): [now]}, marks)
-    assert ledger.end([series]) == {series: NOW + 600}
+    assert ledger.end([series], NOW) == {series: NOW + 600}
     assert ledger.owed == {}
     ledger.renew({("m1", 600): [before]}, dict(ledger.marks), town.policy, zone)
     ledger.close(("m1", 600), NOW + 6000, [sample(before)], "1001", Why.BUSY)
     ledger.renew({}, dict(ledger.marks), town.policy, zone)
-    assert ledger.end([series]) == {series: NOW + 6600}
+    assert ledger.end([series], NOW) == {series: NOW + 6600}
