@@ -187,7 +187,7 @@ async def show(gateway: Gateway, caller: Caller) -> dict[str, Any]:
     words them. Raises Refused if it cannot be read.
     """
     del caller
-    return await asyncio.to_thread(_shown, gateway.daemon.path)
+    return await gateway.disk.read(_shown, gateway.daemon.path)
 
 
 def _shown(path: Path) -> dict[str, Any]:
@@ -218,7 +218,7 @@ async def device_try(
     `read`, with the `serial`. `withheld`: a value that this caller may not see. Raises Refused.
     """
     who = author(gateway, caller, named)
-    points, serial_point = await asyncio.to_thread(_points_of, gateway.daemon.path, entry)
+    points, serial_point = await gateway.disk.read(_points_of, gateway.daemon.path, entry)
     link = gateway.lines.get(str(entry["link"]))
     if link is None:
         raise Refused(

@@ -5,7 +5,6 @@ Also the gaps: what cannot be known, and why.
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -23,6 +22,7 @@ from agent.core.errors import Refused, StorageFailed
 from agent.core.i18n import Text
 from agent.core.model import ValueKind
 from agent.core.quantities import channels
+from agent.gateway.disk import LONG_LOOK
 from agent.gateway.gateway import point_of
 from agent.gateway.recipient import directory_of, open_recipient, store_opening
 from agent.registry.dates import DAY
@@ -117,7 +117,7 @@ async def _of_recipient(
     try:
         if name is None:
             cipher_words = tokens_of(gateway.identity, recipient_id)
-            orphaned = await asyncio.to_thread(
+            orphaned = await gateway.disk.read(
                 record, state, recipient_id, place or "", cipher_words
             )
             if orphaned is not None:
@@ -426,8 +426,8 @@ def _of_the_clock(
 async def _of_the_gateway(gateway: Gateway, home: Occupancy | None) -> list[KnowledgeGap]:
     """List the gaps that come from the gateway itself: a restore, or an untrusted clock."""
     gaps = []
-    # In a thread: the chain may have years of files.
-    body = await asyncio.to_thread(gateway.audit.chain.latest, "restored")
+    latest = gateway.audit.chain.latest
+    body = await gateway.disk.read(latest, "restored", patience=LONG_LOOK)
     made = str(body.get("made", "")) if body else ""
     if made and (home is None or home.since < datetime.fromisoformat(made).timestamp()):
         gaps.append(KnowledgeGap("restored", "", made[:10]))

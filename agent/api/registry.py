@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import partial, wraps
@@ -329,7 +328,7 @@ async def consent_forms(  # noqa: PLR0913 -- as many options
         privacy.controller.contact,
         f"{dpo.name}, {dpo.contact}" if dpo else "",
         asks,
-        {language: await asyncio.to_thread(template, own, language)},
+        {language: await gateway.disk.read(template, own, language)},
     )  # fmt: skip
     boxes = [one.box for one in asks]
     await gateway.disk.ask()

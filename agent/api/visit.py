@@ -37,7 +37,7 @@ def _file(gateway: Gateway) -> StateFile[dict[str, Any]]:
 async def show(gateway: Gateway, caller: Caller) -> dict[str, Any]:
     """Return how far the visit is; empty: none has begun."""
     del caller
-    return {"visit": await asyncio.to_thread(_file(gateway).load)}
+    return {"visit": await gateway.disk.read(_file(gateway).load)}
 
 
 async def keep(gateway: Gateway, caller: Caller, *, visit: dict[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from typing import TYPE_CHECKING, TypeVar
 
 from agent.buffer.database import DiskThread
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 REGISTRY, STATE = "the registry", "the state folder"
 """names of the registry and of the state directory among the stores"""
-FILES = "files"
-"""the thread that only looks at files"""
+LONG_LOOK = 60.0
+"""seconds for a look at years of files"""
 
 
 class StateDisk:
@@ -30,9 +31,10 @@ class StateDisk:
         """the stores that cannot be written now"""
         self._threads: dict[str, DiskThread] = {}
         """by store: the thread that last had its file open"""
-        self._asking, self._reading = asyncio.Lock(), asyncio.Lock()
+        self._asking = asyncio.Lock()
+        self._reading: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
-    def thread(self, store: str) -> DiskThread:
+    def thread(self, store: str, patience: float | None = None) -> DiskThread:
         """Return a new thread for a file on the disk.
 
         Raises StorageFailed while the earlier thread of this file, or the thread of the small
@@ -41,7 +43,7 @@ class StateDisk:
         """
         if self._waits(store):
             raise StorageFailed(SILENT)
-        self._threads[store] = DiskThread(store)
+        self._threads[store] = DiskThread(store, patience)
         return self._threads[store]
 
     def _waits(self, store: str) -> bool:
@@ -66,13 +68,15 @@ class StateDisk:
             except StorageFailed:
                 self.storage.failed(STATE, SILENT)
 
-    async def read(self, call: Callable[..., T], *args: object) -> T:
-        """Return what a call returns that only looks at files, in turn with others of its kind.
+    async def read(self, call: Callable[..., T], *args: object, patience: float | None = None) -> T:
+        """Return what a function returns that only looks at files, one look after the other.
 
-        Raises StorageFailed if the disk does not answer, at once while it owes an earlier answer.
+        Raises StorageFailed if the disk does not answer within `patience` (rule A1: 10 s), and at
+        once while it still owes this function an answer.
         """
-        async with self._reading:
-            thread = self.thread(FILES)
+        of = call.__name__
+        async with self._reading[of]:
+            thread = self.thread(of, patience)
             try:
                 return await thread.run(call, *args)
             finally:

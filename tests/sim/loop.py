@@ -286,8 +286,8 @@ def name_of(handle):
     return getattr(handle._callback, "__qualname__", repr(handle._callback))
 
 
-COMPUTED = {"_without_garbage_collection"}
-"""functions that agent gives to a thread because they take long, not because of the disk"""
+COMPUTED = {"_without_garbage_collection", "letter", "printed"}
+"""functions that the agent gives to a thread because they take long, not because of the disk"""
 
 
 class Pool:

@@ -39,6 +39,22 @@ def test_a_look_at_files_does_not_wait_for_a_disk_that_hangs(disk):
     assert asyncio.run(asked()) == 2
 
 
+def test_a_look_waits_for_no_other_kind_of_look(disk):
+    answers = threading.Event()
+
+    async def asked():
+        slow = asyncio.create_task(disk.read(wait, patience=60.0))
+        await asyncio.sleep(0)
+        assert await disk.read(int, "1") == 1
+        answers.set()
+        return await slow
+
+    def wait():
+        return answers.wait()
+
+    assert asyncio.run(asked())
+
+
 def test_each_look_at_files_gets_its_own_answer(disk):
     async def asked():
         return await asyncio.gather(*(disk.read(int, text) for text in "123"))
