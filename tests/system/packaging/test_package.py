@@ -45,8 +45,8 @@ def test_a_fresh_clone_gives_the_same_bytes(built, tmp_path):
 
 
 def test_it_is_small_and_its_checksums_hold(built):
-    # 1,417 kB with the flight recorder and the code that waits for events: docs/decisions/012
-    assert built.stat().st_size < 1_440_000
+    # 1,441 kB with ends of series and looks at files in threads of their own: docs/decisions/012
+    assert built.stat().st_size < 1_460_000
     done = subprocess.run(
         ("sha256sum", "--strict", "-c", "SHA256SUMS"), cwd=built.parent, check=False
     )
@@ -126,7 +126,7 @@ def test_the_installation_is_quick_and_small(seen):
     assert found["cpu_s"] < 60  # what it takes where nothing else is to be done
     assert found["seconds"] < 240
     print(found)
-    assert found["package_kB"] < 7_350
+    assert found["package_kB"] < 7_400
     assert found["installed_kB"] < 10_100  # with what is compiled
     assert found["strewn"] == []
 
