@@ -14,7 +14,7 @@ from agent.core.atomic_write import SILENT, STALLED_AFTER, Log, allocate, sync_f
 from agent.core.clock import monotonic
 from agent.core.errors import Refused, SpoolFull, StorageFailed
 from agent.core.i18n import text_of
-from agent.core.storage import reason_of
+from agent.core.storage import is_damage, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
@@ -49,10 +49,6 @@ PRAGMAS = (
     "temp_store=MEMORY",
     "cache_size=-1024",
 )
-DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR_SHORT_READ}
-"""what says that the content of a file is wrong. SQLITE_IOERR_READ is not among them: a disk that
-cannot read says nothing about the file, and set aside it would lose what waits in it (rule A1)
-"""
 _thread_local = threading.local()
 T = TypeVar("T")
 S = TypeVar("S")
@@ -282,7 +278,7 @@ class Database:
     def _reaction(self, error: sqlite3.Error) -> Exception | None:
         # errors of the Python module itself (such as a wrong thread) have no code
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
-        if code in DAMAGE or code & 0xFF in DAMAGE:
+        if is_damage(error):
             with suppress(OSError):
                 # The next start sets the file aside, even if the damaged page is not read then.
                 self._suspect.touch()

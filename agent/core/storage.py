@@ -122,6 +122,19 @@ def reason_of(error: BaseException, where: Path) -> str | None:
     return None
 
 
+def is_damage(error: BaseException) -> bool:
+    """Whether an error of SQLite says that the content of its file is wrong.
+
+    SQLITE_IOERR_READ does not: a disk that cannot read says nothing about the file, and setting the
+    file aside would lose what is in it (rule A1).
+    """
+    import sqlite3  # noqa: PLC0415 -- the web page has no database
+
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK)
+    damage = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+    return code & 0xFF in damage or code == sqlite3.SQLITE_IOERR_SHORT_READ
+
+
 @contextlib.contextmanager
 def disk_stated(state: Path) -> Iterator[None]:
     """Raise Refused with the disk as its reason where an error, or a Refused that follows from it,

@@ -11,8 +11,9 @@ from agent.buffer.database import Damaged
 from agent.core.errors import Absent, NotRecorded, Refused
 from agent.core.i18n import N_
 from agent.core.log_fields import LogEvent, fields
+from agent.core.storage import is_damage
 from agent.core.tasks import Change
-from agent.inbox.inbox import BY_HAND, Inbox, store_is_broken
+from agent.inbox.inbox import BY_HAND, Inbox
 from agent.trust.jws import MAP
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ class SignedObjects:
         except Refused as error:
             log.debug("a signed object from %s was refused: %s", via, error)
         except Exception as error:
-            if store_is_broken(error):
+            if is_damage(error):
                 self.broken.set()
                 raise
             # The object is verified and on the disk. Raising would make the platform send it again

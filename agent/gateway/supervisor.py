@@ -17,7 +17,7 @@ from agent.core.errors import Refused
 from agent.core.i18n import N_
 from agent.core.log_fields import LogEvent, fields
 from agent.core.model import Why
-from agent.core.storage import SPOOL
+from agent.core.storage import SPOOL, is_damage
 from agent.core.tasks import error_text, to_next, together, until
 from agent.enrolment import calls
 from agent.gateway import key_rotation
@@ -35,7 +35,6 @@ from agent.gateway.recipient import (
     wait_for_disk,
 )
 from agent.gateway.replacement_scan import seek
-from agent.inbox.inbox import store_is_broken
 from agent.registry.identity import why_absent
 from agent.trust.jws import Key
 
@@ -454,7 +453,7 @@ class Running(Daemon):
             try:
                 await objects.registry_changed()
             except Exception as error:
-                if store_is_broken(error):
+                if is_damage(error):
                     objects.broken.set()
                 raise
             # an object may wait for a time

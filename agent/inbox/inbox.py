@@ -24,6 +24,7 @@ from agent.core.clock import ClockTrust, stamp
 from agent.core.errors import NotRecorded, NotYet, Refused, SpoolFull
 from agent.core.i18n import N_, Text, text_of
 from agent.core.log_fields import LogEvent, fields
+from agent.core.storage import is_damage
 from agent.inbox.registry_adapter import RECORDED_BEFORE, contradiction
 from agent.trust import claims, store, trust_list
 from agent.trust.claims import REVOKES, ROOT
@@ -94,7 +95,6 @@ SQLITE_NO_ROOM = {
     sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_NOMEM,
     sqlite3.SQLITE_PROTOCOL,
 }  # fmt: skip
-SQLITE_DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
 if TYPE_CHECKING:
@@ -331,7 +331,7 @@ class Inbox:
         except Refused as error:
             raise Forged(ObjectCode.REQUEST, text_of(error)) from error
         except Exception as error:
-            if store_is_broken(error):
+            if is_damage(error):
                 raise
             if _not_stored(error):
                 raise NotRecorded(
@@ -697,12 +697,6 @@ def _not_stored(error: Exception) -> bool:
         # the low byte of an extended code is its primary code
         return getattr(error, "sqlite_errorcode", 0) & 0xFF in SQLITE_NO_ROOM
     return isinstance(error, SpoolFull) or (isinstance(error, OSError) and error.errno in NO_ROOM)
-
-
-def store_is_broken(error: Exception) -> bool:
-    """Whether a database is damaged; the next start then replaces it."""
-    code = getattr(error, "sqlite_errorcode", 0)
-    return isinstance(error, sqlite3.Error) and code & 0xFF in SQLITE_DAMAGE
 
 
 def _uplink_of(via: str) -> str:

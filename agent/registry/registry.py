@@ -708,8 +708,11 @@ class Registry:
         known = (one for one in reversed(self._documents) if one.kind == after.kind)
         before = next((one for one in known if one.id == after.id), None)
         if isinstance(after, Consent) and isinstance(before, Consent):
+            # A replaced consent ends together with the beginning of the other one, or not.
             return after.withdrawn is not None or (
-                set(after.channels) <= set(before.channels) and after.until <= before.until
+                after.replaced == before.replaced
+                and set(after.channels) <= set(before.channels)
+                and after.until <= before.until
             )
         # one without an earlier version is new, and may allow something
         return before is not None and _ends_sooner(before, after)

@@ -5,9 +5,12 @@ It is one SQLite file in the state directory. A commit that has returned is on t
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
+import os
+import re
 import secrets
 import shutil
 import sqlite3
@@ -21,7 +24,7 @@ from agent.core.clock import seconds, stamp
 from agent.core.errors import NotRecorded, Refused
 from agent.core.i18n import Text, from_wire, to_wire
 from agent.core.log_fields import LogEvent, fields
-from agent.core.storage import made
+from agent.core.storage import is_damage, made, reason_of
 from agent.trust import trust_list, verify
 from agent.trust.error_codes import Forged, ObjectCode
 
@@ -234,6 +237,18 @@ def _no_room(error: Exception) -> bool:
     return code in NOT_NOW if code else isinstance(error, OSError) and error.errno in NO_ROOM
 
 
+def _fails(path: Path, error: Exception) -> bool:
+    """Whether the disk, and not the content of the file, is the cause of an error (rule A1)."""
+    code = getattr(error, "sqlite_errorcode", 0)
+    return code in NOT_NOW or (reason_of(error, path.parent) is not None and not is_damage(error))
+
+
+def _unread(finding: tuple[str]) -> bool:
+    """Whether a line of SQLite's check says that the disk could not read a page."""
+    codes = re.findall(r"error code=(\d+)", finding[0])
+    return any(int(code) & 0xFF == sqlite3.SQLITE_IOERR for code in codes)
+
+
 def _unavailable(path: Path, error: Exception) -> NotRecorded:
     return NotRecorded(
         "{path} cannot be opened now ({error}): is the disk full or read-only? Check with: df -h",
@@ -284,10 +299,7 @@ class TrustStore:
             if memory_folder is not None:
                 cls._take_over(store, memory_folder / path.name)
         except (OSError, sqlite3.DatabaseError, Forged, NotRecorded) as error:
-            if (
-                isinstance(error, OSError | NotRecorded)
-                or getattr(error, "sqlite_errorcode", 0) in NOT_NOW
-            ):
+            if isinstance(error, OSError | NotRecorded) or _fails(path, error):
                 store = cls._copied(path, memory_folder, error)
             else:
                 log.error(  # noqa: TRY400 -- no bug
@@ -360,7 +372,10 @@ class TrustStore:
             # secure_delete: objects may concern people, so deleted ones must not stay in free pages
             for pragma in ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON"):
                 db.execute(f"PRAGMA {pragma}").fetchall()
-            if db.execute("PRAGMA quick_check").fetchone() != ("ok",):
+            findings = db.execute("PRAGMA quick_check").fetchall()
+            if any(map(_unread, findings)):
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            if findings != [("ok",)]:
                 raise sqlite3.DatabaseError("its pages are inconsistent")
             db.executescript(SCHEMA)
             return cls(db, path, memory_folder)

@@ -28,6 +28,7 @@ from agent.core.atomic_write import DiskWriter
 from agent.core.errors import StorageFailed
 from agent.registry.storage import TABLE, RegistryStorage
 from agent.trust.audit import Chain
+from agent.trust.store import TrustStore
 from tests import powercut
 from tests.sim import disk as model
 from tests.sim import small_spool
@@ -833,6 +834,29 @@ def test_a_spool_that_the_disk_cannot_read_is_not_set_aside(root, seed):
         with opening() as after:
             assert sum(after.waiting(0)) == 10
             assert not after.set_aside
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_trust_store_that_the_disk_cannot_read_is_not_set_aside(root, tmp_path, seed):
+    """Rules A1, O29: a copy in memory goes on, and no list is lost. SQLite's own check of a file
+    reports a page that cannot be read like one whose content is wrong.
+    """
+    beside = tmp_path / "beside"
+    opening = partial(TrustStore.open, root / "authority.sqlite", beside)
+    with failing(root, how="full", room=1 << 30, names=False) as (disk, *_):
+        with opening() as before:
+            before.remember(["a kid"], (), (), NOON)
+        # the copy of this boot, from an earlier failure
+        beside.mkdir(mode=0o700)
+        shutil.copyfile(root / "authority.sqlite", beside / "authority.sqlite")
+        fault = {"how": "eio", "read": 0.05, "write": 0.0, "sync": 0.0, "evict": False}
+        disk.begin(fault | {"seed": seed})
+        with opening() as meanwhile:
+            assert "a kid" in meanwhile.revoked
+        disk.end()
+        with opening() as after:
+            assert "a kid" in after.revoked
+    assert not list(root.glob("*.damaged*"))
 
 
 # small spools

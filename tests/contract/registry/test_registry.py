@@ -390,6 +390,26 @@ def test_A_g_a_withdrawal_holds_while_the_disk_fails_and_after_kill_9(registry, 
     assert not Registry.open(path, tmp_path / "notes").unrecorded
 
 
+def test_a_consent_stands_if_the_disk_does_not_record_the_one_that_replaces_it(
+    registry, path, tmp_path
+):
+    """It had ended, so its slots had no rows, and the recipient heard of an end that nobody had
+    recorded. Rule A10.
+    """
+    (given,) = registry.consent([consent()], *BY, FR)
+    broken, mend = failing(path, tmp_path / "notes")
+    later = ("alice", "a test", NOW + 86_400)
+    narrower = consent(step=86_400, replaces="any")
+    with pytest.raises(NotRecorded):
+        broken.consent([narrower], *later, FR)
+    assert broken.consents_of(given.occupancy, given.recipient) == (given,)
+    assert not broken.unrecorded
+    mend()
+    broken.consent([narrower], *later, FR)
+    old, new = sorted(broken.consents(), key=lambda each: each.since)
+    assert (old.until, old.replaced) == (new.since, new.id)
+
+
 def test_A_h_nothing_is_allowed_while_the_disk_fails(registry, path, tmp_path):  # noqa: N802
     """A consent was accepted in memory, and a withdrawal later found nothing. Rule A10."""
     (given,) = registry.consent([consent()], *BY, FR)
