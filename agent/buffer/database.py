@@ -360,8 +360,10 @@ class OneThread:
         loop = asyncio.get_running_loop()
         try:
             return loop.run_in_executor(self._pool, self._timed, call, *args)
-        except RuntimeError as error:  # the spool was closed while somebody still asks it
-            raise StorageFailed("it is closed" if self._closed else str(error)) from error
+        except RuntimeError as error:
+            if self._closed:  # the spool was closed while somebody still asks it
+                raise StorageFailed("it is closed") from error
+            raise StorageFailed(str(error)) from error
 
     def _timed(self, call: Callable[..., T], *args: object) -> T:
         self._since = monotonic()

@@ -172,20 +172,20 @@ class SendScheduler:
 
     def sealed(self, lane: Lane, batch: SealedBatch | None, now: float, next_seal: float) -> None:
         """Note the sealed batch, or None; `next_seal`: the next regular time to seal."""
-        filled = batch is not None and (
-            batch.rows >= self.rhythm.most_rows or len(batch.payload) > self.rhythm.most_bytes / 2
-        )
         if batch is None:
             self.waiting[lane] = 0
         else:
             self.flights[batch.id] = Flight(batch, due=now)
-            if batch.rows:  # a directory has no rows
-                self._bytes_per_row = max(1.0, len(batch.payload) / batch.rows)
+            if not batch.rows:
+                return  # a directory: the rows that wait are still to be sealed now
+            self._bytes_per_row = max(1.0, len(batch.payload) / batch.rows)
+        filled = batch is not None and (
+            batch.rows >= self.rhythm.most_rows or len(batch.payload) > self.rhythm.most_bytes / 2
+        )
         if lane is Lane.BACKFILL:
             self._draining = filled
             self._trickle_from = now + self.rhythm.seal
-        elif not filled and (batch is None or batch.rows):
-            # after a directory, the rows that wait are sealed at once
+        elif not filled:
             self.next_seal = next_seal
 
     def sent(self, flight: Flight, now: float) -> None:

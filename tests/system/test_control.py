@@ -233,7 +233,7 @@ def test_the_agent_is_killed_during_a_hold_and_a_person_gives_the_equipment_back
             return await here.gardien("control", "history")
 
     history = asyncio.run(attack())
-    assert "broken off: restart" in history
+    assert "broken off: the agent does not run" in history
 
 
 DISPLAY = """\

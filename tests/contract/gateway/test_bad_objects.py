@@ -200,7 +200,8 @@ def test_an_object_that_our_own_code_fails_on_is_told_and_not_tried_again(transp
                 assert "1 signed object" in events["object"]
             async with at_work(far.config) as house:  # as after an upgrade that mended it
                 await far.send(house, "2.jws", raw)
-                await far.send(house, "3.jws", signed("time+jwt", ..., recipient=...))
+                again = signed("request+jwt", believe(house), act="directory")
+                await far.send(house, "3.jws", again)
 
                 async def taken():
                     told = [one["state"] for one in await far.outcomes()]

@@ -231,6 +231,20 @@ def test_a_directory_only_takes_the_turn_of_the_rows_behind_it():
     assert c.lane_to_seal(now + 1) is None
 
 
+def test_a_directory_does_not_use_up_the_turn_of_the_backlog():
+    """Rule T14: signed time brings an outcome every few minutes, which is sent before the rows."""
+    c = course(seal=300.0)
+    now = fly(c, T, batch(1, Lane.BACKFILL))
+    c.ended(batch(1).id, now, 0.5)
+    c.waiting[Lane.BACKFILL], c.next_seal = 10, T + 600
+    assert c.lane_to_seal(T + 299) is None
+    assert c.lane_to_seal(T + 300) is Lane.BACKFILL
+    outcomes = batch(2, rows=0)
+    seal(c, Lane.BACKFILL, outcomes, T + 300)
+    c.ended(outcomes.id, T + 301, 0.5)
+    assert c.lane_to_seal(T + 301) is Lane.BACKFILL, "not five minutes later"
+
+
 THREE_WEEKS = 21 * 86_400
 DWELLINGS = 60
 
