@@ -493,9 +493,8 @@ class Poller:
 
     async def _catch_up(self, key: MarkKey, began: float) -> None:
         for account in self.accounts:
-            if key in account.ledger.marks:
-                change = partial(account.ledger.catch_up, key, began, Why.AGENT)
-                account.take(key, change, self._faults)
+            change = partial(account.ledger.catch_up, key, began, Why.AGENT)
+            account.take(key, change, self._faults)
         self._closed[key] = self._last_closed(key)
         await self._wait_for_room()
 

@@ -94,9 +94,12 @@ class SlotLedger:
         self.assignment = assignment
         self.zone = zone
         """the time zone whose midnights are daily slots; None: UTC"""
-        self._left_open: dict[MarkKey, int] = {}
-        """the first slot that a device's earlier period left open; slots before that were its"""
-        self.marks = self._continued(points, marks)
+        self.marks, self._left_open = continued(points, marks, zone)
+        """`_left_open`: the first slot that a device's earlier period left open; slots before that
+        were its
+        """
+        self._in_memory: Mapping[MarkKey, SlotMark] = {}
+        """the marks of rows that were kept in memory while the disk failed"""
         self.left = {key: mark for key, mark in marks.items() if key not in points}
         """the marks of devices and periods that are no longer configured"""
         self.held: dict[str, dict[str, str]] = {}
@@ -153,33 +156,17 @@ class SlotLedger:
         self.assignment = RowAssignment(*registry_and_rules, withholds=withholds, held=before.held)
         self.zone, self._points, self._multipliers = zone, points, _multipliers(points)
         left = {key: mark for key, mark in {**self.left, **marks}.items() if key not in points}
-        self.marks, self.left = self._continued(points, marks), left
+        (self.marks, self._left_open), self.left = continued(points, marks, zone), left
+        self._in_memory, _ = continued(points, self._in_memory, zone)
         self._made.clear()
         self.refuses_unproven = refuses_unproven
         self.held.clear()
 
-    def _continued(
-        self, points: Mapping[MarkKey, object], marks: Mapping[MarkKey, SlotMark]
-    ) -> dict[MarkKey, SlotMark]:
-        """The marks of the points. A device that is read at another period now goes on after the
-        last slot that it closed: a midnight is a slot at both periods (rule M3).
+    def closed_in_memory(self, marks: Mapping[MarkKey, SlotMark]) -> None:
+        """Take note of the marks of rows that were kept in memory while the disk failed, also by an
+        earlier process: the slots up to them have their values there (rule M10).
         """
-        latest: dict[str, int] = {}
-        for (device, _), mark in marks.items():
-            latest[device] = max(mark.slot, latest.get(device, mark.slot))
-        continued = {key: mark for key, mark in marks.items() if key in points}
-        self._left_open.clear()
-        for (device, earlier), mark in marks.items():
-            left_open = following(mark.slot, earlier, self.zone)
-            # a mark that the device's others have left behind is of a period of long ago
-            if (device, earlier) in points or left_open <= latest[device]:
-                continue
-            for key in [key for key in points if key[0] == device]:
-                slot = running_slot(key[1], mark.slot, self.zone)
-                if key not in continued or continued[key].slot < slot:
-                    continued[key] = mark._replace(slot=slot)
-                    self._left_open[key] = left_open
-        return continued
+        self._in_memory = continued(self._points, marks, self.zone)[0]
 
     def moved(self, stored: Mapping[MarkKey, SlotMark]) -> dict[MarkKey, SlotMark]:
         """The marks that are not `stored` like this: they belong on the disk before a clock period
@@ -222,6 +209,10 @@ class SlotLedger:
     def set_back(self, marks: Mapping[MarkKey, SlotMark]) -> None:
         """Continue from these marks, which are on the disk. Forget everything about later slots."""
         self.marks.update(marks)
+        devices = {device for device, _ in marks}
+        self._in_memory = {
+            key: mark for key, mark in self._in_memory.items() if key[0] not in devices
+        }
         self._left_open.clear()
         self.gaps.clear()
         self._exchanges = Exchanges()
@@ -284,39 +275,62 @@ class SlotLedger:
         self.marks[key] = self.marks[key]._replace(slot=slot)
         return []
 
-    def resume(self, now: float, kept: Mapping[MarkKey, SlotMark] = NO_MARKS) -> list[Reading]:
+    def resume(self, now: float) -> list[Reading]:
         """Close as M `agent` (or `uplink`) every slot since the marks, except the running one.
 
         The rows are marked `again`: rows that were kept in memory while the disk failed may have
-        reported these slots already. `kept`: the marks of those: nobody reads their slots again,
-        so the running one is closed here too if it is among them.
+        reported these slots already.
         """
         rows: list[Reading] = []
-        for key, mark in list(self.marks.items()):
+        for key in [key for key in self._points if self._begun(key, now)]:
+            closed = self.marks[key].slot
             missed = self.catch_up(key, now, Why.AGENT)
-            if key in kept:
-                missed += self._gap(key, kept[key].slot + 1, Why.AGENT)
             if missed:
                 rows += [replace(row, again=True) for row in missed]
                 last = self.marks[key].slot
                 if self.removed is not None:  # no uplink, so no backfill
                     last = min(last, int(self.removed[0]))
-                if last > mark.slot:
-                    self.gaps[key] = DownGap(mark.slot + 1, last)
+                if last > closed:
+                    self.gaps[key] = DownGap(closed + 1, last)
         return rows
 
     def catch_up(self, key: MarkKey, now: float, why: Why) -> list[Reading]:
-        """Close the slots of one device before the one that runs at `now`.
+        """Close the slots of one device before the one that runs at `now`, and that one too if a
+        spool in memory has closed it: nobody reads it again.
 
         Slots in which the recipient had no uplink are M `uplink`, whether or not the agent ran.
         """
         rows: list[Reading] = []
+        if not self._begun(key, now):
+            return rows
         if why is Why.AGENT and self.removed is not None:
             # Two gaps: until the uplink was removed the agent was down, after that there was no
             # uplink.
             for moment, reason in zip(self.removed, (Why.AGENT, Why.UPLINK), strict=True):
                 rows += self._gap(key, running_slot(key[1], min(moment, now), self.zone), reason)
-        return rows + self._gap(key, running_slot(key[1], now, self.zone), why)
+        in_memory = self._last_in_memory(key, now)
+        reported = in_memory is not None and in_memory.slot > self.marks[key].slot
+        rows += self._gap(key, running_slot(key[1], now, self.zone), why)
+        if in_memory is not None:
+            rows += self._gap(key, in_memory.slot + 1, Why.AGENT)
+        return [replace(row, again=True) for row in rows] if reported else rows
+
+    def _begun(self, key: MarkKey, now: float) -> bool:
+        """Whether a key has a mark. One that only a spool in memory has closed goes on from there:
+        what was due since then is owed as well.
+        """
+        if key not in self.marks and (in_memory := self._last_in_memory(key, now)) is not None:
+            self.marks[key] = in_memory
+        return key in self.marks
+
+    def _last_in_memory(self, key: MarkKey, now: float) -> SlotMark | None:
+        """The last slot of a key that is closed in memory; at the latest the one that runs: a clock
+        that was wrong meanwhile closes none that is still to come.
+        """
+        mark = self._in_memory.get(key)
+        if mark is None:
+            return None
+        return mark._replace(slot=min(mark.slot, running_slot(key[1], now, self.zone)))
 
     def close(  # noqa: PLR0913, PLR0917 -- a read, its slot and its circumstances
         self,
@@ -687,6 +701,32 @@ class SlotLedger:
                 if withheld is None:
                     self.owe(series, slot)
                 yield series, slot, count, withheld
+
+
+def continued(
+    points: Mapping[MarkKey, object], marks: Mapping[MarkKey, SlotMark], zone: ZoneInfo | None
+) -> tuple[dict[MarkKey, SlotMark], dict[MarkKey, int]]:
+    """The marks of the points, and the first slots that their devices' earlier periods left open.
+
+    A device that is read at another period now goes on after the last slot that it closed: a
+    midnight is a slot at both periods (rule M3).
+    """
+    latest: dict[str, int] = {}
+    for (device, _), mark in marks.items():
+        latest[device] = max(mark.slot, latest.get(device, mark.slot))
+    going_on = {key: mark for key, mark in marks.items() if key in points}
+    open_since: dict[MarkKey, int] = {}
+    for (device, earlier), mark in marks.items():
+        left_open = following(mark.slot, earlier, zone)
+        # a mark that the device's others have left behind is of a period of long ago
+        if (device, earlier) in points or left_open <= latest[device]:
+            continue
+        for key in [key for key in points if key[0] == device]:
+            slot = running_slot(key[1], mark.slot, zone)
+            if key not in going_on or going_on[key].slot < slot:
+                going_on[key] = mark._replace(slot=slot)
+                open_since[key] = left_open
+    return going_on, open_since
 
 
 def _ranges(

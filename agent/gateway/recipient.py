@@ -94,22 +94,14 @@ async def open_recipient(
     if not who:
         raise Refused(why_absent(who))
     settings = config.uplinks[name].settings
-    memory_file = memory_of(config.state, settings.recipient)
     names: LogNames = {"uplink": name, "recipient": settings.recipient}
     async with AsyncExitStack() as stack:
-        disk, memory = await _open_on_disk(stack, gateway, name), None
-        if disk is None or memory_file.exists():
-            own = await stack.enter_async_context(AsyncExitStack())
-            head = _head(config, who, gateway.audit, settings.recipient)
-            memory = await _open_in_memory(own, memory_file, head, who)
-            if disk is not None and await _drained(disk, memory):
-                memory = None
-                await own.aclose()
-                for file in memory_file.parent.glob(f"{memory_file.name}*"):
-                    file.unlink()
+        disk = await _open_on_disk(stack, gateway, name)
+        memory, in_memory = await _open_beside(stack, gateway, name, disk, before)
         if disk is not None and before is not None and before.kept:
             # The rows of the spool in memory are in its own file. The spool on the disk goes on
             # from its own marks; the marks in memory would skip slots that it never stored.
+            in_memory |= before.ledger.marks
             before = None
         for spool, thread in filter(None, (disk, memory)):
             if spool.set_aside:
@@ -126,6 +118,8 @@ async def open_recipient(
                 gateway.audit("epoch.begun", {"recipient": settings.recipient, "state": who.state})
             await thread.run(spool.days, midnights(config))
         recipient = await _connect(gateway, name, disk, memory, before)
+        if before is None and disk is not None:
+            recipient.ledger.closed_in_memory(in_memory)
         try:
             yield recipient
         finally:
@@ -191,6 +185,35 @@ async def _open_on_disk(stack: AsyncExitStack, gateway: Gateway, name: str) -> O
         return None
     state_disk.storage.recovered(store)
     return disk
+
+
+async def _open_beside(
+    stack: AsyncExitStack,
+    gateway: Gateway,
+    name: str,
+    disk: Opened | None,
+    before: Recipient | None,
+) -> tuple[Opened | None, dict[MarkKey, SlotMark]]:
+    """Open the spool in memory if the disk fails or it has rows to deliver; return it, and how far
+    it has closed slots.
+    """
+    recipient = gateway.config.uplinks[name].settings.recipient
+    file = memory_of(gateway.config.state, recipient)
+    if disk is not None and not file.exists():
+        return None, {}
+    own = await stack.enter_async_context(AsyncExitStack())
+    head = _head(gateway.config, gateway.identity, gateway.audit, recipient)
+    spool, thread = memory = await _open_in_memory(own, file, head, gateway.identity)
+    marks = await thread.run(spool.marks)
+    # At a start the spool on the disk must first store what the one in memory has closed: until
+    # then a kill would have the slot that runs read again (rule M10).
+    goes_on = before is not None and not before.kept
+    if disk is None or not goes_on or not await _drained(disk, memory):
+        return memory, marks
+    await own.aclose()
+    for each in file.parent.glob(f"{file.name}*"):
+        each.unlink()
+    return None, marks
 
 
 async def _open_in_memory(
@@ -359,13 +382,10 @@ def ahead(ledger: SlotLedger, clock: Clock) -> int:
     return last if last > clock.now() else 0
 
 
-async def close_passed_slots(
-    gateway: Gateway, recipient: Recipient, before: Recipient | None = None
-) -> None:
+async def close_passed_slots(gateway: Gateway, recipient: Recipient) -> None:
     """Close the slots that passed while the agent was down or the recipient had no uplink.
 
-    `before`: the recipient whose rows were kept in memory, while the disk failed. Rows and marks
-    are stored in one commit. If the spool is full, they wait in memory as all rows.
+    Rows and marks are stored in one commit. If the spool is full, they wait in memory as all rows.
     """
     recipient_id, closing = recipient.settings.recipient, gateway.recipients.closing
     now, dated = gateway.clock.now(), gateway.clock.dates
@@ -376,8 +396,7 @@ async def close_passed_slots(
         recipient.ledger.removed = recipient.sums.removed = since, now if dated else math.inf
     if not dated:
         return
-    kept = before.ledger.marks if before is not None else {}
-    rows: list[Reading] = recipient.ledger.resume(now, kept)
+    rows: list[Reading] = recipient.ledger.resume(now)
     # `take` does not wait for space, since no task commits yet.
     recipient.intake.take(rows, dict(recipient.ledger.marks))
     await recipient.intake.commit()

@@ -353,7 +353,7 @@ class Running(Daemon):
             try:
                 await self._timekeeper.joined()
                 if recipient is not before:
-                    await close_passed_slots(gateway, recipient, before)
+                    await close_passed_slots(gateway, recipient)
                 kept = recipient
                 self._update_pollers()
                 self._start_uplink(recipient)

@@ -245,11 +245,11 @@ def test_damage_at_the_opening_of_one_spool_concerns_no_other(tmp_path, monkeypa
     """Both are opened in the end, and the clock's period is let in."""
     real, tries = supervisor.close_passed_slots, []
 
-    async def damaged_once(house, recipient, *before):
+    async def damaged_once(house, recipient):
         tries.append(recipient.name)
         if len(tries) == 1:
             raise Damaged("a page of it is damaged")
-        await real(house, recipient, *before)
+        await real(house, recipient)
 
     async def scenario():
         config = unconnected(tmp_path)

@@ -7,7 +7,7 @@ import pytest
 from agent.app import opened
 from agent.config import load
 from agent.core.errors import Refused
-from agent.gateway.recipient import open_recipient
+from agent.gateway.recipient import memory_of, open_recipient
 from agent.registry import identity
 from agent.registry.inputs import NewPlace
 
@@ -57,3 +57,23 @@ def test_a_spool_in_memory_knows_that_the_marks_are_on_the_disk(config):
         assert not asyncio.run(opens(gateway))
         gateway.registry.mute = True
         assert asyncio.run(opens(gateway))
+
+
+def test_what_memory_has_closed_is_kept_until_the_disk_has_it(config):
+    """Rules A4, M10: a kill before that must not have the running slot read again."""
+    file = memory_of(config.state, "centre.example")
+    with opened(config) as gateway:
+        gateway.registry.mute = True
+        asyncio.run(opens(gateway))
+    assert file.exists()
+
+    async def begins_and_goes_on(gateway):
+        async with open_recipient(gateway, "centre") as recipient:
+            assert not recipient.kept
+            assert file.exists(), "though all of it is delivered"
+        async with open_recipient(gateway, "centre", recipient) as again:
+            assert again is recipient
+        assert not file.exists()
+
+    with opened(config) as gateway:
+        asyncio.run(begins_and_goes_on(gateway))

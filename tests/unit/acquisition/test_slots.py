@@ -93,16 +93,51 @@ def test_each_device_resumes_from_its_own_mark(town):
     assert slots(rows, "D2", town) == [(NOW - s, "agent") for s in (20, 10)]
 
 
+IN_MEMORY = {KEY_A: SlotMark(NOW, True, "1001"), KEY_B: SlotMark(NOW - 20, True, "1002")}
+"""the running slot of one device, and a series that only memory has begun"""
+
+
 def test_the_running_slot_that_memory_has_closed_is_the_agents_at_once(town):
-    """It was M `busy` or `clock` at the next close, and not `again`. Rules M3, A3."""
+    """It was M `busy` or `clock` at the next close, and not `again`. Rules M3, M10, A3, A4."""
     ledger = ledger_of(town, {KEY_A: SlotMark(NOW - 20, True, "1001")})
-    kept = {KEY_A: SlotMark(NOW, True, "1001"), KEY_B: SlotMark(NOW, True, "1002")}
-    rows = ledger.resume(NOW + 5, kept)
+    ledger.closed_in_memory(IN_MEMORY)
+    rows = ledger.resume(NOW + 5)
     assert slots(rows, "D1", town) == [(NOW - 10, "agent"), (NOW, "agent")]
+    assert slots(rows, "D2", town) == [(NOW - 10, "agent")], "due since memory has begun it"
     assert all(row.again and row.ver is None for row in rows)
+    assert ledger.close(KEY_A, NOW, [sample(A)], "1001", Why.BUSY) == []
     (row,) = ledger.close(KEY_A, NOW + 10, [sample(A)], "1001", Why.BUSY)
     assert row.t == NOW + 10
-    assert KEY_B not in ledger.marks
+
+
+def test_what_memory_has_closed_is_not_closed_again_once_the_clock_is_known(town):
+    """A start without a trusted clock catches up as it begins to date. Rule M10."""
+    ledger = ledger_of(town, {KEY_A: SlotMark(NOW - 20, True, "1001")})
+    ledger.closed_in_memory(IN_MEMORY)
+    rows = ledger.catch_up(KEY_A, NOW + 5, Why.AGENT)
+    assert [(row.t, row.span, row.again) for row in rows] == [
+        (NOW - 10, 1, True), (NOW, 1, True)
+    ]  # fmt: skip
+    assert not any(row.again for row in ledger.catch_up(KEY_A, NOW + 25, Why.AGENT))
+
+
+def test_a_device_that_memory_read_at_another_period_has_no_second_value_either(town):
+    """Rules M3, M10."""
+    slower = point("m1", every=30)
+    ledger = ledger_of(town, {("m1", 30): SlotMark(NOW - 60, True, "1001")}, {("m1", 30): [slower]})
+    ledger.closed_in_memory({KEY_A: SlotMark(NOW + 10, True, "1001")})
+    rows = ledger.resume(NOW + 20)
+    assert slots(rows, "D1", town) == [(NOW - 30, "agent"), (NOW, "agent")]
+    assert ledger.close(("m1", 30), NOW, [sample(slower)], "1001", Why.BUSY) == []
+
+
+def test_no_slot_to_come_is_closed_because_memory_had_a_wrong_clock(town):
+    """Rules M3, C5."""
+    ledger = ledger_of(town, {KEY_A: SlotMark(NOW - 20, True, "1001")})
+    ledger.closed_in_memory({KEY_A: SlotMark(NOW + 600, True, "1001")})
+    assert slots(ledger.resume(NOW + 5), "D1", town) == [(NOW - 10, "agent"), (NOW, "agent")]
+    ledger.set_back({KEY_A: SlotMark(NOW + 5, True, "1001")})
+    assert ledger.catch_up(KEY_A, NOW + 15, Why.AGENT) == []
 
 
 def test_slots_of_a_recipient_whose_uplink_was_removed_have_a_reason_of_their_own(town):
