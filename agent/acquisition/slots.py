@@ -122,7 +122,7 @@ class SlotLedger:
         self._multipliers = _multipliers(points)
         self._exchanges = Exchanges()
         self._moduli: dict[str, dict[str, Decimal]] = {}
-        self._left: dict[MarkKey, int] = {}
+        self._left_to_disk: dict[MarkKey, int] = {}
         """slots that were left to the disk"""
         self._turned: dict[MarkKey, tuple[int, int]] = {}
         """the registry's last change before a slot was closed, and the last slot before that"""
@@ -349,7 +349,7 @@ class SlotLedger:
         mark = self.marks.get(key)
         if mark is None and self.marks_unknown:
             self.marks[key] = SlotMark(slot, heard=False, serial=serial)
-            self._left[key] = slot
+            self._left_to_disk[key] = slot
             return []
         if mark is not None and slot <= mark.slot:
             return []
@@ -414,7 +414,7 @@ class SlotLedger:
         yet.
         """
         mark = self.marks.get(key)
-        if mark is None or slot > mark.slot or slot == self._left.get(key):
+        if mark is None or slot > mark.slot or slot == self._left_to_disk.get(key):
             return []
         closed = _Slot(slot, serial, heard=True, flags=(Flag.LATE,), made=made)
         rows: list[Reading] = []

@@ -11,8 +11,7 @@ from agent.gateway.disk import StateDisk
 
 
 @pytest.fixture
-def disk(tmp_path, monkeypatch):
-    monkeypatch.setattr("agent.buffer.database.STALLED_AFTER", 0.1)
+def disk(tmp_path):
     return StateDisk(tmp_path, lambda: 0.0)
 
 
@@ -27,12 +26,12 @@ def test_a_look_at_files_does_not_wait_for_a_disk_that_hangs(disk):
     async def asked():
         for _ in range(3):  # only the first one begins: no more threads wait than one
             with pytest.raises(StorageFailed, match=str(SILENT)):
-                await disk.read(look)
+                await disk.read(look, patience=0.1)
         assert len(calls) == 1
         answers.set()
         while True:
             try:
-                return await disk.read(look)
+                return await disk.read(look, patience=0.1)
             except StorageFailed:
                 await asyncio.sleep(0)
 
@@ -45,8 +44,11 @@ def test_a_look_waits_for_no_other_kind_of_look(disk):
     async def asked():
         slow = asyncio.create_task(disk.read(wait, patience=60.0))
         await asyncio.sleep(0)
-        assert await disk.read(int, "1") == 1
-        answers.set()
+        try:
+            async with asyncio.timeout(5):
+                assert await disk.read(int, "1") == 1
+        finally:
+            answers.set()
         return await slow
 
     def wait():
