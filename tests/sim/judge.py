@@ -46,6 +46,9 @@ CONSERVATION
   P20  an owed slot is not withheld. Who asked for withheld rows is told of each midnight in a calm
     time of a dwelling on which it never had a basis. Passes: other W rows that are missing.
   R16  each slot that docs/platform.md lets a recipient conclude.
+  T34  of a meter that was removed without a successor, the series of whoever has a consent until
+    the end state the first slot that is not owed. Passes: with a disturbed clock. R14: the last
+    index of such a meter is no index at an exchange, and is not expected.
   T21  a row comes after place, meter, occupancy, basis and series (except at a move or an
     exchange), in its epoch. S7: a sum is not
     above what all dwellings used. Passes: which dwellings are in it.

@@ -1746,6 +1746,22 @@ def test_a_copy_of_an_accepted_object_that_is_refused_as_expired_is_found(accept
     assert story.sorts() == (set() if flaw else found)
 
 
+@pytest.mark.parametrize(("stated", "right"), [
+    (at(21), True), (at(20), False), (at(22), False), (None, False),
+])  # fmt: skip
+def test_a_series_that_does_not_end_with_a_meter_that_was_removed_is_found(story, stated, right):
+    when = at(20) + 600
+    story.readings(until=at(22)).call(when + 30, "meter.remove", means=[{
+        "fact": "removal", "place": PLACE, "channel": "elec.imp", "device": "e", "old": METER,
+        "at": when, "closing": None}])  # fmt: skip
+    series = dict(DIRECTORY["series"][0])
+    if stated is not None:
+        series["until"] = dt.datetime.fromtimestamp(stated, dt.UTC).isoformat()
+    story.batch(when + 90, [], directory={"series": [series]})
+    assert (("CONSERVATION", "T34") not in story.sorts()) is right
+    assert story.sorts() == set() or not right
+
+
 def waits(story, when, **more):
     """What the gateway says to wait when one value was read, and is not sealed yet."""
     names = ("batches", "batch_rows", "quarantined", "quarantined_rows", "retractions")
