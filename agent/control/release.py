@@ -34,6 +34,7 @@ from agent.control.records import HoldRecord, Outcome, Phase, Transaction
 from agent.core.errors import LinkLost, Refused, SpoolFull, StorageFailed, WriteRefused
 from agent.core.finding import as_text
 from agent.core.i18n import Text
+from agent.core.tasks import error_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -261,8 +262,9 @@ class Release(ControlContext):
                 closed = replace(record, phase=Phase.CLOSED, outcome=OrderState.FAILED)
                 events = self.journal.ended_with(closed, now)
                 outcome = Outcome(
-                    record.jti, name, OrderState.FAILED, now.wall, words=reason, closed=True
-                )
+                    record.jti, name, OrderState.FAILED, now.wall, words=reason, closed=True,
+                    internal=self.journal.is_reported(record),
+                )  # fmt: skip
                 await self.dependencies.note(Transaction(closed, events, [outcome]))
                 self.waits.pop(record.number, None)
             if control is not None:
@@ -377,20 +379,29 @@ class Release(ControlContext):
             await self.report_refusal(event, No(OrderCode.ASSET, reason))
 
     async def release_after_error(self, name: str, reason: str) -> None:
-        """Release all holds of a control, and end its orders. Raises the last error of a release.
+        """Release all holds of a control, and end its orders. Raises the first error of a release,
+        which is pending then.
 
         The supervisor then calls again, so a device that does not answer is tried again.
         """
-        control, failed = self.controls[name], None
+        control = self.controls[name]
+        failed: dict[int, Exception] = {}
         async with self.lock(name):
             for record in self.records(control):
                 try:
                     await self.try_release(record.releasing(OrderState.ABORTED, reason))
                 except Exception as error:  # noqa: BLE001 -- raised below, after the others
-                    failed = error
+                    failed[record.number] = error
+            for record in self.records(control):
+                if record.number in failed:
+                    why = error_text(failed[record.number])
+                    await self.holder.record_pending(
+                        record.releasing(OrderState.ABORTED, reason),
+                        Text("an error in gardien: {error}", error=why),
+                    )
             await self._end_active(control, OrderState.ABORTED, reason)
-        if failed is not None:
-            raise failed
+        for error in failed.values():
+            raise error
 
 
 def taken_back(
