@@ -48,8 +48,8 @@ if TYPE_CHECKING:
         Moment,
     )
 
-LONGEST_WAIT = 60.0
-"""seconds: the longest interval between two attempts"""
+LONGEST_WAIT = 50.0
+"""seconds until another attempt is due, at most: a check each 10 s makes it within 60 s"""
 ENDED_EARLY = {OrderState.SUPERSEDED, OrderState.CANCELLED, OrderState.ABORTED}
 HANDED_LASTS = 120.0
 """seconds by which such a hold must be over"""
@@ -77,7 +77,7 @@ class Release(ControlContext):
             self.waits.pop(record.number, None)
             self.alarms.pop(record.control, None)
             return
-        # 1, 2, 4 … 60 s: a device may be away for days
+        # 1, 2, 4 … 50 s: a device may be away for days
         wait.until, wait.last = now + wait.last, min(LONGEST_WAIT, wait.last * 2)
         self.alarms[record.control] = Text("not released yet: {why}", why=left.alarm)
 
