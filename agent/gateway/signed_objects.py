@@ -100,7 +100,11 @@ class SignedObjects:
             self.handlers.update(dict.fromkeys(OF_THE_CONTROLS, steering.orders.take))
             self.earlier.update(dict.fromkeys(OF_THE_CONTROLS, steering.orders.earlier))
         await self._ask_disk()
-        answer = await inbox_accept(raw, via)
+        try:
+            answer = await inbox_accept(raw, via)
+        except Refused:
+            self.changed.tell()  # its sender is told why as soon as of an acceptance
+            raise
         # An object proves that the platform is alive, which ends a failsafe. What a person brings
         # by hand proves nothing, unless it is an order.
         lives = via != BY_HAND or answer.get("typ") == OF_THE_CONTROLS[0]
