@@ -400,8 +400,8 @@ class Release(ControlContext):
                         Text("an error in gardien: {error}", error=why),
                     )
             await self._end_active(control, OrderState.ABORTED, reason)
-        for error in failed.values():
-            raise error
+        for failure in failed.values():
+            raise failure
 
 
 def taken_back(
