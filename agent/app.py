@@ -17,9 +17,9 @@ from agent.buffer import orphaned_spools
 from agent.config import load
 from agent.config.strictcheck import refuse_start
 from agent.control.writer import FILE
-from agent.core.atomic_write import SILENT, DiskWriter, later
+from agent.core.atomic_write import SILENT, DiskWriter, StateFile, later
 from agent.core.clock import Clock, monotonic
-from agent.core.errors import Refused
+from agent.core.errors import Refused, StorageFailed
 from agent.core.i18n import Text
 from agent.core.log_fields import LogEvent, fields
 from agent.core.state import AGENT, PATIENCE, on_trial, owned
@@ -291,10 +291,14 @@ async def _tend_storage(gateway: Gateway) -> None:
         if waits and store not in disk.storage.faults:
             disk.storage.failed(store, disk.failure() or "the last write has failed")
         in_memory = bool(objects.inbox) and objects.inbox.trust_store.volatile
-        ill = waits or in_memory or bool(disk.storage.faults) or not registry.marked
-        if not (waits or in_memory) or monotonic() - tried < PROBED_EVERY:
+        unread = sorted(StateFile.unread, key=lambda file: file.name)
+        ill = waits or in_memory or bool(disk.storage.faults or unread) or not registry.marked
+        if not (waits or in_memory or unread) or monotonic() - tried < PROBED_EVERY:
             continue
         tried = monotonic()
+        for file in unread:
+            with suppress(StorageFailed):
+                (await disk.read(file.read_again))()
         if not await asyncio.to_thread(probed, gateway.config.state) and registry.retry():
             registry.unmute()
             disk.storage.recovered(store)

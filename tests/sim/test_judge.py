@@ -1743,6 +1743,52 @@ def test_a_copy_of_an_accepted_object_that_is_refused_as_expired_is_found(accept
     assert story.sorts() == (set() if flaw else found)
 
 
+def waits(story, when, **more):
+    """What the gateway says to wait when one value was read, and is not sealed yet."""
+    names = ("batches", "batch_rows", "quarantined", "quarantined_rows", "retractions")
+    backlog = dict.fromkeys(names, 0) | {"rows": 1, "slots": 1, "oldest": when // EVERY * EVERY}
+    now = dt.datetime.fromtimestamp(when, dt.UTC).isoformat()
+    uplinks = {"u": {"recipient": TO, "backlog": backlog | more}}
+    story.note(when, "status", what="status", place="", answer={"now": now, "uplinks": uplinks})
+    return story
+
+
+@pytest.mark.parametrize("when", [at(9) + 200, END - EVERY - HOUR + 200])
+@pytest.mark.parametrize(("wrong", "found"), [
+    ({}, set()), ({"rows": 2, "slots": 2}, {("LIVENESS", "T14")}),
+    ({"rows": 2, "slots": 7}, {("LIVENESS", "T14")}), ({"retractions": 1}, {("LIVENESS", "T19")}),
+    *((wrong, {("TRUTH", "T31")}) for wrong in (
+        {"rows": 0, "slots": 0}, {"rows": 0}, {"batches": 1}, {"quarantined": 1},
+        {"batch_rows": 2}, {"oldest": None}, {"oldest": BEGIN}, {"oldest": END},
+    )),
+])  # fmt: skip
+def test_what_waits_and_is_not_sent_or_not_stated_is_found(story, when, wrong, found):
+    assert waits(story.readings(), when, **wrong).sorts() == found
+
+
+def test_a_batch_without_a_receipt_waits():
+    story = Story().readings()
+    for stated, found in ((1, set()), (0, {("TRUTH", "T31")})):
+        one = copy.deepcopy(story)
+        when = at(9) + 301
+        waits(one, when, rows=0, slots=0, batches=stated, batch_rows=stated, oldest=None)
+        one.records = [
+            record._replace(at=when + HOUR) if (record.kind, record.at) == ("receipt", when + 1)
+            else record._replace(at=when - 60) if (record.kind, record.at) == ("sent", when - 1)
+            else record for record in one.records
+        ]  # fmt: skip
+        assert one.sorts() == found
+
+
+def test_what_waits_near_an_event_or_a_change_is_not_judged(story):
+    begins_again(story, at(8))
+    assert waits(story.readings(), at(9) + 200, slots=7).sorts() == set()
+    other = Story().readings()
+    other.call(at(9), "leave", means=[{"fact": "leave", "place": "D9", "occupancy": "H9",
+                                       "at": END}])  # fmt: skip
+    assert waits(other, at(9) + 200, slots=7).sorts() == set()
+
+
 def test_the_review_of_the_judge_has_each_clause_once_with_its_oracle_or_reason():
     page = (TOP / "docs/simulation-judge.md").read_text(encoding="utf-8")
     lines = re.findall(r"^\| ([A-Z]\d+) \| .* \| (.+) \|$", page, re.MULTILINE)
