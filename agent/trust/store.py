@@ -435,6 +435,14 @@ class TrustStore:
         self.db = self._copied(self._path, self._memory_folder, why).db
         self._shut = False
 
+    def shut(self) -> sqlite3.Connection:
+        """Be without entries, as the file is closed and cannot be opened again. Return the empty
+        database, which the caller closes.
+        """
+        self._shut, self.db = True, sqlite3.connect(":memory:", isolation_level=None)
+        self.db.executescript(SCHEMA)
+        return self.db
+
     def must_be_open(self) -> None:
         """Raise NotRecorded if the store is neither on the disk nor in memory now."""
         if self._shut:

@@ -96,8 +96,10 @@ EQUIPMENT
 LIVENESS (once all faults have ended)
   G2, T16, T35  each batch is stored, and has a receipt that counts, or is still sent; none is sent
     for two hours after its receipt was given. T26: each object is acknowledged, O22: none with an
-    error in gardien. A1: no life ends by itself, or is not ready in time, because the disk fails.
-    B11: withdrawals on a full disk are recorded. G11: the agent is there.
+    error in gardien. T14, T19: of the rows and retractions that wait at a look in a calm time,
+    the last one 40 minutes before the end, all are sent. A1: no life ends by itself, or is not
+    ready in time, because the disk fails. B11: withdrawals on a full disk are recorded. G11: the
+    agent is there.
   U10  each call is answered, also during faults, if the agent lives for 300 s after it was asked.
 SPIN
   G11  no life ends with an error, or with a refusal without cause; one that the disk causes names
@@ -106,8 +108,10 @@ TRUTH (with a clock that was right until then)
   P28  the dossier lists each undoubted consent as in force, and none in force that was withdrawn;
     what it says is sent has a basis. What a recipient holds lies between `least` and `most`. P18:
     what was settled a minute before is listed. P22: no consent is given after it was recorded. I14:
-    who lives there, how many dwellings there are. G2: no more than nine batches wait three hours
-    after the last fault. Passes: the letter's text.
+    who lives there, how many dwellings there are. T31: in a calm time (no event, fault, change of
+    a place or wrong clock in three hours) the backlog is what leaves afterwards: its slots, at
+    least the values that were read before, the oldest one, and the batches without a receipt, with
+    their rows. Passes: the letter's text.
 """
 
 from __future__ import annotations
@@ -115,7 +119,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from tests.sim import judge_directory, judge_equipment, judge_further, judge_rows, judge_truth
+from tests.sim import (
+    judge_backlog,
+    judge_directory,
+    judge_equipment,
+    judge_further,
+    judge_rows,
+    judge_truth,
+)
 from tests.sim.facts import DAY, NEVER, SETTLES, Batch, Facts, Life
 from tests.sim.finding import Finding
 
@@ -140,6 +151,7 @@ def judge(plan: Mapping[str, Any], journal: Sequence[Any]) -> list[Finding]:
         *_liveness(facts),
         *_spin(facts),
         *judge_truth.judged(facts),
+        *judge_backlog.judged(facts),
     ]
     return sorted(findings, key=lambda finding: finding.at)
 

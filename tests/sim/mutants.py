@@ -308,12 +308,13 @@ def check_all(mutants: Sequence[Mutant], jobs: int, *, write: bool) -> int:
     """Run mutants with their plans. Return the exit status: 1 if one is not noticed, or has no
     plan.
     """
+    rows = []
     with ThreadPoolExecutor(jobs) as pool:
-        rows = list(pool.map(check, mutants))
-    for row in rows:
-        plan = Path(row.plan).stem or "-"
-        print(f"{' '.join(row.mutant.rules):14} {row.mutant.name:32} {plan:32} {row.cpu:6.1f} s"
-              f"  {row.problem or row.oracle}")  # fmt: skip
+        for row in pool.map(check, mutants):
+            plan = Path(row.plan).stem or "-"
+            print(f"{' '.join(row.mutant.rules):14} {row.mutant.name:32} {plan:32} {row.cpu:6.1f} s"
+                  f"  {row.problem or row.oracle}", flush=True)  # fmt: skip
+            rows.append(row)
     if write:
         PAGE.write_text(page(rows), encoding="utf-8")
     missed, unknown = [row for row in rows if row.problem], [row for row in rows if not row.plan]

@@ -41,6 +41,11 @@ AGAIN_AFTER = 20 * MINUTE
 """seconds until somebody comes back who was refused because of the disk"""
 TRIES = 60
 """how often somebody comes back"""
+LAST_LOOK = 40 * MINUTE
+"""seconds at least before the end in which somebody asks once more what waits: until then it leaves
+"""
+ONCE_READ = 80.0
+"""seconds after a slot in which that is asked: what was read waits, unless it is sealed at once"""
 NEVER_LEFT = DAY
 """seconds after which a withdrawal aimed at a batch is made anyway"""
 SCOPES = {"monthly": MONTH, "daily": DAY, "loadcurve": 10 * MINUTE}
@@ -416,6 +421,9 @@ def heal(world: World) -> None:
     world.people.aimed = []
     for errand in world.people.errands:
         errand["due"] = min(errand["due"], world.now() + HOUR)
+    slot = (world.finish_at - LAST_LOOK - ONCE_READ) // (10 * MINUTE) * 10 * MINUTE
+    if slot > world.now():
+        add(world, "look", due=slot + ONCE_READ, what="status", home=0)
     _wake()
 
 
