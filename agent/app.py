@@ -175,9 +175,12 @@ async def _serve(
             await _release_controls(gateway)
             log.info("stopping: waiting readings are committed", extra=fields(LogEvent.STOPPING))
             notify("STOPPING=1")
+            await gateway.disk.ask()
             gateway.clock.remember()
             gateway.traffic.remember(gateway.clock.now())
-            await asyncio.to_thread(later.settle, WRITTEN_WITHIN)
+            with suppress(OSError):  # a disk that is known to hang is not waited for again
+                DiskWriter.must_answer()
+                await asyncio.to_thread(later.settle, WRITTEN_WITHIN)
     if lost:
         raise Refused(lost)
 

@@ -311,7 +311,11 @@ class TrustStore:
         try:
             yield store
         finally:
-            store.db.close()
+            # queued in any case: the connection must not close here as it is collected
+            closing_it = DiskWriter.begin(store.db.close)
+            with suppress(OSError, TimeoutError):
+                DiskWriter.must_answer()
+                closing_it.result(DiskWriter.patience)
 
     @classmethod
     def _take_over(cls, store: TrustStore, copy: Path) -> None:
@@ -423,7 +427,7 @@ class TrustStore:
             ) from error
 
     def _continue_in_memory(self, why: Late) -> None:
-        stuck, self.db = self.db, sqlite3.connect(":memory:")
+        stuck, self.db = self.db, sqlite3.connect(":memory:", check_same_thread=False)
         # closed at once: until the copy is open, no call may wait for the stuck connection
         self.db.close()
         DiskWriter.begin(stuck.close)  # runs once the stuck call has returned
