@@ -16,6 +16,7 @@ from agent.buffer.announcements import ENDS, series_key
 from agent.core.clock import stamp
 from agent.core.model import ValueKind
 from agent.registry.aggregate import ID
+from agent.registry.dates import moment
 from agent.registry.records import EXACT, serial_key
 
 if TYPE_CHECKING:
@@ -201,15 +202,17 @@ def end_series(
     announced: Mapping[str, Mapping[str, Any]],
     owed: Mapping[ExpectedSeries, int],
     ends: Callable[[Collection[ExpectedSeries]], Mapping[ExpectedSeries, int]],
+    begun_again: Mapping[ExpectedSeries, int] = MappingProxyType({}),
 ) -> tuple[Items, list[ExpectedSeries]]:
     """The series that have ended, as the recipient is to have them, and which of `owed` those are.
 
-    `ends`: as `SlotLedger.end`. Sums over dwellings are made of no point: they do not end.
+    `ends` and `begun_again`: as those of `SlotLedger`. Sums over dwellings are made of no point:
+    they do not end.
     """
     open_series = {key: item for key, item in _series(owed, announced) if "until" not in item}
     rest = announced.get(f"bases/{ID}", {})
     of = {
-        ExpectedSeries(*(item[name] for name in ExpectedSeries._fields)): key
+        _expected(item): key
         for key, item in open_series.items()
         if not (
             item["place"] == rest.get("place")
@@ -219,7 +222,22 @@ def end_series(
     }
     ended = ends(of)
     items = {of[one]: open_series[of[one]] | {"until": stamp(t)} for one, t in ended.items()}
+    for series in ended.keys() & begun_again.keys():
+        items[of[series]]["since"] = stamp(begun_again[series])
     return items, [one for one in ended if one in owed]
+
+
+def first_slots(announced: Mapping[str, Mapping[str, Any]]) -> dict[ExpectedSeries, int]:
+    """The first slot of each series of a directory."""
+    return {
+        _expected(item): moment(item["since"])
+        for key, item in announced.items()
+        if key.startswith("series/")
+    }
+
+
+def _expected(item: Mapping[str, Any]) -> ExpectedSeries:
+    return ExpectedSeries(*(item[name] for name in ExpectedSeries._fields))
 
 
 def series_items(owed: Mapping[ExpectedSeries, int]) -> Items:

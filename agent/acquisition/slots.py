@@ -100,6 +100,11 @@ class SlotLedger:
         """
         self._in_memory: Mapping[MarkKey, SlotMark] = {}
         """the marks of rows that were kept in memory while the disk failed"""
+        self._left_in_memory: dict[MarkKey, SlotMark] = {}
+        self._begun_in_memory: Mapping[ExpectedSeries, int] = {}
+        self.begun_again: dict[ExpectedSeries, int] = {}
+        """of series that have ended: the first slot that memory has of them, where those before it
+        were left out"""
         self.left = {key: mark for key, mark in marks.items() if key not in points}
         """the marks of devices and periods that are no longer configured"""
         self.held: dict[str, dict[str, str]] = {}
@@ -157,16 +162,21 @@ class SlotLedger:
         self.zone, self._points, self._multipliers = zone, points, _multipliers(points)
         left = {key: mark for key, mark in {**self.left, **marks}.items() if key not in points}
         (self.marks, self._left_open), self.left = continued(points, marks, zone), left
-        self._in_memory, _ = continued(points, self._in_memory, zone)
+        self.closed_in_memory({**self._left_in_memory, **self._in_memory}, self._begun_in_memory)
         self._made.clear()
         self.refuses_unproven = refuses_unproven
         self.held.clear()
 
-    def closed_in_memory(self, marks: Mapping[MarkKey, SlotMark]) -> None:
+    def closed_in_memory(
+        self, marks: Mapping[MarkKey, SlotMark], begun: Mapping[ExpectedSeries, int]
+    ) -> None:
         """Take note of the marks of rows that were kept in memory while the disk failed, also by an
-        earlier process: the slots up to them have their values there (rule M10).
+        earlier process, and of the first slot of each series there. The slots up to the marks have
+        their values there (rule M10), also those of what is no longer configured.
         """
         self._in_memory = continued(self._points, marks, self.zone)[0]
+        self._left_in_memory = left_behind(self._points, marks)
+        self._begun_in_memory = begun
 
     def moved(self, stored: Mapping[MarkKey, SlotMark]) -> dict[MarkKey, SlotMark]:
         """The marks that are not `stored` like this: they belong on the disk before a clock period
@@ -632,9 +642,13 @@ class SlotLedger:
         """
         candidates = [one for one in series if one not in self._made]
         present = Configured(self._points, self.marks, self.left, self.assignment, self.zone)
-        ends = removed(series, present, now)
-        for each, slot in ended(candidates, present).items():
+        ends, on_disk = removed(series, present, now), ended(candidates, present)
+        left = left_behind(self._points, self.left, self._left_in_memory)
+        for each, slot in ended(candidates, present._replace(left=left)).items():
             ends[each] = min(slot, ends.get(each, slot))
+            begun = self._begun_in_memory.get(each, 0)
+            if on_disk.get(each, begun) < begun < slot:
+                self.begun_again[each] = begun
         for gone in ends:
             self.owed.pop(gone, None)
         return ends
@@ -727,6 +741,17 @@ def continued(
                 going_on[key] = mark._replace(slot=slot)
                 open_since[key] = left_open
     return going_on, open_since
+
+
+def left_behind(
+    points: Mapping[MarkKey, object], *marks: Mapping[MarkKey, SlotMark]
+) -> dict[MarkKey, SlotMark]:
+    """The latest of these marks of each device and period that is not among the points."""
+    latest: dict[MarkKey, SlotMark] = {}
+    for key, mark in [pair for each in marks for pair in each.items()]:
+        if key not in points and (key not in latest or latest[key].slot <= mark.slot):
+            latest[key] = mark
+    return latest
 
 
 def _ranges(

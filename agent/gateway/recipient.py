@@ -15,7 +15,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-from agent.acquisition.directory import directory, end_series, series_items
+from agent.acquisition.directory import directory, end_series, first_slots, series_items
 from agent.acquisition.factors import needed
 from agent.acquisition.ingest import Ingest
 from agent.acquisition.row_assignment import RegistryBases, RowAssignment
@@ -119,7 +119,8 @@ async def open_recipient(
             await thread.run(spool.days, midnights(config))
         recipient = await _connect(gateway, name, disk, memory, before)
         if before is None and disk is not None:
-            recipient.ledger.closed_in_memory(in_memory)
+            begun = first_slots(await memory[1].run(memory[0].announced) if memory else {})
+            recipient.ledger.closed_in_memory(in_memory, begun)
         try:
             yield recipient
         finally:
@@ -483,7 +484,8 @@ def may_seal(gateway: Gateway) -> bool:
 def directory_of(gateway: Gateway, recipient: Recipient) -> Mapping[str, Item]:
     """Return the directory of a recipient as it is now, with the outcomes of orders."""
     ends = partial(recipient.ledger.end, now=gateway.clock.now())
-    ended, gone = end_series(recipient.announced, recipient.owed, ends)
+    begun_again = recipient.ledger.begun_again
+    ended, gone = end_series(recipient.announced, recipient.owed, ends, begun_again)
     recipient.announced = {**recipient.announced, **ended}
     for series in gone:
         del recipient.owed[series]

@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 
-from agent.acquisition.directory import end_series
+from agent.acquisition.directory import end_series, series_items
 from agent.acquisition.ended_series import Configured, ended
 from agent.acquisition.row_assignment import ExpectedSeries
 from agent.acquisition.slots import SlotLedger
@@ -183,3 +183,24 @@ def test_a_ledger_knows_the_series_of_the_configuration_before(town, reloaded):
     ledger.close(("m1", 600), NOW + 6000, [sample(before)], "1001", Why.BUSY)
     ledger.renew({}, dict(ledger.marks), town.policy, zone)
     assert ledger.end([series], NOW) == {series: NOW + 6600}
+
+
+@pytest.mark.parametrize("reloaded", [False, True])
+@pytest.mark.parametrize("again", [False, True])
+def test_what_memory_has_closed_of_the_period_before_is_the_series(town, reloaded, again):
+    """While the disk failed, its last rows went out from memory; if slots between the disk's and
+    those were left out, it has begun again with them. Rules M3, A4, T34.
+    """
+    series = of(town.place("D1"), 600)
+    before, now = point("m1", every=600), point("m1", every=1200)
+    on_disk, left = {("m1", 600): mark(NOW - 1800)}, {("m1", 1200): [now]}
+    ledger = SlotLedger(town.gate(), {("m1", 600): [before]} if reloaded else left, on_disk)
+    begun = NOW - 600 if again else NOW - 1200
+    ledger.closed_in_memory({("m1", 600): mark(NOW)}, {series: begun})
+    if reloaded:
+        ledger.renew(left, on_disk, town.policy, None)
+    known = series_items({series: NOW - 6000})
+    items, _ = end_series(known, {}, partial(ledger.end, now=NOW), ledger.begun_again)
+    ((_, item),) = items.items()
+    assert item["until"] == stamp(NOW + 600)
+    assert item["since"] == stamp(begun if again else NOW - 6000)

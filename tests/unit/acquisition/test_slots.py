@@ -100,7 +100,7 @@ IN_MEMORY = {KEY_A: SlotMark(NOW, True, "1001"), KEY_B: SlotMark(NOW - 20, True,
 def test_the_running_slot_that_memory_has_closed_is_the_agents_at_once(town):
     """It was M `busy` or `clock` at the next close, and not `again`. Rules M3, M10, A3, A4."""
     ledger = ledger_of(town, {KEY_A: SlotMark(NOW - 20, True, "1001")})
-    ledger.closed_in_memory(IN_MEMORY)
+    ledger.closed_in_memory(IN_MEMORY, {})
     rows = ledger.resume(NOW + 5)
     assert slots(rows, "D1", town) == [(NOW - 10, "agent"), (NOW, "agent")]
     assert slots(rows, "D2", town) == [(NOW - 10, "agent")], "due since memory has begun it"
@@ -113,7 +113,7 @@ def test_the_running_slot_that_memory_has_closed_is_the_agents_at_once(town):
 def test_what_memory_has_closed_is_not_closed_again_once_the_clock_is_known(town):
     """A start without a trusted clock catches up as it begins to date. Rule M10."""
     ledger = ledger_of(town, {KEY_A: SlotMark(NOW - 20, True, "1001")})
-    ledger.closed_in_memory(IN_MEMORY)
+    ledger.closed_in_memory(IN_MEMORY, {})
     rows = ledger.catch_up(KEY_A, NOW + 5, Why.AGENT)
     assert [(row.t, row.span, row.again) for row in rows] == [
         (NOW - 10, 1, True), (NOW, 1, True)
@@ -125,7 +125,7 @@ def test_a_device_that_memory_read_at_another_period_has_no_second_value_either(
     """Rules M3, M10."""
     slower = point("m1", every=30)
     ledger = ledger_of(town, {("m1", 30): SlotMark(NOW - 60, True, "1001")}, {("m1", 30): [slower]})
-    ledger.closed_in_memory({KEY_A: SlotMark(NOW + 10, True, "1001")})
+    ledger.closed_in_memory({KEY_A: SlotMark(NOW + 10, True, "1001")}, {})
     rows = ledger.resume(NOW + 20)
     assert slots(rows, "D1", town) == [(NOW - 30, "agent"), (NOW, "agent")]
     assert ledger.close(("m1", 30), NOW, [sample(slower)], "1001", Why.BUSY) == []
@@ -134,7 +134,7 @@ def test_a_device_that_memory_read_at_another_period_has_no_second_value_either(
 def test_no_slot_to_come_is_closed_because_memory_had_a_wrong_clock(town):
     """Rules M3, C5."""
     ledger = ledger_of(town, {KEY_A: SlotMark(NOW - 20, True, "1001")})
-    ledger.closed_in_memory({KEY_A: SlotMark(NOW + 600, True, "1001")})
+    ledger.closed_in_memory({KEY_A: SlotMark(NOW + 600, True, "1001")}, {})
     assert slots(ledger.resume(NOW + 5), "D1", town) == [(NOW - 10, "agent"), (NOW, "agent")]
     ledger.set_back({KEY_A: SlotMark(NOW + 5, True, "1001")})
     assert ledger.catch_up(KEY_A, NOW + 15, Why.AGENT) == []
