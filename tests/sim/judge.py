@@ -250,15 +250,16 @@ def _contradicted(facts: Facts, batches: Sequence[Batch]) -> bool:
 
 
 def _unsettled(facts: Facts) -> Iterator[Finding]:
-    """T16, T35: each batch has a receipt that counts; without one it is sent again."""
+    """T16, T35: each batch has a receipt that counts, be it a refusal (T17); without one it is
+    sent again.
+    """
     signed = facts.building["recipients"][0] if facts.building.get("signed") else None
     settled, answered = set(), set()
     for _, what, _ in facts.receipts:
-        for seq, sha256, *_ in what.get("stored") or ():
+        for seq, *_ in (*(what.get("stored") or ()), *(what.get("rejected") or ())):
             answered.add((what["recipient"], what.get("epoch"), seq))
             if what["recipient"] != signed or what.get("signed"):
                 settled.add((what["recipient"], what.get("epoch"), seq))
-            del sha256
     for batch in facts.batches.values():
         if batch.of_memory or facts.removed_from(batch.recipient) < NEVER or batch.id in settled:
             continue

@@ -658,6 +658,15 @@ def test_a_batch_without_a_receipt_that_counts_is_found(story):
     assert other.judged() == []
 
 
+def test_a_refusal_that_is_signed_ends_the_sending_too(story):
+    story.records[2].what["signed"] = True
+    sha = story.batch(at(9), [])
+    receipt = story.records[-1].what
+    for signed in (False, True):
+        receipt.update(stored=[], rejected=[[story.seq, sha, "refused"]], signed=signed)
+        assert (("LIVENESS", "T35") in story.sorts()) is not signed
+
+
 def test_what_is_sealed_or_begins_by_a_wrong_clock_is_found(story):
     story.note(at(3), "clock", apart=7200.0, service=False)
     story.note(at(30), "clock", apart=0.0, service=True)
