@@ -17,9 +17,9 @@ from agent.buffer import orphaned_spools
 from agent.config import load
 from agent.config.strictcheck import refuse_start
 from agent.control.writer import FILE
-from agent.core.atomic_write import SILENT, DiskWriter, later
+from agent.core.atomic_write import SILENT, DiskWriter, StateFile, later
 from agent.core.clock import Clock, monotonic
-from agent.core.errors import Refused
+from agent.core.errors import Refused, StorageFailed
 from agent.core.i18n import Text
 from agent.core.log_fields import LogEvent, fields
 from agent.core.state import AGENT, PATIENCE, on_trial, owned
@@ -175,9 +175,12 @@ async def _serve(
             await _release_controls(gateway)
             log.info("stopping: waiting readings are committed", extra=fields(LogEvent.STOPPING))
             notify("STOPPING=1")
+            await gateway.disk.ask()
             gateway.clock.remember()
             gateway.traffic.remember(gateway.clock.now())
-            await asyncio.to_thread(later.settle, WRITTEN_WITHIN)
+            with suppress(OSError):  # a disk that is known to hang is not waited for again
+                DiskWriter.must_answer()
+                await asyncio.to_thread(later.settle, WRITTEN_WITHIN)
     if lost:
         raise Refused(lost)
 
@@ -291,10 +294,14 @@ async def _tend_storage(gateway: Gateway) -> None:
         if waits and store not in disk.storage.faults:
             disk.storage.failed(store, disk.failure() or "the last write has failed")
         in_memory = bool(objects.inbox) and objects.inbox.trust_store.volatile
-        ill = waits or in_memory or bool(disk.storage.faults) or not registry.marked
-        if not (waits or in_memory) or monotonic() - tried < PROBED_EVERY:
+        unread = sorted(StateFile.unread, key=lambda file: file.name)
+        ill = waits or in_memory or bool(disk.storage.faults or unread) or not registry.marked
+        if not (waits or in_memory or unread) or monotonic() - tried < PROBED_EVERY:
             continue
         tried = monotonic()
+        for file in unread:
+            with suppress(StorageFailed):
+                (await disk.read(file.read_again))()
         if not await asyncio.to_thread(probed, gateway.config.state) and registry.retry():
             registry.unmute()
             disk.storage.recovered(store)

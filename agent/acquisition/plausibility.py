@@ -74,9 +74,12 @@ class Plausibility:
     def __init__(self, path: Path | None, devices: Container[str]) -> None:
         """`devices`: those that are configured; all others are forgotten."""
         self._file = StateFile[dict[str, DeviceDoubt]](path, _parsed, missing=dict)
-        stored = self._file.load()
-        self._devices = {name: doubt for name, doubt in stored.items() if name in devices}
+        self._known = devices
+        self._take(self._file.load(self._take))
         self._saved = 0.0
+
+    def _take(self, stored: dict[str, DeviceDoubt]) -> None:
+        self._devices = {name: doubt for name, doubt in stored.items() if name in self._known}
 
     def note(
         self, device: Device, samples: Sequence[Sample], now: float, odd: Mapping[str, Any]

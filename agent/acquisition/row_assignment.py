@@ -102,6 +102,7 @@ class Assignment(NamedTuple):
 
 class _PointAssignment(NamedTuple):
     answers: tuple[int, bool]
+    held: bool
     since: int
     until: int
     answer: Assignment
@@ -134,17 +135,18 @@ class RowAssignment:
         A change in the registry counts from the next call on.
         """
         key = (point.device, point.name, serial)
-        cached = self._cache.get(key)
+        cached, held = self._cache.get(key), self.held(point.place or "", point.channel or "")
         if (
             cached is None
-            or cached.answers != self.registry.answers
+            or (cached.answers, cached.held) != (self.registry.answers, held)
             or not cached.since <= t < cached.until
         ):
             # Valid until the next change of any fact: the registry is asked once, not for every
             # slot.
             until = next(self._turning(t, t + TEN_YEARS, point), t + TEN_YEARS)
             answer = self._assign(point, serial, t)
-            cached = self._cache[key] = _PointAssignment(self.registry.answers, t, until, answer)
+            known = (self.registry.answers, held, t, until, answer)
+            cached = self._cache[key] = _PointAssignment(*known)
         return cached.answer
 
     def serial_at(self, point: Point, serial: str | None, t: int) -> str | None:

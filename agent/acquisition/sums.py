@@ -10,6 +10,7 @@ import logging
 import math
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent.acquisition.row_assignment import Withholding
@@ -374,7 +375,7 @@ class Groups:
             },
             missing=dict,
         )
-        self._groups = self._file.load()
+        self._groups = self._file.load(partial(setattr, self, "_groups"))
 
     def of(self, channel: str) -> Sequence[Group]:
         """The last groups of a channel, in order."""
@@ -430,11 +431,14 @@ class Totals:
             lambda stored: {str(key): str(how) for key, how in stored.items()},
             missing=dict,
         )
-        self._states = self._file.load()
+        self._states = self._file.load(partial(setattr, self, "_states"))
 
     def held(self, place: str, channel: str) -> bool:
-        """Whether an index is withheld for good."""
-        return self._states.get(f"{place}/{channel}") == HELD
+        """Whether an index is withheld for good: each of the building, while the file cannot be
+        read (rule S10).
+        """
+        unknown = bool(self._file.unreadable) and place.startswith("B")
+        return unknown or self._states.get(f"{place}/{channel}") == HELD
 
     def look(self, assignment: RowAssignment, points: Iterable[Point], now: int) -> None:
         """Note the present state of each index of the building; on the disk if it has changed."""

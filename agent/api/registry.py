@@ -219,6 +219,8 @@ def change(call: Callable[..., dict[str, Any]]) -> Call:
             )
         except NeedsConfirmation as error:
             raise error.in_zone(zone) from error
+        except NotRecorded:  # it says what is in force nevertheless (rule A10)
+            raise
         except Refused as error:
             raise Refused(unrecorded(error.text)) from error
         # Bind serial numbers first: the audit chain then gets both changes.

@@ -31,11 +31,18 @@ SWAP_SHOWN = 30 * 86_400
 
 
 def _file(gateway: Gateway) -> StateFile[dict[str, Any]]:
-    return StateFile(gateway.config.state / FILE, dict, dict)
+    return StateFile(gateway.config.state / FILE, dict, dict, _damaged)
+
+
+def _damaged(error: Exception) -> dict[str, Any]:
+    # a visit that seems not to have begun would be begun again in place of this one
+    if isinstance(error, OSError):
+        raise Refused("{file}: {reason}", file=FILE, reason=error) from error
+    return {}
 
 
 async def show(gateway: Gateway, caller: Caller) -> dict[str, Any]:
-    """Return how far the visit is; empty: none has begun."""
+    """Return how far the visit is; empty: none has begun. Raises Refused if the disk fails."""
     del caller
     return {"visit": await gateway.disk.read(_file(gateway).load)}
 

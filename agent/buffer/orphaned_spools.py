@@ -155,7 +155,8 @@ def _kept_file(state: Path, recipient: str) -> StateFile[tuple[list[Disclosure],
 def _keep_disclosures(
     state: Path, recipient: str, now: float, tokens: DisclosureTokens | None
 ) -> None:
-    rows, complete = kept(state, recipient)
+    file = _kept_file(state, recipient)
+    rows, complete = file.load()
     try:
         spool = record(state, recipient, tokens=tokens)
         rows += spool.disclosures if spool else []
@@ -164,7 +165,7 @@ def _keep_disclosures(
     first = stamp(now - YEARS)[:10]
     rows = [disclosure for disclosure in rows if disclosure.day >= first]
     if rows or not complete:
-        _kept_file(state, recipient).save({"disclosures": rows, "complete": complete})
+        file.save({"disclosures": rows, "complete": complete})
 
 
 def _files(state: Path) -> list[Path]:

@@ -289,6 +289,10 @@ class ControlContext:
         elif result is None:
             await self._taken_over(control, setpoint.end)
         else:
+            before = record and self.journal.events.get((record.jti, control.name))
+            # its time is over, and the order that it interrupted goes on with the hold
+            if before and before.state is OrderState.STARTED and result.jti != before.order.jti:
+                await self.end(before, OrderState.COMPLETED, "")
             await self._report_result(control, result, setpoint)
             await self._report_failsafe(record, result)
 
@@ -314,6 +318,8 @@ class ControlContext:
                 await self._taken_over(control, setpoint.end)
             return
         event = self.journal.events.get((setpoint.jti, control.name))
+        if record.jti != setpoint.jti:  # the device does not answer: it has the order before
+            return
         if record.phase is Phase.APPLIED and event and event.state is not OrderState.STARTED:
             value = record.target if not isinstance(record.target, str) else setpoint.value
             begun = replace(event, state=OrderState.STARTED, began=True, over=None)

@@ -54,13 +54,14 @@ def hear(watch: Watch, rule: Failsafe, now: Moment) -> Watch:
 def started(watch: Watch, rule: Failsafe, now: Moment) -> Watch:
     """The state at a start: the failsafe applies until the centre is heard.
 
-    One that was applied before goes on, and its time counts.
+    One that was applied before goes on, and its time counts. Two periods of it are left at least:
+    nobody has listened while the agent was down, so only then the centre is lost.
     """
     if not rule.heartbeat:
         return Watch()
     if watch.spent:
         return replace(watch, since=None, unbroken=None)
-    age = applied(watch, now)
+    age = min(applied(watch, now), rule.lasts - 2 * rule.heartbeat)
     return Watch(since=now, age=age, entered=now.wall)
 
 

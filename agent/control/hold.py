@@ -364,13 +364,13 @@ class Holder:
             if over and all(one.number == record.number for one in self._watched_by(record.dog)):
                 await call_off(self._dependencies.access, record)
         except NOT_THERE as error:
-            return await self._record_pending(record, text_of(error))
+            return await self.record_pending(record, text_of(error))
         if _is_released(record, standing):
             await self._close(record, Text("released, confirmed"))
             return None
         if record.ours(standing.ours):
             why = Text("{value} still stands there", value=standing.ours)
-            return await self._record_pending(record, why)
+            return await self.record_pending(record, why)
         how = Text("{value} is somebody else's and was left", value=standing.ours)
         await self._close(record, how, theirs=True)
         return None
@@ -381,7 +381,7 @@ class Holder:
         records = list(self._journal.records.values())
         return [record for record in records if record.dog and record.dog.place.spot == spot]
 
-    async def _record_pending(self, record: HoldRecord, why: str) -> HoldRecord:
+    async def record_pending(self, record: HoldRecord, why: str) -> HoldRecord:
         """Record once that the release is pending (rule H18). It is tried until it is confirmed."""
         record = record.releasing(OrderState.ABORTED, why)
         if record.pending:  # recorded before: further attempts write nothing to the disk
@@ -394,6 +394,7 @@ class Holder:
         )  # fmt: skip
         pending = replace(record, pending=True, alarm=why)
         outcome = self._outcome(record, OrderState.RELEASE_PENDING, why)
+        outcome = replace(outcome, internal=self._journal.is_reported(record))
         return await self._saved(pending, Transaction(pending, outcomes=[outcome]))
 
     async def _close(self, record: HoldRecord, how: str, *, theirs: bool = False) -> None:

@@ -263,11 +263,16 @@ class Journal:
         ]
 
     def is_reported(self, record: HoldRecord) -> bool:
-        """Whether recipients know already how the order of a hold ended: then the end of the hold
-        tells them nothing, unless they were told that its release is pending.
+        """Whether recipients know already how the order of a hold ended: then what becomes of the
+        hold tells them nothing (rule H11).
         """
         event = self.events.get((record.jti, record.control))
-        return event is not None and event.state in FINAL and not record.pending
+        if event is None or event.state not in FINAL:
+            return False
+        end = (record.jti, record.control, event.state)
+        return any(
+            (one.jti, one.control, one.state) == end and not one.internal for one in self.recent
+        )
 
     def device_of(self, jti: str, control: str) -> str:
         """The device that an order was for; empty: it is not known."""

@@ -34,6 +34,7 @@ from agent.control.records import HoldRecord, Outcome, Phase, Transaction
 from agent.core.errors import LinkLost, Refused, SpoolFull, StorageFailed, WriteRefused
 from agent.core.finding import as_text
 from agent.core.i18n import Text
+from agent.core.tasks import error_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -47,8 +48,8 @@ if TYPE_CHECKING:
         Moment,
     )
 
-LONGEST_WAIT = 60.0
-"""seconds: the longest interval between two attempts"""
+LONGEST_WAIT = 50.0
+"""seconds until another attempt is due, at most: a check each 10 s makes it within 60 s"""
 ENDED_EARLY = {OrderState.SUPERSEDED, OrderState.CANCELLED, OrderState.ABORTED}
 HANDED_LASTS = 120.0
 """seconds by which such a hold must be over"""
@@ -76,7 +77,7 @@ class Release(ControlContext):
             self.waits.pop(record.number, None)
             self.alarms.pop(record.control, None)
             return
-        # 1, 2, 4 … 60 s: a device may be away for days
+        # 1, 2, 4 … 50 s: a device may be away for days
         wait.until, wait.last = now + wait.last, min(LONGEST_WAIT, wait.last * 2)
         self.alarms[record.control] = Text("not released yet: {why}", why=left.alarm)
 
@@ -261,8 +262,9 @@ class Release(ControlContext):
                 closed = replace(record, phase=Phase.CLOSED, outcome=OrderState.FAILED)
                 events = self.journal.ended_with(closed, now)
                 outcome = Outcome(
-                    record.jti, name, OrderState.FAILED, now.wall, words=reason, closed=True
-                )
+                    record.jti, name, OrderState.FAILED, now.wall, words=reason, closed=True,
+                    internal=self.journal.is_reported(record),
+                )  # fmt: skip
                 await self.dependencies.note(Transaction(closed, events, [outcome]))
                 self.waits.pop(record.number, None)
             if control is not None:
@@ -377,20 +379,29 @@ class Release(ControlContext):
             await self.report_refusal(event, No(OrderCode.ASSET, reason))
 
     async def release_after_error(self, name: str, reason: str) -> None:
-        """Release all holds of a control, and end its orders. Raises the last error of a release.
+        """Release all holds of a control, and end its orders. Raises the first error of a release,
+        which is pending then.
 
         The supervisor then calls again, so a device that does not answer is tried again.
         """
-        control, failed = self.controls[name], None
+        control = self.controls[name]
+        failed: dict[int, Exception] = {}
         async with self.lock(name):
             for record in self.records(control):
                 try:
                     await self.try_release(record.releasing(OrderState.ABORTED, reason))
                 except Exception as error:  # noqa: BLE001 -- raised below, after the others
-                    failed = error
+                    failed[record.number] = error
+            for record in self.records(control):
+                if record.number in failed:
+                    why = error_text(failed[record.number])
+                    await self.holder.record_pending(
+                        record.releasing(OrderState.ABORTED, reason),
+                        Text("an error in gardien: {error}", error=why),
+                    )
             await self._end_active(control, OrderState.ABORTED, reason)
-        if failed is not None:
-            raise failed
+        for failure in failed.values():
+            raise failure
 
 
 def taken_back(

@@ -19,7 +19,8 @@ from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, BinaryIO, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Generic, TypeVar
+from weakref import WeakSet
 
 from agent.core.errors import NotRecorded
 from agent.core.i18n import Text
@@ -415,7 +416,10 @@ later = WriteQueue()
 
 
 class StateFile(Generic[Content]):
-    """One file with one state."""
+    """One file with one state. Whoever could not read it does not replace it (rule A18)."""
+
+    unread: ClassVar[WeakSet[StateFile[Any]]] = WeakSet()
+    """those whose owners get the content once it can be read (`read_again`)"""
 
     def __init__(
         self,
@@ -427,33 +431,72 @@ class StateFile(Generic[Content]):
     ) -> None:
         """`parse` makes the state from the file's JSON; `missing` makes the one without a file.
 
-        `damaged` makes the one for a file that cannot be read; None: as if it were missing. It may
-        raise, as `parse` may for a file of a newer version (not an error of DAMAGE). `path` None:
-        nothing is kept. `layout`: options of json.dumps.
+        `damaged` makes the one for a file that is damaged, or that the disk cannot read (OSError);
+        None: as if it were missing. It may raise, as `parse` may for a file of a newer version (not
+        an error of DAMAGE). `path` None: nothing is kept. `layout`: options of json.dumps.
         """
         self.path, self._layout = path, layout
         self.name = path.name if path else ""
         self._parse, self._missing, self._damaged = parse, missing, damaged
+        self._take: Callable[[Content], None] = lambda _content: None
+        self.unreadable = ""
+        """why the disk could not read the file; empty: it did, or the file is missing"""
 
-    def load(self) -> Content:
-        """The state in the file, or what it counts as."""
+    def load(self, take: Callable[[Content], None] | None = None) -> Content:
+        """The state in the file, or what it counts as.
+
+        If the disk cannot read the file now, `save` is refused, and `save_later` does nothing,
+        until it was read: `take` is then called with its content.
+        """
+        content, self.unreadable = self._read()
+        if self.unreadable and take is not None:
+            if self.path not in {file.path for file in self.unread}:
+                log.error(
+                    "%s cannot be read: %s", self.path, self.unreadable,
+                    extra=fields(LogEvent.STORE_FAILED, store=self.name),
+                )  # fmt: skip
+            self._take = take
+            self.unread.add(self)
+        return content
+
+    def read_again(self) -> Callable[[], None]:
+        """Read a file of `unread`. Return the call that gives its owner the content, if any: it is
+        for the owner's thread.
+        """
+        return partial(self._give, *self._read())
+
+    def _give(self, content: Content, unreadable: str) -> None:
+        self.unreadable = unreadable
+        if not unreadable:
+            self.unread.discard(self)
+            self._take(content)
+
+    def _read(self) -> tuple[Content, str]:
         if self.path is None:
-            return self._missing()
+            return self._missing(), ""
         try:
-            return self._parse(json.loads(self.path.read_bytes()))
+            return self._parse(json.loads(self.path.read_bytes())), ""
         except FileNotFoundError:
-            return self._missing()
+            return self._missing(), ""
         except DAMAGE as error:
-            return self._missing() if self._damaged is None else self._damaged(error)
+            content = self._missing() if self._damaged is None else self._damaged(error)
+            return content, str(error) if isinstance(error, OSError) else ""
 
     def save(self, content: Any) -> None:
         """Replace the content. It is on the disk when this returns. Raises NotRecorded."""
+        if self.unreadable:
+            raise NotRecorded(
+                "{path} is not replaced, because it cannot be read ({reason}): try again in some"
+                " minutes. If this persists, replace the disk or card: docs/replace.md",
+                path=self.path,
+                reason=self.unreadable,
+            )
         if self.path is not None:
             write(self.path, self._encoded(content))
 
     def save_later(self, content: Any) -> None:
         """Queue the content to be written; a failure is logged, and ends with the next content."""
-        if self.path is not None:
+        if self.path is not None and not self.unreadable:
             later.write(self.path, self._encoded(content))
 
     def _encoded(self, content: Any) -> bytes:

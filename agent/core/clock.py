@@ -254,11 +254,14 @@ class Clock:
         name, apart = boot(), wall() - steady()
         empty = Memory(name, None, apart, BUILT)
         self._file = StateFile(file, partial(_known, empty=empty), lambda: empty)
-        self._memory = self._file.load()
+        self._memory = self._file.load(self._take_memory)
         self._history_file = StateFile(
             file and file.with_name(HISTORY), partial(_history, boot=name), lambda: History(name)
         )
-        self.history = self._history_file.load()
+        self.history = self._history_file.load(self._take_history)
+        if self._history_file.unreadable:
+            # a person's time must not pass for that of a time service (rule C17)
+            self._memory = replace(self._memory, proved=None)
         self.period = Period(name, self._memory.apart, steady())
         self._guarded, self._let_in, self._marks = False, 0, 0.0
         self.agreed = False
@@ -269,6 +272,16 @@ class Clock:
         self.steps: list[float] = []
         """the steps since the start, in seconds"""
         self._announced = self._uses()
+
+    def _take_memory(self, stored: Memory) -> None:
+        self._memory = replace(self._memory, floor=max(self._memory.floor, stored.floor))
+
+    def _take_history(self, stored: History) -> None:
+        here = self.history
+        stored.kept, stored.steps = stored.kept + here.kept, stored.steps + here.steps
+        if here.vouched is not None:
+            stored.vouched, stored.person = here.vouched, None
+        self.history = stored
 
     def _uses(self) -> tuple[object, ...]:
         known = self._memory.proved is not None

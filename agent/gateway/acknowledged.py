@@ -6,6 +6,7 @@ An acknowledgement ends with its time, with its finding, or when the finding bec
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from agent.core.atomic_write import StateFile
@@ -50,7 +51,7 @@ class Acknowledgements:
         self._file = StateFile[dict[str, KnownFinding]](
             state / FILE, _parsed, missing=dict, sort_keys=True
         )
-        self._known = self._file.load()
+        self._known = self._file.load(partial(setattr, self, "_known"))
 
     def applied(self, findings: Iterable[Finding], *, keep: bool) -> list[Finding]:
         """Return the findings, each with its acknowledgement. `keep`: forget what has ended.

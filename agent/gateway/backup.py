@@ -55,10 +55,13 @@ class BuildingFile:
         self.problem = ""
         """why it is not up to date; empty if it is, or if no backup is configured"""
         self._note = StateFile(state / NOTE, self._noted, missing=lambda: (None, {}))
-        self.latest, self._holds = self._note.load()
-        """by recipient: the sha256 of the file that it holds, and since when (Unix seconds)"""
+        self._take(self._note.load(self._take))
         self._tried: dict[str, tuple[int, float]] = {}
         """by recipient: attempts without a receipt, and the monotonic time of the last one"""
+
+    def _take(self, note: tuple[Latest | None, dict[str, tuple[str, int]]]) -> None:
+        self.latest, self._holds = note
+        """by recipient: the sha256 of the file that it holds, and since when (Unix seconds)"""
 
     def renew(self, content: bytes, says: str, made: int, revision: int) -> None:
         """Store an encrypted file in place of the one before. Raises NotRecorded."""
@@ -138,7 +141,10 @@ class PostRestoreGate:
         """when the backup was made; None: no restore, or all objects have arrived since"""
         self.unproved: frozenset[str] | None = None
         """None: the gate is closed; else the recipients whose objects may be incomplete"""
-        self.made, self.unproved = self._file.load()
+        self._take(self._file.load(self._take))
+
+    def _take(self, stored: tuple[str | None, frozenset[str] | None]) -> None:
+        self.made, self.unproved = stored
 
     @property
     def listens(self) -> bool:

@@ -490,7 +490,7 @@ async def deliver(gateway: Gateway, recipient: Recipient) -> None:
                 _report, gateway.daemon, recipient.name, uplink, seal, gateway.waits.status
             ),
             "backup": partial(offer, gateway, recipient, uplink),
-            "outcomes": partial(_hurry_outcomes, gateway, recipient),
+            "outcomes": partial(hurry_outcomes, gateway, recipient),
             "move": route.watch,
             "certificate": proving.watch,
         }
@@ -545,7 +545,7 @@ async def _count(
         count(moved() - before)
 
 
-async def _hurry_outcomes(gateway: Gateway, recipient: Recipient) -> None:
+async def hurry_outcomes(gateway: Gateway, recipient: Recipient) -> None:
     """Have outcomes of orders sent at once, however slowly readings go over a metered line."""
     known: frozenset[str] = frozenset()
     wakeup = Wakeup(gateway.decided, gateway.objects.changed)

@@ -89,7 +89,7 @@ class Exports:
         self._file = StateFile(file, _parsed, _Kept, damaged, ensure_ascii=False)
         self.unreachable = ""
         """why files cannot be fetched now; empty if they can"""
-        self._kept = self._file.load()
+        self._kept = self._file.load(partial(setattr, self, "_kept"))
 
     def begin(self, mapping: str, now: float) -> None:
         """Start a round. If the columns or other options changed, all files are read again."""
@@ -203,8 +203,9 @@ def _parsed(stored: Any) -> _Kept:
 
 
 def _damaged(file: Path, error: Exception) -> _Kept:
-    log.warning(
-        "%s cannot be read and is started again: %s", file, error,
-        extra=fields(LogEvent.STORE_DAMAGED, store=file.name),
-    )  # fmt: skip
+    if not isinstance(error, OSError):
+        log.warning(
+            "%s cannot be read and is started again: %s", file, error,
+            extra=fields(LogEvent.STORE_DAMAGED, store=file.name),
+        )  # fmt: skip
     return _Kept()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
@@ -37,7 +38,7 @@ class FirstSeen:
             missing=dict,
             sort_keys=True,
         )
-        self._seen = self._file.load()
+        self._seen = self._file.load(partial(setattr, self, "_seen"))
         self._here: set[str] = set()
         """those that this process saw first, by a clock that may be set right later"""
         self._began = clock.steady()

@@ -76,8 +76,11 @@ class PagePersons:
         self._file = StateFile[tuple[bytes, list[PagePerson]]](
             state / FILE, _parsed, missing=_nobody, damaged=_damaged
         )
-        self._secret, stored = self._file.load()
-        self._persons = {name_key(person.name): person for person in stored}
+        self._take(self._file.load(self._take))
+
+    def _take(self, stored: tuple[bytes, list[PagePerson]]) -> None:
+        self._secret, persons = stored
+        self._persons = {name_key(person.name): person for person in persons}
 
     def all(self) -> list[PagePerson]:
         """Return all persons and scrapers, by name."""
@@ -217,10 +220,11 @@ def _nobody() -> tuple[bytes, list[PagePerson]]:
 
 
 def _damaged(error: Exception) -> tuple[bytes, list[PagePerson]]:
-    log.error(
-        "%s cannot be read, so nobody can log in to the page: %s. Add its people again: gardien web"
-        " person add NAME", FILE, error, extra=fields(LogEvent.STORE_DAMAGED, store=FILE),
-    )  # fmt: skip
+    if not isinstance(error, OSError):
+        log.error(
+            "%s cannot be read, so nobody can log in to the page: %s. Add its people again: gardien"
+            " web person add NAME", FILE, error, extra=fields(LogEvent.STORE_DAMAGED, store=FILE),
+        )  # fmt: skip
     return _nobody()
 
 

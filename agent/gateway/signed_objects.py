@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any
 
 from agent.buffer.database import Damaged
@@ -74,9 +74,18 @@ class SignedObjects:
         return self._open
 
     def reopen(self) -> None:
-        """Open the trust store again. A file that cannot be read is renamed and replaced."""
+        """Open the trust store again. A file that cannot be read is renamed and replaced.
+
+        Raises NotRecorded if the copy in memory cannot be opened either. Until the next attempt the
+        store before answers what it knows in memory, and nothing is accepted.
+        """
         self._open.close()  # the trust store that was open before, if any
-        self.inbox = self._open.enter_context(self._opening())
+        try:
+            self.inbox = self._open.enter_context(self._opening())
+        except Exception:
+            if self.inbox:
+                self._open.enter_context(closing(self.inbox.trust_store.shut()))
+            raise
         self.inbox.handlers, self.inbox.earlier = self.handlers, self.earlier
         self.broken.clear()
 
@@ -91,7 +100,11 @@ class SignedObjects:
             self.handlers.update(dict.fromkeys(OF_THE_CONTROLS, steering.orders.take))
             self.earlier.update(dict.fromkeys(OF_THE_CONTROLS, steering.orders.earlier))
         await self._ask_disk()
-        answer = await inbox_accept(raw, via)
+        try:
+            answer = await inbox_accept(raw, via)
+        except Refused:
+            self.changed.tell()  # its sender is told why as soon as of an acceptance
+            raise
         # An object proves that the platform is alive, which ends a failsafe. What a person brings
         # by hand proves nothing, unless it is an order.
         lives = via != BY_HAND or answer.get("typ") == OF_THE_CONTROLS[0]

@@ -10,6 +10,7 @@ import logging
 from calendar import monthrange
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from agent.core.atomic_write import StateFile
@@ -84,8 +85,12 @@ class Moves:
             lambda stored: {name: Move(**move) for name, move in stored.items()},
             missing=dict,
         )
-        self._known = self._file.load()
         self.changed = Change()
+        self._known = self._file.load(self._take)
+
+    def _take(self, known: dict[str, Move]) -> None:
+        self._known = known
+        self.changed.tell()
 
     def of(self, recipient: str, configured: str, now: float) -> Move | None:
         """Return the move of a recipient's uplink; one that is over is removed."""
@@ -118,8 +123,7 @@ class Moves:
 
     def _write(self, known: dict[str, Move]) -> None:
         self._file.save({name: asdict(move) for name, move in known.items()})
-        self._known = known
-        self.changed.tell()
+        self._take(known)
 
 
 class UplinkShutdown:
@@ -131,15 +135,19 @@ class UplinkShutdown:
             lambda stored: frozenset(name for name in stored if isinstance(name, str)),
             missing=frozenset,
         )
-        self._names = self._file.load()
+        self._names = self._file.load(partial(setattr, self, "_names"))
         self._removed_file = StateFile[dict[str, float]](
             state / REMOVED,
             lambda stored: {name: float(since) for name, since in stored.items()},
             missing=dict,
             sort_keys=True,
         )
-        self._removed = self._removed_file.load()
+        self._removed = self._removed_file.load(self._take)
         """by recipient: since when nothing is stored, in Unix seconds"""
+
+    def _take(self, stored: dict[str, float]) -> None:
+        here, self._removed = self._removed, stored
+        self._note(here | stored)
 
     def __contains__(self, recipient: str) -> bool:
         return recipient in self._names
@@ -201,8 +209,14 @@ class Traffic:
             },
             missing=dict,
         )
-        self._counters = self._file.load()
+        self._counters = self._file.load(self._take)
         self._written = 0.0
+
+    def _take(self, stored: dict[str, MonthlyBytes]) -> None:
+        for name, counter in self._counters.items():
+            before = stored.get(name)
+            counter.used += before.used if before and before.month == counter.month else 0
+        self._counters = stored | self._counters
 
     def count(self, recipient: str, number: int, now: float) -> None:
         """Add `number` bytes to a recipient's counter. `now`: Unix seconds."""

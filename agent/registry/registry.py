@@ -44,6 +44,7 @@ from agent.registry.admit_places import (
 )
 from agent.registry.exchange_indexes import ExchangeIndex, exchange_indexes
 from agent.registry.index import RegistryIndex, Unknown
+from agent.registry.place import shown
 from agent.registry.records import (
     Alias,
     Consent,
@@ -91,6 +92,9 @@ D = TypeVar(
 )
 
 log = logging.getLogger(__name__)
+
+NAMED = 20
+"""documents that a message names"""
 
 
 class Registry:
@@ -635,7 +639,7 @@ class Registry:
         self._write_notes()
         self.changed.tell()
         if len(ends) < len(documents):
-            raise self._not_recorded(error) from error
+            raise self._not_recorded(error, ends) from error
 
     def _write(self, documents: Sequence[Document] = ()) -> None:
         """Write all documents in force, and these, to the disk. Raises OSError."""
@@ -762,7 +766,16 @@ class Registry:
                 extra=fields(LogEvent.RECORD_NOT_WRITTEN, store=self._notes.name),
             )  # fmt: skip
 
-    def _not_recorded(self, error: Exception) -> NotRecorded:
+    def _not_recorded(self, error: Exception, ends: Sequence[Document] = ()) -> NotRecorded:
+        if ends:
+            more = ["…"] if len(ends) > NAMED else []
+            return NotRecorded(
+                "{path} could not be written ({error}). In force, but not recorded yet: the end of"
+                " {ends}. The rest was refused: once the disk works, do the same again",
+                path=self._path,
+                error=error,
+                ends=", ".join([*(shown(one.id) for one in ends[:NAMED]), *more]),
+            )
         return NotRecorded(
             "{path} could not be written ({error}); the change was not recorded",
             path=self._path,

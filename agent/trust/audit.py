@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from agent.core import clock
@@ -121,7 +122,7 @@ class Chain:
         """bytes of an unfinished last line, left by a kill or a power cut"""
         self.thinned = 0
         """records deleted for space before a recipient had receipted a later hash"""
-        self._receipted = 0
+        self._receipted_file, self._receipted = _receipted(self._folder), 0
         self._unsure = False
         """a write failed: its record may still be in the file, so it is read again before the next
         one
@@ -144,7 +145,7 @@ class Chain:
 
     def _read(self) -> None:
         """Read the last file that has a record."""
-        self._receipted = _receipted(self._folder).load()
+        self._receipted = self._receipted_file.load(partial(setattr, self, "_receipted"))
         for file in reversed(segments(self._folder)):
             last = None
             try:
@@ -263,7 +264,7 @@ class Chain:
         """
         n = self._number_of(digest)
         if n > self._receipted:
-            _receipted(self._folder).save({"hash": digest, "n": n})
+            self._receipted_file.save({"hash": digest, "n": n})
             self._receipted = n
 
     def _number_of(self, digest: str) -> int:

@@ -311,7 +311,11 @@ class TrustStore:
         try:
             yield store
         finally:
-            store.db.close()
+            # queued in any case: the connection must not close here as it is collected
+            closing_it = DiskWriter.begin(store.db.close)
+            with suppress(OSError, TimeoutError):
+                DiskWriter.must_answer()
+                closing_it.result(DiskWriter.patience)
 
     @classmethod
     def _take_over(cls, store: TrustStore, copy: Path) -> None:
@@ -423,13 +427,21 @@ class TrustStore:
             ) from error
 
     def _continue_in_memory(self, why: Late) -> None:
-        stuck, self.db = self.db, sqlite3.connect(":memory:")
+        stuck, self.db = self.db, sqlite3.connect(":memory:", check_same_thread=False)
         # closed at once: until the copy is open, no call may wait for the stuck connection
         self.db.close()
         DiskWriter.begin(stuck.close)  # runs once the stuck call has returned
         self.volatile, self._shut = True, True
         self.db = self._copied(self._path, self._memory_folder, why).db
         self._shut = False
+
+    def shut(self) -> sqlite3.Connection:
+        """Be without entries, as the file is closed and cannot be opened again. Return the empty
+        database, which the caller closes.
+        """
+        self._shut, self.db = True, sqlite3.connect(":memory:", isolation_level=None)
+        self.db.executescript(SCHEMA)
+        return self.db
 
     def must_be_open(self) -> None:
         """Raise NotRecorded if the store is neither on the disk nor in memory now."""

@@ -12,6 +12,7 @@ import struct
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, Self
 
 from pydantic import Field
@@ -104,7 +105,7 @@ class Cursors:
             },
             missing=dict,
         )
-        self._cursors = self._file.load()
+        self._cursors = self._file.load(partial(setattr, self, "_cursors"))
 
     @property
     def trust(self) -> str:

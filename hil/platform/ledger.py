@@ -53,6 +53,9 @@ CREATE TABLE IF NOT EXISTS told (  -- where in its epoch an item came first: by 
     gateway TEXT, recipient TEXT, epoch TEXT, list TEXT, id TEXT, at INTEGER NOT NULL,
     place TEXT, occupancy TEXT,
     PRIMARY KEY (gateway, recipient, epoch, list, id)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS stretch (  -- a series that is made again begins anew: what it was before
+    gateway TEXT, recipient TEXT, id TEXT, since TEXT, body TEXT NOT NULL,
+    PRIMARY KEY (gateway, recipient, id, since)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS lie (n INTEGER PRIMARY KEY, body TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS tally (what TEXT PRIMARY KEY, n INTEGER NOT NULL) WITHOUT ROWID;
 """
@@ -217,6 +220,11 @@ class Ledger:
             "INSERT OR REPLACE INTO directory VALUES (?,?,?,?,?)",
             (*who, name, key, json.dumps(item)),
         )
+        if name == "series":
+            self._db.execute(
+                "INSERT OR REPLACE INTO stretch VALUES (?,?,?,?,?)",
+                (*who, key, item["since"], json.dumps(item)),
+            )
 
     def _add(self, parcel: Parcel, row: Row) -> None:
         """Keep the slots of a row that no other row of its version states; the first one stays."""

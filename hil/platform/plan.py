@@ -56,13 +56,16 @@ def judged(db: sqlite3.Connection) -> Plan:
             " WHERE basis != ''"  # what is withheld is of none, and nobody was told to expect it
         ).fetchall()
         disorder = [f"{name} {key}" for name, key in db.execute(DISORDER)]
+        stretches: dict[str, list[dict[str, Any]]] = {}
+        for key, body in db.execute("SELECT id, body FROM stretch"):
+            stretches.setdefault(key, []).append(json.loads(body))
     plan = Plan(series=len(known.get("series", {})), rows=len(rows), disorder=disorder)
     stated: dict[Any, set[int]] = {}
     for *words, step, t, span, meter, occupancy, basis in rows:
         key = (*words, step)
         _whose(plan, known, key, t, meter, occupancy, basis)
         stated.setdefault(key, set()).update(t + n * step for n in range(span))
-    _owed(plan, known, stated)
+    _owed(plan, known, stretches, stated)
     return plan
 
 
@@ -99,48 +102,62 @@ def _whose(  # noqa: PLR0913, PLR0917 -- what a row says
         plan.unknown.append(f"{key} {t}: {', '.join(wrong)}")
 
 
-def _owed(plan: Plan, known: Any, stated: dict[Any, set[int]]) -> None:
-    """Between the first slot owed and the last stated, every slot that a basis covers is stated."""
+def _owed(
+    plan: Plan,
+    known: Any,
+    stretches: dict[str, list[dict[str, Any]]],
+    stated: dict[Any, set[int]],
+) -> None:
+    """Between the first slot owed and the last stated, every slot that a basis covers is stated,
+    and no other. A series that is made again begins anew: before that, it was owed until its end.
+    """
     zone = ZoneInfo(known.get("zone", {"": {"timezone": "UTC"}}).popitem()[1]["timezone"])
     sums = {by["place"] for by in known.get("bases", {}).values() if by["id"] == "rest"}
-    for one in known.get("series", {}).values():
-        key = (one["place"], one["channel"], one["kind"], one["step"])
+    for id_, present in known.get("series", {}).items():
+        key = (present["place"], present["channel"], present["kind"], present["step"])
         mine = stated.pop(key, set())
-        last = min(max(mine, default=0), _end(one) - 1)
-        bases = [
-            by
-            for by in known.get("bases", {}).values()
-            if by["id"] != "rest"  # of few no sum is sent, and no row where none are wanted
-            and "withdrawn" not in by
-            and (by["id"] != "common" or one["place"][:1] != "D")
-            and ("duty" not in by or one["step"] >= MONTH)
-            and by.get("place", one["place"]) == one["place"]
-            and one["channel"] in by.get("channels", [one["channel"]])
-            and one["step"] >= by.get("step", 0)
-        ]
-        by_slot = {
-            slot: [
-                by
-                for by in bases
-                if _for(by, slot, one, zone) and _lived_in(known, by, one, slot, zone)
-            ]
-            for slot in _slots(_second(one["since"]), last, one["step"], zone)
-        }
-        allowed = {slot for slot, found in by_slot.items() if found}
-        # what was closed before a basis was recorded is not made again, but may come late
-        expected = {
-            slot
-            for slot, found in by_slot.items()
-            if any("recorded" not in by or _second(by["recorded"]) < slot for by in found)
-        }
-        if one["kind"] != "EVT":  # of a state only what is new is stated
+        expected, allowed = set[int](), set[int]()
+        end, begun = _end(present), _second(present["since"])
+        earlier = [one for one in stretches[id_] if _second(one["since"]) < begun]
+        for one in [present, *sorted(earlier, key=lambda one: _second(one["since"]), reverse=True)]:
+            end = min(_end(one), end)
+            last = min(max(mine, default=0), end - 1)
+            slots = _slots(_second(one["since"]), last, one["step"], zone)
+            # one that nobody has ended before the next one began was lost with its epoch
+            lost = one is not present and "until" not in one
+            by_slot = {slot: _bases_for(known, one, slot, zone) for slot in slots}
+            allowed |= {slot for slot, bases in by_slot.items() if bases}
+            # what was closed before a basis was recorded is not made again, but may come late
+            expected |= {
+                slot
+                for slot, bases in by_slot.items()
+                if not lost
+                and any("recorded" not in by or _second(by["recorded"]) < slot for by in bases)
+            }
+            end = min(end, _second(one["since"]))
+        if present["kind"] != "EVT":  # of a state only what is new is stated
             plan.unstated += [f"{key} {slot}" for slot in sorted(expected - mine)]
-        if one["place"] not in sums:
-            # a series that is made again begins anew, and keeps the rows of before
-            since = _second(one["since"])
-            plan.unowed += [f"{key} {slot}" for slot in sorted(mine - allowed) if slot >= since]
+        if present["place"] not in sums:
+            plan.unowed += [f"{key} {slot}" for slot in sorted(mine - allowed)]
     # an index at an exchange of meters (step 0) is owed to nobody
     plan.unowed += [f"{key}: not in the plan" for key in stated if key[3] or key[2] != "REG"]
+
+
+def _bases_for(known: Any, one: dict[str, Any], slot: int, zone: ZoneInfo) -> list[dict[str, Any]]:
+    """The bases on which a slot of a series is owed."""
+    return [
+        by
+        for by in known.get("bases", {}).values()
+        if by["id"] != "rest"  # of few no sum is sent, and no row where none are wanted
+        and "withdrawn" not in by
+        and (by["id"] != "common" or one["place"][:1] != "D")
+        and ("duty" not in by or one["step"] >= MONTH)
+        and by.get("place", one["place"]) == one["place"]
+        and one["channel"] in by.get("channels", [one["channel"]])
+        and one["step"] >= by.get("step", 0)
+        and _for(by, slot, one, zone)
+        and _lived_in(known, by, one, slot, zone)
+    ]
 
 
 def _lived_in(

@@ -151,6 +151,16 @@ def test_a_book_that_memory_has_no_room_for_takes_nothing(disk):
                 book.remember(["a kid"], (), (), NOW)
 
 
+def test_nobody_waits_for_a_book_to_close(disk):
+    """A stop waited for the disk, and was ended by systemd."""
+    opening = TrustStore.open(disk.folder / FILE)
+    opening.__enter__().remember(["a kid"], (), (), NOW)
+    with frozen(disk):
+        opening.__exit__(None, None, None)
+    with TrustStore.open(disk.folder / FILE) as again:
+        assert "a kid" in again.revoked
+
+
 def test_small_files_wait_for_nobody(disk):
     looks = AccessLog(disk.folder / "looks.jsonl", NOW)
     with frozen(disk):

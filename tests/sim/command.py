@@ -11,6 +11,11 @@ from pathlib import Path
 from tests.sim import nights, run
 
 CASES = Path(__file__).parent / "cases"
+ADVICE = 'What to do with a complaint: "A complaint" in tests/sim/README.md.'
+
+
+class Unreadable(Exception):
+    """An argument names no plan that can be run; the text says why."""
 
 
 def main(arguments=None):
@@ -22,7 +27,11 @@ def main(arguments=None):
         return mutants.main(arguments[1:])
     given = parser().parse_args(arguments)
     run.imported()
-    return given.do(given)
+    try:
+        return given.do(given)
+    except Unreadable as error:
+        print(error, file=sys.stderr)
+        return 2
 
 
 def parser():
@@ -32,39 +41,46 @@ def parser():
         " building, and judge what platforms, devices and people got. The same plan gives the same"
         " run.",
         epilog="Exit status 0: nothing is wrong. 1: the judge complains, one line for each"
-        " complaint, which begins with the name of the rule. 2: the simulation itself failed."
-        " There is also the command mutants, with a help text of its own.",
+        " complaint (ORACLE: CLAUSE at TIME: TEXT [RECORDS]). 2: the simulation itself failed, or"
+        " an argument is wrong. tests/sim/README.md says what to do with a complaint. There is also"
+        " the command mutants, with a help text of its own.",
     )
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
     seed = commands.add_parser("seed", help="draw a plan from a seed, and run it")
     seed.add_argument("seed", type=int)
-    seed.add_argument("--plan", metavar="FILE", help="write the plan to a file")
+    seed.add_argument("--plan", metavar="FILE", help="also write the plan to a file")
     seed.set_defaults(do=of_seed)
 
     plan = commands.add_parser("plan", help="run a plan from a file")
-    plan.add_argument("file", type=Path)
+    plan.add_argument("file", type=Path, help="for example one of tests/sim/cases")
     plan.set_defaults(do=of_file)
 
     replay = commands.add_parser(
         "replay", help="make a plan with synthetic values from a support bundle, and run it"
     )
-    replay.add_argument("bundle", type=Path)
+    text = "a file that `gardien support-bundle --out FILE` has written"
+    replay.add_argument("bundle", type=Path, help=text)
     text = "write the plan to a file (default: the bundle's name with .plan.json, in this folder)"
     replay.add_argument("--plan", type=Path, metavar="FILE", help=text)
-    replay.add_argument("--seed", type=int, help="for all that the bundle does not say")
+    replay.add_argument("--seed", type=int, help="decides what the bundle does not say")
     text = "shorten longer times in which nothing happens to so many days, by whole days"
     replay.add_argument("--squeeze", type=int, metavar="DAYS", help=text)
-    replay.add_argument("--only-plan", action="store_true", help="do not run it")
+    replay.add_argument(
+        "--only-plan", action="store_true", help="write the plan, and do not run it"
+    )
     replay.set_defaults(do=of_replay)
 
     first = commands.add_parser(
-        "first", help="run the smallest world, without judge: does it live?"
+        "first", help="run the smallest world, without judge: does the agent start and stop?"
     )
     first.set_defaults(do=of_first)
     for command in (seed, plan, replay, first):
         command.add_argument("--log", action="store_true", help="print the agent's log")
-        command.add_argument("--trace", metavar="FILE", help="write all that happens to a file")
+        text = "write the journal to a file, a record on each line, with its index"
+        command.add_argument("--journal", metavar="FILE", help=text)
+        text = "write the trace to a file: journal and agent's log, in the order in which they came"
+        command.add_argument("--trace", metavar="FILE", help=text)
         command.add_argument(
             "--keep", metavar="FILE", help="write plan and journal to a file, pickled"
         )
@@ -72,7 +88,9 @@ def parser():
             "--profile", metavar="FILE", help="write a profile of each life to FILE.LIFE"
         )
 
-    corpus = commands.add_parser("corpus", help="run all plans of tests/sim/cases")
+    corpus = commands.add_parser("corpus", help="run the plans of tests/sim/cases")
+    text = "plans by their names, without .json (default: all)"
+    corpus.add_argument("names", nargs="*", metavar="NAME", help=text)
     text = (
         "begin with those that notice most mutants in a second, and in turn with others that the"
         " agent's code chooses: the same code runs the same plans"
@@ -110,7 +128,8 @@ def with_night(commands):
     night = commands.add_parser(
         "night", help="run new seeds for hours, and write the page of results"
     )
-    night.add_argument("--hours", type=float, required=True)
+    text = "begin runs for so long; those that are under way then are finished"
+    night.add_argument("--hours", type=float, required=True, help=text)
     more = {"type": Path, "metavar": "FILE"}
     text = "results of all nights, added up (default: %(default)s)"
     night.add_argument("--results", default=nights.RESULTS, help=text, **more)
@@ -143,7 +162,7 @@ def shown(outcome):
     verdict = (
         "broken"
         if outcome.broken
-        else f"{len(outcome.faults)} faults"
+        else f"{len(outcome.faults)} complaint{'s'[: len(outcome.faults) != 1]}"
         if outcome.faults
         else "right"
     )
@@ -176,6 +195,8 @@ def each(plans, jobs=1, within=None, names=None, **options):
                 print(f"{within:.0f} s of CPU are used: the other plans are left out")
                 return
             count += 1
+            name = f"{names[run.sha(plan)]}: " if names else ""
+            print(f"{name}seed {plan['seed']} ({plan.get('kind', '')}) is run", file=sys.stderr)
             yield plan
 
     for outcome in run.run_all(wanted(), jobs, **options):
@@ -183,12 +204,27 @@ def each(plans, jobs=1, within=None, names=None, **options):
         if names:
             print(names[outcome.plan], end=": ")
         status = max(status, shown(outcome))
-    print(f"{count} plans, {used:.1f} s of CPU")
+    print(f"{count} plan{'s'[: count != 1]}, {used:.1f} s of CPU")
+    if status == 1:
+        print(ADVICE)
     return status
 
 
+def planned(file):
+    """A plan from a file. Raises Unreadable."""
+    from tests.sim import plan
+
+    try:
+        return plan.load(file)
+    except OSError as error:
+        raise Unreadable(f"{file}: {error.strerror}") from error
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise Unreadable(f"{file} is no plan that can be run: {error}") from error
+
+
 def options(given):
-    return {"shown": given.log, "trace": given.trace, "keep": given.keep, "profile": given.profile}
+    wishes = {name: getattr(given, name) for name in ("journal", "trace", "keep", "profile")}
+    return wishes | {"shown": given.log}
 
 
 def of_seed(given):
@@ -199,7 +235,7 @@ def of_seed(given):
 
 
 def of_file(given):
-    return each([json.loads(given.file.read_text(encoding="utf-8"))], **options(given))
+    return each([planned(given.file)], **options(given))
 
 
 def of_replay(given):
@@ -212,7 +248,10 @@ def of_replay(given):
         return 2
     file = given.plan or Path(f"{given.bundle.name}.plan.json")
     file.write_text(plan.dump(made), encoding="utf-8")
-    print(*lines, f"{file}: {len(made['events'])} events in {made['days']} days", sep="\n")
+    counts = f"{len(made['events'])} events in {made['days']} days"
+    print(
+        *lines, f"The plan has {counts}. To run it again: python -m tests.sim plan {file}", sep="\n"
+    )
     return 0 if given.only_plan else each([made], **options(given))
 
 
@@ -226,6 +265,9 @@ def of_corpus(given):
     from tests.sim import corpus
 
     named = corpus.short() if given.in_turn else corpus.whole()
+    if unknown := sorted(set(given.names) - named.keys()):
+        raise Unreadable(f"tests/sim/cases has no plan named {', '.join(unknown)}")
+    named = {name: plan for name, plan in named.items() if name in given.names or not given.names}
     names = {run.sha(plan): name for name, plan in named.items()}
     return each(named.values(), given.jobs, given.within, names)
 
@@ -265,12 +307,16 @@ def of_shrink(given):
     from tests.sim import plan, shrink
 
     whole = run.plan_of(int(given.what), given.days) if given.what.isdecimal() else None
-    whole = whole or plan.load(given.what)
+    whole = whole or planned(given.what)
+    print("The whole plan is run first, then smaller ones", file=sys.stderr)
     faults = shrink.complaints(whole)
     sorts = [shrink.sort_of(fault) for fault in faults]
     sort = tuple(given.shows.split(":")) if given.shows else next(iter(sorts), None)
     if sort not in sorts:
-        print("The plan does not show that.", *faults, sep="\n", file=sys.stderr)
+        what = (
+            f"The plan does not show {given.shows}, but:" if faults else "No complaint, or broken"
+        )
+        print(what, *faults, sep="\n", file=sys.stderr)
         return 2
     print(f"{sort[0]}: {sort[1]}", flush=True)
 
@@ -279,6 +325,9 @@ def of_shrink(given):
         print(line, flush=True)
 
     runs = lambda tried: {shrink.sort_of(fault) for fault in shrink.complaints(tried)}  # noqa: E731
-    small = shrink.Shrinking(whole, sort, runs, kept, given.most).smallest()
-    kept(small, f"{given.plan}: {len(small['events'])} events")
+    shrinking = shrink.Shrinking(whole, sort, runs, kept, given.most)
+    small = shrinking.smallest()
+    kept(small, f"{given.plan}: {len(small['events'])} events after {shrinking.made} runs")
+    if shrinking.made >= given.most:
+        print(f"It stopped at --most {given.most}. To go on: shrink {given.plan}")
     return 0

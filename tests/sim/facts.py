@@ -140,6 +140,8 @@ class Fitted:
     until_known: float | None = None
     closing: str | None = None
     opening: str | None = None
+    removed: bool = False
+    """whether nobody put another one in"""
     multiplier: Decimal = Decimal(1)
     offset: Decimal = Decimal(0)
 
@@ -505,7 +507,7 @@ class Facts:
     def _call(self, at: float, what: Mapping[str, Any], index: int) -> None:
         self.calls.append((at, what, index))
         for fact in what.get("means") or ():  # the registry has changed one of its meters
-            if fact["fact"] == "exchange" and what.get("outcome") == "accepted":
+            if fact["fact"] in {"exchange", "removal"} and what.get("outcome") == "accepted":
                 self.numbers.given.pop(fact.get("device"), None)
 
     def _object(self, at: float, what: Mapping[str, Any], index: int) -> None:
@@ -801,6 +803,16 @@ class Facts:
                 offset=Decimal(str(fact.get("offset") or 0)),
             )
         )
+
+    def _learn_removal(self, asked: float, known: float | None, fact: Any, _index: int) -> None:
+        at = second(fact["at"])
+        self._doubt(fact["place"], min(asked, at), known)
+        for fitted in self.fitted:
+            if fitted.meter == fact["old"] and fitted.channel == fact["channel"]:
+                fitted.until_asked = min(fitted.until_asked, asked)
+                if known is not None:
+                    fitted.until, fitted.until_known = at, known
+                    fitted.closing, fitted.removed = fact.get("closing"), True
 
     def _learn_duty(self, asked: float, known: float | None, fact: Any, index: int) -> None:
         self.bases.setdefault(

@@ -25,5 +25,5 @@ class Finding:
 
     def __str__(self):
         when = dt.datetime.fromtimestamp(self.at, dt.UTC).isoformat(" ", "milliseconds")
-        near = f" [{', '.join(map(str, self.near))}]" if self.near else ""
+        near = f" [{', '.join(map(str, dict.fromkeys(self.near)))}]" if self.near else ""
         return f"{self.oracle}: {self.clause} at {when}: {self.text}{near}"

@@ -46,6 +46,9 @@ CONSERVATION
   P20  an owed slot is not withheld. Who asked for withheld rows is told of each midnight in a calm
     time of a dwelling on which it never had a basis. Passes: other W rows that are missing.
   R16  each slot that docs/platform.md lets a recipient conclude.
+  T34  of a meter that was removed without a successor, the series of whoever has a consent until
+    the end state the first slot that is not owed. Passes: with a disturbed clock. R14: the last
+    index of such a meter is no index at an exchange, and is not expected.
   T21  a row comes after place, meter, occupancy, basis and series (except at a move or an
     exchange), in its epoch. S7: a sum is not
     above what all dwellings used. Passes: which dwellings are in it.
@@ -96,8 +99,10 @@ EQUIPMENT
 LIVENESS (once all faults have ended)
   G2, T16, T35  each batch is stored, and has a receipt that counts, or is still sent; none is sent
     for two hours after its receipt was given. T26: each object is acknowledged, O22: none with an
-    error in gardien. A1: no life ends by itself, or is not ready in time, because the disk fails.
-    B11: withdrawals on a full disk are recorded. G11: the agent is there.
+    error in gardien. T14, T19: of the rows and retractions that wait at a look in a calm time,
+    the last one 40 minutes before the end, all are sent. A1: no life ends by itself, or is not
+    ready in time, because the disk fails. B11: withdrawals on a full disk are recorded. G11: the
+    agent is there.
   U10  each call is answered, also during faults, if the agent lives for 300 s after it was asked.
 SPIN
   G11  no life ends with an error, or with a refusal without cause; one that the disk causes names
@@ -106,8 +111,10 @@ TRUTH (with a clock that was right until then)
   P28  the dossier lists each undoubted consent as in force, and none in force that was withdrawn;
     what it says is sent has a basis. What a recipient holds lies between `least` and `most`. P18:
     what was settled a minute before is listed. P22: no consent is given after it was recorded. I14:
-    who lives there, how many dwellings there are. G2: no more than nine batches wait three hours
-    after the last fault. Passes: the letter's text.
+    who lives there, how many dwellings there are. T31: in a calm time (no event, fault, change of
+    a place or wrong clock in three hours) the backlog is what leaves afterwards: its slots, at
+    least the values that were read before, the oldest one, and the batches without a receipt, with
+    their rows. Passes: the letter's text.
 """
 
 from __future__ import annotations
@@ -115,7 +122,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from tests.sim import judge_directory, judge_equipment, judge_further, judge_rows, judge_truth
+from tests.sim import (
+    judge_backlog,
+    judge_directory,
+    judge_equipment,
+    judge_further,
+    judge_rows,
+    judge_truth,
+)
 from tests.sim.facts import DAY, NEVER, SETTLES, Batch, Facts, Life
 from tests.sim.finding import Finding
 
@@ -140,6 +154,7 @@ def judge(plan: Mapping[str, Any], journal: Sequence[Any]) -> list[Finding]:
         *_liveness(facts),
         *_spin(facts),
         *judge_truth.judged(facts),
+        *judge_backlog.judged(facts),
     ]
     return sorted(findings, key=lambda finding: finding.at)
 
@@ -235,15 +250,16 @@ def _contradicted(facts: Facts, batches: Sequence[Batch]) -> bool:
 
 
 def _unsettled(facts: Facts) -> Iterator[Finding]:
-    """T16, T35: each batch has a receipt that counts; without one it is sent again."""
+    """T16, T35: each batch has a receipt that counts, be it a refusal (T17); without one it is
+    sent again.
+    """
     signed = facts.building["recipients"][0] if facts.building.get("signed") else None
     settled, answered = set(), set()
     for _, what, _ in facts.receipts:
-        for seq, sha256, *_ in what.get("stored") or ():
+        for seq, *_ in (*(what.get("stored") or ()), *(what.get("rejected") or ())):
             answered.add((what["recipient"], what.get("epoch"), seq))
             if what["recipient"] != signed or what.get("signed"):
                 settled.add((what["recipient"], what.get("epoch"), seq))
-            del sha256
     for batch in facts.batches.values():
         if batch.of_memory or facts.removed_from(batch.recipient) < NEVER or batch.id in settled:
             continue

@@ -509,22 +509,9 @@ def _failsafe(facts: Facts, control: Mapping[str, Any], writes: list[Write]) -> 
             continue
         until_then = [write for write in writes if write.at <= due]
         value = until_then[-1].value if until_then else control.get("original")
-        if _is_over(control, writes, life.begin, due):
-            continue
         if value is None or float(value) > float(failsafe):
             text = f"{control['control']} is {value} after a start, not its failsafe {failsafe}"
             yield _found("H12", text, due, life.index)
-
-
-def _is_over(control: Mapping[str, Any], writes: list[Write], begin: float, due: float) -> bool:
-    """H12: whether a failsafe that was in force at the end of a life may be over at the next start:
-    its shortest duration runs while the agent is down, and nobody is heard then.
-    """
-    last = [write for write in writes if write.by == "agent" and write.at < begin][-1:]
-    return bool(last) and (
-        _same(last[0].value, control["failsafe"])
-        and last[0].at + float(control["failsafe_for"]) <= due
-    )
 
 
 def _ended(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tests.sim.facts import SETTLES, Basis, Facts, second
+from tests.sim.facts import Basis, Facts, second
 from tests.sim.finding import Finding
 
 FRESH = 60.0
@@ -137,11 +137,6 @@ def _status(facts: Facts, at: float, what: Mapping[str, Any]) -> Iterator[tuple[
         yield "I14", f"{total} dwellings, not {len(places)}"
     if abs(second(answer["now"]) - at - facts.apart(at)) > FRESH:
         yield "C7", f"now is {answer['now']}"
-    if at > facts.calm_from + SETTLES:
-        for name, uplink in (answer.get("uplinks") or {}).items():
-            batches = uplink["backlog"]["batches"]
-            if batches > 9:
-                yield "G2", f"{name}: {batches} batches wait in a calm time"
 
 
 CHECKS = {"explain": _explain, "disclosures": _disclosures, "status": _status}

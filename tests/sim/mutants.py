@@ -311,10 +311,11 @@ def check_all(mutants: Sequence[Mutant], jobs: int, *, write: bool) -> int:
     rows = []
     with ThreadPoolExecutor(jobs) as pool:
         for row in pool.map(check, mutants):
-            plan = Path(row.plan).stem or "-"
-            print(f"{' '.join(row.mutant.rules):14} {row.mutant.name:32} {plan:32} {row.cpu:6.1f} s"
-                  f"  {row.problem or row.oracle}", flush=True)  # fmt: skip
             rows.append(row)
+            plan = Path(row.plan).stem or "-"
+            what = row.problem or row.oracle or "no plan is known: look for one with --find"
+            print(f"{' '.join(row.mutant.rules):14} {row.mutant.name:32} {plan:32} {row.cpu:6.1f} s"
+                  f"  {what}", flush=True)  # fmt: skip
     if write:
         PAGE.write_text(page(rows), encoding="utf-8")
     missed, unknown = [row for row in rows if row.problem], [row for row in rows if not row.plan]
@@ -440,17 +441,30 @@ def find_all(mutants: Sequence[Mutant], options: argparse.Namespace) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """`python -m tests.sim mutants`."""
-    parser = argparse.ArgumentParser(prog="tests.sim mutants", description=__doc__)
-    parser.add_argument("names", nargs="*", help="mutants or rules; default: all")
+    parser = argparse.ArgumentParser(prog="python -m tests.sim mutants", description=__doc__)
+    parser.add_argument(
+        "names",
+        nargs="*",
+        help="mutants or clauses, such as P13 (default: all, and the page is written)",
+    )
     parser.add_argument("--find", action="store_true", help="look for plans")
     parser.add_argument(
         "--all", action="store_true", help="with --find: also for those that have one"
     )
-    parser.add_argument("--seeds", type=int, default=20, help="fresh seeds of each kind")
-    parser.add_argument("--tries", type=int, default=40, help="runs for each mutant")
-    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "mutants")
-    parser.add_argument("--plans", type=Path, help="a folder with further plans to try first")
+    parser.add_argument(
+        "--seeds", type=int, default=20, help="with --find: fresh seeds of each kind (default: 20)"
+    )
+    parser.add_argument(
+        "--tries", type=int, default=40, help="with --find: runs for each mutant (default: 40)"
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=len(os.sched_getaffinity(0)), help="mutants at the same time"
+    )
+    work = Path(tempfile.gettempdir()) / "mutants"
+    text = "with --find: a folder for what runs show, kept for the next search"
+    parser.add_argument("--work", type=Path, default=work, help=text)
+    text = "with --find: a folder with further plans to try before fresh seeds"
+    parser.add_argument("--plans", type=Path, help=text)
     parser.add_argument(
         "--page", action="store_true", help="only write the page, from mutants.json"
     )
@@ -463,6 +477,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         PAGE.write_text(page(known_rows(MUTANTS)), encoding="utf-8")
         return 0
     asked = set(options.names)
+    if unknown := asked - {name for one in MUTANTS for name in (one.name, *one.rules)}:
+        whys = (
+            f"{name}: {WITHOUT.get(name, 'no mutant and no clause')}" for name in sorted(unknown)
+        )
+        parser.error("there is no mutant of " + "; ".join(whys))
     mutants = [one for one in MUTANTS if not asked or asked & {one.name, *one.rules}]
     if options.find:
         known = set() if options.all else found().keys()

@@ -74,12 +74,14 @@ def night(hours, files, runs, shown, days=None):
             yield run.plan_of(seed, days or days_of(seed))
             seed += 1
 
-    of, status = commit(), 0
+    of, status, count = commit(), 0, 0
+    print(f"From seed {first} on, for {hours:g} hours, with the code of {of}", flush=True)
     for outcome in runs(plans()):
-        status = max(status, shown(outcome))
+        status, count = max(status, shown(outcome)), count + 1
         add(entries, outcome, of, days or days_of(outcome.seed))
         write(results, json.dumps(entries, indent=1) + "\n")
         write(page, page_of(entries))
+    print(f"{count} run{'s'[: count != 1]}. All results: {page} and {results}")
     return status
 
 

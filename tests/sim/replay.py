@@ -41,13 +41,17 @@ ACTS = {
     "occupancy.move_in": "move", "occupancy.move_out": "move",
     "consent.give": "consent by command", "consent.answers": "consent by form",
     "consent.withdraw": "withdraw by command",
-    "meter.exchange": "exchange", "duty.add": "duty", "duty.end": "duty.end",
+    "meter.exchange": "exchange", "meter.remove": "remove",
+    "duty.add": "duty", "duty.end": "duty.end",
     "control.opt_out": "opt-out", "control.release": "release",
     "status": "look", "privacy.explain": "look", "privacy.person": "look",
     "privacy.disclosures": "look",
 }  # fmt: skip
 """by name of a call: what the people of the simulation do; one act makes several of these calls"""
-AT_ONCE = {"move": {"notice": 0.0}, "exchange": {"notice": 0.0}, "withdraw": {"aim": "any"}}
+AT_ONCE = {
+    "move": {"notice": 0.0}, "exchange": {"notice": 0.0}, "remove": {"notice": 0.0},
+    "withdraw": {"aim": "any"},
+}  # fmt: skip
 """with which the call of an act is made at the time of the act"""
 FLAWS = {"E_SIG": "signature", "E_AUD": "audience", "E_EXPIRED": "expired", "E_REPLAY": "replay"}
 SINGLE = {
@@ -190,11 +194,13 @@ class Replay:
                               " so numbers of devices may mean others")  # fmt: skip
         self.versions.add(str(record.facts.get("version")))
         times = min(record.count, MOST)
+        again = f", then {times - 1} kill{'s'[: times != 2]}" if times > 1 else ""
+        again += f" for {record.count} starts" if record.count > MOST else ""
         for step in range(1, times):
             at = self.true[n] + record.lasted * step / times
             self.add(at - BACK, "kill", at, aim="any", nth=1)
         if n == 0:
-            return "the first life"
+            return f"the first life{again}"
         before, at = self.records[n - 1], self.true[n]
         for key in list(self.open):
             self.cut[key] = self.open.pop(key), at
@@ -203,12 +209,12 @@ class Replay:
             off = min(max(earlier, at - record.up - 30), at - 1)
             self.off[n] = off, len(self.acts)
             self.add(off, "power", at, aim="any", nth=1, wall=bounded(self._apart(n)))
-            return "power"
+            return f"power before it{again}"
         if before.kind == STOP and not before.detail:
             self.add(earlier, "stop", at)
-            return "stop"
+            return f"stop before it{again}"
         self.add(max(earlier, at - BACK), "kill", at, aim="any", nth=1)
-        return "kill"
+        return f"kill before it{again}"
 
     def _keys(self, what, record):
         """What a record is about: ("line", 2), ("uplink", 0), ("device", 7)."""
@@ -392,6 +398,12 @@ def replay(bundle, seed=None, squeeze=None):
     made = Replay(records, site_of(configuration(parts), seed), seed)
     result = made.plan(None if squeeze is None else max(0, squeeze))
     table = sorted(made.table.items())
-    lines = [f"{count:6}  {what:32} {became}" for (what, became), count in table]
+    lines = [f"{'times':>6}  {'record, or call':32} event of the plan"]
+    lines += [f"{count:6}  {what:32} {became}" for (what, became), count in table]
+    if any(event["do"] in {"kill", "power"} for event in result["events"]):
+        made.notes.append("each kill or power cut has lost up to an hour of records before it")
+    if not any(event["do"] in {"consent", "duty"} for event in result["events"]):
+        made.notes.append("nobody consents in this plan, so nothing of dwellings is sent: to change"
+                          " that, add events `consent` to it")  # fmt: skip
     lines += [f"{unread} records cannot be read"] if unread else []
     return result, [*lines, *(f"note: {note}" for note in dict.fromkeys(made.notes))]

@@ -7,6 +7,7 @@ that nothing depends on either. A run is then a fork of a process that has impor
 from __future__ import annotations
 
 import ctypes
+import datetime as dt
 import gc
 import hashlib
 import importlib
@@ -166,8 +167,9 @@ def plan_of(seed, days=None):
 def perform(plan, judged=True, **wishes):
     """Run a plan in this process and its children. Returns the outcome.
 
-    `wishes`: `keep`, a file that gets plan and journal, pickled; `trace`, one that gets the whole
-    trace; `profile`, the beginning of names of files with profiles; `shown`: print the agent's log.
+    `wishes`: `keep`, a file that gets plan and journal, pickled; `journal`, one that gets the
+    journal as text; `trace`, one that gets the whole trace; `profile`, the beginning of names of
+    files with profiles; `shown`: print the agent's log.
     """
     keep, trace = wishes.get("keep"), wishes.get("trace")
     from tests.sim import world as worlds
@@ -189,6 +191,8 @@ def perform(plan, judged=True, **wishes):
         fill(outcome, world)
         if keep:
             Path(keep).write_bytes(pickle.dumps((plan, [tuple(one) for one in world.journal])))
+        if journal := wishes.get("journal"):
+            Path(journal).write_text(journal_text(world.journal), encoding="utf-8")
         if judged and world.parts != worlds.FIRST:
             from tests.sim import judge
 
@@ -202,6 +206,15 @@ def perform(plan, judged=True, **wishes):
             shutil.rmtree(litter, ignore_errors=True)
     outcome.cpu += time.process_time() - began
     return outcome
+
+
+def journal_text(journal):
+    """A line for each record: index, as complaints name it, true time (UTC), kind and content."""
+    lines = []
+    for index, record in enumerate(journal):
+        when = dt.datetime.fromtimestamp(record.at, dt.UTC).isoformat(" ", "milliseconds")
+        lines.append(f"{index} {when} {record.kind} {record.what}\n")
+    return "".join(lines)
 
 
 def fill(outcome, world):

@@ -658,6 +658,15 @@ def test_a_batch_without_a_receipt_that_counts_is_found(story):
     assert other.judged() == []
 
 
+def test_a_refusal_that_is_signed_ends_the_sending_too(story):
+    story.records[2].what["signed"] = True
+    sha = story.batch(at(9), [])
+    receipt = story.records[-1].what
+    for signed in (False, True):
+        receipt.update(stored=[], rejected=[[story.seq, sha, "refused"]], signed=signed)
+        assert (("LIVENESS", "T35") in story.sorts()) is not signed
+
+
 def test_what_is_sealed_or_begins_by_a_wrong_clock_is_found(story):
     story.note(at(3), "clock", apart=7200.0, service=False)
     story.note(at(30), "clock", apart=0.0, service=True)
@@ -1250,21 +1259,18 @@ def test_a_limit_without_its_failsafe_after_a_start_is_found(story):
     assert story.judged() == []
 
 
-@pytest.mark.parametrize(("back", "found"), [(2 * HOUR, set()), (HOUR, {("EQUIPMENT", "H12")})])
-@pytest.mark.parametrize("last", ["6", "11"])
-def test_a_failsafe_whose_time_ran_out_while_the_agent_was_down_does_not_begin_again(
-    story, last, back, found
+@pytest.mark.parametrize("back", [HOUR, 2 * HOUR])
+@pytest.mark.parametrize("after", [3, 610])
+def test_a_failsafe_goes_on_for_two_periods_after_a_start_however_long_the_agent_was_down(
+    story, after, back
 ):
     controlled(story, **LIMIT)
     story.readings(silent=range(at(5), at(12)))
     write(story, at(4), "6", "11")
-    if last == "11":
-        write(story, at(4) + 60, "11", "6")
     ends(story, at(5), "power", back)
-    if last == "6":
-        write(story, at(5) + back + 3, "11", "6")
+    write(story, at(5) + back + after, "11", "6")
     h12 = {one for one in story.sorts() if one[1] == "H12"}
-    assert h12 == (found if last == "6" else {("EQUIPMENT", "H12")})
+    assert h12 == ({("EQUIPMENT", "H12")} if after == 3 else set())
 
 
 def test_a_watchdog_that_runs_out_while_all_is_well_is_found(story):
@@ -1744,6 +1750,68 @@ def test_a_copy_of_an_accepted_object_that_is_refused_as_expired_is_found(accept
                           (at(9), {"state": "REJECTED", "code": "E_EXPIRED"})):  # fmt: skip
         story.batch(when, [], directory={"outcomes": [outcome | {"jti": "x"}]})
     assert story.sorts() == (set() if flaw else found)
+
+
+@pytest.mark.parametrize(("stated", "right"), [
+    (at(21), True), (at(20), False), (at(22), False), (None, False),
+])  # fmt: skip
+def test_a_series_that_does_not_end_with_a_meter_that_was_removed_is_found(story, stated, right):
+    when = at(20) + 600
+    story.readings(until=at(22)).call(when + 30, "meter.remove", means=[{
+        "fact": "removal", "place": PLACE, "channel": "elec.imp", "device": "e", "old": METER,
+        "at": when, "closing": None}])  # fmt: skip
+    series = dict(DIRECTORY["series"][0])
+    if stated is not None:
+        series["until"] = dt.datetime.fromtimestamp(stated, dt.UTC).isoformat()
+    story.batch(when + 90, [], directory={"series": [series]})
+    assert (("CONSERVATION", "T34") not in story.sorts()) is right
+    assert story.sorts() == set() or not right
+
+
+def waits(story, when, **more):
+    """What the gateway says to wait when one value was read, and is not sealed yet."""
+    names = ("batches", "batch_rows", "quarantined", "quarantined_rows", "retractions")
+    backlog = dict.fromkeys(names, 0) | {"rows": 1, "slots": 1, "oldest": when // EVERY * EVERY}
+    now = dt.datetime.fromtimestamp(when, dt.UTC).isoformat()
+    uplinks = {"u": {"recipient": TO, "backlog": backlog | more}}
+    story.note(when, "status", what="status", place="", answer={"now": now, "uplinks": uplinks})
+    return story
+
+
+@pytest.mark.parametrize("when", [at(9) + 200, END - EVERY - HOUR + 200])
+@pytest.mark.parametrize(("wrong", "found"), [
+    ({}, set()), ({"rows": 2, "slots": 2}, {("LIVENESS", "T14")}),
+    ({"rows": 2, "slots": 7}, {("LIVENESS", "T14")}), ({"retractions": 1}, {("LIVENESS", "T19")}),
+    *((wrong, {("TRUTH", "T31")}) for wrong in (
+        {"rows": 0, "slots": 0}, {"rows": 0}, {"batches": 1}, {"quarantined": 1},
+        {"batch_rows": 2}, {"oldest": None}, {"oldest": BEGIN}, {"oldest": END},
+    )),
+])  # fmt: skip
+def test_what_waits_and_is_not_sent_or_not_stated_is_found(story, when, wrong, found):
+    assert waits(story.readings(), when, **wrong).sorts() == found
+
+
+def test_a_batch_without_a_receipt_waits():
+    story = Story().readings()
+    for stated, found in ((1, set()), (0, {("TRUTH", "T31")})):
+        one = copy.deepcopy(story)
+        when = at(9) + 301
+        waits(one, when, rows=0, slots=0, batches=stated, batch_rows=stated, oldest=None)
+        one.records = [
+            record._replace(at=when + HOUR) if (record.kind, record.at) == ("receipt", when + 1)
+            else record._replace(at=when - 60) if (record.kind, record.at) == ("sent", when - 1)
+            else record for record in one.records
+        ]  # fmt: skip
+        assert one.sorts() == found
+
+
+def test_what_waits_near_an_event_or_a_change_is_not_judged(story):
+    begins_again(story, at(8))
+    assert waits(story.readings(), at(9) + 200, slots=7).sorts() == set()
+    other = Story().readings()
+    other.call(at(9), "leave", means=[{"fact": "leave", "place": "D9", "occupancy": "H9",
+                                       "at": END}])  # fmt: skip
+    assert waits(other, at(9) + 200, slots=7).sorts() == set()
 
 
 def test_the_review_of_the_judge_has_each_clause_once_with_its_oracle_or_reason():

@@ -26,6 +26,16 @@ def test_every_clause_has_a_mutant_or_the_reason_why_it_has_none():
     assert with_mutant & WITHOUT.keys() == set()
 
 
+@pytest.mark.parametrize(("name", "why"), [
+    ("nosuch", "no mutant and no clause"), ("G7", WITHOUT["G7"]),
+])  # fmt: skip
+def test_a_name_without_a_mutant_is_refused(capsys, name, why):
+    with pytest.raises(SystemExit) as ended:
+        mutants.main([name])
+    assert ended.value.code == 2
+    assert f"{name}: {why}" in capsys.readouterr().err
+
+
 def test_no_two_mutants_have_one_name():
     assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS)
 

@@ -157,6 +157,12 @@ def test_the_building_is_that_of_the_redacted_configuration(tmp_path):
     assert any("not those of the conf" in line for line in events_of(tmp_path, [other])[1])
 
 
+def test_a_plan_in_which_nobody_consents_says_so(tmp_path):
+    given = after(900, "calls", facts={"consent.give": 1})
+    notes = [events_of(tmp_path, records)[1] for records in ([start()], [start(), given])]
+    assert [any("nobody consents" in line for line in lines) for lines in notes] == [True, False]
+
+
 def test_losses_have_the_names_and_numbers_of_the_building(tmp_path):
     records = [
         start(),

@@ -3,7 +3,12 @@
 import json
 from collections import Counter
 
+import pytest
+
 from tests.sim import plan as plans
+from tests.sim.command import Unreadable, planned
+from tests.sim.facts import Record
+from tests.sim.run import journal_text
 from tests.sim.shrink import Shrinking, save, sort_of
 
 FAULT = ("SENT", "P13")
@@ -60,3 +65,19 @@ def test_a_case_is_a_plan_that_can_be_loaded(tmp_path):
     path = save(with_fault(), tmp_path, "withdrawn", FAULT)
     assert json.loads(path.read_text())["shows"] == list(FAULT)
     assert plans.load(path)["events"] == with_fault()["events"]
+
+
+@pytest.mark.parametrize("text", [None, "{", "[]", '{"schema": 1}'])
+def test_a_file_that_is_no_plan_is_refused_with_its_name(tmp_path, text):
+    file = tmp_path / "case.json"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(Unreadable, match=r"case\.json"):
+        planned(file)
+
+
+def test_a_line_of_the_journal_begins_with_the_index_that_a_complaint_names():
+    records = [Record(1_798_758_000.5, "life.ready", {"life": 1}), Record(0.0, "end", {})]
+    first, second = journal_text(records).splitlines()
+    assert first == "0 2026-12-31 23:00:00.500+00:00 life.ready {'life': 1}"
+    assert second.startswith("1 1970-01-01 ")

@@ -8,10 +8,11 @@ import pytest
 from agent import app
 from agent.app import _stop_start
 from agent.config import load
-from agent.core.errors import Refused
+from agent.core.errors import NotRecorded, Refused
 from agent.core.state import AGENT, owned
+from agent.core.tasks import Wakeup, end
 from agent.registry import identity
-from tests.virtual_time import run
+from tests.virtual_time import PatientLoop, clocks_at, run
 
 
 def test_a_start_that_hangs_is_cancelled_when_it_is_told_to_end():
@@ -87,3 +88,26 @@ def test_a_start_that_fails_for_another_reason_names_that(tmp_path):
     config.write_text(f"building: {{name: Les Alpins}}\nstate: {state}\n", encoding="utf-8")
     with pytest.raises(Refused, match="is damaged"), app.opened(load(config)):
         pass
+
+
+def test_a_small_file_is_read_as_soon_as_the_disk_can_read_it(tmp_path):
+    """Rule A18."""
+    state = tmp_path / "state"
+    state.mkdir(mode=0o700)
+    config = tmp_path / "config.yaml"
+    config.write_text(f"building: {{name: Les Alpins}}\nstate: {state}\n", encoding="utf-8")
+    (state / "moves.json").symlink_to(UNREADABLE)
+
+    async def scenario(gateway):
+        tending = asyncio.ensure_future(app._tend_storage(gateway))
+        wakeup = Wakeup(gateway.moves.changed)
+        with pytest.raises(NotRecorded):
+            gateway.moves.order("a", "mqtts://a", "mqtts://b", 1e9)
+        (state / "moves.json").unlink()
+        await wakeup.wait()
+        gateway.moves.order("a", "mqtts://a", "mqtts://b", 1e9)
+        await end([tending])
+
+    with clocks_at(1e9, PatientLoop) as play, app.opened(load(config)) as gateway:
+        play(scenario(gateway))
+    assert "mqtts://b" in (state / "moves.json").read_text(encoding="utf-8")

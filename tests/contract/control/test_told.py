@@ -15,10 +15,11 @@ from agent.control.model import LossRule, OrderState
 from agent.control.orders import Orders
 from agent.control.records import CLOSED, Copied, Outcome, Phase, Transaction
 from agent.core.clock import stamp
+from agent.core.errors import WriteRefused
 from agent.gateway.controls import Steering
 from agent.trust.claims import Command
 from agent.trust.verify import EVERYTHING, Verified
-from tests.contract.control.pretend import Site, agreed, event, order
+from tests.contract.control.pretend import Hand, Site, agreed, event, order
 
 SCHEMA = Path(__file__).parents[3] / "docs" / "batch.schema.json"
 
@@ -147,6 +148,125 @@ def test_the_end_of_an_order_is_told_once_and_after_a_pending_release(way, reach
     assert told == [OrderState.STARTED, *pending, state]
     (order_,) = site.journal.of(site.fit.key)
     assert order_.state is state
+    site.close()
+
+
+def states(site: Site, *left_out: OrderState) -> list[tuple[str, str]]:
+    told = steering(site, "B1").outcomes().values()
+    return [(one["jti"], one["state"]) for one in told if one["state"] not in left_out]
+
+
+@pytest.mark.parametrize("reachable", [True, False])
+def test_an_error_in_a_release_is_told_as_pending_and_the_end_once_it_is_over(reachable):
+    """Rules H11, H18, H29: ABORTED was told at once, and again after a pending release."""
+    site = holding()
+
+    def broken(_place, _slot):
+        raise RuntimeError("a bug")
+
+    access, site.controller.dependencies.access = site.controller.dependencies.access, broken
+    for _ in range(2):
+        with pytest.raises(RuntimeError):
+            asyncio.run(site.controller.release_after_error("it", "a bug"))
+    pending = [("one", OrderState.STARTED), ("one", OrderState.RELEASE_PENDING)]
+    assert states(site) == pending
+    site.controller.dependencies.access = access
+    for site.truth.reachable in (reachable, True):
+        site.truth.at += 60
+        asyncio.run(site.controller.release_after_error("it", "a bug"))
+    assert states(site) == [*pending, ("one", OrderState.ABORTED)]
+    assert site.device.slots[13] is None
+    site.close()
+
+
+def refused_by(site: Site, slot: int) -> None:
+    """The device takes no value in this slot."""
+
+    class Refuses(Hand):
+        async def write(self, value: Decimal | None) -> None:
+            raise WriteRefused(f"{value} is refused")
+
+    def access(_place, at):
+        return (Refuses if at == slot else Hand)(site.device, at, site.steps, site.on_write)
+
+    site.controller.dependencies.access = access
+
+
+@pytest.mark.parametrize("abandons", [False, True])
+def test_an_order_that_gives_way_ends_once_also_if_its_own_slot_is_released_later(abandons):
+    """Rule H11: it was told as superseded, then as pending, then as superseded again."""
+    site = holding()
+    limits = replace(site.modality.limits, emergency=True)
+    site.controller.controls["it"] = replace(site.fit, modality=agreed(limits=limits))
+    refused_by(site, 13)
+    stronger = order("two", "-2", start=10.0, lasts=100.0, emergency=True)
+    site.journal.save(Transaction(events=[event(stronger)]))
+    for at in (10.0, 20.0):
+        site.truth.at = at
+        asyncio.run(site.controller.tend("it"))
+    assert (site.device.slots[10], site.device.slots[13]) == (Decimal(-2), Decimal("-1.5"))
+    assert any(one.state is OrderState.RELEASE_PENDING for one in site.journal.recent)
+    if abandons:
+        asyncio.run(site.controller.abandon("it", "scrapped"))
+    site.controller.dependencies.access = site.hand
+    for at in (80.0, 110.0):
+        site.truth.at = at
+        asyncio.run(site.controller.tend("it"))
+    assert states(site, OrderState.RESTORING) == [
+        ("one", OrderState.STARTED), ("one", OrderState.SUPERSEDED), ("two", OrderState.STARTED),
+        ("two", OrderState.CANCELLED if abandons else OrderState.COMPLETED),
+    ]  # fmt: skip
+    assert not site.journal.records
+    site.close()
+
+
+def test_an_order_does_not_begin_at_a_device_that_holds_the_value_of_the_one_before():
+    """Rules H11, H16: a stronger order at a silent device was told as begun, and never ended."""
+    site = holding()
+    site.truth.reachable = False
+    site.journal.save(
+        Transaction(events=[event(order("two", "-2", start=10.0, lasts=100.0, prio=-1))])
+    )
+    for at in (10.0, 20.0, 110.0, 120.0):
+        site.truth.at = at
+        asyncio.run(site.controller.tend("it"))
+    site.truth.reachable, site.truth.at = True, 180.0
+    asyncio.run(site.controller.tend("it"))
+    assert states(site) == [
+        ("one", OrderState.STARTED), ("one", OrderState.SUPERSEDED), ("two", OrderState.EXPIRED)
+    ]  # fmt: skip
+    assert site.device.slots[13] is None
+    site.close()
+
+
+def test_the_end_is_told_of_an_order_whose_hold_goes_on_with_the_one_that_it_interrupted():
+    """Rules H8, H11."""
+    site = Site()
+    site.start()
+    weaker = event(order(start=0.0, lasts=300.0, resume=True))
+    stronger = event(order("two", "-2", start=10.0, lasts=100.0, prio=-1))
+    site.journal.save(Transaction(events=[weaker, stronger]))
+    for at in (0.0, 10.0, 110.0, 300.0):
+        site.truth.at = at
+        asyncio.run(site.controller.tend("it"))
+    assert states(site, OrderState.RESTORING) == [
+        ("one", OrderState.STARTED), ("one", OrderState.SUPERSEDED), ("two", OrderState.STARTED),
+        ("two", OrderState.COMPLETED), ("one", OrderState.STARTED), ("one", OrderState.COMPLETED),
+    ]  # fmt: skip
+    site.close()
+
+
+def test_the_end_is_told_of_an_order_that_failed_until_its_time_was_over():
+    """Rule H11: it expired while it was to be released, and its failure was told to nobody."""
+    site = Site()
+    site.start()
+    site.journal.save(Transaction(events=[event(order(start=0.0))]))
+    refused_by(site, 13)
+    asyncio.run(site.controller.tend("it"))
+    assert [record.outcome for record in site.journal.records.values()] == [OrderState.FAILED]
+    site.truth.at = 180.0
+    asyncio.run(site.controller.tend("it"))
+    assert states(site) == [("one", OrderState.FAILED)]
     site.close()
 
 

@@ -19,9 +19,11 @@ from agent.buffer.batch import read
 from agent.buffer.database import Damaged
 from agent.core.errors import NotRecorded, StorageFailed
 from agent.core.model import Reading, Series, SlotMark
+from agent.core.storage import volatile
 from agent.gateway import supervisor
 from agent.gateway.delivery import document
 from agent.gateway.recipient import close_passed_slots
+from agent.inbox.inbox import BY_HAND
 from agent.trust import store
 from hil.broker import broker
 from hil.platform.child import Platform
@@ -416,6 +418,44 @@ def test_a_book_that_is_damaged_while_it_is_open_is_opened_anew(tmp_path):
             damaged.close()
             assert file.with_name(f"{file.name}.damaged").exists()
             assert set(house.objects.inbox.handlers) >= {"request+jwt", "uplink-move+jws"}
+            await house.objects.carried(b"e30.e30.e30", "centre")
+
+    asyncio.run(scenario())
+
+
+def test_a_book_that_can_be_opened_neither_on_the_disk_nor_in_memory_is_tried_again(tmp_path):
+    """Rules O23, A1: meanwhile an object is neither accepted nor refused, and the rest goes on."""
+
+    async def scenario():
+        async with failing_at_work(unconnected(tmp_path)) as house:
+            before, state = house.objects.inbox, tmp_path / "state"
+            file, copy = state / store.FILE, volatile(state) / store.FILE
+            file.rename(tmp_path / "kept")
+            for folder in (file, copy):  # SQLite opens no folder
+                folder.mkdir(parents=True)
+            house.objects.broken.set()
+            house.jobs.retry("signed objects")
+
+            async def failed():
+                return "signed objects" in faults(house)
+
+            await until(failed)
+            with pytest.raises(NotRecorded):
+                await house.objects.accept(b"e30.e30.e30", BY_HAND)
+            with pytest.raises(NotRecorded):
+                await house.objects.carried(b"e30.e30.e30", "centre")
+            await house.objects.registry_changed()
+            assert (await status(house, NOBODY))["authority"]
+            assert "signed objects" in faults(house)
+            for folder in (file, copy):
+                folder.rmdir()
+            (tmp_path / "kept").rename(file)
+            house.jobs.retry("signed objects")
+
+            async def anew():
+                return house.objects.inbox is not before and not house.objects.broken.is_set()
+
+            await until(anew)
             await house.objects.carried(b"e30.e30.e30", "centre")
 
     asyncio.run(scenario())

@@ -129,6 +129,21 @@ class Watched(Building):
         owed_of = "SELECT count(*) FROM owed WHERE place = ?"
         assert self.store.execute(owed_of, (place,)).fetchone() == (number,)
 
+    async def noticed(self, label, owed_before, gap):
+        """hil's plan would notice a slot before the gap without a row, and a row in the gap."""
+        place, db = self.house.registry.place(label).id, self.platforms["centre"]
+        of, last = "place = ?1 AND basis != ''", "t = (SELECT max(t) FROM row)"
+        for change, slot, names in (
+            (f"DELETE FROM row WHERE {of} AND t = ?2", owed_before, "unstated"),
+            (f"UPDATE row SET t = ?2 WHERE {of} AND {last}", gap, "unowed"),
+        ):
+            at = self.midnight(slot)
+            db.execute("SAVEPOINT changed")
+            assert db.execute(change, (place, at)).rowcount == 1
+            assert getattr(judged(db), names) == [f"{(place, 'elec.imp', 'REG', 86_400)} {at}"]
+            db.execute("ROLLBACK TO changed")
+        assert judged(db).unowed == []
+
     async def consumption(self, label, amounts):
         await self.deliver("centre", answered=True)
         assert self.daily(label) == [(amount, 1, 0) for amount in amounts]
@@ -190,6 +205,7 @@ def test_of_a_meter_that_was_removed_nothing_is_owed_until_there_is_another(tmp_
         ("install", "A-1", "m-1", "1003"),
         ("day",), ("day",),
         ("owed", "A-1", 2),
+        ("noticed", "A-1", 6, 3 - ago),
     ]  # fmt: skip
     building = Watched(tmp_path)
     with closing(building.store):

@@ -1,10 +1,17 @@
 """What the commands get, through the same door as everybody."""
 
+import asyncio
+import errno
 import json
+from functools import partial
 
 import pytest
 
+from agent import app
 from agent.api import facts
+from agent.api.calls import CALLS
+from agent.api.registry import Caller
+from agent.config import load
 from agent.core.errors import Refused
 from agent.registry.registry import Registry
 
@@ -200,3 +207,30 @@ def test_a_place_that_begins_to_be_lived_in_later_is_foreseen_and_listed_so(regi
         ["unknown", None, "2036-01-01T00:00:00Z"],
     ]
     assert [[place[name] for name in names] for place in would] == stated
+
+
+def test_a_list_that_the_disk_refuses_says_which_ends_are_in_force_and_may_be_sent_again(tmp_path):
+    """Rules A7, A10."""
+    state, config = tmp_path / "state", tmp_path / "config.yaml"
+    state.mkdir(mode=0o700)
+    config.write_text(f"building: {{name: Les Alpins}}\nstate: {state}\n", encoding="utf-8")
+
+    def record(gateway, text):
+        call = partial(CALLS["occupancy.import"], gateway, Caller("alice", None))
+        return asyncio.run(call(text=text, name="l.csv"))["occupancies"]
+
+    def fails(_handle):
+        raise OSError(errno.EIO, "the card")
+
+    with app.opened(load(config)) as gateway:
+        facts.place_new(gateway.registry, **BY, label="A-1", type="dwelling")
+        (home,) = record(gateway, "label;since;reference\nA-1;2026-01-01;B1\n")
+        both = "label;since;until;reference\nA-1;2026-01-01;2026-09-01;B1\nA-1;2026-09-01;;B2\n"
+        works, gateway.registry._storage._fsync = gateway.registry._storage._fsync, fails
+        with pytest.raises(Refused, match=f"In force.*the end of {home['shown']}") as refused:
+            record(gateway, both)
+        assert "nothing was recorded" not in str(refused.value)
+        assert [one.reference for one in gateway.registry.occupancies()] == ["B1"]
+        gateway.registry._storage._fsync = works
+        record(gateway, both)
+        assert [one.reference for one in gateway.registry.occupancies()] == ["B1", "B2"]

@@ -21,6 +21,7 @@ from agent.registry.inputs import (
     NewPlace,
     NewWithdrawal,
 )
+from agent.registry.place import shown
 from agent.registry.records import Installation
 from agent.registry.registry import Registry
 
@@ -432,16 +433,22 @@ def test_A_h_nothing_is_allowed_while_the_disk_fails(registry, path, tmp_path): 
 
 
 def test_the_end_of_a_move_holds_where_its_beginning_does_not(registry, path, tmp_path):
+    """The answer said that nothing was recorded, and no more. Rules A7, A10."""
     home = registry.occupancies()[0]
-    broken, _ = failing(path, tmp_path / "notes")
+    broken, mend = failing(path, tmp_path / "notes")
     rows = [
         NewOccupancy("move_out", home.place, until=int(NOW) + 10),
         NewOccupancy("move_in", home.place, since=int(NOW) + 10),
     ]
-    with pytest.raises(NotRecorded):
+    with pytest.raises(NotRecorded, match=f"In force.*the end of {shown(home.id)}. The rest was"):
         broken.occupy(rows, *BY)
     ends = {one.id: one.until for one in broken.occupancies() if one.place == home.place}
     assert ends == {home.id: int(NOW) + 10}
+    mend()
+    broken.occupy(rows, *BY)
+    old, new = (one for one in broken.occupancies() if one.place == home.place)
+    assert (old.id, old.until, new.since, new.until) == (home.id, new.since, int(NOW) + 10, None)
+    assert everything(Registry.open(path)) == everything(broken)
 
 
 def test_a_registry_that_may_have_forgotten_allows_nothing(registry):

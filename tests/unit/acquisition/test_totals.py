@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from agent.acquisition.row_assignment import RowAssignment, Withholding
 from agent.acquisition.sums import Totals
+from agent.core.atomic_write import StateFile
 from agent.core.model import Point
 from agent.registry.consent_policy import CommonBasis, policy
 from tests.depth import examples
@@ -53,6 +54,22 @@ def test_an_index_that_was_held_once_stays_here_and_what_flows_leaves_again(tmp_
     house.wake(tmp_path)  # a restart
     assert not house.leaves(MONTH + 2 * HALF)
     assert house.leaves(MONTH + 3 * HALF, FLOW)
+
+
+def test_an_index_leaves_once_it_is_read_that_it_is_not_held(tmp_path):
+    """Rules A18, S10."""
+    house = metered(tmp_path)
+    house.look(MONTH)
+    file, aside = tmp_path / "totals.json", tmp_path / "aside"
+    file.rename(aside)
+    file.symlink_to("/proc/self/mem")  # EIO
+    house.wake(tmp_path)
+    house.look(MONTH + 60)
+    assert not house.leaves(MONTH + 60)
+    aside.replace(file)
+    for unread in StateFile.unread.copy():
+        unread.read_again()()
+    assert house.leaves(MONTH + 61)
 
 
 def test_an_index_that_was_never_sent_may_leave_once_it_tells_of_enough(tmp_path):

@@ -82,6 +82,8 @@ class Judge:
         if after.since is not None:
             if self.applied_since is None:
                 self.applied_since = self.at
+            # nobody has listened before: two periods of it are left at least
+            self.applied_since = max(self.applied_since, self.at - (RULE.lasts - LOST))
             self.entered = self.at
             assert abs(failsafe.applied(after, self.now) - (self.at - self.applied_since)) < 1
 

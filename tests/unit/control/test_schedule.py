@@ -128,14 +128,23 @@ def test_every_start_falls_back_until_the_centre_speaks_and_goes_on_where_it_was
     assert failsafe.applied(later, at(3100.0)) == 3100.0
 
 
-@pytest.mark.parametrize(("down", "applies"), [(7000.0, True), (7200.0, False)])
-def test_its_time_runs_while_the_machine_is_off(down, applies):
-    """Rule H12: what is over then is over at the start, as nobody was heard."""
+@pytest.mark.parametrize(("down", "left"), [(7000.0, 200.0), (7200.0, 120.0), (1e6, 120.0)])
+def test_its_time_runs_while_the_machine_is_off_but_for_two_periods_in_which_it_listens(down, left):
+    """Rule H12: after a long power cut it ended at the start, as if the centre had been silent."""
     watch = failsafe.started(Watch(), RULE, at(0.0))
     begins = at(5.0, boot="b", wall=1e9 + down)
-    watch = failsafe.step(failsafe.started(watch, RULE, begins), RULE, begins, limit_since=False)
-    assert (watch.since is not None) == applies
-    assert watch.spent != applies
+    watch = failsafe.started(watch, RULE, begins)
+
+    def after(seconds: float, then: Watch = watch) -> Watch:
+        now = at(5.0 + seconds, boot="b", wall=1e9 + down + seconds)
+        return failsafe.step(then, RULE, now, limit_since=False)
+
+    assert after(0.0).since is not None
+    assert after(left - 1).since is not None
+    assert after(left).spent
+    soon = left - 60
+    heard = failsafe.hear(watch, RULE, at(5.0 + soon, boot="b", wall=1e9 + down + soon))
+    assert after(left, heard).since is not None, "the centre is heard, and not for 120 s yet"
 
 
 def test_it_is_left_at_once_by_a_heartbeat_and_a_following_limit():

@@ -1,13 +1,20 @@
 """Who sent an object hears what became of it, and nobody hears of another's. Rule O20."""
 
 import asyncio
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 
+from agent.core.tasks import Change
+from agent.gateway.controls import NoControls
+from agent.gateway.delivery import hurry_outcomes
+from agent.gateway.signed_objects import SignedObjects
 from agent.inbox.inbox import LATEST, ObjectStatus
 from agent.registry.place import mint
 from agent.trust.error_codes import Forged
 from tests.unit.trust.objects import DAY, NAMES, NOW, SIGNERS, signed
+from tests.virtual_time import run
 
 
 def told(here, uplink, recipient=""):
@@ -41,6 +48,31 @@ def test_a_heartbeat_is_reported_and_hurries_no_batch_unless_it_is_refused(here)
     with pytest.raises(Forged):
         here.accept(here.signed("time+jwt")[:-8] + b"AAAAAAAA", "metropole")
     assert len(status.urgent("metropole", "")) == 1
+
+
+def test_a_refusal_is_sent_at_once_as_an_acceptance_is(here):
+    """Rule O20: a refusal waited for the next look at objects that wait, for up to a minute."""
+
+    async def the_disk_answers() -> None:
+        pass
+
+    async def story() -> None:
+        objects = SignedObjects(here.registry, here.notes, the_disk_answers, dict, NoControls)
+        gateway = SimpleNamespace(decided=Change(), objects=objects, steering=NoControls())
+        sent, now = asyncio.Queue(), asyncio.get_running_loop().time
+        delivery = SimpleNamespace(send_now=lambda: sent.put_nowait(now()))
+        settings = SimpleNamespace(recipient="r.example")
+        centre = SimpleNamespace(name="metropole", settings=settings, delivery=delivery)
+        with objects.open(lambda: nullcontext(here.inbox)):
+            hurrying = asyncio.create_task(hurry_outcomes(gateway, centre))
+            for raw in (here.signed("duty+jwt"), b"no object at all"):
+                await asyncio.sleep(1)
+                sent_at = now()
+                await objects.carried(raw, "metropole")
+                assert await asyncio.wait_for(sent.get(), 60) == sent_at
+            hurrying.cancel()
+
+    run(story())
 
 
 def test_who_brought_a_forgery_hears_its_code_and_whom_it_names_does_not(here):

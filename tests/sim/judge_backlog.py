@@ -1,0 +1,147 @@
+"""LIVENESS and TRUTH: what waits, by the answer to `status`, against what leaves later.
+
+What waited at a look is sent afterwards, so the batches that leave between the look and the end of
+the run show how much it can have been, and how much it was at least. Which clauses, and what each
+check lets pass: tests.sim.judge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tests.sim.facts import NEVER, SETTLES, Batch, Facts, Row, expanded, second
+from tests.sim.finding import Finding
+
+FRESH = 5.0
+"""seconds before and after an answer in which a batch may be sealed, or its receipt may arrive"""
+STORED = 45.0
+"""seconds after which what was read is surely in the spool; the longest flush is 30 s"""
+SEALED = 600.0
+"""seconds in which a batch leaves once its interval is over: the longest gap of the backlog"""
+CHANGES = ("consent", "withdraw", "leave", "enter", "exchange", "removal", "duty",
+           "duty.end")  # fmt: skip
+"""facts after which rows are made, or deleted, of slots that are past"""
+
+
+def judged(facts: Facts) -> Iterator[Finding]:
+    """What each look in a calm time was told to wait, and must not wait, or does not."""
+    for at, what, index in facts.statuses:
+        if what["what"] == "status" and _calm(facts, at):
+            for uplink in (what["answer"].get("uplinks") or {}).values():
+                here = _Waiting.at(facts, uplink["recipient"], at)
+                yield from _unsent(here, uplink, at, index)
+                for text in _misstated(here, uplink["backlog"]):
+                    about = f"status: {uplink['recipient']}: {text}"
+                    yield Finding("TRUTH", "T31", about, at, (index,))
+
+
+def _calm(facts: Facts, at: float) -> bool:
+    """Whether nothing hindered anything for long before, nor until all of it is delivered."""
+    until = at + 2 * facts.building.get("seal", 60) + SEALED
+    changed = any(
+        fact["fact"] in CHANGES and asked <= until and at - SETTLES / 3 <= (known or asked)
+        for asked, known, fact, _ in facts.stated
+    )
+    wrong = any(begin <= until and at - SETTLES <= end for begin, end in facts.doubtful_clock())
+    calm = facts.calm_but(at - SETTLES, until, clock=True) and not wrong
+    return until <= facts.end and calm and not changed
+
+
+@dataclass
+class _Waiting:
+    """What waits for a recipient at a moment: surely, and at most."""
+
+    sure: list[Row]
+    """values that were read before, and left for the first time afterwards"""
+    most: list[Row]
+    """all rows that left for the first time afterwards, but those of a later time"""
+    retractions: set[str]
+    sealed: set[Any]
+    """ids that had left and had no receipt"""
+    perhaps: set[Any]
+    """ids of which that is so within some seconds"""
+    sealed_rows: int
+
+    @classmethod
+    def at(cls, facts: Facts, recipient: str, at: float) -> _Waiting:
+        batches = [one for one in facts.batches.values() if one.recipient == recipient]
+        later = [one for one in batches if one.sent[0][0] > at - FRESH]
+        wall = at + facts.apart(at)
+        rows = [(row, one) for one in later for row in expanded(one.rows)]
+        sure, perhaps, latest = set[Any](), set[Any](), dict[Any, Batch]()
+        for one in batches:
+            if one.of_memory or one.sent[0][0] > at + FRESH:
+                continue
+            receipt = _receipt(facts, one)
+            if receipt > at - FRESH:
+                perhaps.add(one.id)
+            if receipt > at + FRESH and one.sent[0][0] < at - FRESH:
+                sure.add(one.id)
+            latest[one.id] = one
+        sure -= {one.id for one in batches if _receipt(facts, one) <= at + FRESH}
+        return cls(
+            [row for row, one in rows if _was_stored(row, wall) and one.sent[0][0] > at + FRESH],
+            [row for row, _ in rows if _read(row) <= wall + FRESH],
+            {two["id"] for one in later for two in one.retract},
+            sure,
+            perhaps,
+            sum(len(latest[id_].rows) for id_ in sure),
+        )
+
+
+def _read(row: Row) -> float:
+    """When a row was made at the earliest, by the clock of the gateway."""
+    return row.t + (row.d if row.v is not None else 0)
+
+
+def _was_stored(row: Row, at: float) -> bool:
+    """Whether a value surely waits since then: it was neither restated nor sent before."""
+    return row.v is not None and not row.again and not row.ver and _read(row) < at - STORED
+
+
+def _receipt(facts: Facts, batch: Batch) -> float:
+    """When a receipt for a batch, or for another content of its id, was given that counts."""
+    signed = facts.building["recipients"][0] if facts.building.get("signed") else None
+    moments = [
+        at
+        for at, what, _ in facts.receipts
+        if (what["recipient"], what.get("epoch")) == (batch.recipient, batch.epoch)
+        and what.get("of", batch.recipient) == batch.recipient
+        and what.get("gateway", facts.building["gateway"]) == facts.building["gateway"]
+        and (what["recipient"] != signed or what.get("signed"))
+        and any(seq == batch.seq for seq, *_ in what.get("stored") or ())
+    ]
+    return min(moments, default=NEVER)
+
+
+def _unsent(here: _Waiting, uplink: Mapping[str, Any], at: float, index: int) -> Iterator[Finding]:
+    """T14, T19: once nothing hinders it, whatever waits is sent soon."""
+    name, backlog = uplink["recipient"], uplink["backlog"]
+    if backlog["slots"] > len(here.most):
+        text = f"{backlog['slots']} slots wait for {name}, of which {len(here.most)} are sent"
+        yield Finding("LIVENESS", "T14", text, at, (index,))
+    if backlog["retractions"] > len(here.retractions):
+        text = f"{backlog['retractions']} retractions wait for {name}, and are not sent"
+        yield Finding("LIVENESS", "T19", text, at, (index,))
+
+
+def _misstated(here: _Waiting, backlog: Mapping[str, Any]) -> Iterator[str]:
+    """T31: the numbers are those of what waits."""
+    if backlog["slots"] < len(here.sure):
+        yield f"{backlog['slots']} slots wait, not {len(here.sure)}"
+    if not backlog["slots"] >= backlog["rows"] >= min(backlog["slots"], 1):
+        yield f"{backlog['rows']} rows have {backlog['slots']} slots"
+    sealed = backlog["batches"] + backlog["quarantined"]
+    if not len(here.sealed) <= sealed <= len(here.perhaps):
+        yield f"{sealed} batches wait for a receipt, not {len(here.sealed)}"
+    rows = backlog["batch_rows"] + backlog["quarantined_rows"]
+    if here.sealed == here.perhaps and rows != here.sealed_rows:
+        yield f"{rows} rows wait for a receipt, not {here.sealed_rows}"
+    oldest = backlog["oldest"]
+    ends = [row.t for row in here.sure]
+    if ends and (oldest is None or second(oldest) > min(ends)):
+        yield f"the oldest slot is {oldest}, not {min(ends)}"
+    if oldest is not None and second(oldest) < min((row.t for row in here.most), default=0):
+        yield f"the oldest slot is {oldest}, and none is so old"
