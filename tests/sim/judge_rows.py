@@ -510,7 +510,7 @@ def _wrongly_dated(facts: Facts, recipient: str, held: Held) -> Iterator[Finding
     answers = [one._replace(value=of.index(one.value)) for one in answers]
     by = [apart for apart in proven if any(_is(row, one, apart) for one in answers)]
     proofs = [facts.proof(apart) for apart in by]
-    for begin, end, apart in vouched if not by else ():
+    for begin, end, apart in facts.dated if not by else ():
         read = [one for one in answers if begin <= one.at < end]
         if abs(apart) > DRIFT and any(_is(row, one, apart) for one in read):
             by, proofs = [apart], [facts.reversed_at(end)]
@@ -594,7 +594,7 @@ def _said(facts: Facts, row: Row, answer: Answer) -> bool:
     has moved a little since then (C8), or as signed time has kept it (C13).
     """
     moved = {0.0, facts.crept(answer.at)}
-    moved |= {apart for begin, end, apart in facts.vouched if begin <= answer.at < end}
+    moved |= {apart for begin, end, apart in facts.dated if begin <= answer.at < end}
     return any(_is(row, answer, apart + by) for apart in facts.proven for by in moved)
 
 
@@ -959,11 +959,13 @@ def _undated_lost(facts: Facts, platform: Platform, fitted: Fitted, slot: Any) -
 
 
 def _delivered_from_memory(facts: Facts, since: float, until: float) -> bool:
-    """Whether nothing hindered the delivery until two hours after the disk had recovered."""
+    """Whether the agent knew what ended (A8), and nothing hindered the delivery until two hours
+    after the disk had recovered.
+    """
     ends = [one.end for one in facts.during(since, until, "disk")]
     recovered = max(ends, default=until) + DELIVERED
     hindered = facts.during(since, recovered, "uplink", "reload", "upgrade", "stop")
-    return not hindered and not facts.rebooted(since, recovered)
+    return not (hindered or facts.rebooted(since, recovered) or facts.without_notes(since))
 
 
 def _only_disk(facts: Facts, since: float, until: float) -> bool:
