@@ -522,8 +522,9 @@ class Clock:
             self._memory = replace(self._memory, floor=moment)
             self.remember()
 
-    def take_signed_time(self, moment: float) -> str:
-        """Compare the clock with a signed time of the platform. Return the outcome as text.
+    def take_signed_time(self, moment: float, waited: float = 0.0) -> str:
+        """Compare the clock with a signed time of the platform, which has waited here for so many
+        seconds since it arrived. Return the outcome as text.
 
         If they agree, the clock is proved as by a time service. If not, the clock is left alone:
         gardien never sets the machine's clock. The floor is lowered only if a time service agrees
@@ -532,13 +533,14 @@ class Clock:
         wall, steady = self._wall(), self._steady()
         if self.source == "system":
             return Text("the clock is believed as it is")
-        if abs(wall - moment) > SLACK:
+        # A clock that is behind would come to agree with a signed time that waits for long.
+        if abs(wall - waited - moment) > SLACK:
             if moment < wall:
                 self.at_least(moment)  # it was signed then, so it is later now
             return Text(
                 "{not_believed}the clock is {wall:+.0f} s off",
                 not_believed=NOT_BELIEVED,
-                wall=wall - moment,
+                wall=wall - waited - moment,
             )
         if wall < self._memory.floor - SLACK:
             if not self._serviced(wall):

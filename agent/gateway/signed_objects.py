@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any
 
 from agent.buffer.database import Damaged
+from agent.core.clock import monotonic
 from agent.core.errors import Absent, NotRecorded, Refused
 from agent.core.i18n import N_
 from agent.core.log_fields import LogEvent, fields
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+MOST_UNRECORDED = 1000
+"""unrecorded objects whose arrival is remembered"""
 OF_THE_CONTROLS = ("dr-command+jwt", "dr-grant+jwt", "dr-revoke+jwt")
 """types of signed objects that go to the controls"""
 
@@ -64,6 +68,8 @@ class SignedObjects:
         """what those of the controls have answered before"""
         self.broken = asyncio.Event()
         """set when the trust store cannot be read any more and must be opened again"""
+        self._arrived: dict[bytes, float] = {}
+        """when objects that are not recorded first arrived, by their SHA-256"""
         self.changed = Change()
         """a signed object was accepted or refused, or tried again"""
 
@@ -94,17 +100,20 @@ class SignedObjects:
 
         Raises Forged if it does not verify, and NotRecorded if the disk did not store it.
         """
-        inbox_accept = self.inbox.accept
+        inbox_accept, arrived = self.inbox.accept, self._first_arrival(raw)
         if steering := self._steering():
             # Each time: the controls may have been reopened since the last object.
             self.handlers.update(dict.fromkeys(OF_THE_CONTROLS, steering.orders.take))
             self.earlier.update(dict.fromkeys(OF_THE_CONTROLS, steering.orders.earlier))
         await self._ask_disk()
         try:
-            answer = await inbox_accept(raw, via)
-        except Refused:
+            answer = await inbox_accept(raw, via, arrived)
+        except Refused as error:
+            if not isinstance(error, NotRecorded):
+                self._recorded(raw)
             self.changed.tell()  # its sender is told why as soon as of an acceptance
             raise
+        self._recorded(raw)
         # An object proves that the platform is alive, which ends a failsafe. What a person brings
         # by hand proves nothing, unless it is an order.
         lives = via != BY_HAND or answer.get("typ") == OF_THE_CONTROLS[0]
@@ -112,6 +121,18 @@ class SignedObjects:
             steering.controller.heard()
         await self.registry_changed()
         return answer | ({"report": self.report()} if answer.get("typ") == MAP else {})
+
+    def _first_arrival(self, raw: bytes) -> float:
+        """When an object first arrived, by the monotonic clock: one that was not recorded is sent
+        again and again, and a signed time does not become later by that (rule C13).
+        """
+        digest = hashlib.sha256(raw).digest()
+        if digest not in self._arrived and len(self._arrived) >= MOST_UNRECORDED:
+            self._arrived.pop(next(iter(self._arrived)))
+        return self._arrived.setdefault(digest, monotonic())
+
+    def _recorded(self, raw: bytes) -> None:
+        self._arrived.pop(hashlib.sha256(raw).digest(), None)
 
     async def carried(self, raw: bytes, via: str) -> None:
         """Accept a signed object from a transport. When this returns, the object is settled.

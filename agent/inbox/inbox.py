@@ -20,7 +20,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from agent.buffer.database import Damaged
-from agent.core.clock import ClockTrust, stamp
+from agent.core.clock import ClockTrust, monotonic, stamp
 from agent.core.errors import NotRecorded, NotYet, Refused, SpoolFull
 from agent.core.i18n import N_, Text, text_of
 from agent.core.log_fields import LogEvent, fields
@@ -284,15 +284,16 @@ class Inbox:
             expires=current.expires if current else None,
         )
 
-    async def accept(self, raw: bytes, via: str) -> dict[str, Any]:
-        """Accept an object that arrived by `via`, byte for byte as it arrived.
+    async def accept(self, raw: bytes, via: str, arrived: float | None = None) -> dict[str, Any]:
+        """Accept an object that arrived by `via`, byte for byte as it arrived. `arrived`: when, by
+        the monotonic clock, if that is not now.
 
         The answer has its `typ`, `jti` and `outcome`, and whether it had arrived before. Raises
         Forged, and then nothing was done; NotRecorded if the disk fails, and then it must be sent
         again.
         """
         try:
-            answer = await self._evaluate(raw, via)
+            answer = await self._evaluate(raw, via, monotonic() if arrived is None else arrived)
         except Forged as error:
             self._refused(raw, via, error)
             raise
@@ -304,7 +305,7 @@ class Inbox:
         self._report(raw, via, answer)
         return answer
 
-    async def _evaluate(self, raw: bytes, via: str) -> dict[str, Any]:
+    async def _evaluate(self, raw: bytes, via: str, arrived: float) -> dict[str, Any]:
         """Accept one object; an error in gardien becomes E_INTERNAL and affects this object only.
 
         Raises Forged, NotRecorded, and Damaged or another error of a damaged store.
@@ -321,7 +322,7 @@ class Inbox:
                 answer = self.renew_trust(raw)
             else:
                 async with self._lock:
-                    answer = await self._take(raw, via)
+                    answer = await self._take(raw, via, arrived)
             if before:
                 with self.trust_store.transaction() as db:
                     store.drop_set_aside(db, sha256)
@@ -359,7 +360,7 @@ class Inbox:
         with self.trust_store.transaction() as db:
             store.set_aside(db, sha256, (via, raw), what, self.clock.now())
 
-    async def _take(self, raw: bytes, via: str) -> dict[str, Any]:
+    async def _take(self, raw: bytes, via: str, arrived: float) -> dict[str, Any]:
         context = self.known()
         verified = replace(authenticate(raw, context), via=via)
         try:
@@ -385,7 +386,7 @@ class Inbox:
             return self._again(first, verified)
         if why:
             raise Forged(ObjectCode.STORAGE, Text(why))
-        return await self._do(verified, via)
+        return await self._do(verified, via, arrived)
 
     async def _earlier(self, verified: Verified) -> dict[str, Any] | None:
         """The answer to a copy; None: exactly these bytes were not accepted before."""
@@ -399,13 +400,13 @@ class Inbox:
         since = self.registry_adapter.since(verified, self.clock.now())
         return first | {"again": True} | ({"outcome": since} if since else {})
 
-    async def _do(self, verified: Verified, via: str) -> dict[str, Any]:
+    async def _do(self, verified: Verified, via: str, arrived: float) -> dict[str, Any]:
         model = verified.model
         match model:
             case claims.Revocation():
                 return await self._revoke(verified, model)
             case claims.Time():
-                outcome = self.clock.take_signed_time(model.iat)
+                outcome = self.clock.take_signed_time(model.iat, monotonic() - arrived)
             case (
                 claims.ConsentClaims()
                 | claims.OccupancyClaims()
@@ -567,7 +568,7 @@ class Inbox:
             waiting = self.trust_store.waiting()
             for sha256, via, raw in waiting:
                 try:
-                    self._report(raw, via, await self._evaluate(raw, via))
+                    self._report(raw, via, await self._evaluate(raw, via, monotonic()))
                 except Forged as error:
                     if error.code is ObjectCode.STORAGE:  # it keeps waiting
                         continue

@@ -852,6 +852,16 @@ class Facts:
         ended = [life.end for life in self.lives if life.ready <= without[0]][-1:]
         return min(without[0], *ended)
 
+    def unlinked_from(self, recipient: str) -> float:
+        """From when on, until the end, a recipient has no uplink: nothing reaches it."""
+        since = NEVER
+        for at, what in self.configured:
+            if recipient in what["recipients"]:
+                since = NEVER
+            elif since == NEVER:
+                since = at
+        return since
+
     def refused_from(self, recipient: str) -> float:
         """From when on rows may still be in quarantine at the end (rule T17: for a day)."""
         names = list(self.building["recipients"])

@@ -455,7 +455,7 @@ def _read_twice(facts: Facts, platform: Platform) -> Iterator[Finding]:
 
 def _held(facts: Facts, recipient: str, held: Held) -> Iterator[Finding]:
     row = held.row
-    at = facts.end
+    at = min(facts.end, facts.unlinked_from(recipient))
     yield from _wrongly_dated(facts, recipient, held)
     if row.place[:1] == "D" and row.q != "W":
         basis = facts.bases.get(row.basis)
@@ -475,7 +475,7 @@ def _held(facts: Facts, recipient: str, held: Held) -> Iterator[Finding]:
 
 def _wrongly_held(facts: Facts, recipient: str, held: Held) -> Iterator[Finding]:
     """What was recorded late is taken back (rule I22)."""
-    at = facts.end - SETTLES
+    at = min(facts.end, facts.unlinked_from(recipient)) - SETTLES
     reason = (
         _people_may_not(facts, held.row, at)
         or _meter_may_not(facts, held.row, at)

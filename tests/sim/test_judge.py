@@ -472,6 +472,17 @@ def test_rows_of_a_withdrawn_consent_that_are_not_retracted_are_found(story):
     assert story.sorts() == {("SENT", "A9")}
 
 
+@pytest.mark.parametrize("again", [False, True])
+def test_a_recipient_whose_uplink_was_removed_cannot_be_asked_to_erase(story, again):
+    story.readings(until=at(5))
+    story.note(at(5) + 60, "configured", change="recipient", recipients=[], every={})
+    if again:
+        story.note(at(7), "configured", change="recipient", recipients=[TO], every={})
+    fact = {"fact": "withdraw", "place": PLACE, "occupancy": STAY, "recipient": TO}
+    story.call(at(6), "withdraw", means=[fact])
+    assert (("SENT", "A9") in story.sorts()) == again
+
+
 @pytest.mark.parametrize(
     ("change", "clause"),
     [

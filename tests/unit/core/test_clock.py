@@ -314,6 +314,20 @@ def test_what_a_time_service_has_set_before_a_step_agrees_with_nothing_after_it(
     assert clock.agreed
 
 
+def test_a_signed_time_is_of_when_it_arrived(tmp_path):
+    """Rule C13: a clock that is behind does not come to agree with one that waits."""
+    machine = Machine()
+    clock = machine.clock(tmp_path / "clock.json")
+    clock.look()
+    arrived = machine.wall + 200
+    assert "200 s off" in clock.take_signed_time(arrived)
+    machine.passes(120)
+    assert "200 s off" in clock.take_signed_time(arrived, waited=120.0)
+    assert not clock.dates
+    assert clock.take_signed_time(machine.wall - 300, waited=300.0) == "the clock agrees"
+    assert clock.dates
+
+
 def test_nothing_is_destroyed_for_its_age_for_a_day_after_a_vouched_clock_was_set_years_ahead():
     """Rule C14."""
     machine = Machine(wall=3600.0)

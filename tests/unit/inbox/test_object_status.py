@@ -1,11 +1,12 @@
 """Who sent an object hears what became of it, and nobody hears of another's. Rule O20."""
 
 import asyncio
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from types import SimpleNamespace
 
 import pytest
 
+from agent.core.errors import NotRecorded
 from agent.core.tasks import Change
 from agent.gateway.controls import NoControls
 from agent.gateway.delivery import hurry_outcomes
@@ -73,6 +74,31 @@ def test_a_refusal_is_sent_at_once_as_an_acceptance_is(here):
             hurrying.cancel()
 
     run(story())
+
+
+def test_what_is_not_recorded_and_sent_again_has_arrived_the_first_time(here):
+    """Rule C13: a signed time that the disk did not store is sent again each minute."""
+    arrivals = []
+
+    async def at_once() -> bool:
+        return False
+
+    async def accept(_raw, _via, arrived):
+        arrivals.append(arrived)
+        if len(arrivals) < 3:
+            raise NotRecorded("the disk does not answer")
+        return {"outcome": "the clock agrees"}
+
+    async def story() -> None:
+        objects = SignedObjects(here.registry, here.notes, at_once, dict, NoControls)
+        inbox = SimpleNamespace(accept=accept, retry_waiting=at_once)
+        with objects.open(lambda: nullcontext(inbox)):
+            for _ in range(4):
+                with suppress(NotRecorded):
+                    await objects.carried(b"a signed time", "metropole")
+
+    asyncio.run(story())
+    assert arrivals[0] == arrivals[1] == arrivals[2] < arrivals[3]
 
 
 def test_who_brought_a_forgery_hears_its_code_and_whom_it_names_does_not(here):
