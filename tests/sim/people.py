@@ -12,7 +12,7 @@ import datetime as dt
 import json
 import traceback
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from zoneinfo import ZoneInfo
 
 from agent import local
@@ -386,7 +386,7 @@ def _cancel(world: World, event: dict[str, Any], rng: random.Random) -> None:
         "aud": world.house.audience, "seq": world.people.seq,
         "cmd": {"act": "cancel", "tgt": [of.name], "ref": jti},
     }  # fmt: skip
-    means = [{"fact": "cancel", "control": of.name, "until": None, "of": jti}]
+    means = [{"fact": "cancel", "control": of.name, "of": jti}]
     _send(world, 0, "dr-command+jwt", claims, sender, means)
 
 
@@ -401,7 +401,7 @@ def _revoke(world: World, event: dict[str, Any], rng: random.Random) -> None:
     world.people.seq += 1
     claims = {"iss": houses.MANAGER, "jti": platform.number(world), "iat": now,
               "ver": world.people.seq, "rev": [{"jti": jti} for jti in grants]}  # fmt: skip
-    means = [{"fact": "revoke", "control": of.name, "until": None}]
+    means = [{"fact": "revoke", "control": of.name}]
     _send(world, 0, "dr-revoke+jwt", claims, houses.MANAGER, means)
 
 
@@ -634,14 +634,23 @@ def _ask_opt_out(world: World, of: Errand) -> tuple[str, Claims] | None:
     args = {"name": of["control"], "reason": "trop froid"}
     if of["today"]:
         local = dt.datetime.fromtimestamp(world.wall(), ZoneInfo(houses.ZONE))
+        day = local.replace(hour=0, minute=0, second=0, microsecond=0) + dt.timedelta(days=1)
+        of["until"] = int(day.timestamp())
         return "control.opt_out", args | {"until": f"{local:%Y-%m-%d}"}
     return "control.opt_out", args | {"hours": of["hours"]}
 
 
-def _told_control(world: World, of: Errand, result: Claims) -> Facts:
-    del world
+def _told_opt_out(world: World, of: Errand, result: Claims) -> Facts:
+    del world, result
     of["stage"] = None
-    return [{"fact": of["do"], "control": of["control"], "until": unix(result.get("until"))}]
+    asked = {"until": of["until"]} if of["today"] else {"lasts": of["hours"] * HOUR}
+    return [{"fact": "opt-out", "control": of["control"], **asked}]
+
+
+def _told_release(world: World, of: Errand, result: Claims) -> Facts:
+    del world, result
+    of["stage"] = None
+    return [{"fact": "release", "control": of["control"]}]
 
 
 def _ask_release(world: World, of: Errand) -> tuple[str, Claims] | None:
@@ -678,8 +687,8 @@ ERRANDS: Mapping[str, tuple[Any, Any]] = {
     "exchange": (_ask_exchange, _told_exchange),
     "duty": (_ask_duty, _told_duty),
     "duty.end": (_ask_duty_end, _told_duty_end),
-    "opt-out": (_ask_opt_out, _told_control),
-    "release": (_ask_release, _told_control),
+    "opt-out": (_ask_opt_out, _told_opt_out),
+    "release": (_ask_release, _told_release),
     "look": (_ask_look, _told_look),
 }
 """by what somebody wants: the call of the present stage, and what its answer means"""
@@ -773,8 +782,8 @@ def _wished(world: World, errand: Errand) -> Facts:
         what = ("leave", one.occupancy, errand["at"]) if errand["stage"] == 0 else (
             "enter", "", errand["enters"])  # fmt: skip
         return [{"fact": what[0], "place": one.place, "occupancy": what[1], "at": what[2]}]
-    if errand["do"] == "exchange":
-        return _told_exchange(world, dict(errand), {})
+    if errand["do"] in {"exchange", "opt-out"}:
+        return cast("Facts", ERRANDS[errand["do"]][1](world, dict(errand), {}))
     return []
 
 

@@ -612,6 +612,28 @@ def test_a_hold_that_goes_on_after_it_was_stopped_is_found(story, fact, clause):
     assert story.readings().sorts() == {("EQUIPMENT", clause)}
 
 
+@pytest.mark.parametrize("asked", [{"lasts": HOUR}, {"until": BEGIN + DAY + HOUR}])
+def test_an_opt_out_lasts_as_long_as_was_asked_whatever_its_answer_says(story, asked):
+    half = 3000
+    answered = dt.datetime.fromtimestamp(at(0) + half / 2, dt.UTC).isoformat()
+    story.call(at(0), "control.opt_out", result={"until": answered},
+               means=[{"fact": "opt-out", "control": CONTROL, **asked}])  # fmt: skip
+    order(story, at(0) + half)
+    write(story, at(0) + half + 2, "-2")
+    write(story, at(0) + half + HOUR, "0", "-2")
+    assert ("EQUIPMENT", "H7") in story.readings().sorts()
+
+
+def test_an_opt_out_until_a_day_ends_by_the_wall_clock(story):
+    story.note(at(0) + 600, "clock", apart=1800.0, service=True)
+    story.call(at(0), "control.opt_out",
+               means=[{"fact": "opt-out", "control": CONTROL, "until": at(0) + HOUR}])  # fmt: skip
+    order(story, at(0) + 2400)
+    write(story, at(0) + 2402, "-2")
+    write(story, at(0) + 2400 + HOUR, "0", "-2")
+    assert ("EQUIPMENT", "H7") not in story.readings().sorts()
+
+
 def test_what_is_never_stored_or_acknowledged_or_answered_is_found(story):
     story.readings()
     story.records = [
