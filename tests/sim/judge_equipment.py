@@ -693,8 +693,7 @@ def _opted_out(facts: Facts, control: Mapping[str, Any], at: float) -> bool:
         and fact["control"] == control["control"]
         and asked <= at
         and (
-            at <= opted_out_until(facts, asked, known, fact) + RELEASED
-            or facts.rebooted(asked, at)
+            at <= opted_out_until(facts, asked, known, fact) + RELEASED or facts.rebooted(asked, at)
         )
         for asked, known, fact, _ in facts.stated
     )
