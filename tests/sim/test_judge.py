@@ -896,6 +896,8 @@ def test_what_people_are_told_is_compared_with_what_happened(story):
         ("explain", explained() | {"rows": [{"leaves": True, "basis": CONSENT, "channel": "heat",
                                              "recipient": TO}]}, "P28"),
         ("disclosures", {"holdings": []}, "P18"),
+        ("disclosures", {"holdings": [], "unknown": [{"kind": "meter"}]}, "P18"),
+        ("disclosures", {"holdings": [], "unknown": [{"kind": "unreadable"}]}, "P22"),
         ("status", {"now": "2027-01-02T02:30:00Z", "dwellings": {"occupied": 2}}, "I14"),
         ("status", {"now": "2027-01-02T03:30:00Z"}, "C7"),
     ],
