@@ -13,7 +13,7 @@ from agent.registry.dates import DAY
 from agent.registry.records import serial_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
     from zoneinfo import ZoneInfo
 
     from agent.acquisition.row_assignment import ExpectedSeries, RowAssignment
@@ -55,6 +55,17 @@ def ended(series: Iterable[ExpectedSeries], now: Configured) -> dict[ExpectedSer
             begun = running_slot(each.step, open_since - 1, now.zone)
             ends[each] = following(begun, each.step, now.zone)
     return ends
+
+
+def closed_by(
+    series: Iterable[ExpectedSeries], keys: Container[MarkKey], now: Configured
+) -> dict[ExpectedSeries, list[MarkKey]]:
+    """Those of these series of which some of these keys, which are not configured any more, closed
+    slots; each with those keys.
+    """
+    change = _Change(now)
+    closed = {each: [key for key in change.closed(each) if key in keys] for each in series}
+    return {each: by for each, by in closed.items() if by}
 
 
 def removed(

@@ -8,7 +8,7 @@ from decimal import Decimal
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
-from agent.acquisition.ended_series import Configured, ended, removed
+from agent.acquisition.ended_series import Configured, closed_by, ended, removed
 from agent.acquisition.row_assignment import (
     ExpectedSeries,
     Forgotten,
@@ -79,6 +79,17 @@ class _Slot(NamedTuple):
     flags: tuple[Flag, ...] = ()
     made: int | None = None
     """the Unix second at which rows out of schedule are made"""
+
+
+class _Begun(NamedTuple):
+    """How far the slots that a wrong clock closed were closed before."""
+
+    marks: dict[MarkKey, SlotMark]
+    """-1: the wrong clock closed the first slot of all"""
+    firsts: dict[MarkKey, int]
+    """the last slot, or the last second, before the wrong time"""
+    left_open: dict[MarkKey, int]
+    """see `continued`"""
 
 
 class SlotLedger:
@@ -185,44 +196,99 @@ class SlotLedger:
         return {key: mark for key, mark in self.marks.items() if stored.get(key) != mark}
 
     def taken_back(
-        self, wrong: Wrong, now: float
+        self, wrong: Wrong, now: float, series: Collection[ExpectedSeries] = ()
     ) -> tuple[list[Range], list[Reading], dict[MarkKey, SlotMark]]:
         """What must be retracted because a wrong clock closed it: the ranges to remove; rows that
         close the slots which have passed as M `clock`; and the marks afterwards (for `set_back`).
 
-        The slot that runs at `now` stays open. Only the devices' claims on series change here.
+        The slot that runs at `now` stays open. `series`: all that the recipient knows; what is no
+        longer configured may have closed slots of them. Only the devices' claims on series, and
+        what is owed, change here.
         """
-        before, self._claims = self.marks, {}
-        wrongly = {
-            key: running_slot(key[1], since, self.zone) if since >= 0 else since
-            for key, until in wrong.until.items()
-            if key in before and (since := wrong.since.get(key, -1)) < until
+        before, left_open, self._claims = self.marks, self._left_open, {}
+        begun = self._at_the_beginning(wrong)
+        wrongly = {key: mark.slot for key, mark in begun.marks.items() if key in before}
+        gone = {
+            key: mark._replace(slot=self._left_at(key, wrong, begun), states=())
+            for key, mark in begun.marks.items()
+            if key not in before
         }
         rows: list[Reading] = []
-        self.marks = dict(before)
+        self.marks, self._left_open = dict(before), begun.left_open
         try:
             for key, since in wrongly.items():
                 self.marks[key] = before[key]._replace(slot=max(since, 0), states=())
-            firsts = {key: wrong.since.get(key, self._began(key, wrong)) for key in wrongly}
             of_keys = [(key, *of) for key in wrongly for of in self._places_closed(key, wrong)]
-            ranges = _ranges(of_keys, firsts, wrong.until)
+            of_keys += [
+                (key, each.place, each.channel)
+                for each, keys in self.closed_by(series, gone).items()
+                for key in keys
+            ]
+            ranges = _ranges(of_keys, begun.firsts, wrong.until)
             self._claims = {}
             for key, since in wrongly.items():
                 rows += self._passed(key, since, wrong.until[key], now)
                 if wrong.until[key] <= now:  # what was closed since then is right
                     slot = max(self.marks[key].slot, before[key].slot)
                     self.marks[key] = self.marks[key]._replace(slot=slot)
-            return ranges, rows, {key: self.marks[key] for key in wrongly}
+            return ranges, rows, gone | {key: self.marks[key] for key in wrongly}
         finally:
-            self.marks = before
+            self.marks, self._left_open = before, left_open
+
+    def _at_the_beginning(self, wrong: Wrong) -> _Begun:
+        """How far slots were closed when a wrong clock began. A device that was read at another
+        period then goes on from there (see `continued`).
+        """
+        known = {**self.left, **self.marks}
+        wrongly = {
+            key
+            for key, until in wrong.until.items()
+            if key in known and wrong.since.get(key, -1) < until
+        }
+        before = {
+            key: known[key]._replace(slot=running_slot(key[1], since, self.zone))
+            for key, since in wrong.since.items()
+            if key in known and since >= 0
+        }
+        points = dict.fromkeys([*self._points, *(wrongly - before.keys())])
+        going_on, left_open = continued(points, before, self.zone)
+        latest: dict[str, int] = {}
+        for (device, step), since in wrong.since.items():
+            if (device, step) in known:
+                latest[device] = max(since, latest.get(device, since))
+        marks, firsts = {}, {}
+        for key in wrongly:
+            marks[key] = going_on.get(key, before.get(key, known[key]._replace(slot=-1)))
+            firsts[key] = wrong.since.get(key, self._began(key, wrong))
+            if key in left_open:
+                firsts[key] = latest[key[0]]
+        return _Begun(marks, firsts, left_open)
+
+    def _left_at(self, key: MarkKey, wrong: Wrong, begun: _Begun) -> int:
+        """The last slot of a device or period that is no longer configured, without the wrong
+        ones.
+        """
+        if self.left[key].slot > wrong.until[key]:  # what was closed since then is right
+            return self.left[key].slot
+        return max(begun.marks[key].slot, 0) or max(begun.firsts[key], 0)
+
+    def closed_by(
+        self, series: Collection[ExpectedSeries], keys: Collection[MarkKey]
+    ) -> dict[ExpectedSeries, list[MarkKey]]:
+        """See `ended_series.closed_by`."""
+        if not keys:
+            return {}
+        present = Configured(self._points, self.marks, self.left, self.assignment, self.zone)
+        return closed_by(series, keys, present)
 
     def set_back(self, marks: Mapping[MarkKey, SlotMark]) -> None:
         """Continue from these marks, which are on the disk. Forget everything about later slots."""
-        self.marks.update(marks)
+        for key, mark in marks.items():
+            (self.marks if key in self._points else self.left)[key] = mark
         devices = {device for device, _ in marks}
-        self._in_memory = {
-            key: mark for key, mark in self._in_memory.items() if key[0] not in devices
-        }
+        in_memory = {**self._left_in_memory, **self._in_memory}
+        kept = {key: mark for key, mark in in_memory.items() if key[0] not in devices}
+        self.closed_in_memory(kept, self._begun_in_memory)
         self._left_open.clear()
         self.gaps.clear()
         self._exchanges = Exchanges()
@@ -269,11 +335,14 @@ class SlotLedger:
 
     def _places_closed(self, key: MarkKey, wrong: Wrong) -> set[tuple[str, str]]:
         """The places and channels in which a wrong clock closed slots."""
-        return {
+        owed, made = dict(self.owed), set(self._made)
+        places = {
             (series.place, series.channel)
             for point in self._points[key]
             for series, *_ in self._stretches(point, self.marks[key], wrong.until[key] + 1)
         }
+        self.owed, self._made = owed, made
+        return places
 
     def _passed(self, key: MarkKey, since: int, until: int, now: float) -> list[Reading]:
         """M `clock` for the slots up to `until` that have passed. Moves the mark there."""

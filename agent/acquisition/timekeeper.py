@@ -20,10 +20,11 @@ from agent.core.log_fields import LogEvent, fields
 from agent.core.tasks import Wakeup
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from agent.acquisition.ingest import Ingest
     from agent.acquisition.poller import Poller
+    from agent.acquisition.row_assignment import ExpectedSeries
     from agent.acquisition.slots import SlotLedger
     from agent.acquisition.sums import ConfiguredSums, Sums, Taken
     from agent.buffer.schema import Wrong
@@ -50,10 +51,15 @@ class SlotBook:
         sums_config: ConfiguredSums | None = None,
         draining: Sequence[tuple[Spool, Run]] = (),
         stored: Callable[[], None] = lambda: None,
+        series: Callable[[], Collection[ExpectedSeries]] = tuple,
+        reopen: Callable[[Collection[ExpectedSeries]], None] = lambda _series: None,
     ) -> None:
-        """`stored`: called when there is something new to send."""
+        """`stored`: called when there is something new to send. `series`: all that the recipient
+        knows. `reopen`: called with those whose ends were taken back; they may end earlier.
+        """
         self.recipient, self.ledger, self.ingest = recipient, ledger, ingest
         self._spool, self._run, self._sums, self._sums_config = spool, run, sums, sums_config
+        self._series, self._reopen = series, reopen
         self._stored, self._draining = stored, draining
         """spools that get no new rows and still have rows to send"""
 
@@ -79,7 +85,8 @@ class SlotBook:
         """
         # Only calculated here: ledger and sums move after the commit below, so after SpoolFull they
         # are as before.
-        ranges, rows, marks = self.ledger.taken_back(wrong, now)
+        series = self._series()
+        ranges, rows, marks = self.ledger.taken_back(wrong, now, series)
         of_sums: Taken = ([], [], {})
         if self._sums is not None and self._sums_config is not None:
             of_sums = self._sums.taken_back(wrong, self._sums_config, now)
@@ -90,6 +97,8 @@ class SlotBook:
             await run(spool.set_back, wrong._replace(entries=()), ranges, [], {}, now)
         await self._run(self._spool.set_back, wrong, ranges, rows, {**marks, **of_sums[2]}, now)
         self.ledger.set_back(marks)
+        if ended := self.ledger.closed_by(series, marks.keys() & self.ledger.left.keys()):
+            self._reopen(ended)
         if self._sums is not None:
             self._sums.set_back(of_sums[2], now)
         self._stored()

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 from agent.acquisition.common_history import CommonHistory
+from agent.acquisition.directory import first_slots
 from agent.acquisition.ingest import SlotAccount
 from agent.acquisition.sums import ReadingCache
 from agent.acquisition.timekeeper import SlotBook, Timekeeper
 from agent.acquisition.timetable import running_slot
+from agent.buffer.announcements import series_key
 from agent.buffer.spool import KEPT
 from agent.config.config import sums_asked
 from agent.core.errors import Refused
@@ -24,7 +26,7 @@ from agent.registry.consent_policy import CommonBasis, Policy, policy
 from agent.registry.dates import DAY
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
     from agent.acquisition.factors import FactorDays
     from agent.acquisition.ingest import Ingest
@@ -381,9 +383,26 @@ def books(gateway: Gateway) -> list[SlotBook]:
             configured.get(recipient.name),
             [(spool, thread.run) for spool, thread in recipient.spools[1:]],
             recipient.delivery.stored,
+            partial(_known_series, recipient),
+            partial(_reopen, recipient),
         )
         for recipient in gateway.recipients.values()
     ]
+
+
+def _known_series(recipient: Recipient) -> Collection[ExpectedSeries]:
+    return first_slots(recipient.announced).keys()
+
+
+def _reopen(recipient: Recipient, series: Collection[ExpectedSeries]) -> None:
+    """State the ends of these series anew: what said them was taken back."""
+    keys = {series_key(each.place, each.channel, each.kind, each.step) for each in series}
+    recipient.announced = {
+        key: {name: value for name, value in item.items() if name != "until"}
+        if key in keys
+        else item
+        for key, item in recipient.announced.items()
+    }
 
 
 def policy_of(config: Config) -> Policy:

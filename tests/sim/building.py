@@ -116,6 +116,8 @@ class Building:
     """by device, what is wrong with it now"""
     restarted: dict[str, float] = field(default_factory=dict)
     """by device: true time of its last restart"""
+    removed: set[str] = field(default_factory=set)
+    """devices that were taken out with their meter"""
     down: list[int] = field(default_factory=list)
     """lines that cannot be opened now; a line as often as it was taken down"""
 
@@ -317,6 +319,17 @@ def exchange(world: World, number: int, rng: random.Random) -> dict[str, Any]:
     return shown
 
 
+def remove(world: World, number: int) -> dict[str, Any]:
+    """A meter is taken out, and no other one comes in its place; what it showed."""
+    one, now = fitting(world, number), world.now()
+    old = world.building.meters[one.name]
+    world.building.removed.add(one.name)
+    shown = {"device": one.name, "channel": one.channel, "old": old.serial,
+             "closing": str(old.index(now))}  # fmt: skip
+    world.note("meter", **shown, new=None)
+    return shown
+
+
 # The drivers
 
 _OF: list[World] = []
@@ -400,6 +413,7 @@ class Simulated:
         mute = {"silent", "wrong-unit"} & set(faults) or ("reboot" in faults and restarted < 30)
         if "late" in faults:
             takes = self.rng.uniform(0.2, 1.5) * TIMEOUT[self.KIND]
+        mute = mute or name in of.removed
         silent = not name or bool(mute) or takes > TIMEOUT[self.KIND]
         if "slow" in faults and not silent:
             takes = self.rng.uniform(*SLOW)

@@ -140,6 +140,8 @@ class Fitted:
     until_known: float | None = None
     closing: str | None = None
     opening: str | None = None
+    removed: bool = False
+    """whether nobody put another one in"""
     multiplier: Decimal = Decimal(1)
     offset: Decimal = Decimal(0)
 
@@ -505,7 +507,7 @@ class Facts:
     def _call(self, at: float, what: Mapping[str, Any], index: int) -> None:
         self.calls.append((at, what, index))
         for fact in what.get("means") or ():  # the registry has changed one of its meters
-            if fact["fact"] == "exchange" and what.get("outcome") == "accepted":
+            if fact["fact"] in {"exchange", "removal"} and what.get("outcome") == "accepted":
                 self.numbers.given.pop(fact.get("device"), None)
 
     def _object(self, at: float, what: Mapping[str, Any], index: int) -> None:
@@ -802,6 +804,16 @@ class Facts:
             )
         )
 
+    def _learn_removal(self, asked: float, known: float | None, fact: Any, _index: int) -> None:
+        at = second(fact["at"])
+        self._doubt(fact["place"], min(asked, at), known)
+        for fitted in self.fitted:
+            if fitted.meter == fact["old"] and fitted.channel == fact["channel"]:
+                fitted.until_asked = min(fitted.until_asked, asked)
+                if known is not None:
+                    fitted.until, fitted.until_known = at, known
+                    fitted.closing, fitted.removed = fact.get("closing"), True
+
     def _learn_duty(self, asked: float, known: float | None, fact: Any, index: int) -> None:
         self.bases.setdefault(
             fact["id"],
@@ -996,6 +1008,18 @@ class Facts:
                 found.append((begin, end, apart))
         return found
 
+    @cached_property
+    def dated(self) -> list[tuple[float, float, float]]:
+        """(from, to, apart): when readings were made that a vouched clock has dated: those of
+        before, too, which have waited for it in the same life (rule C11).
+        """
+        waited = []
+        for begin, end, apart in self.vouched:
+            stepped = max(at for at, *_ in self.kept if at <= begin)
+            starts = [life.begin for life in self.lives if life.begin <= begin]
+            waited.append((max(stepped, *starts), end, apart))
+        return waited
+
     def reversed_at(self, end: float) -> float:
         """When it is proven that a clock that was vouched until then was wrong: a service has kept
         the right time before, in the same life, and does so again (rule C4). NEVER: it is not.
@@ -1076,6 +1100,20 @@ class Facts:
     def rebooted(self, since: float, until: float) -> bool:
         """Whether the machine lost its power within this time."""
         return any(since <= cut <= until for cut in self.cuts)
+
+    def without_notes(self, at: float) -> bool:
+        """Whether the disk has failed from a boot on until then: that agent may have no notes of
+        what ended, and keeps nothing of dwellings (rule A8).
+        """
+        lives = [life for life in self.lives if life.begin <= at]
+        boot = next((life for life in lives if life.boot == lives[-1].boot), None)
+        if boot is None or boot is self.lives[0]:
+            return False
+        until, faults = 0.0, self.during(boot.begin, boot.ready, "disk")
+        while ends := [fault.end for fault in faults if fault.end > until]:
+            until = max(ends)
+            faults = self.during(until, until + 1, "disk")
+        return until >= at
 
     def unheard(self, at: float) -> bool:
         """Whether somebody may have given a basis without having seen the answer."""

@@ -46,6 +46,9 @@ CONSERVATION
   P20  an owed slot is not withheld. Who asked for withheld rows is told of each midnight in a calm
     time of a dwelling on which it never had a basis. Passes: other W rows that are missing.
   R16  each slot that docs/platform.md lets a recipient conclude.
+  T34  of a meter that was removed without a successor, the series of whoever has a consent until
+    the end state the first slot that is not owed. Passes: with a disturbed clock. R14: the last
+    index of such a meter is no index at an exchange, and is not expected.
   T21  a row comes after place, meter, occupancy, basis and series (except at a move or an
     exchange), in its epoch. S7: a sum is not
     above what all dwellings used. Passes: which dwellings are in it.
@@ -255,15 +258,16 @@ def _contradicted(facts: Facts, batches: Sequence[Batch]) -> bool:
 
 
 def _unsettled(facts: Facts) -> Iterator[Finding]:
-    """T16, T35: each batch has a receipt that counts; without one it is sent again."""
+    """T16, T35: each batch has a receipt that counts, be it a refusal (T17); without one it is
+    sent again.
+    """
     signed = facts.building["recipients"][0] if facts.building.get("signed") else None
     settled, answered = set(), set()
     for _, what, _ in facts.receipts:
-        for seq, sha256, *_ in what.get("stored") or ():
+        for seq, *_ in (*(what.get("stored") or ()), *(what.get("rejected") or ())):
             answered.add((what["recipient"], what.get("epoch"), seq))
             if what["recipient"] != signed or what.get("signed"):
                 settled.add((what["recipient"], what.get("epoch"), seq))
-            del sha256
     for batch in facts.batches.values():
         if batch.of_memory or facts.removed_from(batch.recipient) < NEVER or batch.id in settled:
             continue

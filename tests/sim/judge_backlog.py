@@ -20,7 +20,8 @@ STORED = 45.0
 """seconds after which what was read is surely in the spool; the longest flush is 30 s"""
 SEALED = 600.0
 """seconds in which a batch leaves once its interval is over: the longest gap of the backlog"""
-CHANGES = ("consent", "withdraw", "leave", "enter", "exchange", "duty", "duty.end")
+CHANGES = ("consent", "withdraw", "leave", "enter", "exchange", "removal", "duty",
+           "duty.end")  # fmt: skip
 """facts after which rows are made, or deleted, of slots that are past"""
 
 

@@ -56,6 +56,8 @@ OTHER_EPOCHS = ("disk", "power", "reload", "upgrade")
 """events by which an epoch may begin without a conflict"""
 FOR_GOOD = 2**53 - 1
 """the version of the retraction of a withdrawal (rule D12): no row has a higher one"""
+ENDED = 3600.0
+"""seconds after which a recipient is told that a series has ended: it is minutes"""
 CLOSES = 120.0
 """seconds in which a value that was read is on the disk (a flush and its commit)"""
 
@@ -80,6 +82,7 @@ def judged(facts: Facts) -> Iterator[Finding]:
             yield from _held(facts, recipient, held)
         yield from _owed_by_directory(facts, recipient, platform)
         yield from _after_its_end(platform)
+        yield from _without_an_end(facts, recipient, platform)
         yield from _owed(facts, recipient, platform)
 
 
@@ -507,7 +510,7 @@ def _wrongly_dated(facts: Facts, recipient: str, held: Held) -> Iterator[Finding
     answers = [one._replace(value=of.index(one.value)) for one in answers]
     by = [apart for apart in proven if any(_is(row, one, apart) for one in answers)]
     proofs = [facts.proof(apart) for apart in by]
-    for begin, end, apart in vouched if not by else ():
+    for begin, end, apart in facts.dated if not by else ():
         read = [one for one in answers if begin <= one.at < end]
         if abs(apart) > DRIFT and any(_is(row, one, apart) for one in read):
             by, proofs = [apart], [facts.reversed_at(end)]
@@ -591,7 +594,7 @@ def _said(facts: Facts, row: Row, answer: Answer) -> bool:
     has moved a little since then (C8), or as signed time has kept it (C13).
     """
     moved = {0.0, facts.crept(answer.at)}
-    moved |= {apart for begin, end, apart in facts.vouched if begin <= answer.at < end}
+    moved |= {apart for begin, end, apart in facts.dated if begin <= answer.at < end}
     return any(_is(row, answer, apart + by) for apart in facts.proven for by in moved)
 
 
@@ -662,6 +665,50 @@ def _after_its_end(platform: Platform) -> Iterator[Finding]:
             text = f"{_of(row)} is a slot of a series that ended {item['until']}"
             yield _found("CONSERVATION", "R16", text, row.t, held.batch.index)
             return
+
+
+def _without_an_end(facts: Facts, recipient: str, platform: Platform) -> Iterator[Finding]:
+    """T34: the series of a meter that was removed without a successor end at the removal."""
+    doubted = min(facts.clock_doubted_from, facts.removed_from(recipient))
+    if min(doubted, facts.refused_from(recipient)) < NEVER:
+        return
+    for fitted in facts.fitted:
+        known = fitted.until_known if fitted.removed else None
+        others = [one for one in facts.fitted if _same(one, fitted)]
+        if (
+            known is None
+            or known > facts.end - ENDED
+            or any(one.until_known is None for one in others)
+            or facts.doubted(fitted.place, facts.end - ENDED, facts.end, recipient)
+            or facts.other_period_from(fitted) < NEVER
+            or not any(_lasts(facts, basis, fitted, recipient) for basis in facts.bases.values())
+        ):
+            continue
+        for (name, key), item in platform.items.items():
+            of = (item.get("place"), item.get("channel"))
+            if name != "series" or of != (fitted.place, fitted.channel) or item["kind"] == "EVT":
+                continue
+            at = fitted.until + 1 if item["kind"] in FLOWS else fitted.until
+            first = next(facts.slots(int(item["step"]), at, at + 32 * DAY), None)
+            until = second(item["until"]) if item.get("until") else None
+            if until is None or first not in (None, until):
+                text = f"{recipient}: {key} ends {until}, not {first}, when its meter was removed"
+                yield _found("CONSERVATION", "T34", text, known)
+
+
+def _lasts(facts: Facts, basis: Basis, fitted: Fitted, recipient: str) -> bool:
+    """Whether a consent of those who live there is in force until the end, so that a recipient is
+    told of the dwelling.
+    """
+    stay = next((one for one in facts.stays if one.id == basis.occupancy), None)
+    return (
+        (basis.recipient, basis.place) == (recipient, fitted.place)
+        and fitted.channel in basis.channels
+        and basis.known is not None
+        and min(basis.until, basis.ended) > facts.end
+        and stay is not None
+        and min(stay.until, stay.until_asked) == NEVER
+    )
 
 
 def _item_covers(item: Mapping[str, Any], slot: Any, homes: list[Mapping[str, Any]]) -> bool:
@@ -912,11 +959,13 @@ def _undated_lost(facts: Facts, platform: Platform, fitted: Fitted, slot: Any) -
 
 
 def _delivered_from_memory(facts: Facts, since: float, until: float) -> bool:
-    """Whether nothing hindered the delivery until two hours after the disk had recovered."""
+    """Whether the agent knew what ended (A8), and nothing hindered the delivery until two hours
+    after the disk had recovered.
+    """
     ends = [one.end for one in facts.during(since, until, "disk")]
     recovered = max(ends, default=until) + DELIVERED
     hindered = facts.during(since, recovered, "uplink", "reload", "upgrade", "stop")
-    return not hindered and not facts.rebooted(since, recovered)
+    return not (hindered or facts.rebooted(since, recovered) or facts.without_notes(since))
 
 
 def _only_disk(facts: Facts, since: float, until: float) -> bool:

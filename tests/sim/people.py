@@ -12,7 +12,7 @@ import datetime as dt
 import json
 import traceback
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from agent import local
@@ -41,6 +41,8 @@ AGAIN_AFTER = 20 * MINUTE
 """seconds until somebody comes back who was refused because of the disk"""
 TRIES = 60
 """how often somebody comes back"""
+METERS = ("exchange", "remove")
+"""what becomes of a meter, and is recorded in this order"""
 LAST_LOOK = 40 * MINUTE
 """seconds at least before the end in which somebody asks once more what waits: until then it leaves
 """
@@ -220,18 +222,34 @@ def _move(world: World, event: dict[str, Any], rng: random.Random) -> None:
 def _exchange(world: World, event: dict[str, Any], rng: random.Random) -> None:
     """A meter is exchanged now; somebody records it some time later."""
     number = event["device"] % (2 * len(world.house.homes))
-    at = int(world.now()) + 1
+    at, of = int(world.now()) + 1, world.house.fittings[number]
+    if of.name in world.building.removed:
+        return  # nothing is there any more
     shown = building.exchange(world, number, rng)
-    due = world.now() + event["notice"] if event["notice"] >= 0 else float("inf")
-    of = world.house.fittings[number]
-    # in their order, whoever records them
-    before = [each["due"] for each in world.people.errands
-              if each["do"] == "exchange" and each["device"] == of.name]  # fmt: skip
-    due = max([due, *(each + 1 for each in before)])
     more = {} if event["indexes"] else {"closing": None, "opening": None}
     if event.get("record") == "now":
         more |= {"now": True}
-    add(world, "exchange", due=max(due, world.now() + 2), home=of.home, at=at, **shown | more)
+    add(world, "exchange", due=_due(world, event, of), home=of.home, at=at, **shown | more)
+
+
+def _remove(world: World, event: dict[str, Any], rng: random.Random) -> None:
+    """A meter is taken out now, for good; somebody records it some time later."""
+    del rng
+    number = event["device"] % (2 * len(world.house.homes))
+    at, of = int(world.now()) + 1, world.house.fittings[number]
+    if of.name in world.building.removed:
+        return
+    shown = building.remove(world, number)
+    more = {} if event["indexes"] else {"closing": None}
+    add(world, "remove", due=_due(world, event, of), home=of.home, at=at, **shown | more)
+
+
+def _due(world: World, event: dict[str, Any], of: houses.Fitting) -> float:
+    """When somebody records what became of a meter: in their order, whoever records them."""
+    due = world.now() + event["notice"] if event["notice"] >= 0 else float("inf")
+    before = [each["due"] for each in world.people.errands
+              if each["do"] in METERS and each["device"] == of.name]  # fmt: skip
+    return max([due, *(each + 1 for each in before), world.now() + 2])
 
 
 def _duty(world: World, event: dict[str, Any], rng: random.Random) -> None:
@@ -409,7 +427,7 @@ def _revoke(world: World, event: dict[str, Any], rng: random.Random) -> None:
 
 DO = {
     "consent": _consent, "withdraw": _withdraw, "withdraw.anyway": _anyway, "again": _again,
-    "move": _move, "exchange": _exchange, "duty": _duty, "duty.end": _duty_end,
+    "move": _move, "exchange": _exchange, "remove": _remove, "duty": _duty, "duty.end": _duty_end,
     "opt-out": _opt_out, "release": _release, "look": _look, "order": _order, "cancel": _cancel,
     "revoke": _revoke,
 }  # fmt: skip
@@ -615,6 +633,24 @@ def _told_exchange(world: World, of: Errand, result: Claims) -> Facts:
              "multiplier": fitted.multiplier, **{name: of[name] for name in names}}]  # fmt: skip
 
 
+def _ask_remove(world: World, of: Errand) -> tuple[str, Claims] | None:
+    shown = {"closing": [f"{of['channel']}={of['closing']}"]} if of["closing"] else {}
+    fitted = next(one for one in world.house.fittings if one.name == of["device"])
+    args = {"place": home(world, of["home"]).label, "at": stamp(of["at"]), **shown,
+            "old": of["old"] if fitted.serial_at else of["device"]}  # fmt: skip
+    if of.get("sure"):
+        args["confirm"] = of["sure"]
+    return "meter.remove", args
+
+
+def _told_remove(world: World, of: Errand, result: Claims) -> Facts:
+    del result
+    of["stage"] = None
+    names = ("channel", "device", "old", "at", "closing")
+    return [{"fact": "removal", "place": home(world, of["home"]).place,
+             **{name: of[name] for name in names}}]  # fmt: skip
+
+
 def _ask_duty(world: World, of: Errand) -> tuple[str, Claims] | None:
     return "duty.add", {"reference": of["reference"], "recipient": recipient(world, of["to"]),
                         "channels": ["heat"]}  # fmt: skip
@@ -700,6 +736,7 @@ ERRANDS: Mapping[str, tuple[Any, Any]] = {
     "withdraw": (_ask_withdraw, _told_withdraw),
     "move": (_ask_move, _told_move),
     "exchange": (_ask_exchange, _told_exchange),
+    "remove": (_ask_remove, _told_remove),
     "duty": (_ask_duty, _told_duty),
     "duty.end": (_ask_duty_end, _told_duty_end),
     "opt-out": (_ask_opt_out, _told_opt_out),
@@ -797,8 +834,9 @@ def _wished(world: World, errand: Errand) -> Facts:
         what = ("leave", one.occupancy, errand["at"]) if errand["stage"] == 0 else (
             "enter", "", errand["enters"])  # fmt: skip
         return [{"fact": what[0], "place": one.place, "occupancy": what[1], "at": what[2]}]
-    if errand["do"] in {"exchange", "opt-out"}:
-        return cast("Facts", ERRANDS[errand["do"]][1](world, dict(errand), {}))
+    if errand["do"] in {*METERS, "opt-out"}:
+        facts: Facts = ERRANDS[errand["do"]][1](world, dict(errand), {})
+        return facts
     return []
 
 
@@ -846,7 +884,7 @@ def _refused(world: World, errand: Errand, answer: Claims, record: Claims) -> No
     doubts = [one["value"] for one in answer.get("doubts", ())]
     errand["tries"] += 1
     outcome = "refused"
-    if doubts and errand["do"] == "exchange" and not errand.get("sure"):
+    if doubts and errand["do"] in METERS and not errand.get("sure"):
         errand["sure"], outcome = doubts, "waiting"
         errand["due"] = world.now() + 5
     elif errand["do"] == "move" and errand.pop("lost", False):

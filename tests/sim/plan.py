@@ -127,6 +127,7 @@ EVENTS: dict[str, dict[str, Number | Choice]] = {
     "priority": {"control": INDEX, "value": Number(-100, 100)},
     "guard": {"control": INDEX, "for": FOR},
     "exchange": {"device": INDEX, "notice": NOTICE, "indexes": Choice((True, False))},
+    "remove": {"device": INDEX, "notice": NOTICE, "indexes": Choice((True, False))},
     "move": {"dwelling": INDEX, "notice": NOTICE, "empty": Number(0, 60 * DAY)},
     "consent": {
         "dwelling": INDEX,
@@ -381,6 +382,8 @@ def _settled(rng: random.Random, drawing: Plan) -> list[Event]:
     return events
 
 
+REMOVED = 6
+"""of so many exchanges one is a removal; a sum over dwellings would be of fewer then"""
 DISTURBED = ("withdraw", "move", "consent", "exchange", "order", "cancel", "opt-out", "again")
 DISTURBING = ("kill", "kill", "kill", "power", "power", "disk")
 """what may come seconds after a change, to meet it halfway"""
@@ -434,6 +437,9 @@ def _event(rng: random.Random, drawing: Plan, do: str, at: float) -> Event:
     event: Event = {"at": round(at, 1), "do": do, "seed": rng.randrange(2**32)}
     for name, draw in DRAWS[do].items():
         event[name] = draw(rng, drawing)
+    # drawn without a further number, so that the plans of all other seeds stay as they are
+    if do == "exchange" and event["seed"] % REMOVED == 0 and not drawing["building"]["sums"]:
+        event["do"] = "remove"
     if do == "order" and rng.random() < 0.2:
         event["flaw"] = rng.choice(OPTIONAL["order"]["flaw"].of[1:])
     if do == "consent" and event["by"] == "signed" and rng.random() < 0.1:
@@ -522,6 +528,7 @@ DRAWS: dict[str, dict[str, Draw]] = {
     "priority": {"control": _of("controls"), "value": _one(-1.0, 0.0, 0.5, 1.5)},
     "guard": {"control": _of("controls"), "for": _span(5, 6 * HOUR)},
     "exchange": {"device": _of("devices"), "notice": _notice, "indexes": _one(True, False)},
+    "remove": {"device": _of("devices"), "notice": _notice, "indexes": _one(True, False)},
     "move": {
         "dwelling": _of("dwellings"),
         "notice": _notice,

@@ -41,13 +41,17 @@ ACTS = {
     "occupancy.move_in": "move", "occupancy.move_out": "move",
     "consent.give": "consent by command", "consent.answers": "consent by form",
     "consent.withdraw": "withdraw by command",
-    "meter.exchange": "exchange", "duty.add": "duty", "duty.end": "duty.end",
+    "meter.exchange": "exchange", "meter.remove": "remove",
+    "duty.add": "duty", "duty.end": "duty.end",
     "control.opt_out": "opt-out", "control.release": "release",
     "status": "look", "privacy.explain": "look", "privacy.person": "look",
     "privacy.disclosures": "look",
 }  # fmt: skip
 """by name of a call: what the people of the simulation do; one act makes several of these calls"""
-AT_ONCE = {"move": {"notice": 0.0}, "exchange": {"notice": 0.0}, "withdraw": {"aim": "any"}}
+AT_ONCE = {
+    "move": {"notice": 0.0}, "exchange": {"notice": 0.0}, "remove": {"notice": 0.0},
+    "withdraw": {"aim": "any"},
+}  # fmt: skip
 """with which the call of an act is made at the time of the act"""
 FLAWS = {"E_SIG": "signature", "E_AUD": "audience", "E_EXPIRED": "expired", "E_REPLAY": "replay"}
 SINGLE = {

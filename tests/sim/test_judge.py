@@ -355,6 +355,20 @@ def test_a_run_of_values_is_found_and_one_of_missing_slots_is_right(story):
     assert ("CONSERVATION", "R8") in story.sorts()
 
 
+def test_an_agent_that_boots_on_a_failing_disk_may_lose_what_it_reads(story):
+    """Rule A8: nobody told it what has ended."""
+    story.note(at(3), "event", index=0, do="disk", how="eio", **{"for": 9000})
+    story.note(at(20), "event", index=0, do="disk", how="eio", ended=True, **{"for": 9000})
+    story.readings(change=in_place_of(at(12), q="M", v=None, why="agent", again=True))
+    assert story.sorts() == {("CONSERVATION", "A2")}
+    story.note(at(4), "life.ended", life=1, how="kill")
+    for boot, complaint in (("a", True), ("b", False)):
+        story.records = [one for one in story.records if one.what.get("life") != 2]
+        story.note(at(4) + 10, "life.begun", life=2, boot=boot, apart=0.0)
+        story.note(at(4) + 20, "life.ready", life=2)
+        assert (("CONSERVATION", "A2") in story.sorts()) is complaint
+
+
 def test_a_row_at_no_slot_of_its_step_is_found(story):
     story.readings()
     for more in ({"step": 86_400}, {"step": 30 * DAY}, {"t": at(5) + 60}):
@@ -782,6 +796,15 @@ def test_a_batch_without_a_receipt_that_counts_is_found(story):
         for record in other.records
     ]
     assert other.judged() == []
+
+
+def test_a_refusal_that_is_signed_ends_the_sending_too(story):
+    story.records[2].what["signed"] = True
+    sha = story.batch(at(9), [])
+    receipt = story.records[-1].what
+    for signed in (False, True):
+        receipt.update(stored=[], rejected=[[story.seq, sha, "refused"]], signed=signed)
+        assert (("LIVENESS", "T35") in story.sorts()) is not signed
 
 
 def test_what_is_sealed_or_begins_by_a_wrong_clock_is_found(story):
@@ -1284,14 +1307,15 @@ def test_a_value_that_a_clock_has_dated_that_moved_a_little_is_right(story, move
     assert (("CONSERVATION", "M10") in story.sorts()) == wrong
 
 
-@pytest.mark.parametrize("sent", ["kept", "retracted", "without signed time"])
+@pytest.mark.parametrize("sent", ["kept", "waited", "retracted", "without signed time"])
 def test_what_signed_time_has_dated_is_right_until_it_is_proven_wrong(story, sent):
     """Rules C13, C5: a clock that is 20 s ahead has dated a slot."""
     story.note(BEGIN, "clock", apart=0.0, service=True, kept=True, rtc=None)
     story.note(at(4) + 60, "clock", apart=20.0, service=True, kept=False, rtc=None)
     story.note(at(5) + 600, "clock", apart=0.0, service=True, kept=True, rtc=None)
     if sent != "without signed time":
-        story.note(at(4) + 90, "heartbeat", recipient=TO)
+        heard = at(5) + 30 if sent == "waited" else at(4) + 90
+        story.note(heard, "heartbeat", recipient=TO)
     story.readings(change=in_place_of(at(5)))
     t = at(5)
     story.note(t - 19.9, "answer", line=0, device="e", meter=METER, channel="elec.imp",
@@ -1302,7 +1326,8 @@ def test_what_signed_time_has_dated_is_right_until_it_is_proven_wrong(story, sen
                "reason": "clock"}  # fmt: skip
         story.batch(t + 700, [story.row(t, q="M", v=None, why="clock", ver=t + 701)], retract=[one])
     found = {clause for _, clause in story.sorts()} & {"M10", "C5", "C3"}
-    assert found == {"kept": {"C5"}, "retracted": set(), "without signed time": {"M10"}}[sent]
+    expected = {"retracted": set(), "without signed time": {"M10"}}
+    assert found == expected.get(sent, {"C5"})
 
 
 def with_used_meter(*, asked=BEGIN - 30, less="0", **event):
@@ -1869,6 +1894,22 @@ def test_a_copy_of_an_accepted_object_that_is_refused_as_expired_is_found(accept
                           (at(9), {"state": "REJECTED", "code": "E_EXPIRED"})):  # fmt: skip
         story.batch(when, [], directory={"outcomes": [outcome | {"jti": "x"}]})
     assert story.sorts() == (set() if flaw else found)
+
+
+@pytest.mark.parametrize(("stated", "right"), [
+    (at(21), True), (at(20), False), (at(22), False), (None, False),
+])  # fmt: skip
+def test_a_series_that_does_not_end_with_a_meter_that_was_removed_is_found(story, stated, right):
+    when = at(20) + 600
+    story.readings(until=at(22)).call(when + 30, "meter.remove", means=[{
+        "fact": "removal", "place": PLACE, "channel": "elec.imp", "device": "e", "old": METER,
+        "at": when, "closing": None}])  # fmt: skip
+    series = dict(DIRECTORY["series"][0])
+    if stated is not None:
+        series["until"] = dt.datetime.fromtimestamp(stated, dt.UTC).isoformat()
+    story.batch(when + 90, [], directory={"series": [series]})
+    assert (("CONSERVATION", "T34") not in story.sorts()) is right
+    assert story.sorts() == set() or not right
 
 
 def waits(story, when, **more):

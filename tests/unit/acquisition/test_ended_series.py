@@ -8,6 +8,7 @@ from agent.acquisition.directory import end_series, series_items
 from agent.acquisition.ended_series import Configured, ended
 from agent.acquisition.row_assignment import ExpectedSeries
 from agent.acquisition.slots import SlotLedger
+from agent.buffer.schema import Wrong
 from agent.core.clock import stamp
 from agent.core.model import SlotMark, Why
 from agent.registry.inputs import NewConsent, NewExchange, NewInstallation
@@ -204,3 +205,46 @@ def test_what_memory_has_closed_of_the_period_before_is_the_series(town, reloade
     ((_, item),) = items.items()
     assert item["until"] == stamp(NOW + 600)
     assert item["since"] == stamp(begun if again else NOW - 6000)
+
+
+WRONG = NOW + 7200
+"""what a clock two hours ahead shows at NOW"""
+LATER = {("m1", 1200): [point("m1", every=1200)]}
+
+
+def taken_back(town, now, marks, since, until):
+    """What a wrong clock closed, of a ledger whose device was read every 600 s before."""
+    home = town.place("D1")
+    series = [of(home, 600), of(home, 1200)]
+    ledger = SlotLedger(town.gate(), now, marks)
+    ranges, rows, back = ledger.taken_back(
+        Wrong(since, until, began=NOW + 1300), NOW + 3000, series
+    )
+    assert ledger.owed.get(series[1]) in {None, NOW + 1200}, (
+        "what the wrong clock began is not owed"
+    )
+    assert ledger.left[("m1", 600)].slot == WRONG, "nothing moves before it is on the disk"
+    ledger.set_back(back)
+    assert ledger.end(series[:1], NOW) == {series[0]: NOW + 600}
+    return [(one.channel, one.since, one.until) for one in ranges], rows, back
+
+
+@pytest.mark.parametrize("long_ago", [False, True])
+def test_what_a_wrong_clock_closed_at_the_period_before_is_taken_back(town, long_ago):
+    """Rule C5. Also if the device was read at the present period once, long ago."""
+    marks = {("m1", 600): mark(WRONG), ("m1", 1200): mark(WRONG + 1200)}
+    until = {key: each.slot for key, each in marks.items()}
+    since = {("m1", 600): NOW} | ({("m1", 1200): NOW - DAY} if long_ago else {})
+    ranges, rows, back = taken_back(town, LATER, marks, since, until)
+    assert ranges == [("elec.imp", NOW + 1, WRONG + 1201)]
+    assert [(row.t, row.series.step, row.why) for row in rows] == [(NOW + 1200, 1200, Why.CLOCK)]
+    assert {key: each.slot for key, each in back.items()} == {
+        ("m1", 600): NOW, ("m1", 1200): NOW + 1200
+    }  # fmt: skip
+
+
+def test_what_a_wrong_clock_closed_of_a_device_that_was_removed_is_taken_back(town):
+    """Rule C5."""
+    key = ("m1", 600)
+    ranges, rows, _ = taken_back(town, {}, {key: mark(WRONG)}, {key: NOW}, {key: WRONG})
+    assert (ranges, rows) == ([("elec.imp", NOW + 1, WRONG + 1)], [])

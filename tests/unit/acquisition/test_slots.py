@@ -262,3 +262,4 @@ def test_what_a_wrong_clock_began_is_taken_back_from_where_the_wrong_time_began(
     ranges, rows, _ = ledger.taken_back(found, NOW + 40)
     assert {(one.since, one.until) for one in ranges} == {(NOW + 30, NOW + 501)}
     assert rows == []
+    assert ledger.owed == {}, "what a wrong clock began is not owed"
