@@ -153,9 +153,11 @@ def consents(registry: Registry, rows: Sequence[Consent], now: float) -> Answer:
     ends = {home.id: home.until for home in registry.occupancies() if home.until is not None}
 
     def consent(document: Consent) -> Answer:
-        recorded = {"recorded": _provenance(first.get(document.id, document.word))}
+        recorded = first.get(document.id, document.word)
         return (
-            _consent(document) | recorded | _moved_out(document, ends.get(document.occupancy), now)
+            _consent(document, recorded)
+            | {"recorded": _provenance(recorded)}
+            | _moved_out(document, ends.get(document.occupancy), now)
         )
 
     return _listed(registry, "consents", rows, now, consent)
@@ -251,8 +253,10 @@ def _occupancy(home: Occupancy) -> Answer:
     return {"shown": shown(home.id), "reference": home.reference}
 
 
-def _consent(consent: Consent) -> Answer:
+def _consent(consent: Consent, recorded: Provenance) -> Answer:
     withdrawn = consent.withdrawn
+    # a withdrawal is a later version: nobody has given the consent by it
+    given = recorded.when if consent.given is None else consent.given
     return {
         "occupancy": consent.occupancy,
         "recipient": consent.recipient,
@@ -260,7 +264,7 @@ def _consent(consent: Consent) -> Answer:
         "scope": scope_of(consent.step),
         "step": consent.step,
         "purpose": consent.purpose,
-        "given": stamp(consent.given_at),
+        "given": stamp(given),
         "method": consent.method,
         "proof": consent.proof,
         "withdrawn": None if withdrawn is None else stamp(withdrawn),

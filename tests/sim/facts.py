@@ -955,6 +955,15 @@ class Facts:
         n = bisect_right([moment for moment, *_ in self.clock], at)
         return self.clock[n - 1][1] if n else 0.0
 
+    def reached(self, wall: float, since: float) -> float:
+        """When the wall clock first shows a time or a later one, from a true time on."""
+        begins = [since, *(at for at, *_ in self.clock if at > since)]
+        for begin, end in zip(begins, [*begins[1:], NEVER], strict=True):
+            at = max(begin, wall - self.apart(begin))
+            if at < end:
+                return at
+        return NEVER
+
     def untrusted(self) -> Iterator[tuple[float, float]]:
         """When the clock cannot count as trusted or in holdover (rules C7, C9): it is wrong by more
         than five minutes while no service keeps it, and no battery-backed clock agrees, or both lie

@@ -115,6 +115,12 @@ TRUTH (with a clock that was right until then)
     a place or wrong clock in three hours) the backlog is what leaves afterwards: its slots, at
     least the values that were read before, the oldest one, and the batches without a receipt, with
     their rows. Passes: the letter's text.
+  A7, D1, H7, H36, P4, P5, P9, P13, P22  the answer to a call states what was asked, and no more: an
+    opt-out its end, a consent its place, recipient, channels, step, end and signature, and those
+    who live there; a withdrawal each consent that it ends; a move and a duty their dates. What
+    counts from now on counts from a second between question and answer. Nothing is unrecorded
+    without a fault of the disk. Passes: an opt-out longer than asked, after a start of the machine,
+    a person at the equipment or with a disturbed clock; ids.
 """
 
 from __future__ import annotations
@@ -123,6 +129,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tests.sim import (
+    judge_answers,
     judge_backlog,
     judge_directory,
     judge_equipment,
@@ -154,6 +161,7 @@ def judge(plan: Mapping[str, Any], journal: Sequence[Any]) -> list[Finding]:
         *_liveness(facts),
         *_spin(facts),
         *judge_truth.judged(facts),
+        *judge_answers.judged(facts),
         *judge_backlog.judged(facts),
     ]
     return sorted(findings, key=lambda finding: finding.at)

@@ -430,11 +430,7 @@ def _failsafe_forbidden(facts: Facts, control: Mapping[str, Any], last: float, d
         for trouble in own
         if trouble.do in times
     )
-    opted_out = any(
-        stop.clause == "H7" and stop.since <= due <= stop.until + RELEASED
-        for stop in _stops(facts, control)
-    )
-    return spoiled or opted_out
+    return spoiled or _opted_out(facts, control, due)
 
 
 def _is_of(facts: Facts, control: Mapping[str, Any], trouble: Trouble) -> bool:
@@ -556,13 +552,7 @@ def _by_the_wall(facts: Facts, hold: Hold, orders: list[Order]) -> float:
         for one in orders
         if one.asked <= over and one.begin <= latest
     ]
-    changes = [(at, apart) for at, apart, _ in facts.clock]
-    spans = [(last.at, facts.apart(last.at)), *(one for one in changes if one[0] > last.at)]
-    for (at, apart), following in zip(spans, [*spans[1:], (NEVER, 0.0)], strict=True):
-        due = max(at, max(ends, default=NEVER) - apart)
-        if due < following[0]:
-            return due
-    return NEVER
+    return facts.reached(max(ends, default=NEVER), last.at)
 
 
 def _until(hold: Hold) -> str:
@@ -681,17 +671,44 @@ def _cancels(
     )
 
 
+def opted_out_until(
+    facts: Facts, asked: float, known: float | None, fact: Mapping[str, Any]
+) -> float:
+    """H7, H36: until when an opt-out surely lasts, in true time, by what the person asked for: a
+    time of the wall clock, or so many seconds. Over a start of the machine these are counted by a
+    trusted wall clock, or end later.
+    """
+    if fact.get("until"):
+        return facts.reached(second(fact["until"]), asked if known is None else known)
+    until = asked + float(fact.get("lasts") or 0)
+    if facts.rebooted(asked, until):
+        until = min(until, facts.reached(until + facts.apart(asked), asked))
+    return until
+
+
+def _opted_out(facts: Facts, control: Mapping[str, Any], at: float) -> bool:
+    """Whether an opt-out may be in force; after a start of the machine it may last longer (H4)."""
+    return any(
+        fact["fact"] == "opt-out"
+        and fact["control"] == control["control"]
+        and asked <= at
+        and (
+            at <= opted_out_until(facts, asked, known, fact) + RELEASED or facts.rebooted(asked, at)
+        )
+        for asked, known, fact, _ in facts.stated
+    )
+
+
 def _stops(facts: Facts, control: Mapping[str, Any]) -> Iterator[Stop]:
     """When nothing may be held."""
     name = control["control"]
     number = facts.building["controls"].index(control)
     many = len(facts.building["controls"])
-    for _, known, fact, index in facts.stated:
+    for asked, known, fact, index in facts.stated:
         if fact.get("control") != name or known is None:
             continue
         if fact["fact"] == "opt-out":
-            until = second(fact.get("until") or known)
-            yield Stop("H7", known, until - facts.apart(known), index)
+            yield Stop("H7", known, opted_out_until(facts, asked, known, fact), index)
         elif fact["fact"] == "release" or _cancels(facts, control, known, fact):
             yield Stop("H9", known, known, index, ends=True)
         elif fact["fact"] == "revoke":

@@ -13,6 +13,8 @@ from tests.sim.finding import Finding
 
 FRESH = 60.0
 """seconds after an answer, or before an end, in which both are right"""
+MAY_FORGET = ("disk", "reload", "upgrade")
+"""faults and changes after which it may be unknown what was sent"""
 
 
 def judged(facts: Facts) -> Iterator[Finding]:
@@ -99,7 +101,11 @@ def _occupancy(
 def _disclosures(facts: Facts, at: float, what: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """P18, P28: what a recipient has received, and still holds."""
     answer, place = what["answer"], what["place"]
-    if answer.get("unknown"):  # it says itself that it does not know all (rule P22)
+    # a meter that has not told its number sends nothing, so all that was sent is known
+    unknown = sorted({one["kind"] for one in answer.get("unknown", ())} - {"meter"})
+    if unknown:  # it says itself that it does not know all
+        if not (facts.during(0, at, *MAY_FORGET) or facts.rebooted(0, at)):
+            yield "P22", f"{', '.join(unknown)} is unknown, although nothing was damaged or removed"
         return
     held, forgotten = facts.counted[at, place], facts.forgotten[at, place]
     for one in answer.get("holdings", ()):

@@ -50,6 +50,8 @@ ONCE_READ = 80.0
 """seconds after a slot in which that is asked: what was read waits, unless it is sealed at once"""
 NEVER_LEFT = DAY
 """seconds after which a withdrawal aimed at a batch is made anyway"""
+HALF_HOUR, FORM_YEARS = 1800, 2
+"""of what each form asks for (tests.sim.houses): load curves, for 24 months"""
 SCOPES = {"monthly": MONTH, "daily": DAY, "loadcurve": 10 * MINUTE}
 CHANNELS = ("elec.imp", "heat", "cw")
 
@@ -203,7 +205,7 @@ def _again(world: World, event: dict[str, Any], rng: random.Random) -> None:
         to, typ, claims, raw = one
         platform.send_object(world, to, typ, claims, raw, means=[], again=True)
     else:
-        add(world, "again", call=one[0], args=one[1])
+        add(world, "again", call=one[0], args=one[1], states=one[2])
 
 
 def _move(world: World, event: dict[str, Any], rng: random.Random) -> None:
@@ -404,7 +406,7 @@ def _cancel(world: World, event: dict[str, Any], rng: random.Random) -> None:
         "aud": world.house.audience, "seq": world.people.seq,
         "cmd": {"act": "cancel", "tgt": [of.name], "ref": jti},
     }  # fmt: skip
-    means = [{"fact": "cancel", "control": of.name, "until": None, "of": jti}]
+    means = [{"fact": "cancel", "control": of.name, "of": jti}]
     _send(world, 0, "dr-command+jwt", claims, sender, means)
 
 
@@ -419,7 +421,7 @@ def _revoke(world: World, event: dict[str, Any], rng: random.Random) -> None:
     world.people.seq += 1
     claims = {"iss": houses.MANAGER, "jti": platform.number(world), "iat": now,
               "ver": world.people.seq, "rev": [{"jti": jti} for jti in grants]}  # fmt: skip
-    means = [{"fact": "revoke", "control": of.name, "until": None}]
+    means = [{"fact": "revoke", "control": of.name}]
     _send(world, 0, "dr-revoke+jwt", claims, houses.MANAGER, means)
 
 
@@ -476,14 +478,22 @@ def _told_consent(world: World, of: Errand, result: Claims) -> Facts:
         of["stage"] = 1
         return []
     of["stage"] = None
+    asked = {
+        "place": home(world, of["home"]).place, "recipient": recipient(world, of["to"]),
+        "channels": of["channels"], "step": SCOPES[of["step"]],
+        "until": int(of["begun"] + of["days"] * DAY),
+    }  # fmt: skip
+    if of["ago"] is not None:
+        asked["given"] = int(of["begun"] - of["ago"])
     if of["listed"]:
-        _hand_in(world, "list", of)
-    given = {} if of["ago"] is None else {"given": of["begun"] - of["ago"]}
-    return [one | given for one in _consents(world, result)]
+        _hand_in(world, "list", of, asked)
+    return _consents(world, result, asked)
 
 
-def _consents(world: World, result: Claims) -> Facts:
-    """The facts of an answer with consents: given now, or withdrawn now."""
+def _consents(world: World, result: Claims, asked: Claims) -> Facts:
+    """The facts of an answer with consents: given now, as it was asked, or withdrawn now. Only the
+    answer has the id, the second from which it counts, and the id of the people who live there.
+    """
     facts: Facts = []
     for one in result["consents"]:
         known = world.people.given.get(one["id"])
@@ -493,10 +503,8 @@ def _consents(world: World, result: Claims) -> Facts:
                 facts.append({"fact": "withdraw", **{name: one[name] for name in names}})
         elif known is None:
             facts.append({
-                "fact": "consent", "id": one["id"], "place": one["place"],
-                "occupancy": one["occupancy"], "recipient": one["recipient"],
-                "channels": one["channels"], "step": one["step"],
-                "since": unix(one["since"]), "until": unix(one["until"]),
+                "fact": "consent", "id": one["id"], "occupancy": one["occupancy"],
+                "since": unix(one["since"]), **asked,
             })  # fmt: skip
         world.people.given[one["id"]] = {
             "place": one["place"], "occupancy": one["occupancy"], "recipient": one["recipient"],
@@ -528,8 +536,14 @@ def _told_form(world: World, of: Errand, result: Claims) -> Facts:
         of["signed"] = stamp(world.wall())
         return []
     of["stage"] = None
-    _hand_in(world, "form", of)
-    facts = _consents(world, result)
+    signed = dt.datetime.fromisoformat(of["signed"])
+    asked = {
+        "place": one.place, "recipient": name, "channels": list(CHANNELS), "step": HALF_HOUR,
+        "until": int(signed.replace(year=signed.year + FORM_YEARS).timestamp()),
+        "given": int(signed.timestamp()),
+    }  # fmt: skip
+    _hand_in(world, "form", of, asked)
+    facts = _consents(world, result, asked)
     if of["tick"] == "no":
         fact = {"fact": "withdraw", "place": one.place, "occupancy": of["occupancy"],
                 "recipient": name}  # fmt: skip
@@ -537,8 +551,8 @@ def _told_form(world: World, of: Errand, result: Claims) -> Facts:
     return facts
 
 
-def _hand_in(world: World, what: str, of: Errand) -> None:
-    world.people.handed.setdefault(what, []).append([of["call"], of["args"]])
+def _hand_in(world: World, what: str, of: Errand, asked: Claims) -> None:
+    world.people.handed.setdefault(what, []).append([of["call"], of["args"], asked])
 
 
 def _ask_again(world: World, of: Errand) -> tuple[str, Claims] | None:
@@ -548,7 +562,7 @@ def _ask_again(world: World, of: Errand) -> tuple[str, Claims] | None:
 
 def _told_again(world: World, of: Errand, result: Claims) -> Facts:
     of["stage"] = None
-    return _consents(world, result)
+    return _consents(world, result, of["states"])
 
 
 def _ask_withdraw(world: World, of: Errand) -> tuple[str, Claims] | None:
@@ -558,7 +572,7 @@ def _ask_withdraw(world: World, of: Errand) -> tuple[str, Claims] | None:
 
 def _told_withdraw(world: World, of: Errand, result: Claims) -> Facts:
     of["stage"] = None
-    _consents(world, result)
+    _consents(world, result, {})
     one = home(world, of["home"])
     name = None if of["to"] < 0 else recipient(world, of["to"])
     return [{"fact": "withdraw", "place": one.place, "occupancy": one.occupancy,
@@ -646,8 +660,8 @@ def _told_duty(world: World, of: Errand, result: Claims) -> Facts:
     of["stage"] = None
     (duty,) = result["duties"]
     world.people.duties.append((duty["id"], of["to"], of["reference"]))
-    return [{"fact": "duty", "id": duty["id"], "recipient": duty["recipient"],
-             "channels": duty["channels"], "since": unix(duty["since"])}]  # fmt: skip
+    return [{"fact": "duty", "id": duty["id"], "recipient": recipient(world, of["to"]),
+             "channels": ["heat"], "since": unix(duty["since"])}]  # fmt: skip
 
 
 def _ask_duty_end(world: World, of: Errand) -> tuple[str, Claims] | None:
@@ -662,22 +676,32 @@ def _told_duty_end(world: World, of: Errand, result: Claims) -> Facts:
     of["stage"] = None
     world.people.duties = [one for one in world.people.duties if one[0] != of["duty"]]
     (duty,) = result["duties"]
-    return [{"fact": "duty.end", "id": duty["id"], "recipient": duty["recipient"],
-             "at": unix(duty["until"])}]  # fmt: skip
+    at = unix(duty["until"]) if of["at"] is None else int(of["at"])
+    return [{"fact": "duty.end", "id": of["duty"], "recipient": recipient(world, of["to"]),
+             "at": at}]  # fmt: skip
 
 
 def _ask_opt_out(world: World, of: Errand) -> tuple[str, Claims] | None:
     args = {"name": of["control"], "reason": "trop froid"}
     if of["today"]:
         local = dt.datetime.fromtimestamp(world.wall(), ZoneInfo(houses.ZONE))
+        day = local.replace(hour=0, minute=0, second=0, microsecond=0) + dt.timedelta(days=1)
+        of["until"] = int(day.timestamp())
         return "control.opt_out", args | {"until": f"{local:%Y-%m-%d}"}
     return "control.opt_out", args | {"hours": of["hours"]}
 
 
-def _told_control(world: World, of: Errand, result: Claims) -> Facts:
-    del world
+def _told_opt_out(world: World, of: Errand, result: Claims) -> Facts:
+    del world, result
     of["stage"] = None
-    return [{"fact": of["do"], "control": of["control"], "until": unix(result.get("until"))}]
+    asked = {"until": of["until"]} if of["today"] else {"lasts": of["hours"] * HOUR}
+    return [{"fact": "opt-out", "control": of["control"], **asked}]
+
+
+def _told_release(world: World, of: Errand, result: Claims) -> Facts:
+    del world, result
+    of["stage"] = None
+    return [{"fact": "release", "control": of["control"]}]
 
 
 def _ask_release(world: World, of: Errand) -> tuple[str, Claims] | None:
@@ -715,8 +739,8 @@ ERRANDS: Mapping[str, tuple[Any, Any]] = {
     "remove": (_ask_remove, _told_remove),
     "duty": (_ask_duty, _told_duty),
     "duty.end": (_ask_duty_end, _told_duty_end),
-    "opt-out": (_ask_opt_out, _told_control),
-    "release": (_ask_release, _told_control),
+    "opt-out": (_ask_opt_out, _told_opt_out),
+    "release": (_ask_release, _told_release),
     "look": (_ask_look, _told_look),
 }
 """by what somebody wants: the call of the present stage, and what its answer means"""
@@ -810,7 +834,7 @@ def _wished(world: World, errand: Errand) -> Facts:
         what = ("leave", one.occupancy, errand["at"]) if errand["stage"] == 0 else (
             "enter", "", errand["enters"])  # fmt: skip
         return [{"fact": what[0], "place": one.place, "occupancy": what[1], "at": what[2]}]
-    if errand["do"] in METERS:
+    if errand["do"] in {*METERS, "opt-out"}:
         facts: Facts = ERRANDS[errand["do"]][1](world, dict(errand), {})
         return facts
     return []

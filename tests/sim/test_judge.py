@@ -637,6 +637,132 @@ def test_a_hold_that_goes_on_after_it_was_stopped_is_found(story, fact, clause):
     assert story.readings().sorts() == {("EQUIPMENT", clause)}
 
 
+@pytest.mark.parametrize("asked", [{"lasts": HOUR}, {"until": BEGIN + DAY + HOUR}])
+def test_an_opt_out_lasts_as_long_as_was_asked_whatever_its_answer_says(story, asked):
+    half = 3000
+    answered = dt.datetime.fromtimestamp(at(0) + half / 2, dt.UTC).isoformat()
+    story.call(at(0), "control.opt_out", result={"until": answered},
+               means=[{"fact": "opt-out", "control": CONTROL, **asked}])  # fmt: skip
+    order(story, at(0) + half)
+    write(story, at(0) + half + 2, "-2")
+    write(story, at(0) + half + HOUR, "0", "-2")
+    assert ("EQUIPMENT", "H7") in story.readings().sorts()
+
+
+def utc(t):
+    return dt.datetime.fromtimestamp(t, dt.UTC).isoformat().replace("+00:00", "Z")
+
+
+def opted_out(answered, **asked):
+    story = Story().readings()
+    fact = {"fact": "opt-out", "control": CONTROL, **asked}
+    story.call(at(0), "control.opt_out", result={"until": utc(answered)}, means=[fact])
+    return story.sorts()
+
+
+@pytest.mark.parametrize("asked", [{"lasts": HOUR}, {"until": BEGIN + DAY + HOUR}])
+def test_the_answer_to_an_opt_out_states_what_was_asked(asked):
+    assert opted_out(at(0) + HOUR, **asked) == set()
+    assert opted_out(at(0) + HOUR / 2, **asked) == {("TRUTH", "H7")}
+    assert opted_out(at(0) + HOUR + 60, **asked) == {("TRUTH", "H7")}
+
+
+def test_an_opt_out_that_is_shorter_than_the_present_one_is_answered_with_that_one():
+    story = Story().readings()
+    for n, lasts in enumerate((2 * HOUR, HOUR)):
+        story.call(at(0) + n, "control.opt_out", result={"until": utc(at(0) + 2 * HOUR)},
+                   means=[{"fact": "opt-out", "control": CONTROL, "lasts": lasts}])  # fmt: skip
+    assert story.sorts() == set()
+
+
+TRUE_ANSWER = {
+    "id": "K2", "place": PLACE, "occupancy": STAY, "recipient": "b.example", "step": 600,
+    "channels": ["heat"], "since": utc(at(1)), "until": utc(END), "given": utc(at(1) - DAY),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("wrong", "clauses"),
+    [
+        ({}, set()),
+        ({"step": 1800}, {"P4"}),
+        ({"channels": ["cw", "heat"]}, {"P4"}),
+        ({"recipient": TO}, {"P4"}),
+        ({"occupancy": "H0000000000000X"}, {"P4"}),
+        ({"since": utc(at(1) - HOUR)}, {"P4"}),
+        ({"until": utc(END + DAY)}, {"P5"}),
+        ({"given": utc(at(1))}, {"P22"}),
+    ],
+)
+def test_the_answer_to_a_consent_states_what_was_asked(story, wrong, clauses):
+    item = TRUE_ANSWER | wrong
+    fact = {"fact": "consent", "id": "K2", "place": PLACE, "occupancy": item["occupancy"],
+            "recipient": "b.example", "channels": ["heat"], "step": 600, "since": at(1),
+            "until": END, "given": at(1) - DAY}  # fmt: skip
+    story.readings().call(at(1), "consent.give", means=[fact], result={"consents": [item]})
+    assert {one.clause for one in story.judged() if one.oracle == "TRUTH"} == clauses
+
+
+def withdrawn(story, **wrong):
+    item = {"id": CONSENT, "place": PLACE, "occupancy": STAY, "recipient": TO,
+            "withdrawn": utc(at(6)), "given": utc(BEGIN + 60), **wrong}  # fmt: skip
+    fact = {"fact": "withdraw", "place": PLACE, "occupancy": STAY, "recipient": TO}
+    items = [] if item["id"] is None else [item]
+    story.call(at(6), "consent.withdraw", means=[fact], result={"consents": items})
+    return {one.clause for one in story.judged() if one.text.startswith("consent.withdraw")}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "clauses"),
+    [
+        ({}, set()),
+        ({"given": utc(at(6))}, {"P22"}),
+        ({"recipient": "b.example"}, {"D1"}),
+        ({"id": None}, {"P13"}),
+    ],
+)
+def test_the_answer_to_a_withdrawal_names_what_has_ended(story, wrong, clauses):
+    assert withdrawn(story.readings(until=at(5)), **wrong) == clauses
+
+
+def test_what_is_answered_as_not_recorded_without_a_fault_of_the_disk_is_found(story):
+    story.readings().call(at(1), "occupancy.move_out", unrecorded=True)
+    assert story.sorts() == {("TRUTH", "A7")}
+    fault(story, at(0), at(3), how="readonly")
+    assert ("TRUTH", "A7") not in story.sorts()
+
+
+@pytest.mark.parametrize(("wrong", "clauses"), [(0, set()), (HOUR, {"P9"})])
+def test_the_answer_to_a_duty_and_its_end_states_what_was_asked(story, wrong, clauses):
+    duty = {"id": "U1", "recipient": TO, "channels": ["heat"], "since": utc(at(1) + wrong)}
+    begin = {"fact": "duty", "id": "U1", "recipient": TO, "channels": ["heat"], "since": at(1)}
+    story.readings().call(at(1), "duty.add", means=[begin], result={"duties": [duty]})
+    end = {"fact": "duty.end", "id": "U1", "recipient": TO, "at": at(4)}
+    ended = duty | {"until": utc(at(4) + wrong)}
+    story.call(at(5), "duty.end", args={"at": utc(at(4))}, means=[end], result={"duties": [ended]})
+    wrongly = [one.clause for one in story.judged() if one.oracle == "TRUTH"]
+    assert (set(wrongly), len(wrongly)) == (clauses, 2 * len(clauses))
+
+
+@pytest.mark.parametrize("wrong", [0, HOUR])
+def test_the_answer_to_a_move_states_what_was_asked(story, wrong):
+    stay = {"id": STAY, "place": PLACE, "until": utc(at(9) + wrong)}
+    fact = {"fact": "leave", "place": PLACE, "occupancy": STAY, "at": at(9)}
+    story.readings(until=at(9))
+    story.call(at(9), "occupancy.move_out", means=[fact], result={"occupancies": [stay]})
+    assert (("TRUTH", "P4") in story.sorts()) is bool(wrong)
+
+
+def test_an_opt_out_until_a_day_ends_by_the_wall_clock(story):
+    story.note(at(0) + 600, "clock", apart=1800.0, service=True)
+    story.call(at(0), "control.opt_out",
+               means=[{"fact": "opt-out", "control": CONTROL, "until": at(0) + HOUR}])  # fmt: skip
+    order(story, at(0) + 2400)
+    write(story, at(0) + 2402, "-2")
+    write(story, at(0) + 2400 + HOUR, "0", "-2")
+    assert ("EQUIPMENT", "H7") not in story.readings().sorts()
+
+
 def test_what_is_never_stored_or_acknowledged_or_answered_is_found(story):
     story.readings()
     story.records = [
@@ -804,6 +930,8 @@ def test_what_people_are_told_is_compared_with_what_happened(story):
         ("explain", explained() | {"rows": [{"leaves": True, "basis": CONSENT, "channel": "heat",
                                              "recipient": TO}]}, "P28"),
         ("disclosures", {"holdings": []}, "P18"),
+        ("disclosures", {"holdings": [], "unknown": [{"kind": "meter"}]}, "P18"),
+        ("disclosures", {"holdings": [], "unknown": [{"kind": "unreadable"}]}, "P22"),
         ("status", {"now": "2027-01-02T02:30:00Z", "dwellings": {"occupied": 2}}, "I14"),
         ("status", {"now": "2027-01-02T03:30:00Z"}, "C7"),
     ],

@@ -126,6 +126,14 @@ def test_a_future_signature_that_an_earlier_version_took_defeats_no_withdrawal(r
         assert not in_force(old)
 
 
+def test_the_answer_to_a_withdrawal_states_when_the_consent_was_given(registry):
+    """A withdrawal is a later version of a consent that was given when it was first recorded."""
+    (consent,) = listed(registry)
+    answer = facts.consent_withdraw(registry, who="bob", now=NOW + DAY, place="A-1")
+    (ended,) = answer["consents"]
+    assert ended["given"] == consent["given"] != ended["withdrawn"]
+
+
 # before the people moved in
 
 
