@@ -905,7 +905,8 @@ class Facts:
 
     def runs_from(self, at: float) -> float:
         """When an agent was ready first, from a moment on."""
-        return next((max(at, life.ready) for life in self.lives if at < life.end), NEVER)
+        ready = (life for life in self.lives if life.ready < NEVER)
+        return next((max(at, life.ready) for life in ready if at < life.end), self.end)
 
     def other_period_from(self, fitted: Fitted) -> float:
         """From when on a slot of its first period needs no row: it is read at another period."""
