@@ -252,9 +252,12 @@ class Clock:
         self._touched: int | None = None
         self._touched_before_step: int | None = None
         name, apart = boot(), wall() - steady()
-        empty = Memory(name, None, apart, BUILT)
-        self._file = StateFile(file, partial(_known, empty=empty), lambda: empty)
-        self._memory = self._file.load(self._take_memory)
+        empty = Memory("", None, apart, BUILT)
+        self._file = StateFile(file, partial(_known, boot=name, empty=empty), lambda: empty)
+        known = self._file.load(self._take_memory)
+        self._looked_before = known.boot == name or self._file.unreadable
+        """whether an earlier process may have looked at the clock in this boot"""
+        self._memory = replace(known, boot=name)
         self._history_file = StateFile(
             file and file.with_name(HISTORY), partial(_history, boot=name), lambda: History(name)
         )
@@ -498,9 +501,13 @@ class Clock:
         touched, self._touched = self._touched, evidence.touched
         # The first check has no earlier one to compare with: an old file is no new synchronization.
         first, self._first = self._first, False
+        if first and self._looked_before and self._memory.proved is None:
+            # An earlier process has seen a step, and the file may be older than that (rule C8).
+            self._touched_before_step = evidence.touched
         if evidence.kernel or (not first and evidence.touched not in (None, touched)):
             return steady
-        if first and evidence.touched is not None and self._memory.proved is None:
+        is_newer = evidence.touched != self._touched_before_step
+        if first and evidence.touched is not None and is_newer and self._memory.proved is None:
             # timesyncd synchronized before this process began. How long ago, only the wall clock
             # tells; an age longer than the uptime would mean that the clock stepped since.
             age = wall - evidence.touched / 1e9
@@ -690,11 +697,11 @@ def _history(stored: dict[str, Any], boot: str) -> History:
     return known if known.boot == boot else replace(known, boot=boot, kept=[], person=None)
 
 
-def _known(stored: dict[str, Any], empty: Memory) -> Memory:
+def _known(stored: dict[str, Any], boot: str, empty: Memory) -> Memory:
     """What is stored of the clock. From an earlier boot only the floor is valid."""
     known = Memory(**stored)
     floor = max(BUILT, float(known.floor))
-    return known if known.boot == empty.boot else replace(empty, floor=floor)
+    return known if known.boot == boot else replace(empty, floor=floor)
 
 
 class _Timex(ctypes.Structure):

@@ -81,6 +81,51 @@ def test_a_synchronization_of_this_boot_before_our_start_counts():
     assert machine.clock().trust is ClockTrust.TRUSTED
 
 
+@pytest.mark.parametrize("seen_by_an_earlier_process", [False, True])
+def test_a_synchronization_before_a_step_does_not_count_after_a_restart(
+    tmp_path, seen_by_an_earlier_process
+):
+    """Rule C8: the kernel forgets that the clock is kept, timesyncd's file stays as it was."""
+    machine, file = Machine(up=5000.0), tmp_path / "clock.json"
+    machine.synchronizes(NOW)
+    clock = machine.clock(file)
+    assert clock.dates
+    clock.remember()
+    machine.passes(60)
+    machine.wall -= 14
+    if seen_by_an_earlier_process:
+        clock = machine.clock(file)
+        assert not clock.dates
+        clock.remember()
+    clock = machine.clock(file)
+    assert not clock.dates
+    # nor does it agree with signed time, which may differ by 120 s (rule C4)
+    assert clock.take_signed_time(machine.wall + 14) == "the clock agrees"
+    assert clock.dates
+    assert not clock.agreed
+
+
+def test_a_synchronization_at_an_unknown_side_of_a_step_does_not_count_after_a_restart(tmp_path):
+    """Rule C8: a time service set the clock while no process looked, and it stepped again."""
+    machine, file = Machine(up=5000.0), tmp_path / "clock.json"
+    machine.synchronizes(NOW)
+    clock = machine.clock(file)
+    assert clock.dates
+    machine.passes(60)
+    machine.wall += 142
+    assert not clock.dates
+    clock.remember()
+    machine.passes(60)
+    machine.synchronizes(machine.wall - 142)
+    machine.passes(60)
+    machine.wall -= 14
+    clock = machine.clock(file)
+    assert not clock.dates
+    machine.passes(60)
+    machine.synchronizes(machine.wall + 14)
+    assert clock.dates
+
+
 def test_a_file_older_than_this_boot_counts_for_nothing():
     machine = Machine(up=50.0)
     machine.touched = int((NOW - 4000) * 1e9)
