@@ -718,6 +718,14 @@ class Facts:
             index=index,
         )
 
+    def _learn_consent_lost(self, asked: float, _known: None, fact: Any, _index: int) -> None:
+        """A consent whose answer was lost may have replaced earlier ones, even if it is refused when
+        it is asked for again: after a boot with a clock that is behind they overlap.
+        """
+        for basis in self.bases.values():
+            if (basis.occupancy, basis.recipient) == (fact["occupancy"], fact["recipient"]):
+                basis.ended = min(basis.ended, asked)
+
     def _crash(self, since: float) -> float:
         """When the machine lost its power next."""
         ends = [life.end for life in self.lives if life.how == "power" and life.end >= since]

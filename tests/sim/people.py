@@ -834,10 +834,22 @@ def _wished(world: World, errand: Errand) -> Facts:
         what = ("leave", one.occupancy, errand["at"]) if errand["stage"] == 0 else (
             "enter", "", errand["enters"])  # fmt: skip
         return [{"fact": what[0], "place": one.place, "occupancy": what[1], "at": what[2]}]
+    if errand["do"] == "again" or (errand["do"] in {"consent", "form"} and errand["stage"]):
+        return [_successor(world, errand)]
     if errand["do"] in {*METERS, "opt-out"}:
         facts: Facts = ERRANDS[errand["do"]][1](world, dict(errand), {})
         return facts
     return []
+
+
+def _successor(world: World, errand: Errand) -> Claims:
+    """A consent that may replace earlier ones. Only its answer would have its id."""
+    if errand["do"] == "again":
+        place, to = errand["states"]["place"], errand["states"]["recipient"]
+    else:
+        place, to = home(world, errand["home"]).place, recipient(world, errand["to"])
+    lived = [one.occupancy for one in world.house.homes if one.place == place]
+    return {"fact": "consent.lost", "place": place, "occupancy": lived[0], "recipient": to}
 
 
 async def _do(world: World, gateway: Gateway, errand: Errand) -> None:

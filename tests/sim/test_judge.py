@@ -1376,6 +1376,18 @@ def test_another_meter_may_be_taken_for_the_one_before_until_it_must_be_asked(ev
     assert with_used_meter(asked=at(29) - DAY) == {"M10"}
 
 
+@pytest.mark.parametrize("lost", [True, False])
+def test_a_consent_whose_answer_was_lost_may_have_replaced_an_earlier_one(story, lost):
+    withheld = {"q": "W", "v": None, "why": "consent", "basis": None, "d": None}
+    story.records[2].what["withheld"] = True
+    story.readings(change=lambda row: row | withheld if row["t"] >= at(6) else row)
+    fact = {"fact": "consent.lost", "place": PLACE, "occupancy": STAY, "recipient": TO}
+    if lost:
+        story.call(at(6), "consent.give", means=[fact], outcome="lost", lost=True)
+    story.call(at(6) + 5, "consent.give", outcome="refused", refused="they overlap")
+    assert (("CONSERVATION", "P20") in story.sorts()) != lost
+
+
 def test_a_list_that_is_handed_in_again_gives_no_consent_after_a_withdrawal(story):
     story.readings(until=at(5))
     withdraw(story, at(6))

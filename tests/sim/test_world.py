@@ -859,6 +859,20 @@ def test_a_consent_after_a_withdrawal_knows_of_it(stage, monkeypatch):
     assert (fact["fact"], fact["id"], fact["step"]) == ("consent", "c-1", DAY)
 
 
+def test_a_consent_whose_answer_nobody_saw_may_replace_earlier_ones(stage, monkeypatch):
+    one = stage()
+    one.house.homes[0].occupancy = "H-1"
+    event = {"dwelling": 0, "recipient": 0, "step": "daily", "until": 30, "by": "command"}
+    people.DO["consent"](one, event, seeded(1))
+    (errand,) = one.people.errands
+    errand |= {"stage": 1, "asked": one.now(), "call": "consent.give", "args": {}}
+    errand |= {"marks": [], "begun": int(one.wall())}
+    served(one, [{"refused": "they overlap"}], monkeypatch)
+    lost, refused = one.noted("call")
+    (fact,) = lost["means"]
+    assert (fact["fact"], fact["occupancy"], refused["means"]) == ("consent.lost", "H-1", [])
+
+
 def test_a_move_that_was_recorded_although_nobody_saw_it_is_looked_up(stage, monkeypatch):
     one = stage()
     one.house.homes[0].occupancy = "H-1"
