@@ -719,8 +719,8 @@ class Facts:
         )
 
     def _learn_consent_lost(self, asked: float, _known: None, fact: Any, _index: int) -> None:
-        """A consent whose answer was lost may have replaced earlier ones, even if it is refused when
-        it is asked for again: after a boot with a clock that is behind they overlap.
+        """A consent whose answer was lost may have replaced earlier ones, even if it is refused
+        when it is asked for again: after a boot with a clock that is behind they overlap.
         """
         for basis in self.bases.values():
             if (basis.occupancy, basis.recipient) == (fact["occupancy"], fact["recipient"]):
