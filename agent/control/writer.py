@@ -473,6 +473,11 @@ class JournalWriter:
                 raise
             self._fail(text_of(error))
             return False
+        if self._unread and max(self._unwritten, default=0) > last:
+            # noted meanwhile, still without the file: it must be fitted to the file too
+            self.copy.forget(done)
+            self._unwritten = {n: change for n, change in self._unwritten.items() if n > last}
+            return await self._try_disk(held=held, begin=begin)
         self._take_over(fresh, done, last)
         return True
 
@@ -488,15 +493,9 @@ class JournalWriter:
         self._disconnect()
         fresh = Journal.opened(self.path, self.journal.key_of)
         try:
-            for change in notes.values():
-                # before the file was read, numbers and memos were made without it: only the
-                # outcomes are right
-                if self._unread:
-                    fresh.bring(
-                        Transaction(outcomes=[replace(one, n=0) for one in change.outcomes])
-                    )
-                else:
-                    fresh.bring(change)
+            changes = list(notes.values())
+            for change in [fresh.fitted(changes, self._now())] if self._unread else changes:
+                fresh.bring(change)
             done = fresh.merge(copied, self._now())
             fresh.undo(self._refused, self._uncertain)
             fresh.learn(self.journal.taken.all())
