@@ -701,3 +701,31 @@ def test_of_two_opt_outs_the_longer_counts_also_if_the_journal_was_read_between(
                 return here.writer.journal.memo(here.fit.key).opt_words
 
     assert asyncio.run(attack()) == "season"
+
+
+def test_an_opt_out_that_the_disk_does_not_have_survives_the_end_of_the_agent(tmp_path):
+    """Rules A12, H36: also before the journal can be read. The disk has it: no copy is left."""
+    place = register(1)
+
+    def paused(here):
+        memo = here.writer.journal.memo(here.fit.key)
+        return memo.pause(here.now()), memo.tested
+
+    async def attack():
+        async with plant(tmp_path, place) as here:
+            await here.take(here.order())
+            here.writer._fail(FAILING)
+            await here.controller.opt_out(here.fit, 3600.0, "cold")
+        with journal_unread(tmp_path) as again:
+            async with plant(tmp_path, place) as here:
+                assert here.writer.failing
+                assert paused(here)[0] == "cold"
+            again()
+        async with plant(tmp_path, place) as here:
+            assert paused(here) == ("cold", "v1")
+            assert not here.writer.copy.memos()
+        assert not volatile(tmp_path).exists()
+        async with plant(tmp_path, place) as here:
+            assert paused(here) == ("cold", "v1")
+
+    asyncio.run(attack())
