@@ -905,7 +905,8 @@ class Facts:
 
     def runs_from(self, at: float) -> float:
         """When an agent was ready first, from a moment on."""
-        return next((max(at, life.ready) for life in self.lives if at < life.end), NEVER)
+        ready = (life for life in self.lives if life.ready < NEVER)
+        return next((max(at, life.ready) for life in ready if at < life.end), self.end)
 
     def other_period_from(self, fitted: Fitted) -> float:
         """From when on a slot of its first period needs no row: it is read at another period."""
@@ -915,9 +916,16 @@ class Facts:
     def _ends_before(self, changed: float, every: int) -> float:
         """From when on a slot of a period needs no row, if that is changed then. If the agent was
         down, this begins with the slot that was running when it ended (M3). A life that was not
-        ready has closed none.
+        ready has closed none, and what was closed in memory only is unknown after a power cut (A2).
         """
         ended = [life.end for life in self.lives if life.ready <= changed][-1:]
+        ended += [
+            fault.begin
+            for fault in self.troubles
+            if fault.do == "disk"
+            and self.rebooted(fault.begin, min(fault.end, changed))
+            and not any(life.ready < changed and fault.end < life.end for life in self.lives)
+        ]
         return min([changed, *(end - every for end in ended if end < changed)])
 
     # time

@@ -8,7 +8,7 @@ from decimal import Decimal
 
 import pytest
 
-from tests.sim.facts import Record
+from tests.sim.facts import Facts, Record
 from tests.sim.judge import judge
 from tests.unit.test_rules import TOP, clauses
 
@@ -328,6 +328,21 @@ def test_at_another_period_the_series_ends_and_the_next_one_goes_on(
     story.batch(BEGIN + 90, [], directory=DIRECTORY | {"series": [before, after]})
     story.readings(change=slower)
     assert story.sorts() - {("SPIN", "G11")} == found
+
+
+@pytest.mark.parametrize(("how", "n"), [("power", 5), ("kill", 20)])
+def test_what_was_closed_in_memory_only_is_unknown_after_a_power_cut(story, how, n):
+    """Rules M3, A2: from which slot on another period counts."""
+    for when, more in ((at(5), {}), (at(22), {"ended": True})):
+        story.note(when, "event", index=0, do="disk", how="eio", **{"for": 9000}, **more)
+    story.note(at(20), "life.ended", life=1, how=how)
+    story.note(at(20) + 60, "configured", change="period", every={"e": 2 * EVERY}, flush=5,
+               recipients=[TO], readable=True)  # fmt: skip
+    story.note(at(23), "life.begun", life=2, boot="b" if how == "power" else "a", apart=0.0)
+    story.note(at(23) + 2, "life.ready", life=2)
+    story.note(END, "end")
+    facts = Facts(story.plan, sorted(story.records, key=lambda record: record.at))
+    assert facts.other_period_from(facts.fitted[0]) == at(n) - EVERY
 
 
 @pytest.mark.parametrize(("missing", "found"), [(at(94), BOTH), (0, set())])
