@@ -664,6 +664,22 @@ def test_an_opt_out_lasts_as_long_as_was_asked_whatever_its_answer_says(story, a
     assert ("EQUIPMENT", "H7") in story.readings().sorts()
 
 
+@pytest.mark.parametrize(
+    ("how", "fails", "found"), [("kill", 900, True), ("power", 900, False), ("power", 300, True)]
+)
+def test_an_opt_out_without_a_record_counts_until_the_machine_crashes(story, how, fails, found):
+    """Rule A12: the disk has it once it takes anything again."""
+    fault(story, at(0) - 60, at(0) + fails, how="readonly")
+    asked = {"fact": "opt-out", "control": CONTROL, "lasts": 3 * HOUR}
+    story.call(at(0), "control.opt_out", result={"unrecorded": "disk", "until": utc(at(3))},
+               means=[asked])  # fmt: skip
+    begins_again(story, at(0) + 600, how=how, boot="b" if how == "power" else "a")
+    order(story, at(0) + HOUR)
+    write(story, at(0) + HOUR + 2, "-2")
+    write(story, at(0) + 2 * HOUR, "0", "-2")
+    assert (("EQUIPMENT", "H7") in story.readings().sorts()) == found
+
+
 def utc(t):
     return dt.datetime.fromtimestamp(t, dt.UTC).isoformat().replace("+00:00", "Z")
 
