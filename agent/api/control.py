@@ -544,9 +544,12 @@ async def _stopped(steering: Steering, name: str, until: float) -> dict[str, Any
 
 
 async def opt_in(steering: Steering, who: str, *, name: str) -> dict[str, Any]:
-    """End an opt-out."""
+    """End an opt-out. Raises Refused before the journal was read."""
     control = _named(steering, name)
-    await steering.controller.opt_in(control)
+    try:
+        await steering.controller.opt_in(control)
+    except StorageFailed as error:
+        raise Refused(N_("not recorded: {error}"), error=str(error)) from error
     steering.controller.dependencies.audit("control.opted_in", {"control": name, "by": who})
     return {"control": name}
 

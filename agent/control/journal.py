@@ -82,7 +82,8 @@ class Journal:
         StorageFailed, and the memory contains only what `take` was given.
         """
         self._database = database
-        self._unread = database is None
+        self.unread = database is None
+        """the file was never read: the memory contains only what was noted, and the copy"""
         self.key_of = key_of
         """the point of a control as configured; None: there is no such control"""
         self.set_aside: Path | None = None
@@ -351,7 +352,7 @@ class Journal:
             name = event.order.jti, event.order.control
             self._index(event, self._keys.get(name) or self._point_of(event.order.control))
         self.memos.update(change.memos)
-        if not self._unread:  # else their numbers are not those of the file
+        if not self.unread:  # else their numbers are not those of the file
             self.recent.extend(change.outcomes)
             if change.outcomes:
                 self.decided.tell()
@@ -528,6 +529,18 @@ class Journal:
             if change is None or (self.bring(change) and not (own and entry.state == OPEN)):
                 done.append(entry)
         return done
+
+    def fitted(self, notes: Sequence[Transaction], now: Moment) -> Transaction:
+        """What counts of changes that were noted before this file could be read.
+
+        Their numbers and memos were made without it. Outcomes get new numbers, and the latest memo
+        of a point is joined to that of the file; the copy has the hold records (`merge`).
+        """
+        latest = dict(memo for change in notes for memo in change.memos)
+        return Transaction(
+            outcomes=[replace(one, n=0) for change in notes for one in change.outcomes],
+            memos=[(key, self.memo(key).joined(memo, now)) for key, memo in latest.items()],
+        )
 
     def bring(self, change: Transaction) -> bool:
         """Let a change count, and commit it. Returns whether the disk had room for it.

@@ -235,6 +235,29 @@ class Memo:
             return self.opt_until
         return now.wall - elapsed(self.opted_out, now) + self.opt_lasts
 
+    def locked_for(self, now: Moment) -> float:
+        """Seconds for which a guard that tripped still forbids orders."""
+        return max(0.0, self.lock_lasts - elapsed(self.locked, now)) if self.locked else 0.0
+
+    def joined(self, noted: Memo, now: Moment) -> Memo:
+        """Return this memo, as the file has it, with what was noted before the file could be read.
+
+        What forbids longer counts: of opt-outs (rule H36), of locks after a guard (rule H3). A
+        failsafe that somebody has left meanwhile is not begun again (rule H12).
+        """
+        memo = self
+        paused = memo.pause_end(now) if memo.pause(now) else 0.0
+        if noted.pause(now) and noted.pause_end(now) >= paused:
+            memo = replace(
+                memo, opted_out=noted.opted_out, opt_lasts=noted.opt_lasts,
+                opt_words=noted.opt_words, opt_until=noted.opt_until,
+            )  # fmt: skip
+        if noted.locked_for(now) > memo.locked_for(now):
+            memo = replace(memo, locked=noted.locked, lock_lasts=noted.lock_lasts)
+        if noted.watch.spent:
+            memo = replace(memo, watch=noted.watch)
+        return memo
+
     def accepts(self, sha256: str) -> bool:
         """Whether the operator has accepted this sheet; also if none is to be signed.
 

@@ -232,8 +232,10 @@ class Release(ControlContext):
             return self.journal.memo(control.key).pause_end(self.dependencies.now())
 
     async def opt_in(self, control: ConfiguredControl) -> None:
-        """End an opt-out."""
+        """End an opt-out. Raises StorageFailed before the journal was read: it may have another."""
         async with self.lock(control.name):
+            if self.journal.unread:
+                raise StorageFailed("the journal cannot be read yet")
             memo = replace(self.journal.memo(control.key), opted_out=None, opt_until=0.0)
             await self.remember(control.key, memo)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import hashlib
 import json
 import logging
 import os
@@ -26,10 +27,13 @@ from agent.control.records import (
     OPEN,
     Copied,
     HoldRecord,
+    Memo,
     Phase,
     Transaction,
     decode,
     encode,
+    memo_of,
+    text,
 )
 from agent.core.atomic_write import SILENT, STALLED_AFTER
 from agent.core.errors import Refused, SpoolFull, StorageFailed
@@ -50,11 +54,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 NAME = re.compile(r"([0-9a-f]{16})-(\d{1,18})\.(open|closed|left)")
-LOCK = "lock"
+LOCK, MEMO = "lock", "memo"
 
 
 class JournalCopy:
-    """The copy of the open hold records, which survives kill -9 and needs no disk.
+    """The copy of the open hold records, and of the memos that the disk does not have yet.
+
+    It survives kill -9, and needs no disk.
 
     Each record is one file in the volatile folder of the state (agent/core/storage.py), named by
     the random id of the journal and the number of the record. A file appears and is closed by a
@@ -91,7 +97,7 @@ class JournalCopy:
         """Release the lock. Remove the folder if it contains no record."""
         if self._lock is None:
             return
-        if not self.records():
+        if not self.records() and not self.memos():
             with suppress(OSError):
                 (self.folder / LOCK).unlink()
                 self.folder.rmdir()
@@ -120,10 +126,30 @@ class JournalCopy:
                 extra=fields(LogEvent.RECORD_NOT_WRITTEN, control=record.control),
             )  # fmt: skip
 
-    def _write(self, name: str, state: str, body: dict[str, str]) -> None:
+    def _write(self, name: str, state: str, body: dict[str, Any]) -> None:
         new = made(self.folder) / f"{name}.new"
         new.write_text(json.dumps(body), encoding="utf-8")
         new.rename(self.folder / f"{name}.{state}")
+
+    def save_memo(self, key: Key, memo: Memo) -> None:
+        """Write what is noted of a point. A failure is no error: the disk follows all the same."""
+        with suppress(OSError, Refused):
+            self._write(_name_of(key), MEMO, {"key": [*key], "row": text(memo)})
+
+    def drop_memo(self, key: Key) -> None:
+        """Delete the memo of a point, because the disk has it."""
+        with suppress(OSError):
+            (self.folder / f"{_name_of(key)}.{MEMO}").unlink(missing_ok=True)
+
+    def memos(self) -> dict[Key, Memo]:
+        """What was noted of points, and the disk may not have. An unreadable file is left out."""
+        memos: dict[Key, Memo] = {}
+        for path in self.folder.glob(f"*.{MEMO}") if self.folder.is_dir() else ():
+            with suppress(OSError, ValueError, KeyError, TypeError):
+                body = json.loads(path.read_text(encoding="utf-8"))
+                device, point = body["key"]
+                memos[device, point] = memo_of(json.loads(body["row"]))
+        return memos
 
     def drop(self, journal: str, record: HoldRecord) -> None:
         """Delete a closed record, because the disk has it."""
@@ -160,6 +186,10 @@ class JournalCopy:
         if name[3] != OPEN:
             record = replace(record, phase=Phase.CLOSED)
         return Copied(name[1], record, name[3], str(body.get("words", "")))
+
+
+def _name_of(key: Key) -> str:
+    return hashlib.sha256("\0".join(key).encode()).hexdigest()[:16]
 
 
 def _pid(handle: int) -> int:
@@ -218,6 +248,8 @@ class JournalWriter:
         self._unwritten: dict[int, Transaction] = {}
         """noted changes that are not committed, by their count"""
         self._count = 0
+        self._copied: dict[Key, int] = {}
+        """the count of the change whose memo of a point is in the copy; 0: of an earlier process"""
         self._awaited: asyncio.Future[Any] | None = None
         """the commit for which a `note` waits"""
         self._refused: list[Verified] = []
@@ -255,7 +287,8 @@ class JournalWriter:
             await writer._close()
 
     def hold_copy(self) -> None:
-        """Load the records of the copy, before the file can be read."""
+        """Load the records and memos of the copy, before the file can be read."""
+        self.journal.take(Transaction(memos=[*self.copy.memos().items()]))
         renamed = self.journal.read_copy(self.copy.records())
         for record in self.journal.records.values():
             self._save_copy(record)
@@ -320,6 +353,9 @@ class JournalWriter:
         self.journal.take(change)
         self._count += 1
         self._unwritten[self._count] = change
+        for key, memo in change.memos:
+            self.copy.save_memo(key, memo)
+            self._copied[key] = self._count
         while len(self._unwritten) > MOST_NOTES:
             self._unwritten.pop(next(iter(self._unwritten)))
         if not self.failing:
@@ -339,8 +375,15 @@ class JournalWriter:
 
     def _on_note_committed(self, number: int, change: Transaction) -> None:
         self._unwritten.pop(number, None)
+        self._drop_memos(dict(change.memos), number)
         if change.record is not None and change.record.phase is Phase.CLOSED:
             self.copy.drop(self.journal.id, change.record)
+
+    def _drop_memos(self, keys: Iterable[Key], last: int) -> None:
+        """Delete memos of the copy that the disk has: those of changes up to a count."""
+        for key in [key for key in keys if self._copied.get(key, 0) <= last]:
+            self._copied.pop(key, None)
+            self.copy.drop_memo(key)
 
     async def call(self, call: Callable[..., T], *args: object) -> T:
         """Make a call of the journal in its thread. Raises StorageFailed, and what it raises."""
@@ -460,7 +503,9 @@ class JournalWriter:
                 self._fail(Text("its copy cannot be written: {error}", error=error))
                 return False
             notes, copied = dict(self._unwritten), self.copy.records()
-            self._reopening = self._thread.begin(self._reopen, notes, copied)
+            memos = self.copy.memos() if self._unread else {}
+            self._copied = dict.fromkeys(memos, 0) | self._copied
+            self._reopening = self._thread.begin(self._reopen, notes, copied, memos)
         await asyncio.wait([self._reopening], timeout=self._bounds.stalled)
         if not self._reopening.done():
             self._fail(SILENT)
@@ -473,11 +518,16 @@ class JournalWriter:
                 raise
             self._fail(text_of(error))
             return False
+        if self._unread and max(self._unwritten, default=0) > last:
+            # noted meanwhile, still without the file: it must be fitted to the file too
+            self.copy.forget(done)
+            self._unwritten = {n: change for n, change in self._unwritten.items() if n > last}
+            return await self._try_disk(held=held, begin=begin)
         self._take_over(fresh, done, last)
         return True
 
     def _reopen(
-        self, notes: dict[int, Transaction], copied: list[Copied]
+        self, notes: dict[int, Transaction], copied: list[Copied], memos: dict[Key, Memo]
     ) -> tuple[Journal, list[Copied], int]:
         """In the thread: reopen the file, and bring it up to date before anybody uses it.
 
@@ -488,15 +538,12 @@ class JournalWriter:
         self._disconnect()
         fresh = Journal.opened(self.path, self.journal.key_of)
         try:
-            for change in notes.values():
-                # before the file was read, numbers and memos were made without it: only the
-                # outcomes are right
-                if self._unread:
-                    fresh.bring(
-                        Transaction(outcomes=[replace(one, n=0) for one in change.outcomes])
-                    )
-                else:
-                    fresh.bring(change)
+            changes = [Transaction(memos=[*memos.items()])] if memos else []
+            changes += notes.values()
+            if self._unread and changes:
+                changes = [fresh.fitted(changes, self._now())]
+            for change in changes:
+                fresh.bring(change)
             done = fresh.merge(copied, self._now())
             fresh.undo(self._refused, self._uncertain)
             fresh.learn(self.journal.taken.all())
@@ -521,6 +568,7 @@ class JournalWriter:
         self.failing = self._broken = ""
         self._failed.clear()
         self.copy.forget(done)
+        self._drop_memos([*self._copied], last)
         self._unwritten = {n: change for n, change in self._unwritten.items() if n > last}
         for number, change in self._unwritten.items():
             self.journal.take(change)

@@ -924,9 +924,16 @@ class Facts:
     def _ends_before(self, changed: float, every: int) -> float:
         """From when on a slot of a period needs no row, if that is changed then. If the agent was
         down, this begins with the slot that was running when it ended (M3). A life that was not
-        ready has closed none.
+        ready has closed none, and what was closed in memory only is unknown after a power cut (A2).
         """
         ended = [life.end for life in self.lives if life.ready <= changed][-1:]
+        ended += [
+            fault.begin
+            for fault in self.troubles
+            if fault.do == "disk"
+            and self.rebooted(fault.begin, min(fault.end, changed))
+            and not any(life.ready < changed and fault.end < life.end for life in self.lives)
+        ]
         return min([changed, *(end - every for end in ended if end < changed)])
 
     # time

@@ -686,6 +686,14 @@ def opted_out_until(
     return until
 
 
+def _lost(facts: Facts, known: float, index: int) -> float:
+    """A12: when the machine crashes before the disk has an opt-out that is not recorded."""
+    if not (facts.journal[index].what.get("result") or {}).get("unrecorded"):
+        return NEVER
+    cuts = [cut for cut in facts.cuts if cut >= known]
+    return min((cut for cut in cuts if facts.during(cut - PROBED, cut, "disk")), default=NEVER)
+
+
 def _opted_out(facts: Facts, control: Mapping[str, Any], at: float) -> bool:
     """Whether an opt-out may be in force; after a start of the machine it may last longer (H4)."""
     return any(
@@ -708,7 +716,8 @@ def _stops(facts: Facts, control: Mapping[str, Any]) -> Iterator[Stop]:
         if fact.get("control") != name or known is None:
             continue
         if fact["fact"] == "opt-out":
-            yield Stop("H7", known, opted_out_until(facts, asked, known, fact), index)
+            until = min(opted_out_until(facts, asked, known, fact), _lost(facts, known, index))
+            yield Stop("H7", known, until, index)
         elif fact["fact"] == "release" or _cancels(facts, control, known, fact):
             yield Stop("H9", known, known, index, ends=True)
         elif fact["fact"] == "revoke":

@@ -8,7 +8,7 @@ from decimal import Decimal
 
 import pytest
 
-from tests.sim.facts import Record
+from tests.sim.facts import Facts, Record
 from tests.sim.judge import judge
 from tests.unit.test_rules import TOP, clauses
 
@@ -330,6 +330,21 @@ def test_at_another_period_the_series_ends_and_the_next_one_goes_on(
     assert story.sorts() - {("SPIN", "G11")} == found
 
 
+@pytest.mark.parametrize(("how", "n"), [("power", 5), ("kill", 20)])
+def test_what_was_closed_in_memory_only_is_unknown_after_a_power_cut(story, how, n):
+    """Rules M3, A2: from which slot on another period counts."""
+    for when, more in ((at(5), {}), (at(22), {"ended": True})):
+        story.note(when, "event", index=0, do="disk", how="eio", **{"for": 9000}, **more)
+    story.note(at(20), "life.ended", life=1, how=how)
+    story.note(at(20) + 60, "configured", change="period", every={"e": 2 * EVERY}, flush=5,
+               recipients=[TO], readable=True)  # fmt: skip
+    story.note(at(23), "life.begun", life=2, boot="b" if how == "power" else "a", apart=0.0)
+    story.note(at(23) + 2, "life.ready", life=2)
+    story.note(END, "end")
+    facts = Facts(story.plan, sorted(story.records, key=lambda record: record.at))
+    assert facts.other_period_from(facts.fitted[0]) == at(n) - EVERY
+
+
 @pytest.mark.parametrize(("missing", "found"), [(at(94), BOTH), (0, set())])
 def test_a_midnight_is_owed_whatever_period_the_meter_is_read_at_now(story, missing, found):
     """Rule M3."""
@@ -647,6 +662,22 @@ def test_an_opt_out_lasts_as_long_as_was_asked_whatever_its_answer_says(story, a
     write(story, at(0) + half + 2, "-2")
     write(story, at(0) + half + HOUR, "0", "-2")
     assert ("EQUIPMENT", "H7") in story.readings().sorts()
+
+
+@pytest.mark.parametrize(
+    ("how", "fails", "found"), [("kill", 900, True), ("power", 900, False), ("power", 300, True)]
+)
+def test_an_opt_out_without_a_record_counts_until_the_machine_crashes(story, how, fails, found):
+    """Rule A12: the disk has it once it takes anything again."""
+    fault(story, at(0) - 60, at(0) + fails, how="readonly")
+    asked = {"fact": "opt-out", "control": CONTROL, "lasts": 3 * HOUR}
+    story.call(at(0), "control.opt_out", result={"unrecorded": "disk", "until": utc(at(3))},
+               means=[asked])  # fmt: skip
+    begins_again(story, at(0) + 600, how=how, boot="b" if how == "power" else "a")
+    order(story, at(0) + HOUR)
+    write(story, at(0) + HOUR + 2, "-2")
+    write(story, at(0) + 2 * HOUR, "0", "-2")
+    assert (("EQUIPMENT", "H7") in story.readings().sorts()) == found
 
 
 def utc(t):

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import stat
 import subprocess
 import sys
 import threading
@@ -21,6 +23,7 @@ import pytest
 
 from agent.buffer.database import OneThread
 from agent.cli.control import given_back
+from agent.control.failsafe import Watch
 from agent.control.journal import Journal
 from agent.control.model import OrderCode, OrderState, WriteTarget
 from agent.control.records import LEFT, Outcome, Transaction
@@ -621,3 +624,108 @@ def test_an_order_that_was_refused_for_its_commit_failed_is_not_carried_out_late
             return kept, set(here.writer.journal.events), first
 
     assert asyncio.run(attack()) == ([("first",)], {("first", "it")}, None)
+
+
+SPENT = Watch(since=None, spent=True)
+
+
+@contextmanager
+def journal_unread(folder):
+    """Nobody can open the journal of this folder; yields a call that ends this."""
+    path, away = folder / "control.sqlite", folder / "away.sqlite"
+
+    def again():
+        path.unlink()
+        away.rename(path)
+
+    path.rename(away)
+    os.mknod(path, stat.S_IFSOCK | 0o600)  # to open it fails as a device that is gone does
+    yield again
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["before", "while it is opened"])
+def test_what_forbids_orders_counts_also_if_it_was_noted_before_the_journal_was_read(
+    tmp_path, late
+):
+    """Rules A12, H7, H36, H3, H12; what the file knows is kept."""
+    place, season = register(1), 200 * 86_400.0
+
+    async def attack():
+        async with plant(tmp_path, place) as here:
+            await here.take(here.order())
+        with journal_unread(tmp_path) as again:
+            async with plant(tmp_path, place) as here:
+                assert here.writer.failing
+                with pytest.raises(StorageFailed):
+                    await here.controller.opt_in(here.fit)
+                busy, opened = threading.Event(), None
+                if late:
+                    again()
+                    here.writer.behind(busy.wait)
+                    opened = asyncio.create_task(here.writer.tend())
+                    await until(lambda: here.writer._reopening)
+                await here.controller.opt_out(here.fit, 3600.0, "cold", here.now().wall + season)
+                memo = here.writer.journal.memo(here.fit.key)
+                locked = replace(memo, locked=here.now(), lock_lasts=600.0, watch=SPENT)
+                await here.controller.remember(here.fit.key, locked)
+                busy.set()
+                if not late:
+                    again()
+                assert await (opened or here.writer.tend())
+                kept = here.writer.journal.memo(here.fit.key)
+                await here.controller.opt_out(here.fit, 60.0, "shorter")
+        async with plant(tmp_path, place) as here:
+            stored = here.writer.journal.memo(here.fit.key)
+            assert stored.pause_end(here.now()) > here.now().wall + season - PATIENCE
+            await here.controller.opt_in(here.fit)
+            assert not here.writer.journal.memo(here.fit.key).pause(here.now())
+            return kept, stored, here.now()
+
+    for memo in (found := asyncio.run(attack()))[:2]:
+        assert (memo.tested, memo.opt_words, memo.watch.spent) == ("v1", "cold", True)
+        assert memo.locked_for(found[2]) > 600.0 - PATIENCE
+
+
+def test_of_two_opt_outs_the_longer_counts_also_if_the_journal_was_read_between(tmp_path):
+    """Rule H36."""
+    place, season = register(1), 200 * 86_400.0
+
+    async def attack():
+        async with plant(tmp_path, place) as here:
+            await here.controller.opt_out(here.fit, season, "season", here.now().wall + season)
+        with journal_unread(tmp_path) as again:
+            async with plant(tmp_path, place) as here:
+                await here.controller.opt_out(here.fit, 60.0, "a minute")
+                again()
+                assert await here.writer.tend()
+                return here.writer.journal.memo(here.fit.key).opt_words
+
+    assert asyncio.run(attack()) == "season"
+
+
+def test_an_opt_out_that_the_disk_does_not_have_survives_the_end_of_the_agent(tmp_path):
+    """Rules A12, H36: also before the journal can be read. The disk has it: no copy is left."""
+    place = register(1)
+
+    def paused(here):
+        memo = here.writer.journal.memo(here.fit.key)
+        return memo.pause(here.now()), memo.tested
+
+    async def attack():
+        async with plant(tmp_path, place) as here:
+            await here.take(here.order())
+            here.writer._fail(FAILING)
+            await here.controller.opt_out(here.fit, 3600.0, "cold")
+        with journal_unread(tmp_path) as again:
+            async with plant(tmp_path, place) as here:
+                assert here.writer.failing
+                assert paused(here)[0] == "cold"
+            again()
+        async with plant(tmp_path, place) as here:
+            assert paused(here) == ("cold", "v1")
+            assert not here.writer.copy.memos()
+        assert not volatile(tmp_path).exists()
+        async with plant(tmp_path, place) as here:
+            assert paused(here) == ("cold", "v1")
+
+    asyncio.run(attack())
