@@ -107,6 +107,7 @@ class Basis:
     unrecorded: bool = False
     """whether it was accepted although the disk could not record it (rule A10)"""
     index: int = 0
+    purpose: str = ""
 
 
 @dataclass
@@ -716,6 +717,7 @@ class Facts:
             fact.get("given"),
             unrecorded=bool(self.journal[index].what.get("unrecorded")),
             index=index,
+            purpose=fact.get("purpose", ""),
         )
 
     def _learn_consent_lost(self, asked: float, _known: None, fact: Any, _index: int) -> None:

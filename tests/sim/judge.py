@@ -19,7 +19,8 @@ CONSERVATION
   T1   seq has no gaps (except in an epoch of memory). T2: one content under one id. R8: runs are
     M or W, and have no value.
   T6   no two rows with one key, neither `again`. T13: on the basis that is in force; a duty may go
-    first, and does for the index of a month. T8: no two epochs within half a day.
+    first, and does for the index of a month; a consent for another purpose may, if it is more
+    durable. T8: no two epochs within half a day.
   T27  a recipient with a backlog that a reload takes out gets its rows once it can be reached.
   M9   a row is at a slot of its step: a midnight, a first of the month, a multiple.
   M8   what a broken meter shows is never V. M6: no consumption is negative. M20: no value is later
@@ -116,11 +117,12 @@ TRUTH (with a clock that was right until then)
     least the values that were read before, the oldest one, and the batches without a receipt, with
     their rows. Passes: the letter's text.
   A7, D1, H7, H36, P4, P5, P9, P13, P22  the answer to a call states what was asked, and no more: an
-    opt-out its end, a consent its place, recipient, channels, step, end and signature, and those
-    who live there; a withdrawal each consent that it ends; a move and a duty their dates. What
-    counts from now on counts from a second between question and answer. Nothing is unrecorded
-    without a fault of the disk. Passes: an opt-out longer than asked, after a start of the machine,
-    a person at the equipment or with a disturbed clock; ids.
+    opt-out its end, a consent its place, recipient, purpose, channels, step, end and signature, and
+    those who live there by what was recorded then; a withdrawal each consent that it ends; a move
+    and a duty their dates. What counts from now on counts from a second between question and
+    answer. Nothing is unrecorded without a fault of the disk. Passes: an opt-out longer than asked,
+    after a start of the machine, a person at the equipment or with a disturbed clock; ids; who
+    lives there while an occupancy may have begun whose id nobody has seen.
 """
 
 from __future__ import annotations

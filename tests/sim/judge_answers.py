@@ -72,7 +72,7 @@ def _consent(
 ) -> Iterator[tuple[str, str]]:
     """P2, P4, P5: as it was asked, of those who live there; P22: given when it was."""
     (item,) = [one for one in what["result"]["consents"] if one["id"] == fact["id"]]
-    about = {name: fact[name] for name in ("place", "recipient", "step") if name in fact}
+    about = {name: fact[name] for name in ("place", "recipient", "step", "purpose") if name in fact}
     if "channels" in fact:
         about["channels"] = sorted(fact["channels"])
     for text in _differs(item, about):
@@ -84,22 +84,53 @@ def _consent(
         yield "P4", f"it begins {item['since']}: {text}"
     if "given" in fact and abs(second(item["given"]) - fact["given"]) > FRESH:
         yield "P22", f"it was given {item['given']}, not at {fact['given']}"
-    yield from _occupant(facts, at, fact, second(item["since"]))
+    yield from _occupant(facts, at, what, fact, second(item["since"]))
 
 
 def _occupant(
-    facts: Facts, at: float, fact: Mapping[str, Any], when: float
+    facts: Facts, at: float, what: Mapping[str, Any], fact: Mapping[str, Any], when: float
 ) -> Iterator[tuple[str, str]]:
-    """G4, P4: those who live at a place then, if nobody doubts who that is."""
-    stays = [one for one in facts.stays if one.place == fact["place"] and one.known is not None]
-    doubted = any(
-        place == fact["place"] and begin <= at and second(fact.get("at", at)) <= end
-        for place, begin, end, whose in facts.doubts
-        if whose is None and end == NEVER
-    )
-    here = {one.id for one in stays if one.since - FRESH <= when <= one.until + FRESH}
-    if here and fact["occupancy"] not in here and not doubted:
-        yield "P4", f"it is of {fact['occupancy']}, but {', '.join(sorted(here))} live there"
+    """G4, P4: those who lived at a place then, by what was recorded when the call was made."""
+    here = _occupants(facts, at, what, fact["place"], when)
+    if here is not None and fact["occupancy"] not in here:
+        names = ", ".join(sorted(here)) or "nobody"
+        yield "P4", f"it is of {fact['occupancy']}, but {names} live there"
+
+
+def _occupants(
+    facts: Facts, at: float, what: Mapping[str, Any], place: str, when: float
+) -> set[str] | None:
+    """Who may live at a place at a time, by what was stated before a call was answered; none: an
+    occupancy may have begun whose id nobody has seen. What was stated later does not count: a call
+    is right although a late notice shows afterwards that others lived there.
+    """
+    since = {one["occupancy"]: second(one["since"]) for one in facts.building["places"]
+             if one["place"] == place and one.get("occupancy")}  # fmt: skip
+    ends: dict[str, float] = {}  # the last one counts
+    perhaps: dict[str, float] = {}  # of calls without an answer
+    unseen: set[float] = set()
+    for begin, known, fact, index in facts.stated:
+        moves = fact["fact"] in {"enter", "leave"} and fact["place"] == place
+        if not moves or begin > at or facts.journal[index].what is what:
+            continue
+        moment, name = second(fact["at"]), fact["occupancy"]
+        sure = known is not None and known <= second(what["asked"])
+        if fact["fact"] == "leave" and sure:
+            ends[name] = moment
+        elif fact["fact"] == "leave":
+            perhaps[name] = max(moment, perhaps.get(name, 0.0))
+        elif name:
+            since[name] = moment
+            unseen -= {moment} if sure else set()
+        else:
+            unseen.add(moment)
+    if unseen:
+        return None
+    return {
+        name
+        for name, begin in since.items()
+        if begin - FRESH <= when <= max(ends.get(name, NEVER), perhaps.get(name, 0.0)) + FRESH
+    }
 
 
 def _withdrawn(
@@ -140,7 +171,7 @@ def _move(
         if second(item[name]) != fact["at"]:
             yield "P4", f"{fact['occupancy']}: {name} is {item[name]}, not {fact['at']}"
     if fact["fact"] == "leave":
-        yield from _occupant(facts, at, fact, fact["at"])
+        yield from _occupant(facts, at, what, fact, fact["at"])
 
 
 def _duty(

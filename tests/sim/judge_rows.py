@@ -880,6 +880,17 @@ def _indexes_lost(platform: Platform, basis: Basis, old: Fitted, new: Fitted) ->
             yield _found("CONSERVATION", "R14", text, new.since, basis.index)
 
 
+def _firmer(other: Basis, basis: Basis) -> bool:
+    """T13: whether a row is rather on another basis: a duty, or a consent for another purpose,
+    which a later one does not replace, if it is coarser, or as fine and lasts as long.
+    """
+    if other.kind == "duty":
+        return True
+    beside = other.occupancy == basis.occupancy and other.purpose != basis.purpose
+    lasts = other.until + DAY > basis.until  # months end on a day
+    return beside and (other.step > basis.step or (other.step == basis.step and lasts))
+
+
 def _slot(
     facts: Facts, platform: Platform, basis: Basis, fitted: Fitted, slot: Any
 ) -> Finding | None:
@@ -891,7 +902,7 @@ def _slot(
     row = rows[-1].row
     if row.basis != basis.id and row.q != "W":
         other = facts.bases.get(row.basis)
-        if other is None or other.kind != "duty":
+        if other is None or not _firmer(other, basis):
             return _found("CONSERVATION", "T13", f"{slot} is on {row.basis}, not {basis.id}", t)
     if row.q == "W":
         return _found(

@@ -329,7 +329,8 @@ def _sign_consent(world: World, event: dict[str, Any], to: int, rng: random.Rand
         claims["aud"] = "GXXXXXXXXXXXXXX"
     means = [{"fact": "consent", "id": claims["jti"], "place": one.place,
               "occupancy": one.occupancy, "recipient": name, "channels": channels,
-              "step": SCOPES[event["step"]], "since": now, "until": claims["exp"]}]  # fmt: skip
+              "step": SCOPES[event["step"]], "since": now, "until": claims["exp"],
+              "purpose": claims["purpose"]}]  # fmt: skip
     _send(world, to, "consent+jwt", claims, houses.MANAGER, means, flaw)
     if not flaw:
         world.people.signed[claims["jti"]] = claims | {"for": [name]}
@@ -481,6 +482,7 @@ def _told_consent(world: World, of: Errand, result: Claims) -> Facts:
     asked = {
         "place": home(world, of["home"]).place, "recipient": recipient(world, of["to"]),
         "channels": of["channels"], "step": SCOPES[of["step"]],
+        "purpose": houses.purpose(of["to"]) + of["own"],
         "until": int(of["begun"] + of["days"] * DAY),
     }  # fmt: skip
     if of["ago"] is not None:
@@ -539,6 +541,7 @@ def _told_form(world: World, of: Errand, result: Claims) -> Facts:
     signed = dt.datetime.fromisoformat(of["signed"])
     asked = {
         "place": one.place, "recipient": name, "channels": list(CHANNELS), "step": HALF_HOUR,
+        "purpose": houses.purpose(of["to"]),
         "until": int(signed.replace(year=signed.year + FORM_YEARS).timestamp()),
         "given": int(signed.timestamp()),
     }  # fmt: skip

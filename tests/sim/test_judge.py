@@ -775,6 +775,58 @@ def test_the_answer_to_a_duty_and_its_end_states_what_was_asked(story, wrong, cl
     assert (set(wrongly), len(wrongly)) == (clauses, 2 * len(clauses))
 
 
+NEW = "H0000000000000X"
+"""who moves in after others"""
+
+
+def move(story, when, what, who, since, **more):
+    """Somebody tells of a move, and gets the right answer."""
+    name, call = ("until", "move_out") if what == "leave" else ("since", "move_in")
+    fact = {"fact": what, "place": PLACE, "occupancy": who, "at": since}
+    answer = {"result": {"occupancies": [{"id": who, "place": PLACE, name: utc(since)}]}}
+    story.call(when, f"occupancy.{call}", means=[fact], **(answer | more))
+
+
+def agree(story, when, who):
+    item = TRUE_ANSWER | {"occupancy": who, "since": utc(when), "id": f"K{when}{who}"}
+    fact = {"fact": "consent", "id": item["id"], "place": PLACE, "occupancy": who,
+            "recipient": "b.example", "channels": ["heat"], "step": 600, "since": when,
+            "until": END}  # fmt: skip
+    story.call(when, "consent.give", means=[fact], result={"consents": [item]})
+
+
+def not_there(story):
+    """The times of consents and moves that are judged to be of people who did not live there."""
+    return [one.at for one in story.judged() if "live there" in one.text]
+
+
+def test_who_lives_at_a_place_is_judged_by_what_was_recorded_when_it_was_asked(story):
+    agree(story, at(3), STAY)
+    move(story, at(4), "leave", STAY, at(4))
+    agree(story, at(4) + 600, STAY)
+    move(story, at(5), "enter", NEW, at(4))
+    agree(story, at(5) + 600, NEW)
+    agree(story, at(5) + 660, STAY)
+    move(story, at(6), "leave", STAY, at(2))  # late: they had left before
+    agree(story, at(7), STAY)
+    move(story, at(8), "leave", STAY, at(4))
+    assert not_there(story) == [at(4) + 600, at(5) + 660, at(7), at(8)]
+
+
+def test_who_lives_at_a_place_is_open_while_an_answer_about_it_is_lost(story):
+    lost = {"outcome": "lost", "lost": True, "result": None}
+    move(story, at(3), "leave", STAY, at(3))
+    move(story, at(4), "enter", "", at(3), **lost)
+    agree(story, at(5), NEW)
+    move(story, at(6), "enter", NEW, at(3))
+    move(story, at(7), "leave", NEW, at(9), **lost)
+    agree(story, at(8), STAY)
+    move(story, at(9), "leave", NEW, at(8))
+    agree(story, at(10), NEW)
+    agree(story, at(11), NEW)
+    assert not_there(story) == [at(8), at(10), at(11)]
+
+
 @pytest.mark.parametrize("wrong", [0, HOUR])
 def test_the_answer_to_a_move_states_what_was_asked(story, wrong):
     stay = {"id": STAY, "place": PLACE, "until": utc(at(9) + wrong)}
@@ -1838,6 +1890,24 @@ def test_an_index_of_a_month_that_a_duty_covers_is_not_on_a_consent(story):
     row["basis"] = "U2"
     story.call(BEGIN - 7 * HOUR, "duty.add", means=[fact | {"id": "U2"}])
     assert ("CONSERVATION", "T13") not in story.sorts(), "of two duties either will do"
+
+
+@pytest.mark.parametrize(
+    ("later", "right"),
+    [
+        ({}, True),
+        ({"purpose": "advice"}, False),  # it replaces the one before
+        ({"until": END + 990 * DAY}, False),
+        ({"step": 60}, True),
+        ({"step": 1800, "until": END}, True),
+    ],
+)
+def test_of_consents_for_two_purposes_the_more_durable_one_counts(story, later, right):
+    first = story.records[-1].what["means"][0]
+    first["purpose"] = "advice"
+    second = first | {"id": "K2", "since": at(2), "until": END, "purpose": "advice by post"}
+    story.call(at(2), "consent.give", means=[second | later])
+    assert (("CONSERVATION", "T13") not in story.readings().sorts()) is right
 
 
 def test_a_hold_on_a_disk_that_cannot_be_written_is_found(story):
