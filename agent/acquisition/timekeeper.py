@@ -127,6 +127,8 @@ class Timekeeper:
     ) -> None:
         self._clock, self._books, self._pollers, self._audit = clock, books, pollers, audit
         self._agreed = False
+        self._refused = False
+        """a spool could not record the present period: it is logged once"""
         self._one_at_a_time = asyncio.Lock()
         clock.await_entry()
 
@@ -151,10 +153,14 @@ class Timekeeper:
             try:
                 await self._let_in()
             except (SpoolFull, StorageFailed):
-                log.warning(
-                    "readings are not dated until every spool has recorded the clock period",
-                    extra=fields(LogEvent.RECORD_NOT_WRITTEN),
-                )
+                if not self._refused:
+                    log.warning(
+                        "readings are not dated until every spool has recorded the clock period",
+                        extra=fields(LogEvent.RECORD_NOT_WRITTEN),
+                    )
+                self._refused = True
+            else:
+                self._refused = False
 
     async def joined(self) -> None:
         """A spool was opened: it must begin the present period before anything is dated in it."""

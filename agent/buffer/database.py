@@ -381,11 +381,11 @@ class OneThread:
         A cancellation is raised after the call has ended: otherwise a commit that nobody waited for
         would be made a second time at shutdown.
         """
-        future = self.begin(call, *args)
+        future, since = self.begin(call, *args), monotonic()
         cancelled: asyncio.CancelledError | None = None
         while not future.done():
             try:
-                await self._wait(future)
+                await self._wait(future, since)
             except asyncio.CancelledError as error:
                 cancelled = error
                 self._given_up()
@@ -401,7 +401,7 @@ class OneThread:
     def _make(self, call: Callable[..., T], *args: object) -> T:
         return call(*args)
 
-    async def _wait(self, future: asyncio.Future[T]) -> None:
+    async def _wait(self, future: asyncio.Future[T], _since: float) -> None:
         await asyncio.wait([future])
 
     def _given_up(self) -> None:
@@ -476,9 +476,11 @@ class DiskThread(OneThread):
             self.failed = self.failed or text_of(error)
             raise
 
-    async def _wait(self, future: asyncio.Future[T]) -> None:
-        await asyncio.wait([future], timeout=self._stalled_after)
-        if not future.done() and monotonic() - self._answered >= self._stalled_after:
+    async def _wait(self, future: asyncio.Future[T], since: float) -> None:
+        # whoever is cancelled waits on: each cancellation must not give the disk its time again
+        left = max(since, self._answered) + self._stalled_after - monotonic()
+        await asyncio.wait([future], timeout=max(0.0, left))
+        if not future.done() and monotonic() - max(since, self._answered) >= self._stalled_after:
             self.failed = self.failed or SILENT
             future.cancel()  # a call that has not begun is not made
             # The call may still fail later; asyncio would log its exception as never retrieved.

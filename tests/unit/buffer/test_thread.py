@@ -119,3 +119,23 @@ def test_who_asks_what_is_closed_in_between_hears_of_storage():
             await thread.run(list)
 
     asyncio.run(main())
+
+
+def test_who_is_cancelled_again_and_again_waits_no_longer_for_a_disk_that_does_not_answer():
+    """Rule A1: whoever stops a task cancels it until it has ended."""
+    stuck = threading.Event()
+
+    async def main():
+        thread = disk_thread()
+        call = asyncio.ensure_future(thread.run(stuck.wait, 60))
+        for _ in range(200):
+            await asyncio.wait([call], timeout=0.05)
+            if call.done():
+                break
+            call.cancel()
+        assert call.cancelled()
+        assert thread.failed
+        stuck.set()
+        thread.close()
+
+    asyncio.run(main())
