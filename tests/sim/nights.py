@@ -112,7 +112,9 @@ def add(entries, outcome, of, days):
     runs, length, complaining = entry["kinds"].get(outcome.kind, (0, 0.0, 0))
     length = round(length + outcome.seconds / 86_400, 1)
     entry["kinds"][outcome.kind] = [runs + 1, length, complaining + wrong]
-    texts = [f"BROKEN: {outcome.broken[-400:]}"] if outcome.broken else outcome.faults
+    texts = outcome.faults
+    if outcome.broken:  # of a traceback the error: the rest names folders of this machine
+        texts = [f"BROKEN: {outcome.broken.strip().splitlines()[-1]}"]
     by_sort = {sort_of(text): text[:400] for text in reversed(texts)}
     for sort, text in reversed(by_sort.items()):
         at = {"seed": outcome.seed, "days": days, "sort": sort, "text": text, "became": ""}
