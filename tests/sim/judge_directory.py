@@ -130,7 +130,7 @@ def _ended(facts: Facts, batches: list[Batch]) -> Iterator[Finding]:
 
 
 def _names(facts: Facts, batch: Batch) -> Iterator[Finding]:
-    if facts.building.get("withheld") or facts.unheard(batch.sent[0][0]):
+    if facts.building.get("withheld") or facts.unheard(batch.sent[0][0], batch.recipient):
         return
     at = batch.sent[0][0]
     bases = [
@@ -168,7 +168,7 @@ def _of_rows(facts: Facts, batch: Batch) -> Iterator[Finding]:
 def _tells_too_much(facts: Facts, batch: Batch, row: Row) -> str | None:
     """P20: who never had a basis on a dwelling is not told whether somebody lives there."""
     at = batch.sent[0][0]
-    if row.why == "consent" or facts.unheard(at):
+    if row.why == "consent" or facts.unheard(at, batch.recipient):
         return None
     had = any(
         basis.recipient == batch.recipient and basis.asked <= at and basis.place in ("", row.place)
