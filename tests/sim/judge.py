@@ -59,9 +59,9 @@ SENT   (each time that a batch leaves, and for what is held at the end)
   P6   not on a consent of an earlier day than the move-in. P9: on a duty only month's ends, and
     midnights of moves. P20: who never had a basis is told no reason but `consent`.
   P13  not after the withdrawal was answered. A withdrawal that was not answered may be in force or
-    not. T2: nor is a transfer completed then. A7: nor after a withdrawal that was only noted, until
-    the machine crashes. A10: nor on a consent that was accepted unrecorded. A8: nor after a boot on
-    a read-only disk.
+    not. T2: nor is a transfer completed then. A7: nor after a withdrawal or a move-out that was
+    only noted, until the machine crashes. A10: nor on a consent that was accepted unrecorded. A8:
+    nor after a boot on a read-only disk.
   P14  not after 60 days and three hours (the purge is hourly). Passes: with a disturbed clock
     (C14).
   G4, I22  not of a meter or of people of whom the gateway knew that they were not there.

@@ -398,6 +398,9 @@ def _people_may_not(facts: Facts, row: Row, at: float) -> tuple[str, str] | None
             "P12",
             f"{stay.id} ended at {stay.until:.0f}, known {at - stay.until_known:.1f} s ago",
         )
+    for since, crash, until in stay.only_noted:
+        if since < at < crash and not _in(row, until):
+            return "A7", f"the end of {stay.id} is in force, though not recorded"
     return None
 
 

@@ -1869,6 +1869,20 @@ def test_a_withdrawal_that_is_only_noted_is_in_force_until_the_machine_crashes(s
     assert ("SENT", "A7") in story.sorts()
 
 
+def test_a_move_out_that_is_only_noted_is_in_force_until_the_machine_crashes(story):
+    """Rule A7."""
+    leave = {"fact": "leave", "place": PLACE, "occupancy": STAY, "at": at(4)}
+    story.readings(until=at(5))
+    story.call(at(6), "move-out", means=[leave], unrecorded=True)
+    begins_again(story, at(8))
+    begins_again(story, at(10), how="power", boot="b")
+    story.batch(at(12), [story.row(at(5), again=True)])
+    story.batch(at(9), [story.row(at(3), again=True)])
+    assert ("SENT", "A7") not in story.sorts()
+    story.batch(at(9) + 60, [story.row(at(5), again=True)])
+    assert ("SENT", "A7") in story.sorts()
+
+
 @pytest.mark.parametrize("cut", [True, False])
 def test_a_withdrawal_that_is_only_noted_is_undone_by_a_crash_while_no_agent_runs(story, cut):
     """Rule A7."""
