@@ -1767,6 +1767,23 @@ def test_a_limit_that_raises_a_value_is_found(story):
     assert story.sorts() == {("EQUIPMENT", "H12")}
 
 
+@pytest.mark.parametrize("replaced", [True, False])
+def test_a_hold_goes_on_after_the_watchdog_has_replaced_what_a_person_set(story, replaced):
+    """Rule H33: then the value from before the hold is the one that a limit must not raise."""
+    controlled(story, **LIMIT)
+    story.readings()
+    write(story, BEGIN + 3, "6", "11")
+    write(story, at(0), "5.5", "6", by="person")
+    if replaced:
+        write(story, at(0) + 30, "6", "5.5", by="watchdog")
+    write(story, at(0) + 100, "11", "6")
+    order(story, at(1), value=8.0)
+    write(story, at(1) + 2, "8", "11")
+    write(story, at(1) + HOUR, "11", "8")
+    raised = [one for one in story.judged() if "raises" in one.text]
+    assert {one.clause for one in raised} == (set() if replaced else {"H12"})
+
+
 def test_a_limit_whose_platform_fell_silent_and_a_failsafe_without_end_are_found(story):
     controlled(story, **LIMIT)
     story.readings()
