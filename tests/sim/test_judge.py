@@ -1200,6 +1200,21 @@ def test_a_group_is_formed_at_the_first_midnight_that_the_agent_saw(story, n, ri
     assert (_sum_of(story, n) == set()) == right
 
 
+@pytest.mark.parametrize(("n", "right"), [(11, True), (12, False)])
+def test_a_midnight_at_which_no_agent_ran_forms_no_group(story, n, right):
+    """Who consents after it, and before the next midnight, is not in the sum."""
+    story.records[0] = Record(BEGIN - HOUR - 60.0, *story.records[0][1:])
+    (place, *_) = _add_dwellings(story.readings(), 12)
+    story.note(BEGIN - HOUR - 30, "life.ended", life=1, how="power")
+    story.note(BEGIN - HOUR + 30, "life.begun", life=2, boot="b", apart=0.0)
+    story.note(BEGIN - HOUR + 31, "life.ready", life=2)
+    consent = {"fact": "consent", "id": "K9", "place": place, "occupancy": "H" + place[1:],
+               "recipient": TO, "channels": ["elec.imp"], "step": EVERY, "since": BEGIN,
+               "until": END}  # fmt: skip
+    story.call(BEGIN, "consent", means=[consent])
+    assert (_sum_of(story, n) == set()) == right
+
+
 def test_a_sum_of_which_one_dwelling_used_most_is_found(story):
     _add_dwellings(story.readings(), 11)
     story.records[2].what["meters"][1]["multiplier"] = "40"
