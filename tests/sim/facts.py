@@ -648,9 +648,12 @@ class Facts:
 
     def _acknowledged(self, jti: str, accepted: Mapping[str, float]) -> float | None:
         """When an object that was accepted was surely in force: at its first acknowledgement, but
-        what was refused for the disk (rule A10) may be accepted when it is sent again.
+        what was refused for the disk (rule A10) may be accepted when it is sent again, and what
+        waited (O7, O21, D2) is accepted without another acknowledgement.
         """
         acks = self._acks.get(jti, [])
+        if jti in accepted and "WAITING" in self.outcomes[jti]:
+            return accepted[jti] + 1 - self.apart(accepted[jti])
         if jti not in accepted or "REJECTED" not in self.outcomes[jti]:
             return acks[0] if acks else None
         later = [at for at in acks if at + self.apart(at) > accepted[jti] - 2]

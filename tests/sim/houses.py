@@ -97,6 +97,8 @@ class Home:
     label: str
     place: str
     occupancy: str = ""
+    leaves: float | None = None
+    """when they move out, if that is recorded"""
 
 
 @dataclass

@@ -94,7 +94,10 @@ def length(seconds: float) -> str:
 
 
 def home(world: World, number: int) -> Home:
-    return world.house.homes[number % len(world.house.homes)]
+    one = world.house.homes[number % len(world.house.homes)]
+    if one.leaves is not None and one.leaves <= world.now():
+        one.occupancy, one.leaves = "", None
+    return one
 
 
 def recipient(world: World, number: int) -> str:
@@ -604,10 +607,10 @@ def _told_move(world: World, of: Errand, result: Claims) -> Facts:
     if of["stage"] == 0:
         of["stage"], of["due"] = 1, max(world.now(), of["enters"])
         if occupancy["id"] == one.occupancy:
-            one.occupancy = ""
+            one.leaves = of["at"]
         return [{"fact": "leave", "place": one.place, "occupancy": occupancy["id"],
                  "at": of["at"]}]  # fmt: skip
-    of["stage"], one.occupancy = None, occupancy["id"]
+    of["stage"], one.occupancy, one.leaves = None, occupancy["id"], None
     return [{"fact": "enter", "place": one.place, "occupancy": occupancy["id"],
              "at": of["enters"]}]  # fmt: skip
 
@@ -851,8 +854,9 @@ def _successor(world: World, errand: Errand) -> Claims:
         place, to = errand["states"]["place"], errand["states"]["recipient"]
     else:
         place, to = home(world, errand["home"]).place, recipient(world, errand["to"])
-    lived = [one.occupancy for one in world.house.homes if one.place == place]
-    return {"fact": "consent.lost", "place": place, "occupancy": lived[0], "recipient": to}
+    homes = (home(world, number) for number in range(len(world.house.homes)))
+    lived = next(one.occupancy for one in homes if one.place == place)
+    return {"fact": "consent.lost", "place": place, "occupancy": lived, "recipient": to}
 
 
 async def _do(world: World, gateway: Gateway, errand: Errand) -> None:

@@ -1633,23 +1633,25 @@ def test_an_order_without_the_rest_after_a_hold_is_found(story):
     assert story.sorts() == {("EQUIPMENT", "H4")}
 
 
-@pytest.mark.parametrize("refused", [True, False])
-def test_a_consent_that_was_refused_for_the_disk_is_expected_once_it_is_accepted(story, refused):
-    """Rule A10: it is sent again, with the same bytes."""
+@pytest.mark.parametrize("before", ["REJECTED", "WAITING", ""])
+def test_a_consent_that_was_refused_or_waits_is_expected_once_it_is_accepted(story, before):
+    """Rule A10: it is sent again, with the same bytes. O7: it waits for the time, and nobody
+    acknowledges it again.
+    """
     first, again = at(1), at(9)
     consent = dict(story.records[3].what["means"][0], id="later", since=first)
     sent = {"typ": "consent+jwt", "jti": "later", "recipient": TO}
     story.note(first, "object", means=[consent], **sent)
-    told = [("REJECTED", first + 1)] if refused else []
-    for when in (first + 1, again):
+    told = [(before, first + 1)] if before else []
+    for when in (first + 1,) if before == "WAITING" else (first + 1, again):
         story.note(when, "object", acked=True, **sent)
-    for n, (state, when) in enumerate([*told, ("ACCEPTED", again if refused else first + 1)]):
+    for n, (state, when) in enumerate([*told, ("ACCEPTED", again if before else first + 1)]):
         outcome = {"id": f"o{n}", "typ": "consent+jwt", "jti": "later", "state": state,
                    "at": dt.datetime.fromtimestamp(when, dt.UTC).isoformat()}  # fmt: skip
         story.batch(when + 1, [], directory={"outcomes": [outcome]})
     story.readings()
     look(story, at(5), "explain", **explained())
-    assert (("TRUTH", "P22") in story.sorts()) != refused
+    assert (("TRUTH", "P22") in story.sorts()) != bool(before)
     look(story, at(10), "explain", **explained())
     assert ("TRUTH", "P22") in story.sorts()
 

@@ -889,6 +889,19 @@ def test_a_move_that_was_recorded_although_nobody_saw_it_is_looked_up(stage, mon
     assert one.house.homes[0].occupancy == "H-2"
 
 
+def test_people_whose_move_is_recorded_beforehand_live_there_until_then(stage, monkeypatch):
+    one = stage()
+    one.house.homes[0].occupancy = "H-1"
+    people.DO["move"](one, {"dwelling": 0, "notice": -3600.0, "empty": 7200.0}, seeded(1))
+    left = {"id": "H-1", "until": people.stamp(one.people.errands[0]["at"])}
+    served(one, [{"result": {"occupancies": [left]}}], monkeypatch, seconds=60.0)
+    withdrawal = {"dwelling": 0, "recipient": 0, "by": "command", "aim": "any"}
+    for seconds, lives in ((60.0, "H-1"), (3600.0, "H-1"), (60.0, "")):
+        people.DO["withdraw"](one, withdrawal, seeded(1))
+        served(one, [{"result": {"consents": []}}], monkeypatch, seconds=seconds)
+        assert one.noted("call")[-1]["means"][0]["occupancy"] == lives
+
+
 def test_exchanges_of_a_meter_are_recorded_in_their_order(stage):
     one = stage()
     for notice in (9000.0, 60.0):
