@@ -1667,6 +1667,24 @@ def test_a_hold_that_outlasts_the_end_of_the_agent_is_found(story, how, clauses)
     assert story.readings().sorts() == {("EQUIPMENT", clause) for clause in clauses}
 
 
+@pytest.mark.parametrize("how", ["kill", "power"])
+def test_a_limit_that_follows_the_failsafe_soon_after_a_start_is_right(story, how):
+    controlled(story, **LIMIT)
+    story.readings()
+    for minute in range(-DAY, 4 * DAY, 240):
+        story.note(at(0) + minute, "heartbeat", recipient=TO)
+    order(story, at(0), value=4.0)
+    write(story, at(0) + 2, "4", "11")
+    ends(story, at(0) + 600, how, back=10)
+    order(story, at(0) + 616, value=3.0)
+    write(story, at(0) + 618, "3", "4")
+    write(story, at(0) + 616 + HOUR, "11", "3")
+    clauses = {"H17", "H20"} if how == "kill" else {"H17"}
+    assert {clause for _, clause in story.sorts()} == clauses
+    write(story, at(0) + 611, "6", "4")
+    assert story.judged() == []
+
+
 def test_a_limit_that_is_released_at_a_start_is_found(story):
     controlled(story, **LIMIT)
     story.readings()
