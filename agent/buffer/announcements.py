@@ -39,8 +39,10 @@ ENDS = "ends/"
 # then left no room for readings in the smallest file, which is all that a full disk allows.
 TABLE = """CREATE TABLE IF NOT EXISTS announced
     (key TEXT PRIMARY KEY, epoch TEXT NOT NULL, body BLOB NOT NULL)"""
-NOT_SENT = ""
-"""the epoch of an item that must be sent"""
+NOT_SENT, LOST = "", "lost"
+"""the epochs of an item that must be sent; LOST: even if it has ended, as the batch with that end
+did not arrive
+"""
 SECRET = "announced key"  # noqa: S105 -- what it is for
 AT_ONCE = 200
 """entries that are rewritten in one commit"""
@@ -331,8 +333,22 @@ class Announced:
 
     def resend_all(self) -> None:
         """Treat everything as not sent, as in a new epoch."""
-        self._database.write("UPDATE announced SET epoch=?", NOT_SENT)
-        self._items = {key: (NOT_SENT, text) for key, (_, text) in self._items.items()}
+        self._mark(NOT_SENT, {epoch for epoch, _ in self._items.values()} - {LOST})
+
+    def not_arrived(self, epoch: str) -> None:
+        """Treat as not sent what was sent in an epoch, even what has ended: a batch of it did not
+        arrive.
+        """
+        self._mark(LOST, {epoch, NOT_SENT})
+
+    def _mark(self, state: str, epochs: set[str]) -> None:
+        self._database.write_all(
+            "UPDATE announced SET epoch=? WHERE epoch=?", [(state, epoch) for epoch in epochs]
+        )
+        self._items = {
+            key: (state if epoch in epochs else epoch, text)
+            for key, (epoch, text) in self._items.items()
+        }
 
     def learn(self, epoch: str, items: Mapping[str, str]) -> None:
         """Note items that are in a committed batch, or were kept as not sent."""
@@ -354,7 +370,7 @@ class Announced:
             elif known := self._items.get(name := key.removeprefix(ENDS)):
                 # Not again in a new epoch: nobody needs it there, and it was never to be known.
                 text = json.dumps(json.loads(known[1]) | item, ensure_ascii=False)
-                if text != known[1]:
+                if (LOST, text) == known or text != known[1]:
                     changed.append((name, text))
         return changed
 

@@ -122,7 +122,7 @@ class Upkeep:
         if payload is not None:
             self._retracting.queue(read_retractions(payload))
         if not rows:
-            self._announced.resend_all()  # its directory items did not arrive
+            self._announced.not_arrived(id_.epoch)  # its directory items
         reason = Void.REJECTED if payload is not None else Void.GONE
         self._outbox.void(id_, reason, counts_of(rows))
         self._voided_rows.add(id_.epoch, id_.seq, rows)

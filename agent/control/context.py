@@ -6,6 +6,7 @@ What it keeps from one check to the next is not needed after a restart.
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +14,12 @@ from agent.control.decide import DecisionFacts
 from agent.control.guard import GuardExtremes, measured, plain
 from agent.control.hold import FOREVER, Holder, PointDependencies, Setpoint
 from agent.control.model import FAILSAFE, FINAL, LossRule, No, OrderCode, OrderState
+from agent.control.point_access import PROGRESS, ControlProgress
 from agent.control.records import Outcome, Phase, Transaction
 from agent.core.i18n import Text
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from decimal import Decimal
     from zoneinfo import ZoneInfo
 
@@ -94,15 +96,26 @@ class ControlContext:
         """Make the object that holds and releases points."""
         self.holder = Holder(self.journal, self.dependencies, self._extremes)
         self._locks: dict[str, asyncio.Lock] = {}
+        self._progress: dict[str, ControlProgress] = {}
         self._woken: dict[str, asyncio.Event] = {}
 
     def _extremes(self, name: str) -> str:
         control = self.controls.get(name)
         return self.extremes.tell(name, control.modality.guards if control else ())
 
-    def lock(self, name: str) -> asyncio.Lock:
-        """The lock of a control: one step at a time."""
-        return self._locks.setdefault(name, asyncio.Lock())
+    @asynccontextmanager
+    async def lock(self, name: str) -> AsyncIterator[None]:
+        """Hold the lock of a control, for one step at a time. Its requests show its progress."""
+        async with self._locks.setdefault(name, asyncio.Lock()):
+            before = PROGRESS.set(self._progress.setdefault(name, ControlProgress()))
+            try:
+                yield
+            finally:
+                PROGRESS.reset(before)
+
+    def advanced(self, name: str) -> float:
+        """When a control last got on with its devices (monotonic); 0: it has asked none."""
+        return self._progress[name].turned if name in self._progress else 0.0
 
     def wake(self, name: str) -> None:
         """Check a control at once."""

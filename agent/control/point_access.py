@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import partial
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 from pydantic import ValidationError
 
 from agent.control.model import same
+from agent.core.clock import monotonic
 from agent.core.errors import LinkLost, WriteRefused
 from agent.core.i18n import Text
 from agent.core.model import Point
@@ -55,6 +57,25 @@ class Standing:
     """the serial number of the device; only if `whole` was asked for and the device has one"""
     unreadable: str = ""
     """why the value that the device follows could not be read; then nothing may begin there"""
+
+
+@dataclass
+class ControlProgress:
+    """When one control last got on with what it asks of devices (rule G12)."""
+
+    ended: float = 0.0
+    """when a request last ended, with or without an answer (monotonic)"""
+    link: Link | None = None
+    """the line of the request under way; None: there is none, or its line is opened for it alone"""
+
+    @property
+    def turned(self) -> float:
+        """When there was progress last (monotonic), also while the line serves others first."""
+        return max(self.ended, self.link.turned) if self.link else self.ended
+
+
+PROGRESS: ContextVar[ControlProgress | None] = ContextVar("PROGRESS", default=None)
+"""of the control that is being worked on; it follows the calls, however deep a request is made"""
 
 
 class LineAccess(Protocol):
@@ -147,12 +168,24 @@ async def look_whole(access: PointAccess) -> Standing:
 def access_to(link: Link | None, place: WriteTarget, slot: int | None) -> PointAccess:
     """Access to a point over the agent's line, or over one that is opened for each request."""
     line = partial(_tried, link) if link else partial(opened, place.driver, place.settings)
-    return PointAccess(line, place, slot)
+    return PointAccess(partial(_reported, line, link), place, slot)
 
 
 async def quiet(link: Link | None, seconds: float) -> None:
     """Wait some seconds, while this gateway sends nothing on the line."""
     await (link.quiet(seconds) if link else asyncio.sleep(seconds))
+
+
+@asynccontextmanager
+async def _reported(line: OpensLine, link: Link | None) -> AsyncIterator[LineAccess]:
+    """A line for one request, which counts as progress of the control that makes it."""
+    progress = PROGRESS.get() or ControlProgress()
+    progress.link = link
+    try:
+        async with line() as access:
+            yield access
+    finally:
+        progress.link, progress.ended = None, monotonic()
 
 
 @asynccontextmanager

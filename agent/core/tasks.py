@@ -518,8 +518,9 @@ async def keep_open(  # noqa: PLR0913, PLR0917 -- each is the caller's choice
     """Open and serve a connection; when it is lost, wait and open it again. Never returns.
 
     The wait has full jitter and doubles up to `longest` seconds. It is short again after a
-    connection that lasted a minute or for which `good()` is true. A loss is logged at `level` when
-    it begins and when its reason changes; `tell` is called for each. `logged`: the log fields.
+    connection that lasted a minute or for which `good()` is true, which is called after each
+    attempt. A loss is logged at `level` when it begins and when its reason changes; `tell` is
+    called for each. `logged`: the log fields.
     """
     now, backoff, why = asyncio.get_running_loop().time, Backoff(longest), ""
     while True:
@@ -531,7 +532,8 @@ async def keep_open(  # noqa: PLR0913, PLR0917 -- each is the caller's choice
                     why = ""
                 await serve(resource)
         except lost as error:
-            if now() - began > LONGEST_WAIT or good():
+            delivered = good()  # also after a long attempt: it may note that one has ended
+            if delivered or now() - began > LONGEST_WAIT:
                 backoff.start_over()
             tell(text_of(error))
             if str(error) != why:

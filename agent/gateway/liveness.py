@@ -21,7 +21,8 @@ log = logging.getLogger(__name__)
 LINE_WITHIN = 300.0
 """seconds for one attempt to open, or for one device with many blocks on a slow line in a search"""
 CONTROL_WITHIN = 300.0
-"""seconds for one round of a control: guards are checked every ten, but devices may be slow"""
+"""seconds for one round of a control, or for each of its requests: guards are checked every ten
+seconds, but a round has many requests, and devices may be slow"""
 COMMIT_WITHIN = 3 * HOLDS_END_AFTER
 """seconds beyond the flush interval for a commit. A disk that does not answer is a fault of its
 store; a restart would not help"""
@@ -78,7 +79,7 @@ def _components(gateway: Gateway, now: float) -> Iterator[tuple[str, float, floa
                 yield (
                     f"looking after control {name}",
                     CONTROL_WITHIN,
-                    max(looked, controller.turned),
+                    max(looked, controller.turned, controller.advanced(name)),
                 )
     for name, recipient in gateway.recipients.items():
         if not recipient.thread.stalled(now):  # a disk that hangs is a fault of its store

@@ -83,8 +83,8 @@ EQUIPMENT
   H3, H7, H9, H27  an operator's switch, a guard (out of its bounds, or silent), an opt-out, a
     release, a cancellation and a revoked grant end a hold, and none begins meanwhile.
   H8, H10  what a person sets stays until the planned end, and nothing is written under a stronger
-    priority. H33: passes within five seconds, or the same value. An order that is reported as
-    superseded had a stronger one beside it (by `seq`).
+    priority. H33: passes within five seconds, or a value of the same hold. An order that is
+    reported as superseded had a stronger one beside it (by `seq`).
   H5   no faster than the ramp. H12: a limit has its failsafe after a start, and two periods after
     the last message, unless an order, a person or a fault explains another value; it is over two
     hours after its cause. It never raises a value.

@@ -105,8 +105,10 @@ def judged(facts: Facts) -> Iterator[Finding]:
 
 
 def _writes(facts: Facts, control: Mapping[str, Any]) -> list[Write]:
-    """The writes to a control. What a person writes at another priority is not ours to see."""
-    writes, base = [], control.get("original")
+    """The writes to a control. What a person writes at another priority is not ours to see, nor a
+    value that the agent has set in the same hold (rule H33).
+    """
+    writes, base, own = [], control.get("original"), []
     for at, what, index in facts.writes:
         by, slot = what["by"], what.get("slot")
         if what.get("control") != control["control"] or (slot is not None and by != "agent"):
@@ -115,8 +117,11 @@ def _writes(facts: Facts, control: Mapping[str, Any]) -> list[Write]:
         write = Write(at, at + facts.apart(at), what.get("before"), value, by, index, base)
         if by == "agent":
             write.releases = value is None or _same(value, base) or _is_original(control, value)
+            own = [] if write.releases else [*own, value]
         elif by == "person":  # what a watchdog falls back to is a consequence of the hold
-            base = value
+            if any(_same(value, one) for one in own):
+                continue
+            base, own = value, []
         writes.append(write)
     return writes
 
@@ -476,8 +481,6 @@ def _holds(writes: list[Write]) -> list[Hold]:
                 holds.append(open_)
             open_.writes.append(write)
         elif open_ is not None:
-            if write.by == "person" and _same(write.value, open_.writes[-1].value):
-                continue  # rule H33: the same value
             open_.end, open_.by = write.at, write.by
             open_ = None
     return holds

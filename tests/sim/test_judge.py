@@ -638,6 +638,18 @@ def test_a_value_of_a_person_stays(story):
     assert story.sorts() == {("EQUIPMENT", "H10")}
 
 
+@pytest.mark.parametrize(("set_by_agent", "wrong"), [("-1", set()), ("-1.5", {"H10"})])
+def test_a_value_that_the_agent_has_set_in_the_same_hold_is_nobodys(story, set_by_agent, wrong):
+    """Rule H33."""
+    order(story, at(0))
+    write(story, at(0) + 2, set_by_agent)
+    write(story, at(0) + 62, "-2", set_by_agent)
+    write(story, at(0) + 600, "-1", "-2", by="person")
+    write(story, at(0) + 1200, "-2", "-1")
+    write(story, at(0) + HOUR, "0", "-2")
+    assert {clause for _, clause in story.readings().sorts()} == wrong
+
+
 @pytest.mark.parametrize(
     ("fact", "clause"), [("opt-out", "H7"), ("release", "H9"), ("cancel", "H9")]
 )

@@ -165,6 +165,23 @@ def test_the_end_of_an_item_is_told_once_and_only_to_those_who_have_the_item(tmp
         assert again["bases"] == [basis]
 
 
+@pytest.mark.parametrize("restart", [False, True])
+def test_the_end_of_an_item_that_was_in_a_refused_batch_is_told_again(tmp_path, restart):
+    """Rule T34. After a day the batch becomes a void (rule T17)."""
+    basis = {"id": "K1", "place": "D1", "since": "2026-01-01T00:00:00Z"}
+    end = {"until": "2026-02-01T00:00:00Z", "withdrawn": "2026-02-01T00:00:00Z"}
+    with opened(tmp_path) as spool:
+        told(spool, {"bases/K1": basis})
+        refused = spool.announce({"ends/bases/K1": end}, NOW, "trusted")
+        spool.refuse(refused.id, "HTTP 400", NOW)
+        spool.tell_again()
+        assert spool.tend(NOW + 90_000, 90 * 86_400) == (refused.id,)
+        again = [] if restart else told(spool, {"ends/bases/K1": end})
+    with opened(tmp_path) as spool:
+        again += told(spool, {"ends/bases/K1": end})
+    assert again == [{"bases": [basis | end]}]
+
+
 def test_what_could_not_be_written_is_told_later(tmp_path, monkeypatch):
     with opened(tmp_path) as spool:
 
