@@ -173,15 +173,16 @@ def _control(
     yield from _failsafe(facts, control, writes)
     yield from _unheard(facts, control, writes)
     yield from _people(control, writes, orders)
-    yield from _quotas(facts, control, holds)
+    begun = _continued(holds, orders)
+    yield from _quotas(facts, control, begun)
     for begin, end in facts.untrusted():
-        for hold in holds:
+        for hold in begun:
             limit = _same(hold.begin.value, control.get("failsafe"))
             if begin < hold.begin.at < end and not limit:
                 text = f"{control['control']}: an order begins by a wrong clock"
                 yield _found("H26", text, hold.begin.at, hold.begin.index)
     yield from _stopped(facts, control, holds)
-    yield from _on_a_failing_disk(facts, control, holds)
+    yield from _on_a_failing_disk(facts, control, begun)
     yield from _released_again(facts, control, writes)
 
 
@@ -484,6 +485,19 @@ def _holds(writes: list[Write]) -> list[Hold]:
             open_.end, open_.by = write.at, write.by
             open_ = None
     return holds
+
+
+def _continued(holds: list[Hold], orders: list[Order]) -> list[Hold]:
+    """The holds as they began: where the device has fallen back, the same order goes on."""
+    begun: list[Hold] = []
+    for hold in holds:
+        last = begun[-1] if begun else hold
+        same = _covering(hold.begin, _covering(last.writes[-1], orders))
+        if last.by == "watchdog" and last is not hold and same:
+            begun[-1] = Hold(last.begin, [*last.writes, *hold.writes], hold.end, hold.by)
+        else:
+            begun.append(hold)
+    return begun
 
 
 def _ramp(facts: Facts, control: Mapping[str, Any], hold: Hold) -> Iterator[Finding]:

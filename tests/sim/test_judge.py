@@ -1542,6 +1542,24 @@ def test_a_watchdog_that_runs_out_while_all_is_well_is_found(story):
     assert story.readings().sorts() == {("EQUIPMENT", "H23")}
 
 
+def test_an_order_that_goes_on_after_a_fall_back_is_no_new_hold(story):
+    """Rules H4, A12."""
+    controlled(story, watchdog=60, min_gap=600, max_per_day=1)
+    order(story, at(0))
+    write(story, at(0) + 2, "-2")
+    for minute in range(15, 45, 10):
+        story.note(at(0) + minute * 60 - 80, "event", index=0, do="line", line=0, **{"for": 70})
+        story.note(at(0) + minute * 60 - 10, "event", index=0, ended=True, do="line", line=0)
+        write(story, at(0) + minute * 60, "0", "-2", by="watchdog")
+        write(story, at(0) + minute * 60 + 2, "-2")
+    write(story, at(0) + HOUR, "0", "-2")
+    assert story.readings().judged() == []
+    order(story, at(0) + HOUR + 300)
+    write(story, at(0) + HOUR + 302, "-2")
+    write(story, at(0) + 2 * HOUR, "0", "-2")
+    assert story.sorts() == {("EQUIPMENT", "H4")}
+
+
 def controlled(story, **more):
     """Change what the building says of the control."""
     story.records[2].what["controls"][0] |= more
