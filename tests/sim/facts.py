@@ -570,12 +570,23 @@ class Facts:
         self.counted[at, place], self.settled[at, place] = counted, settled
         self.forgotten[at, place] = forgotten
 
-    def _may_be_forgotten(self, batch: Batch) -> bool:
+    def undone(self, at: float, recipient: str, id_: str) -> bool:
+        """Whether a power cut may have undone a withdrawal that was sent from memory, and that is
+        not in force again by then (A, remaining risks; D12).
+        """
+        return at <= self.bases[id_].gone and any(
+            one.get("reason") == "withdrawn" and one.get("basis") == id_
+            for batch in self.batches.values()
+            if batch.recipient == recipient and self._may_be_forgotten(batch, at)
+            for one in batch.retract
+        )
+
+    def _may_be_forgotten(self, batch: Batch, at: float = NEVER) -> bool:
         """Whether the power was cut before the disk has taken over what a recipient received from
         memory (A, remaining risks). The record of memory is taken over once all of it is delivered.
         """
         sent = batch.sent[0][0]
-        for cut in [cut for cut in self.cuts if batch.kept and sent < cut]:
+        for cut in [cut for cut in self.cuts if batch.kept and sent < cut <= at]:
             failing = [one for one in self.troubles if one.do == "disk" and one.begin < cut]
             works = max((one.end for one in failing), default=sent)
             delivered = works + DELIVERED
@@ -729,9 +740,8 @@ class Facts:
                 basis.ended = min(basis.ended, asked)
 
     def _crash(self, since: float) -> float:
-        """When the machine lost its power next."""
-        ends = [life.end for life in self.lives if life.how == "power" and life.end >= since]
-        return min(ends, default=NEVER)
+        """When the machine lost its power next, whether an agent ran then or not."""
+        return next((cut for cut in self.cuts if cut >= since), NEVER)
 
     def _learn_withdraw(self, asked: float, known: float | None, fact: Any, index: int) -> None:
         self._doubt(fact["place"], asked, known, fact.get("recipient"))
@@ -1143,12 +1153,13 @@ class Facts:
             faults = self.during(until, until + 1, "disk")
         return until >= at
 
-    def unheard(self, at: float) -> bool:
-        """Whether somebody may have given a basis without having seen the answer."""
+    def unheard(self, at: float, recipient: str) -> bool:
+        """Whether somebody may have given a recipient a basis without having seen the answer."""
         return any(
             what.get("lost")
             and what["asked"] <= at
             and what["name"].startswith(("consent", "duty"))
+            and (what.get("args") or {}).get("recipient", recipient) == recipient
             for _, what, _ in self.calls
         )
 

@@ -45,7 +45,8 @@ CONSERVATION
   P9   on a duty, the index of each midnight at which somebody moved, recorded late or not, if it
     was read in a calm time.
   P20  an owed slot is not withheld. Who asked for withheld rows is told of each midnight in a calm
-    time of a dwelling on which it never had a basis. Passes: other W rows that are missing.
+    time of a dwelling on which it never had a basis. Passes: other W rows that are missing, and
+    midnights after somebody may have given it a basis without having seen the answer.
   R16  each slot that docs/platform.md lets a recipient conclude.
   T34  of a meter that was removed without a successor, the series of whoever has a consent until
     the end state the first slot that is not owed. Passes: with a disturbed clock. R14: the last

@@ -5,7 +5,7 @@ Which clauses, and what each check lets pass: tests.sim.judge.
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
@@ -130,7 +130,7 @@ def _ended(facts: Facts, batches: list[Batch]) -> Iterator[Finding]:
 
 
 def _names(facts: Facts, batch: Batch) -> Iterator[Finding]:
-    if facts.building.get("withheld") or facts.unheard(batch.sent[0][0]):
+    if facts.building.get("withheld") or facts.unheard(batch.sent[0][0], batch.recipient):
         return
     at = batch.sent[0][0]
     bases = [
@@ -168,7 +168,7 @@ def _of_rows(facts: Facts, batch: Batch) -> Iterator[Finding]:
 def _tells_too_much(facts: Facts, batch: Batch, row: Row) -> str | None:
     """P20: who never had a basis on a dwelling is not told whether somebody lives there."""
     at = batch.sent[0][0]
-    if row.why == "consent" or facts.unheard(at):
+    if row.why == "consent" or facts.unheard(at, batch.recipient):
         return None
     had = any(
         basis.recipient == batch.recipient and basis.asked <= at and basis.place in ("", row.place)
@@ -290,9 +290,11 @@ class _Group:
     def _member(self, place: str) -> bool:
         """S3: it may belong to the group, by what was recorded when that was fixed."""
         begin = self._begin
+        left = {stay.id for stay in self._stays(place) if stay.until <= begin}
         alone = any(
             basis.known is not None
             and max(basis.known, basis.since) < begin < min(basis.until, basis.gone, basis.ended)
+            and basis.occupancy not in left
             for basis in self._bases(place)
         )
         lived_in = any(
@@ -380,10 +382,12 @@ class _Group:
 def _group_begin(facts: Facts, t: int) -> int:
     """00:00 of the 1st, or of the first midnight that the agent has seen (rule S3)."""
     firsts = [first for first in sorted(facts.firsts) if first < t]
-    midnights = facts.midnights
-    since = facts.lives[0].begin
-    began = midnights[min(bisect_right(midnights, since), len(midnights) - 1)]
-    return max(firsts[-1] if firsts else 0, began)
+    seen = (
+        midnight
+        for midnight in facts.midnights
+        if any(life.begin < midnight < life.end for life in facts.lives)
+    )
+    return max(firsts[-1] if firsts else 0, next(seen, t))
 
 
 def _total(facts: Facts, row: Row) -> Decimal | None:

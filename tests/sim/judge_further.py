@@ -154,6 +154,8 @@ def _withheld(facts: Facts, recipient: str, fitted: Fitted) -> Iterator[Finding]
             continue
         if facts.doubted(fitted.place, t - 3600, t + every):
             continue
+        if facts.unheard(t + every, recipient):
+            return
         slot = (fitted.place, fitted.channel, "REG", DAY, t)
         if not any(held.row.q == "W" for held in slots.get(slot, ())):
             text = f"{recipient} is not told that {slot} is withheld"

@@ -306,7 +306,8 @@ def _may_not_leave(facts: Facts, batch: Batch, row: Row, at: float) -> tuple[str
         return "P2", f"a step of {row.step} s"
     basis = facts.bases.get(row.basis)
     if basis is None:
-        return None if facts.unheard(at) else ("G3", f"nobody ever gave {row.basis!r}")
+        unheard = facts.unheard(at, batch.recipient)
+        return None if unheard else ("G3", f"nobody ever gave {row.basis!r}")
     return (
         _basis_may_not(facts, batch, row, basis, at)
         or _people_may_not(facts, row, at)

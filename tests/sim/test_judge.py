@@ -195,6 +195,23 @@ def test_a_midnight_that_is_withheld_and_of_which_nothing_is_told_is_found():
     assert str(midnights[1]) in found.text
 
 
+@pytest.mark.parametrize(
+    ("lost", "found"),
+    [
+        ({}, True),
+        ({"args": {"recipient": TO}}, False),
+        ({"args": {"recipient": "b.example"}}, True),
+    ],
+)
+def test_a_basis_whose_answer_was_lost_may_give_the_midnight_that_is_not_withheld(lost, found):
+    """Rule P20."""
+    midnights = [BEGIN + n * DAY - HOUR for n in range(1, DAYS + 3)]
+    story = told_of_another_dwelling(midnights[:1])
+    if lost:
+        story.call(midnights[1] - 6 * HOUR, "duty.add", outcome="lost", lost=True, **lost)
+    assert (("CONSERVATION", "P20") in story.sorts()) is found
+
+
 NEW, CLOSED, OPENED = "11000009", "101.592", "0.480"
 
 
@@ -1072,6 +1089,28 @@ def test_what_was_received_from_memory_is_counted_unless_its_record_was_lost(sto
     assert (("TRUTH", "P28") in story.sorts()) != lost
 
 
+@pytest.mark.parametrize(("undone", "again"), [(True, False), (True, True), (False, False)])
+def test_what_a_withdrawal_has_deleted_may_be_counted_once_a_crash_has_undone_it(
+    story, undone, again
+):
+    """P28: the retraction is sent from memory, the power is cut before the disk works again, and
+    the withdrawal is then recorded again.
+    """
+    story.readings(until=at(3))
+    fault(story, at(4), at(9), how="readonly")
+    withdraw(story, at(5), unrecorded=True)
+    for_good = taken_back(id="w", basis=CONSENT, reason="withdrawn", until=None, ver=2**53 - 1)
+    of_memory(story, at(5) + 30, [], retract=[for_good | {"since": BEGIN}])
+    begins_again(story, at(7), how="power" if undone else "kill", boot="b" if undone else "a")
+    if again:
+        withdraw(story, at(11) + 300)
+    held = {"recipient": TO, "channel": "elec.imp", "basis": CONSENT, "least": 0, "most": 60}
+    look(story, at(11) + 600, "disclosures", holdings=[held])
+    assert ("TRUTH", "P28") not in story.sorts()
+    look(story, at(11) + 600, "disclosures", holdings=[held | {"least": 40}])
+    assert (("TRUTH", "P28") in story.sorts()) == (again or not undone)
+
+
 def test_a_consent_that_is_told_to_be_in_force_after_its_withdrawal_is_found(story):
     story.readings(until=at(5))
     withdraw(story, at(6))
@@ -1158,6 +1197,21 @@ def test_a_group_is_formed_at_the_first_midnight_that_the_agent_saw(story, n, ri
                "recipient": TO, "channels": ["elec.imp"], "step": EVERY, "since": at(0),
                "until": END}  # fmt: skip
     story.call(at(0) + 1, "consent", means=[consent])
+    assert (_sum_of(story, n) == set()) == right
+
+
+@pytest.mark.parametrize(("n", "right"), [(11, True), (12, False)])
+def test_a_midnight_at_which_no_agent_ran_forms_no_group(story, n, right):
+    """Who consents after it, and before the next midnight, is not in the sum."""
+    story.records[0] = Record(BEGIN - HOUR - 60.0, *story.records[0][1:])
+    (place, *_) = _add_dwellings(story.readings(), 12)
+    story.note(BEGIN - HOUR - 30, "life.ended", life=1, how="power")
+    story.note(BEGIN - HOUR + 30, "life.begun", life=2, boot="b", apart=0.0)
+    story.note(BEGIN - HOUR + 31, "life.ready", life=2)
+    consent = {"fact": "consent", "id": "K9", "place": place, "occupancy": "H" + place[1:],
+               "recipient": TO, "channels": ["elec.imp"], "step": EVERY, "since": BEGIN,
+               "until": END}  # fmt: skip
+    story.call(BEGIN, "consent", means=[consent])
     assert (_sum_of(story, n) == set()) == right
 
 
@@ -1849,6 +1903,19 @@ def test_a_withdrawal_that_is_only_noted_is_in_force_until_the_machine_crashes(s
     assert ("SENT", "A7") not in story.sorts()
     story.batch(at(9), [story.row(at(3), again=True)])
     assert ("SENT", "A7") in story.sorts()
+
+
+@pytest.mark.parametrize("cut", [True, False])
+def test_a_withdrawal_that_is_only_noted_is_undone_by_a_crash_while_no_agent_runs(story, cut):
+    """Rule A7."""
+    story.readings(until=at(5))
+    withdraw(story, at(6), unrecorded=True)
+    begins_again(story, at(8), back=7200.0, boot="b" if cut else "a")
+    if cut:
+        story.plan["events"].append({"at": at(9) - BEGIN, "do": "power", "seed": 1})
+        story.note(at(9), "event", index=0, do="power")
+    story.batch(at(13), [story.row(at(3), again=True)])
+    assert (("SENT", "A7") in story.sorts()) != cut
 
 
 def test_a_lost_withdrawal_is_in_force_once_a_receipt_has_named_its_retraction(story):
