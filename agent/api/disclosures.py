@@ -431,6 +431,7 @@ async def _of_the_gateway(gateway: Gateway, home: Occupancy | None) -> list[Know
     made = str(body.get("made", "")) if body else ""
     if made and (home is None or home.since < datetime.fromisoformat(made).timestamp()):
         gaps.append(KnowledgeGap("restored", "", made[:10]))
-    if gateway.daemon and not gateway.clock.dates:
+    clock = gateway.clock  # one whose period is not admitted yet is right: only readings wait (C2)
+    if gateway.daemon and not (clock.believed and clock.ahead <= 0):
         gaps.append(KnowledgeGap("clock"))
     return gaps

@@ -82,6 +82,17 @@ class Setpoint:
         """The value of each further write. `base`: as in `first`."""
         return min(self.value, base) if self.never_raise and base is not None else self.value
 
+    def again(self, ours: Value | None, target: Decimal, base: Decimal | None) -> Decimal:
+        """The value to write where another value of ours stands: a step of the ramp from there.
+
+        What is not between `base` and the target, nobody has ordered (rule O17), so the way begins
+        at the nearest value that is.
+        """
+        if self.ramp is None or base is None or not isinstance(ours, Decimal):
+            return target
+        low, high = sorted((base, target))
+        return toward(min(max(ours, low), high), target, self.ramp)
+
 
 class Save(Protocol):
     """Commits a change to the disk, in the journal's own thread."""
@@ -178,7 +189,7 @@ class Holder:
             )
             return No(code, reason)
         assert saved is not None
-        written = await self._write_and_read_back(saved, access)
+        written = await self._write_and_read_back(saved, access, setpoint)
         if written is None:
             reason = Text("somebody else has written to {point}", point=setpoint.place.name)
             return No(OrderCode.OVERRIDDEN, reason)
@@ -201,14 +212,18 @@ class Holder:
         """Change the value, the order or the end of a hold. None: a person's value ended the hold.
 
         An unchanged value is written again if another value of ours stands there: the device fell
-        back while it was out of reach.
+        back while it was out of reach. From there the value follows the ramp again (rule H5).
         """
+        held, standing = await self._check(record, access)
+        if held is None or standing is None:  # without a comparison nothing is written
+            return held
         target = setpoint.later(record.base)
-        held = await self.check(record, access, write=same(target, record.target, Decimal(0)))
-        if held is None or held.phase is Phase.RELEASING:
-            return held
-        if held.alarm:  # the device gave no value, and without a comparison nothing is written
-            return held
+        if not same(standing.ours, held.target, held.tolerance):
+            target = setpoint.again(standing.ours, target, held.base)
+            if same(target, held.target, Decimal(0)):  # it is on the disk as ours
+                held = await self._write_and_read_back(held, access, setpoint, standing)
+            if held is None or held.phase is Phase.RELEASING:
+                return held
         new = replace(held, jti=setpoint.jti, target=target, end=setpoint.end, lasts=setpoint.lasts,
                       agreed=setpoint.agreed or held.agreed)  # fmt: skip
         if setpoint.jti != held.jti:
@@ -230,28 +245,29 @@ class Holder:
             aborted = held.releasing(OrderState.ABORTED, reason)
             return await self.release(aborted, access)
         assert saved is not None
-        return await self._write_and_read_back(saved, access)
+        return await self._write_and_read_back(saved, access, setpoint)
 
-    async def check(
-        self, record: HoldRecord, access: PointAccess, *, write: bool = True
-    ) -> HoldRecord | None:
-        """Check whether our value stands. A person's value is left, and ends the hold.
+    async def _check(
+        self, record: HoldRecord, access: PointAccess
+    ) -> tuple[HoldRecord | None, Standing | None]:
+        """Check which value of ours stands. A person's value is left, and ends the hold.
 
-        `write`: write it again if another value of ours stands there. A device that does not answer
-        sets the alarm, and is asked again at the next call.
+        Returns the hold record, and what stands there; None if a person has ended the hold, or if
+        the device does not answer. Such a device sets the alarm, and is asked again at the next
+        call.
         """
         try:
             standing = await access.look()
             await beat(self._dependencies.access, record)
         except NOT_THERE as error:
-            return replace(record, alarm=text_of(error))
+            return replace(record, alarm=text_of(error)), None
         if (theirs := await self._ended_by_others(record, standing, access)) is not None:
-            return theirs[0]
+            return theirs[0], None
         if not same(standing.ours, record.target, record.tolerance):
-            return await self._write_and_read_back(record, access, standing) if write else record
+            return record, standing
         if record.phase is Phase.APPLIED:
-            return replace(record, alarm="")
-        return await self._record_applied(record, standing)
+            return replace(record, alarm=""), standing
+        return await self._record_applied(record, standing), standing
 
     async def _ended_by_others(
         self, record: HoldRecord, standing: Standing, access: PointAccess
@@ -280,11 +296,16 @@ class Holder:
         return (await self.release(record.releasing(OrderState.OPTED_OUT, reason), access),)
 
     async def _write_and_read_back(
-        self, record: HoldRecord, access: PointAccess, standing: Standing | None = None
+        self,
+        record: HoldRecord,
+        access: PointAccess,
+        setpoint: Setpoint,
+        standing: Standing | None = None,
     ) -> HoldRecord | None:
         """Compare, write and read back, at most `TRIES` times. None: a person's value ended it.
 
-        `standing`: the value that was read just now; None: it must be read first.
+        `standing`: the value that was read just now; None: it must be read first. A value further
+        away than a step of the ramp is not replaced: the next check goes on from there.
         """
         problem = Text("it was not read back")
         for _ in range(TRIES):
@@ -295,6 +316,8 @@ class Holder:
                 continue
             if (theirs := await self._ended_by_others(record, current, access)) is not None:
                 return theirs[0]
+            if _is_farther(current, record, setpoint):  # it has fallen back since the last look
+                return record
             record, standing, problem = await self._write_once(record, access)
             if standing is not None and same(standing.ours, record.target, record.tolerance):
                 return await self._record_applied(record, standing)
@@ -441,6 +464,15 @@ def _is_released(record: HoldRecord, standing: Standing) -> bool:
     return same(standing.ours, record.restore, record.tolerance) or (
         same(standing.ours, record.pre, record.tolerance)
     )
+
+
+def _is_farther(standing: Standing, record: HoldRecord, setpoint: Setpoint) -> bool:
+    """Whether more than a step of the ramp is left to the target of the record (rule H5)."""
+    target = record.target
+    if not isinstance(target, Decimal):
+        return False
+    step = setpoint.again(standing.ours, target, record.base)
+    return not same(step, target, record.tolerance)
 
 
 def _check_identity(record: HoldRecord, standing: Standing) -> None:

@@ -469,6 +469,19 @@ def test_a_running_agent_that_is_not_sure_of_the_date_says_so(gateway):
     assert kinds(gateway.inside(ask)) == [("clock", "")]
 
 
+def test_a_start_that_has_not_admitted_its_period_yet_is_sure_of_the_date(gateway):
+    """Rules P22, C2."""
+    gateway.keep()
+
+    async def ask(house):
+        house.daemon = SimpleNamespace()
+        house.clock.await_entry()
+        assert not house.clock.dates
+        return await CALLS["privacy.person"](house, Caller("alice", None), place="A-1")
+
+    assert kinds(gateway.inside(ask)) == []
+
+
 def test_indexes_kept_for_a_duty_are_in_the_letter_while_the_agent_is_stopped(gateway):
     gateway.keep()
     gateway.duty(US)

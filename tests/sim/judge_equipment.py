@@ -177,15 +177,16 @@ def _control(
     yield from _failsafe(facts, control, writes)
     yield from _unheard(facts, control, writes)
     yield from _people(control, writes, orders)
-    yield from _quotas(facts, control, holds)
+    begun = _continued(holds, orders)
+    yield from _quotas(facts, control, begun)
     for begin, end in facts.untrusted():
-        for hold in holds:
+        for hold in begun:
             limit = _same(hold.begin.value, control.get("failsafe"))
             if begin < hold.begin.at < end and not limit:
                 text = f"{control['control']}: an order begins by a wrong clock"
                 yield _found("H26", text, hold.begin.at, hold.begin.index)
     yield from _stopped(facts, control, holds)
-    yield from _on_a_failing_disk(facts, control, holds)
+    yield from _on_a_failing_disk(facts, control, begun)
     yield from _released_again(facts, control, writes)
 
 
@@ -386,7 +387,8 @@ def _after_ends(facts: Facts, control: Mapping[str, Any], holds: list[Hold]) -> 
             yield from _limit_released(facts, control, hold, life)
             value = [one.value for one in hold.writes if one.at <= started][-1:]
             stays = hold.begin.at < life.begin and started < min(hold.end, life.end) - NEAR
-            if stays and not _is_failsafe(control, value) and _quiet(facts, life.begin, started):
+            stays = stays and not _falls_back(control, hold, life.begin, started)
+            if stays and _quiet(facts, life.begin, started):
                 text = f"{control['control']} is held at {value[0]}, as before the restart"
                 yield _found("H17", text, started, hold.begin.index, life.index)
             value = [one.value for one in hold.writes if one.at <= ended][-1:]
@@ -395,7 +397,7 @@ def _after_ends(facts: Facts, control: Mapping[str, Any], holds: list[Hold]) -> 
             disks = facts.during(life.end - STOPPED, ended, "disk")
             spoiled += [one for one in disks if one.what.get("how") not in ("eio", "readonly")]
             calm = life.how not in ("power", "end") and not spoiled
-            if stays and calm and not _is_failsafe(control, value):
+            if stays and calm and not _falls_back(control, hold, life.end, ended):
                 text = f"{control['control']} is held at {value[0]}, and no agent runs"
                 yield _found("A13" if disks else "H20", text, ended, hold.begin.index, life.index)
 
@@ -414,8 +416,13 @@ def _limit_released(
         yield _found("H17", text, hold.end, hold.begin.index, life.index)
 
 
-def _is_failsafe(control: Mapping[str, Any], value: list[Any]) -> bool:
-    return not value or _same(value[0], control.get("failsafe"))
+def _falls_back(control: Mapping[str, Any], hold: Hold, since: float, until: float) -> bool:
+    """Whether a limit has its failsafe value at any time from `since` to `until`. What comes after
+    it needs an order of its own (G5), which has not begun before (H17).
+    """
+    at_first = [write for write in hold.writes if write.at <= since][-1:]
+    later = [write for write in hold.writes if since < write.at <= until]
+    return any(_same(write.value, control.get("failsafe")) for write in (*at_first, *later))
 
 
 def _quiet(facts: Facts, since: float, until: float) -> bool:
@@ -480,6 +487,19 @@ def _holds(writes: list[Write]) -> list[Hold]:
             open_.end, open_.by = write.at, write.by
             open_ = None
     return holds
+
+
+def _continued(holds: list[Hold], orders: list[Order]) -> list[Hold]:
+    """The holds as they began: where the device has fallen back, the same order goes on."""
+    begun: list[Hold] = []
+    for hold in holds:
+        last = begun[-1] if begun else hold
+        same = _covering(hold.begin, _covering(last.writes[-1], orders))
+        if last.by == "watchdog" and last is not hold and same:
+            begun[-1] = Hold(last.begin, [*last.writes, *hold.writes], hold.end, hold.by)
+        else:
+            begun.append(hold)
+    return begun
 
 
 def _ramp(facts: Facts, control: Mapping[str, Any], hold: Hold) -> Iterator[Finding]:

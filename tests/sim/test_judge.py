@@ -1604,6 +1604,24 @@ def test_a_watchdog_that_runs_out_while_all_is_well_is_found(story):
     assert story.readings().sorts() == {("EQUIPMENT", "H23")}
 
 
+def test_an_order_that_goes_on_after_a_fall_back_is_no_new_hold(story):
+    """Rules H4, A12."""
+    controlled(story, watchdog=60, min_gap=600, max_per_day=1)
+    order(story, at(0))
+    write(story, at(0) + 2, "-2")
+    for minute in range(15, 45, 10):
+        story.note(at(0) + minute * 60 - 80, "event", index=0, do="line", line=0, **{"for": 70})
+        story.note(at(0) + minute * 60 - 10, "event", index=0, ended=True, do="line", line=0)
+        write(story, at(0) + minute * 60, "0", "-2", by="watchdog")
+        write(story, at(0) + minute * 60 + 2, "-2")
+    write(story, at(0) + HOUR, "0", "-2")
+    assert story.readings().judged() == []
+    order(story, at(0) + HOUR + 300)
+    write(story, at(0) + HOUR + 302, "-2")
+    write(story, at(0) + 2 * HOUR, "0", "-2")
+    assert story.sorts() == {("EQUIPMENT", "H4")}
+
+
 def controlled(story, **more):
     """Change what the building says of the control."""
     story.records[2].what["controls"][0] |= more
@@ -1741,6 +1759,24 @@ def test_a_hold_that_outlasts_the_end_of_the_agent_is_found(story, how, clauses)
     ends(story, at(0) + 600, how)
     write(story, at(0) + HOUR, "0", "-2")
     assert story.readings().sorts() == {("EQUIPMENT", clause) for clause in clauses}
+
+
+@pytest.mark.parametrize("how", ["kill", "power"])
+def test_a_limit_that_follows_the_failsafe_soon_after_a_start_is_right(story, how):
+    controlled(story, **LIMIT)
+    story.readings()
+    for minute in range(-DAY, 4 * DAY, 240):
+        story.note(at(0) + minute, "heartbeat", recipient=TO)
+    order(story, at(0), value=4.0)
+    write(story, at(0) + 2, "4", "11")
+    ends(story, at(0) + 600, how, back=10)
+    order(story, at(0) + 616, value=3.0)
+    write(story, at(0) + 618, "3", "4")
+    write(story, at(0) + 616 + HOUR, "11", "3")
+    clauses = {"H17", "H20"} if how == "kill" else {"H17"}
+    assert {clause for _, clause in story.sorts()} == clauses
+    write(story, at(0) + 611, "6", "4")
+    assert story.judged() == []
 
 
 def test_a_limit_that_is_released_at_a_start_is_found(story):

@@ -270,6 +270,69 @@ def test_a_device_that_fell_back_while_it_was_out_of_reach_is_held_again(kind):
     site.close()
 
 
+@pytest.mark.parametrize("leaves", [130.0, 290.0], ids=["on its way", "at its value"])
+@pytest.mark.parametrize(
+    ("fallback", "steps"),
+    [
+        (32, [(100, 28), (150, 24), (200, 20), (250, 16)]),
+        (26, [(100, 22), (150, 18), (200, 16)]),
+        (40, [(100, 28), (150, 24), (200, 20), (250, 16)]),
+    ],
+    ids=["from before", "between", "beyond it"],
+)
+def test_a_device_that_fell_back_goes_on_by_its_ramp_from_where_it_is(leaves, fallback, steps):
+    """Rules H5, O17."""
+    site = Site(agreed(ramp=Decimal(4)), array=False)
+    site.dog, site.device.fallback = DOG, Decimal(fallback)
+    acts = {leaves: away, leaves + 100: back}
+    plan = Plan([event(order("one", "16", 20.0, 900.0))], acts, lasts=leaves + 300)
+    findings = asyncio.run(run(site, plan))
+    assert not [text for text in findings if "begun" not in text]  # 16 comes twice over a step
+    before = [(at, value) for at, value in site.device.log if at < leaves]
+    assert before == [(20, 28), (80, 24), (140, 20), (200, 16)][: len(before)]
+    assert [(at - leaves, value) for at, value in site.device.log if at > leaves] == steps
+    site.close()
+
+
+def test_a_device_that_fell_back_beyond_the_order_gets_no_value_that_nobody_ordered():
+    """Rule O17."""
+    site = Site(agreed(ramp=Decimal(4)), array=False)
+    site.dog = DOG
+    plan = Plan([event(order("one", "16", 20.0, 900.0))], {290.0: away, 390.0: back}, lasts=490.0)
+    assert not asyncio.run(run(site, plan))
+    assert site.device.log == [(20, 28), (80, 24), (140, 20), (200, 16), (390, 16)]
+    site.close()
+
+
+class FallsBack(Hand):
+    """A device that takes no value at a moment, as it is switched off, and begins at its own."""
+
+    when = 140.0
+
+    async def write(self, value):
+        if self.device.truth.at == self.when and self.device.register != self.device.fallback:
+            self.device.register = self.device.fallback
+            raise WriteRefused("it has just begun")
+        await super().write(value)
+
+
+def test_a_device_that_falls_back_between_two_tries_goes_on_by_its_ramp_too():
+    """Rule H5."""
+    site = Site(agreed(ramp=Decimal(4)), array=False)
+    site.dog, plain = DOG, site.hand
+    site.device.fallback = Decimal(26)
+
+    def hand(place, slot):
+        made = plain(place, slot)
+        return FallsBack(*vars(made).values()) if isinstance(made, Hand) else made
+
+    site.hand = hand
+    plan = Plan([event(order("one", "16", 20.0, 900.0))], {}, lasts=400.0)
+    assert not asyncio.run(run(site, plan))
+    assert site.device.log == [(20, 28), (80, 24), (150, 22), (200, 18), (250, 16)]
+    site.close()
+
+
 def gone(why):
     def act(site):
         site.truth.reachable, site.truth.full = why != "silent", why == "full"
