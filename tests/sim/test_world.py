@@ -195,6 +195,25 @@ def test_everything_in_a_plan_has_somebody_who_does_it():
     )
 
 
+@pytest.mark.parametrize("over", [False, True])
+def test_what_is_due_after_the_end_of_a_run_does_not_wake_an_agent_that_stops(over):
+    done = []
+    life = object.__new__(world.Life)
+    life.loop, life._timer = SimLoop(seeded("test"), 0.0), None
+    life.world = SimpleNamespace(
+        queue=[(BEGIN + 1.0, 0, "then", ({},))], over=over, booted=BEGIN,
+        now=lambda: BEGIN + life.loop.time(), _do_then=done.append,
+    )  # fmt: skip
+    life.world.due = lambda: world.World.due(life.world)
+    life.wake()
+    asyncio.set_event_loop(life.loop)
+    life.loop.run_until_complete(asyncio.sleep(2.0))
+    life.loop.close()
+    asyncio.set_event_loop(None)
+    assert done == ([] if over else [{}])
+    assert life.loop.rounds < 20
+
+
 def test_all_that_is_kept_between_two_lives_can_be_pickled(stage):
     one = stage()
     everything_once(one)

@@ -520,10 +520,12 @@ class Life:
     # The world's events
 
     def wake(self):
-        """Come back when the next thing is due."""
+        """Come back when the next thing is due. Nothing is due any more once the run is over: what
+        is left would wake the loop again and again while the agent stops.
+        """
         if self._timer is not None:
             self._timer.cancel()
-        if self.world.queue:
+        if self.world.queue and not self.world.over:
             when = self.world.queue[0][0] - self.world.booted
             self._timer = self.loop.call_at(when, self._due)
 
