@@ -121,6 +121,10 @@ class Stay:
     until: float = NEVER
     until_asked: float = NEVER
     until_known: float | None = None
+    only_noted: list[tuple[float, float, float]] = field(default_factory=list)
+    """from when to when an end was in force though the disk could not record it, and that end (rule
+    A7)
+    """
 
 
 @dataclass
@@ -785,11 +789,15 @@ class Facts:
         calm = not self.during(at, at + RECOVERED, "disk") and not self.down(at, at + RECOVERED)
         return calm and what.get("of", basis.recipient) == what["recipient"] == basis.recipient
 
-    def _learn_leave(self, asked: float, known: float | None, fact: Any, _index: int) -> None:
+    def _learn_leave(self, asked: float, known: float | None, fact: Any, index: int) -> None:
         self._doubt(fact["place"], min(asked, fact["at"]), known)
+        call = self.journal[index]
         for stay in self.stays:
             if stay.id == fact["occupancy"]:
                 stay.until_asked = min(stay.until_asked, asked)
+                if call.what.get("unrecorded"):
+                    noted = call.at, self._crash(asked), second(fact["at"])
+                    stay.only_noted.append(noted)
                 if known is not None:
                     stay.until, stay.until_known = second(fact["at"]), known
 

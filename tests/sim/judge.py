@@ -59,9 +59,9 @@ SENT   (each time that a batch leaves, and for what is held at the end)
   P6   not on a consent of an earlier day than the move-in. P9: on a duty only month's ends, and
     midnights of moves. P20: who never had a basis is told no reason but `consent`.
   P13  not after the withdrawal was answered. A withdrawal that was not answered may be in force or
-    not. T2: nor is a transfer completed then. A7: nor after a withdrawal that was only noted, until
-    the machine crashes. A10: nor on a consent that was accepted unrecorded. A8: nor after a boot on
-    a read-only disk.
+    not. T2: nor is a transfer completed then. A7: nor after a withdrawal or a move-out that was
+    only noted, until the machine crashes. A10: nor on a consent that was accepted unrecorded. A8:
+    nor after a boot on a read-only disk.
   P14  not after 60 days and three hours (the purge is hourly). Passes: with a disturbed clock
     (C14).
   G4, I22  not of a meter or of people of whom the gateway knew that they were not there.
@@ -84,8 +84,9 @@ EQUIPMENT
   H3, H7, H9, H27  an operator's switch, a guard (out of its bounds, or silent), an opt-out, a
     release, a cancellation and a revoked grant end a hold, and none begins meanwhile.
   H8, H10  what a person sets stays until the planned end, and nothing is written under a stronger
-    priority. H33: passes within five seconds, or a value of the same hold. An order that is
-    reported as superseded had a stronger one beside it (by `seq`).
+    priority. H33: passes within five seconds, or a value of the same hold; what the
+    device's watchdog replaces is gone. An order that is reported as superseded had a stronger one
+    beside it (by `seq`).
   H5   no faster than the ramp. H12: a limit has its failsafe after a start, and two periods after
     the last message, unless an order, a person or a fault explains another value; it is over two
     hours after its cause. It never raises a value.

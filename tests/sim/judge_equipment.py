@@ -106,9 +106,11 @@ def judged(facts: Facts) -> Iterator[Finding]:
 
 def _writes(facts: Facts, control: Mapping[str, Any]) -> list[Write]:
     """The writes to a control. What a person writes at another priority is not ours to see, nor a
-    value that the agent has set in the same hold (rule H33).
+    value that the agent has set in the same hold, nor one that the device's watchdog has replaced
+    before the agent did anything (rule H33): that hold goes on.
     """
     writes, base, own = [], control.get("original"), []
+    replaced = None
     for at, what, index in facts.writes:
         by, slot = what["by"], what.get("slot")
         if what.get("control") != control["control"] or (slot is not None and by != "agent"):
@@ -117,11 +119,13 @@ def _writes(facts: Facts, control: Mapping[str, Any]) -> list[Write]:
         write = Write(at, at + facts.apart(at), what.get("before"), value, by, index, base)
         if by == "agent":
             write.releases = value is None or _same(value, base) or _is_original(control, value)
-            own = [] if write.releases else [*own, value]
+            own, replaced = [] if write.releases else [*own, value], None
         elif by == "person":  # what a watchdog falls back to is a consequence of the hold
             if any(_same(value, one) for one in own):
                 continue
-            base, own = value, []
+            replaced, base, own = replaced or (base, own), value, []
+        elif by == "watchdog" and replaced:
+            (base, own), replaced = replaced, None
         writes.append(write)
     return writes
 
@@ -288,13 +292,11 @@ def _ordered(facts: Facts, control: Mapping[str, Any], writes: list[Write]) -> I
 
 def _raised(facts: Facts, control: Mapping[str, Any], writes: list[Write]) -> Iterator[Finding]:
     """H12: a limit never raises the value that was there before."""
-    base = control.get("original")
     for write in writes:
-        if write.by == "person":
-            base = write.value
         raised = write.by == "agent" and not write.releases and control.get("action") == "limit"
-        if raised and float(write.value) > float(base) + 1e-6 and not _testing(facts, write.at):
-            text = f"{control['control']}, a limit, raises {base} to {write.value}"
+        most = float(write.base) + 1e-6 if raised else NEVER
+        if raised and float(write.value) > most and not _testing(facts, write.at):
+            text = f"{control['control']}, a limit, raises {write.base} to {write.value}"
             yield _found("H12", text, write.at, write.index)
 
 

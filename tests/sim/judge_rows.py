@@ -398,6 +398,9 @@ def _people_may_not(facts: Facts, row: Row, at: float) -> tuple[str, str] | None
             "P12",
             f"{stay.id} ended at {stay.until:.0f}, known {at - stay.until_known:.1f} s ago",
         )
+    for since, crash, until in stay.only_noted:
+        if since < at < crash and not _in(row, until):
+            return "A7", f"the end of {stay.id} is in force, though not recorded"
     return None
 
 
@@ -844,12 +847,18 @@ def _owed_late(facts: Facts, platform: Platform, basis: Basis, new: Fitted) -> I
     every, configured = facts.period_at(new, new.known)
     step = effective(basis.step, every)
     since = max(new.since, basis.since, basis.known or 0, stay.since, stay.known, configured)
-    until = min(new.known, new.until, basis.until, basis.ended, stay.until_asked, settled)
-    until = min(until, facts.removed_from(basis.recipient), facts.refused_from(basis.recipient))
+    until = min(new.known, new.until, basis.until, basis.ended, settled)
+    until = min(
+        until,
+        stay.until,
+        stay.until_asked,
+        facts.removed_from(basis.recipient),
+        facts.refused_from(basis.recipient),
+    )
     others = [one for one in facts.doubts if one[0] == new.place and one[2] != new.known]
     if any(one[1] <= new.known + step and since - step <= one[2] for one in others):
         return  # something else of the place was changed meanwhile
-    if basis.since < new.since - 1 and since == new.since and new.known < settled:
+    if basis.since < new.since - 1 and since == new.since < until and new.known < settled:
         yield from _indexes_lost(platform, basis, old, new)
     read = facts.answers.get((new.meter, new.channel), [])
     for t in facts.slots(step, since + step, until - step):

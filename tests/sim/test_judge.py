@@ -1424,6 +1424,14 @@ def test_an_exchange_that_was_recorded_late_restates_its_slots_and_gives_what_wa
     assert exchanged(Story(), indexes=False) == {"R14"}
 
 
+@pytest.mark.parametrize(("left", "owed"), [(9, set()), (29, {"R14"})])
+def test_whoever_left_before_an_exchange_leaves_nothing_of_the_new_meter_owed(left, owed):
+    story = Story()
+    leave = {"fact": "leave", "place": PLACE, "occupancy": STAY, "at": at(left)}
+    story.call(at(left), "occupancy.move_out", means=[leave])
+    assert exchanged(story, indexes=False) == owed
+
+
 def test_an_exchange_after_a_change_of_the_period_restates_the_slots_of_the_present_one():
     assert exchanged(Story(), each=2) == set()
     assert exchanged(Story(), each=2, stated=False) == {"M22"}
@@ -1761,6 +1769,23 @@ def test_a_limit_that_raises_a_value_is_found(story):
     assert story.sorts() == {("EQUIPMENT", "H12")}
 
 
+@pytest.mark.parametrize("replaced", [True, False])
+def test_a_hold_goes_on_after_the_watchdog_has_replaced_what_a_person_set(story, replaced):
+    """Rule H33: then the value from before the hold is the one that a limit must not raise."""
+    controlled(story, **LIMIT)
+    story.readings()
+    write(story, BEGIN + 3, "6", "11")
+    write(story, at(0), "5.5", "6", by="person")
+    if replaced:
+        write(story, at(0) + 30, "6", "5.5", by="watchdog")
+    write(story, at(0) + 100, "11", "6")
+    order(story, at(1), value=8.0)
+    write(story, at(1) + 2, "8", "11")
+    write(story, at(1) + HOUR, "11", "8")
+    raised = [one for one in story.judged() if "raises" in one.text]
+    assert {one.clause for one in raised} == (set() if replaced else {"H12"})
+
+
 def test_a_limit_whose_platform_fell_silent_and_a_failsafe_without_end_are_found(story):
     controlled(story, **LIMIT)
     story.readings()
@@ -1868,6 +1893,20 @@ def test_a_withdrawal_that_is_only_noted_is_in_force_until_the_machine_crashes(s
     story.batch(at(12), [story.row(at(3), again=True)])
     assert ("SENT", "A7") not in story.sorts()
     story.batch(at(9), [story.row(at(3), again=True)])
+    assert ("SENT", "A7") in story.sorts()
+
+
+def test_a_move_out_that_is_only_noted_is_in_force_until_the_machine_crashes(story):
+    """Rule A7."""
+    leave = {"fact": "leave", "place": PLACE, "occupancy": STAY, "at": at(4)}
+    story.readings(until=at(5))
+    story.call(at(6), "move-out", means=[leave], unrecorded=True)
+    begins_again(story, at(8))
+    begins_again(story, at(10), how="power", boot="b")
+    story.batch(at(12), [story.row(at(5), again=True)])
+    story.batch(at(9), [story.row(at(3), again=True)])
+    assert ("SENT", "A7") not in story.sorts()
+    story.batch(at(9) + 60, [story.row(at(5), again=True)])
     assert ("SENT", "A7") in story.sorts()
 
 

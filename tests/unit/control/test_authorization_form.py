@@ -185,6 +185,11 @@ def test_of_a_register_it_says_whose_hand_cannot_be_seen():
     assert "exactement sur la valeur qu'elle y a mise elle-même" in french
     assert "a person who sets exactly the value that the gateway has set, or who acts" in english
     assert "sets exactly the value" not in printed()[1]
+    replaced = "the equipment then also replaces what a person has set since"
+    assert replaced not in english
+    dog = {"point": "car/dog", "timeout": "60s"}
+    assert replaced in printed(restore="preimage", guards=[], device_watchdog=dog)[1]
+    assert replaced not in printed(guards=[], device_watchdog=dog)[1]
 
 
 @pytest.mark.parametrize(
