@@ -81,7 +81,7 @@ def judged(facts: Facts) -> Iterator[Finding]:
         for held in platform.rows:
             yield from _held(facts, recipient, held)
         yield from _owed_by_directory(facts, recipient, platform)
-        yield from _after_its_end(platform)
+        yield from _after_its_end(facts, platform)
         yield from _without_an_end(facts, recipient, platform)
         yield from _owed(facts, recipient, platform)
 
@@ -660,15 +660,28 @@ def _owed_by_directory(facts: Facts, recipient: str, platform: Platform) -> Iter
                 break
 
 
-def _after_its_end(platform: Platform) -> Iterator[Finding]:
+def _after_its_end(facts: Facts, platform: Platform) -> Iterator[Finding]:
     """R16: of a series that has ended no row comes, or it is stated again without an end."""
     for held in platform.rows:
         row = held.row
+        if row.q == "W" and _removed_later(facts, row):
+            continue
         item = platform.items.get(("series", f"{row.place}/{row.channel}/{row.kind}/{row.step}"))
         if item is not None and item.get("until") and second(item["until"]) <= row.t:
             text = f"{_of(row)} is a slot of a series that ended {item['until']}"
             yield _found("CONSERVATION", "R16", text, row.t, held.batch.index)
             return
+
+
+def _removed_later(facts: Facts, row: Row) -> bool:
+    """Whether the meter of a slot was recorded as removed only after it: a W row names no meter
+    (P20), so the retraction of that meter does not cover it (I22).
+    """
+    return any(
+        one.removed and one.until_known is not None and one.until <= row.t <= one.until_known
+        for one in facts.fitted
+        if (one.place, one.channel) == (row.place, row.channel)
+    )
 
 
 def _without_an_end(facts: Facts, recipient: str, platform: Platform) -> Iterator[Finding]:

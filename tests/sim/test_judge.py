@@ -2192,6 +2192,26 @@ def test_a_series_that_does_not_end_with_a_meter_that_was_removed_is_found(story
     assert story.sorts() == set() or not right
 
 
+@pytest.mark.parametrize(
+    ("row", "late", "found"),
+    [("W", True, False), ("W", False, True), ("R", True, True)],
+)
+def test_a_row_of_a_series_that_ended_is_found_unless_it_was_withheld_before(
+    story, row, late, found
+):
+    """Rules R16, P20, I22: the removal is recorded after the slot, or before it."""
+    withheld = {"q": "W", "v": None, "why": "consent", "basis": "", "meter": None, "d": None}
+    next(one for one in story.records if one.kind == "building").what["withheld"] = True
+    series = DIRECTORY["series"][0] | {"until": utc(at(21))}
+    story.readings(until=at(20))
+    story.call(at(21) + 900 if late else at(21) - 60, "meter.remove", means=[{
+        "fact": "removal", "place": PLACE, "channel": "elec.imp", "device": "e", "old": METER,
+        "at": at(20) + 600, "closing": None}])  # fmt: skip
+    story.batch(at(21) + 300, [story.row(at(21)) | (withheld if row == "W" else {})])
+    story.batch(at(21) + 990, [], directory={"series": [series]})
+    assert (("CONSERVATION", "R16") in story.sorts()) is found
+
+
 def waits(story, when, **more):
     """What the gateway says to wait when one value was read, and is not sealed yet."""
     names = ("batches", "batch_rows", "quarantined", "quarantined_rows", "retractions")
