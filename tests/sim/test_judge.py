@@ -1424,7 +1424,7 @@ def test_an_exchange_that_was_recorded_late_restates_its_slots_and_gives_what_wa
     assert exchanged(Story(), indexes=False) == {"R14"}
 
 
-@pytest.mark.parametrize(("left", "owed"), [(9, set()), (40, {"R14"})])
+@pytest.mark.parametrize(("left", "owed"), [(5, set()), (40, {"R14"})])
 def test_whoever_left_before_an_exchange_leaves_nothing_of_the_new_meter_owed(left, owed):
     story = Story()
     leave = {"fact": "leave", "place": PLACE, "occupancy": STAY, "at": at(left)}
