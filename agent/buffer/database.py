@@ -345,6 +345,8 @@ class OneThread:
         self._since: float | None = None
         """monotonic time at which the present call began; None: there is none"""
         self._closed = False
+        self._ending: Callable[[], object] | None = None
+        """the last call, once somebody leaves the thread: no other is made after it"""
 
     def _begin(self) -> None:
         """Called in the thread before its first call."""
@@ -353,6 +355,8 @@ class OneThread:
         """Queue a call. It is made even if nobody waits for it. Raises StorageFailed if the
         thread has ended or cannot be started.
         """
+        if self._ending not in {None, call}:  # it would find a file that is closed
+            raise StorageFailed("it is closed")
         loop = asyncio.get_running_loop()
         try:
             return loop.run_in_executor(self._pool, self._timed, call, *args)
@@ -419,6 +423,7 @@ class OneThread:
 
     async def leave(self, last: Callable[[], object]) -> None:
         """Make a last call, and end the thread."""
+        self._ending = last
         try:
             await self.run(last)
         finally:
@@ -489,6 +494,7 @@ class DiskThread(OneThread):
 
     async def leave(self, last: Callable[[], object]) -> None:
         """As OneThread, but do not wait for a failed disk: see `over`."""
+        self._ending = last
         with suppress(StorageFailed):
             await self.run(last)
         if self.failed:

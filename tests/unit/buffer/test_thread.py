@@ -6,7 +6,7 @@ from contextlib import contextmanager, nullcontext
 
 import pytest
 
-from agent.buffer.database import DiskThread, _report_answer, in_own_thread
+from agent.buffer.database import DiskThread, OneThread, _report_answer, in_own_thread
 from agent.core.errors import StorageFailed
 
 
@@ -117,6 +117,26 @@ def test_who_asks_what_is_closed_in_between_hears_of_storage():
             pass
         with pytest.raises(StorageFailed, match="closed"):
             await thread.run(list)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("kind", [OneThread, DiskThread])
+def test_who_asks_what_is_being_closed_hears_of_storage(kind):
+    """Rule A1: the call would find a file that is closed."""
+    may_close, made = threading.Event(), []
+
+    async def main():
+        thread = kind("spool")
+        closing = asyncio.ensure_future(thread.leave(lambda: may_close.wait(60)))
+        await asyncio.sleep(0)
+        late = asyncio.ensure_future(thread.run(made.append, "late"))
+        await asyncio.sleep(0)
+        may_close.set()
+        with pytest.raises(StorageFailed, match="closed"):
+            await late
+        await closing
+        assert not made
 
     asyncio.run(main())
 
