@@ -752,10 +752,11 @@ class Facts:
 
     def _learn_withdraw(self, asked: float, known: float | None, fact: Any, index: int) -> None:
         self._doubt(fact["place"], asked, known, fact.get("recipient"))
+        whose = fact["occupancy"] or self._lives_there_again(fact["place"], asked)
         for basis in self.bases.values():
             if (
                 basis.kind == "consent"
-                and basis.occupancy == fact["occupancy"]
+                and basis.occupancy == whose
                 and fact.get("recipient") in (None, basis.recipient)
             ):
                 basis.ended, basis.doubted = min(basis.ended, asked), True
@@ -763,6 +764,15 @@ class Facts:
                     basis.only_noted.append((self.journal[index].at, self._crash(asked)))
                 if known is not None and basis.asked <= asked and known < basis.gone:
                     basis.gone, basis.index = known, index
+
+    def _lives_there_again(self, place: str, asked: float) -> str:
+        """A7: whose end was only noted and undone by a crash, and has not been recorded since: the
+        gateway takes what is asked for the place as theirs. Empty: nobody's.
+        """
+        stay = next((stay for stay in reversed(self.stays) if stay.place == place), None)
+        if stay is None or stay.until_known is not None:
+            return ""
+        return stay.id if any(crash < asked for _, crash, _ in stay.only_noted) else ""
 
     def _learn_lost_withdrawals(self) -> None:
         """D12: a withdrawal that a crash has undone is in force again soon after a receipt has

@@ -1947,6 +1947,21 @@ def test_a_move_out_that_is_only_noted_is_in_force_until_the_machine_crashes(sto
 
 
 @pytest.mark.parametrize("cut", [True, False])
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_withdrawal_after_a_crash_is_of_whom_only_notes_had_moved_out(story, cut, recorded):
+    """Rule A7: the crash has undone the move-out, unless it was recorded meanwhile."""
+    leave = {"fact": "leave", "place": PLACE, "occupancy": STAY, "at": at(18)}
+    story.readings(until=at(20), change=in_place_of(at(10)))
+    story.call(at(20), "move-out", means=[leave], unrecorded=True)
+    begins_again(story, at(24), **({"how": "power", "boot": "b"} if cut else {}))
+    if recorded:
+        story.call(at(26), "move-out", means=[leave])
+    fact = {"fact": "withdraw", "place": PLACE, "occupancy": "", "recipient": TO}
+    story.call(at(30), "withdraw", means=[fact])
+    assert (("CONSERVATION", "G2") in story.sorts()) == (recorded or not cut)
+
+
+@pytest.mark.parametrize("cut", [True, False])
 def test_a_withdrawal_that_is_only_noted_is_undone_by_a_crash_while_no_agent_runs(story, cut):
     """Rule A7."""
     story.readings(until=at(5))
