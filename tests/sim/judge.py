@@ -188,10 +188,7 @@ def _liveness(facts: Facts) -> Iterator[Finding]:
     yield from _removed_with_a_backlog(facts)
     yield from _without_room(facts)
     yield from _into_the_reserve(facts)
-    for jti, (at, what, index) in facts.objects.items():
-        if jti not in facts.acked and at < facts.end - SETTLES and not what.get("replaced"):
-            text = f"{what.get('typ')} {jti} was never acknowledged"
-            yield Finding("LIVENESS", "T26", text, at, (index,))
+    yield from _unacknowledged(facts)
     for batch in facts.batches.values():
         for item in batch.directory.get("outcomes", ()):
             if item.get("code") == "E_INTERNAL":
@@ -230,6 +227,15 @@ def _ended_by_the_disk(facts: Facts) -> Iterator[Finding]:
         if life.how == "error" and facts.during(life.begin, life.end, "disk"):
             text = f"life {life.number} ended while the disk failed: {life.text[-400:]}"
             yield Finding("LIVENESS", "A1", text, life.end, (life.index,))
+
+
+def _unacknowledged(facts: Facts) -> Iterator[Finding]:
+    """T26: a signed object arrives again until it is recorded, as long as its uplink exists."""
+    for jti, (at, what, index) in facts.objects.items():
+        waits = jti not in facts.acked and at < facts.end - SETTLES and not what.get("replaced")
+        if waits and facts.removed_from(what["recipient"]) == NEVER:
+            text = f"{what.get('typ')} {jti} was never acknowledged"
+            yield Finding("LIVENESS", "T26", text, at, (index,))
 
 
 def _undelivered(facts: Facts) -> Iterator[Finding]:

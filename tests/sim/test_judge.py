@@ -884,6 +884,9 @@ def test_what_is_never_stored_or_acknowledged_or_answered_is_found(story):
     other = Story().readings()
     other.note(at(0), "object", typ="consent+jwt", jti="x", recipient=TO, means=[])
     assert other.sorts() == {("LIVENESS", "T26")}
+    other.note(at(1), "configured", change="recipient", every={"e": EVERY}, flush=5,
+               recipients=[], readable=True)  # fmt: skip
+    assert ("LIVENESS", "T26") not in other.sorts()  # whose uplink is gone brings it no more
     third = Story().readings()
     third.call(END - DAY, "consent", outcome="lost", lost=True)
     assert third.sorts() == {("LIVENESS", "U10")}
