@@ -247,6 +247,8 @@ class Platform:
         default_factory=lambda: defaultdict(dict)
     )
     items: dict[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
+    told_by: dict[tuple[str, str], Batch] = field(default_factory=dict)
+    """the batch of each item"""
     collisions: list[tuple[Row, Batch, Held]] = field(default_factory=list)
 
     def store(self, batch: Batch, at: float) -> None:
@@ -260,7 +262,11 @@ class Platform:
                 self._keep(row, batch, at)
         for name, items in batch.directory.items():
             for item in items if name != "before" else ():
-                self.items[name, identity(name, item)] = item
+                key = name, identity(name, item)
+                before = self.told_by.get(key, batch)
+                # of an epoch, the item of the later batch counts, whichever arrives first
+                if before.epoch != batch.epoch or before.seq <= batch.seq:
+                    self.items[key], self.told_by[key] = item, batch
 
     def _keep(self, row: Row, batch: Batch, at: float) -> None:
         key = (*row.slot, row.ver or 0)

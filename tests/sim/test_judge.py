@@ -131,6 +131,17 @@ def test_a_right_journal_has_no_finding(story):
     assert story.readings().judged() == []
 
 
+@pytest.mark.parametrize(("first", "second"), [(901, 900), (900, 901)])
+def test_an_item_of_a_later_batch_stays_whichever_arrives_first(story, first, second):
+    """docs/platform.md: only what is in force owes the slot."""
+    (basis, *_) = DIRECTORY["bases"]
+    ended = basis | {"withdrawn": "2027-01-01T01:00:00Z"}
+    story.readings(change=in_place_of(at(5)))
+    story.batch(at(9), [], seq=first, directory={"bases": [ended]})
+    story.batch(at(9) + 60, [], seq=second, directory={"bases": [basis]})
+    assert (("CONSERVATION", "R16") in story.sorts()) is (first < second)
+
+
 def test_a_slot_without_a_row_is_found(story):
     found = story.readings(change=in_place_of(at(5))).judged()
     assert {one.sort for one in found} == {("CONSERVATION", "G2"), ("CONSERVATION", "R16")}
