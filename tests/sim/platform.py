@@ -280,7 +280,9 @@ class SimUplink:
         if held is None:
             self.to.held[key] = held = parcel.sha256
             _keep(self.to, key, parcel)
-            self._send_again(parcel.directory.get("outcomes", ()))
+            outcomes = parcel.directory.get("outcomes", ())
+            self._send_again(outcomes)
+            self._free_numbers(outcomes)
             self.world.note(
                 "stored", recipient=recipient, epoch=epoch, seq=seq, sha256=held, again=False
             )
@@ -432,6 +434,12 @@ class SimUplink:
             entry = self.to.settled.get(outcome["jti"])
             if outcome.get("code") in LATER and entry is not None and entry not in self.to.objects:
                 self.to.objects.append(entry | {"due": self.world.now() + SENT_AGAIN})
+
+    def _free_numbers(self, outcomes: Iterable[dict[str, Any]]) -> None:
+        """Forget orders that were refused: who uses their number repeats nothing (rule O8)."""
+        refused = {one["jti"] for one in outcomes if one.get("state") == "REJECTED"}
+        people = self.world.people
+        people.orders = {name: jti for name, jti in people.orders.items() if jti not in refused}
 
     def _heartbeat(self) -> None:
         """A limit stays in force while its sender is heard: the time, signed, now and then."""

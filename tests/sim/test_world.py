@@ -862,6 +862,11 @@ def test_a_first_order_that_should_repeat_another_is_a_right_one(stage):
     assert "flaw" not in first["more"]
     assert second["more"]["flaw"] == "replay"
     assert second["claims"]["jti"] == first["claims"]["jti"]
+    refused = {"jti": first["claims"]["jti"], "state": "REJECTED"}
+    platform.SimUplink(one, one.platform.receivers[0], None)._free_numbers([refused])
+    people.DO["order"](one, event, seeded(5))
+    *_, third = one.platform.receivers[0].objects
+    assert "flaw" not in third["more"]  # the first one was refused, so nothing is repeated
 
 
 def test_a_consent_after_a_withdrawal_knows_of_it(stage, monkeypatch):
