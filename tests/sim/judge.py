@@ -230,10 +230,12 @@ def _ended_by_the_disk(facts: Facts) -> Iterator[Finding]:
 
 
 def _unacknowledged(facts: Facts) -> Iterator[Finding]:
-    """T26: a signed object arrives again until it is recorded, as long as its uplink exists."""
+    """T26: a signed object arrives again until it is recorded. Passes: one whose uplink was removed
+    for good before it had time to be.
+    """
     for jti, (at, what, index) in facts.objects.items():
         waits = jti not in facts.acked and at < facts.end - SETTLES and not what.get("replaced")
-        if waits and facts.removed_from(what["recipient"]) == NEVER:
+        if waits and facts.unlinked_from(what["recipient"]) >= at + SETTLES:
             text = f"{what.get('typ')} {jti} was never acknowledged"
             yield Finding("LIVENESS", "T26", text, at, (index,))
 

@@ -886,6 +886,20 @@ def test_an_opt_out_until_a_day_ends_by_the_wall_clock(story):
     assert ("EQUIPMENT", "H7") not in story.readings().sorts()
 
 
+@pytest.mark.parametrize(
+    ("removed", "back", "passes"),
+    [(1, None, True), (1, 2, False), (12, None, False)],
+    ids=["at once", "and back", "long after"],
+)
+def test_an_object_whose_uplink_is_removed_is_not_brought_again(story, removed, back, passes):
+    story.readings().note(at(0), "object", typ="consent+jwt", jti="x", recipient=TO, means=[])
+    for n, recipients in ((removed, []), (back, [TO])):
+        if n is not None:
+            story.note(at(n), "configured", change="recipient", every={"e": EVERY}, flush=5,
+                       recipients=recipients, readable=True)  # fmt: skip
+    assert (("LIVENESS", "T26") not in story.sorts()) is passes
+
+
 def test_what_is_never_stored_or_acknowledged_or_answered_is_found(story):
     story.readings()
     story.records = [
@@ -895,9 +909,6 @@ def test_what_is_never_stored_or_acknowledged_or_answered_is_found(story):
     other = Story().readings()
     other.note(at(0), "object", typ="consent+jwt", jti="x", recipient=TO, means=[])
     assert other.sorts() == {("LIVENESS", "T26")}
-    other.note(at(1), "configured", change="recipient", every={"e": EVERY}, flush=5,
-               recipients=[], readable=True)  # fmt: skip
-    assert ("LIVENESS", "T26") not in other.sorts()  # whose uplink is gone brings it no more
     third = Story().readings()
     third.call(END - DAY, "consent", outcome="lost", lost=True)
     assert third.sorts() == {("LIVENESS", "U10")}
