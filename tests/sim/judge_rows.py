@@ -950,10 +950,11 @@ def _value_lost(facts: Facts, fitted: Fitted, slot: Any, row: Row) -> Finding | 
     if not good:
         return None
     kept = good[0].at + 2 * float(facts.building.get("flush") or 30) + 60
+    since = min(low, good[0].at) - 1800  # a clock that has stepped may say a much later slot
     clause = None
-    if facts.calm(low - 1800, kept):
+    if facts.calm(since, kept):
         clause = "G1"
-    elif _only_disk(facts, low - 1800, kept) and _delivered_from_memory(facts, low, kept):
+    elif _only_disk(facts, since, kept) and _delivered_from_memory(facts, low, kept):
         clause = "A2"
     if clause is None:
         return None

@@ -419,7 +419,10 @@ class SimUplink:
                 self._note(entry, acked=True)
 
     def _note(self, entry: dict[str, Any], *, acked: bool = False) -> None:
-        if entry.get("beat") or (entry["noted"] and not acked):
+        if entry.get("beat"):  # signed time counts each time that it is brought (rule C13)
+            self.world.note("heartbeat", recipient=self.to.name)
+            return
+        if entry["noted"] and not acked:
             return
         entry["noted"] = True
         claims = entry["claims"]
@@ -454,7 +457,6 @@ class SimUplink:
         raw = self.world.house.holder(houses.REGISTRY).sign("time+jwt", claims)
         self.to.objects.append({"typ": "time+jwt", "claims": claims, "raw": raw, "due": now,
                                 "noted": False, "beat": True, "more": {}})  # fmt: skip
-        self.world.note("heartbeat", recipient=self.to.name)
 
     async def _wait_for_objects(self) -> None:
         now = self.world.now()

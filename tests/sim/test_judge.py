@@ -172,6 +172,20 @@ def test_a_value_that_was_read_in_a_calm_time_and_is_missing_is_found(story):
     assert ("CONSERVATION", "G1") in story.readings(change=wrong).sorts()
 
 
+def test_what_a_clock_that_steps_during_a_request_makes_of_a_reading_is_not_owed(story):
+    story.readings(change=in_place_of(at(40), q="M", v=None, why="agent"))
+    ahead = at(40) - at(5)
+    asked = next(one for one in story.records if one.kind == "answer" and one.at == at(5) + 2)
+    asked.what["wall"] += ahead
+    late = next(one for one in story.records if one.kind == "answer" and one.at == at(40) + 2)
+    assert ("CONSERVATION", "G1") in story.sorts()
+    story.records.remove(late)
+    assert ("CONSERVATION", "G1") in story.sorts()
+    story.note(at(5) + 1, "clock", apart=ahead, service=True, kept=False)
+    story.note(at(5) + 90, "clock", apart=0.0, service=True, kept=True)
+    assert ("CONSERVATION", "G1") not in story.sorts()
+
+
 def test_what_flowed_in_a_step_and_has_no_row_is_found(story):
     """Rule G2."""
     (meter,) = next(one for one in story.records if one.kind == "building").what["meters"]

@@ -727,6 +727,26 @@ def test_a_limit_is_kept_in_force_by_heartbeats_until_its_sender_is_silent(stage
     assert len(objects) > before
 
 
+def test_signed_time_is_noted_each_time_that_it_is_brought(stage):
+    """Rule C13: it keeps the clock, also when the disk cannot record it."""
+    one, brought = stage(seed=0), []
+
+    async def unrecorded(raw):
+        brought.append(raw)
+        if len(brought) < 3:
+            raise NotRecorded("the disk is full")
+
+    async def serving():
+        settings = SimpleNamespace(recipient=one.house.recipients[0])
+        facts = GatewayFacts(one.house.gateway, objects=unrecorded)
+        async with platform.SimUplink.open(settings, facts):
+            await asyncio.sleep(2 * platform.RETRY + 10)
+
+    one.run(serving())
+    assert brought == brought[:1] * 3
+    assert len(one.noted("heartbeat")) == len(brought)
+
+
 # People
 
 
