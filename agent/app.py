@@ -306,7 +306,7 @@ async def _tend_storage(gateway: Gateway) -> None:
             registry.unmute()
             disk.storage.recovered(store)
             if in_memory:
-                objects.broken.set()
+                objects.note_broken()
 
 
 def _draw_marks(registry: Registry, state: Path, now: float) -> None:

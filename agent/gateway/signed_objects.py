@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import logging
 from contextlib import ExitStack, closing
@@ -66,8 +65,10 @@ class SignedObjects:
         """handlers of further types, by typ; each opened inbox has them"""
         self.earlier: dict[str, Earlier] = {}
         """what those of the controls have answered before"""
-        self.broken = asyncio.Event()
-        """set when the trust store cannot be read any more and must be opened again"""
+        self.is_broken = False
+        """whether the trust store cannot be read any more and must be opened again"""
+        self.broke = Change()
+        """told when that happens"""
         self._arrived: dict[bytes, float] = {}
         """when objects that are not recorded first arrived, by their SHA-256"""
         self.changed = Change()
@@ -93,7 +94,12 @@ class SignedObjects:
                 self._open.enter_context(closing(self.inbox.trust_store.shut()))
             raise
         self.inbox.handlers, self.inbox.earlier = self.handlers, self.earlier
-        self.broken.clear()
+        self.is_broken = False
+
+    def note_broken(self) -> None:
+        """Note that the trust store cannot be read any more: it is opened again soon."""
+        self.is_broken = True
+        self.broke.tell()
 
     async def accept(self, raw: bytes, via: str) -> dict[str, Any]:
         """Accept a signed object that arrived by `via`; return its outcome.
@@ -139,7 +145,7 @@ class SignedObjects:
 
         Raises NotRecorded if the disk did not store it: the transport must deliver it again.
         """
-        if self.broken.is_set():
+        if self.is_broken:
             raise NotRecorded("the trust store cannot be read and is being opened again")
         try:
             await self.accept(raw, via)
@@ -149,7 +155,7 @@ class SignedObjects:
             log.debug("a signed object from %s was refused: %s", via, error)
         except Exception as error:
             if is_damage(error):
-                self.broken.set()
+                self.note_broken()
                 raise
             # The object is verified and on the disk. Raising would make the platform send it again
             # for ever. What failed is tried again with the next object.

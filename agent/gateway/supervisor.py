@@ -18,7 +18,7 @@ from agent.core.i18n import N_
 from agent.core.log_fields import LogEvent, fields
 from agent.core.model import Why
 from agent.core.storage import SPOOL, is_damage
-from agent.core.tasks import error_text, to_next, together, until
+from agent.core.tasks import Wakeup, error_text, to_next, together
 from agent.enrolment import calls
 from agent.gateway import key_rotation
 from agent.gateway.controls import NoControls, open_steering
@@ -446,18 +446,19 @@ class Running(Daemon):
 
         An object waits if it came before the fact or the time on which it depends. Never returns.
         """
-        objects = self.gateway.objects
+        objects, clock = self.gateway.objects, self.gateway.clock
+        woken = Wakeup(clock.changed, objects.broke)
         while True:
-            if objects.broken.is_set() and objects.inbox:
+            if objects.is_broken and objects.inbox:
                 objects.reopen()
             try:
                 await objects.registry_changed()
             except Exception as error:
                 if is_damage(error):
-                    objects.broken.set()
+                    objects.note_broken()
                 raise
             # an object may wait for a time
-            await until(objects.broken, to_next(WAITING_EVERY))
+            await woken.wait(to_next(WAITING_EVERY))
 
     async def _renew_certificate(self) -> None:
         """Renew the certificate in time, if there is one. Never returns."""

@@ -576,7 +576,7 @@ class Facts:
                     key = name, held.row.channel, held.row.basis
                     counted[key] += 1
                     settled[key] += self._given.get(held.batch.sha256, at) < at - 60
-                    forgotten[key] += self._may_be_forgotten(held.batch)
+                    forgotten[key] += self.may_be_forgotten(held.batch)
         self.counted[at, place], self.settled[at, place] = counted, settled
         self.forgotten[at, place] = forgotten
 
@@ -587,11 +587,11 @@ class Facts:
         return at <= self.bases[id_].gone and any(
             one.get("reason") == "withdrawn" and one.get("basis") == id_
             for batch in self.batches.values()
-            if batch.recipient == recipient and self._may_be_forgotten(batch, at)
+            if batch.recipient == recipient and self.may_be_forgotten(batch, at)
             for one in batch.retract
         )
 
-    def _may_be_forgotten(self, batch: Batch, at: float = NEVER) -> bool:
+    def may_be_forgotten(self, batch: Batch, at: float = NEVER) -> bool:
         """Whether the power was cut before the disk has taken over what a recipient received from
         memory (A, remaining risks). The record of memory is taken over once all of it is delivered.
         """

@@ -445,16 +445,25 @@ def _collisions(platform: Platform) -> Iterator[Finding]:
 
 
 def _read_twice(facts: Facts, platform: Platform) -> Iterator[Finding]:
-    """M10: the first value closes a slot; a later reading of the same meter is no new version."""
+    """M10: the first value closes a slot; a later reading of the same meter is no new version,
+    unless a power cut made the agent forget the first one (A, remaining risks).
+    """
     if any(abs(apart) > 1 for _, apart, _ in facts.clock):
         return  # what a wrong clock has dated is read again
     for held in platform.slots.values():
         read = [one for one in held if one.row.v is not None and one.row.kind == "REG"]
         for first, second_ in pairwise(read):
             apart = abs(first.row.d - second_.row.d)
+            earlier, later = sorted((first, second_), key=_came)
+            if facts.may_be_forgotten(earlier.batch, later.at):
+                continue
             if first.row.step and first.row.meter == second_.row.meter and apart > 1:
                 text = f"{_of(second_.row)}: read at +{first.row.d} s, and at +{second_.row.d} s"
                 yield _found("CONSERVATION", "M10", text, second_.at, second_.batch.index)
+
+
+def _came(held: Held) -> float:
+    return held.at
 
 
 def _held(facts: Facts, recipient: str, held: Held) -> Iterator[Finding]:

@@ -1290,6 +1290,21 @@ def test_a_slot_that_was_closed_twice_is_found(story):
     assert story.sorts() == {("CONSERVATION", "M10")}
 
 
+@pytest.mark.parametrize(("how", "forgotten"), [("power", True), ("kill", False)])
+def test_a_slot_of_memory_that_a_power_cut_made_forgotten_may_be_closed_again(how, forgotten):
+    """A, remaining risks."""
+    story, late = Story(), at(5) + 60
+    story.note(at(2), "event", index=0, do="disk", how="eio", **{"for": 4 * HOUR})
+    of_memory(story, late, [story.row(at(5), ver=late)])
+    story.note(late + 10, "life.ended", life=1, how=how)
+    story.note(late + 20, "life.begun", life=2, boot="b" if forgotten else "a", apart=0.0)
+    story.note(late + 22, "life.ready", life=2)
+    story.readings(change=in_place_of(at(5), v=shown(at(5) + 200), d=200))
+    story.note(at(5) + 200, "answer", line=0, device="e", meter=METER, channel="elec.imp",
+               value=shown(at(5) + 200), wall=float(at(5) + 200))  # fmt: skip
+    assert any("read at +" in one.text for one in story.judged()) is not forgotten
+
+
 def test_a_checked_value_of_a_broken_meter_is_found(story):
     story.readings()
     for n, record in enumerate(story.records):

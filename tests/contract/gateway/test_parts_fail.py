@@ -412,7 +412,7 @@ def test_a_book_that_is_damaged_while_it_is_open_is_opened_anew(tmp_path):
             house.jobs.retry("signed objects")  # before, it may open the book anew first
 
             async def anew():
-                return house.objects.inbox is not before and not house.objects.broken.is_set()
+                return house.objects.inbox is not before and not house.objects.is_broken
 
             await until(anew)
             damaged.close()
@@ -433,7 +433,7 @@ def test_a_book_that_can_be_opened_neither_on_the_disk_nor_in_memory_is_tried_ag
             file.rename(tmp_path / "kept")
             for folder in (file, copy):  # SQLite opens no folder
                 folder.mkdir(parents=True)
-            house.objects.broken.set()
+            house.objects.note_broken()
             house.jobs.retry("signed objects")
 
             async def failed():
@@ -453,7 +453,7 @@ def test_a_book_that_can_be_opened_neither_on_the_disk_nor_in_memory_is_tried_ag
             house.jobs.retry("signed objects")
 
             async def anew():
-                return house.objects.inbox is not before and not house.objects.broken.is_set()
+                return house.objects.inbox is not before and not house.objects.is_broken
 
             await until(anew)
             await house.objects.carried(b"e30.e30.e30", "centre")

@@ -14,6 +14,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from agent.core.clock import Clock, ClockEvidence, ClockTrust
+from agent.gateway import supervisor
 from agent.gateway.gateway import Gateway
 from agent.trust.error_codes import Forged
 from agent.trust.jws import Key
@@ -136,6 +138,29 @@ def test_a_signed_move_that_comes_over_the_uplink_itself_moves_it(tmp_path: Path
                 await put(house, 5, NOW + 100)
                 await settled(house)
             assert (await there.report())["rows"] == 5
+
+    asyncio.run(scenario())
+
+
+def test_what_waits_for_the_clock_is_decided_as_soon_as_it_is_trusted(tmp_path, monkeypatch):
+    """Rule O7: what the fact ends may not be sent in the meantime."""
+    monkeypatch.setattr(supervisor, "WAITING_EVERY", 1e9)
+    kept = [False]
+    clock = Clock("ntp", tmp_path / "clock.json", evidence=lambda: ClockEvidence(kept[0], None),
+                  rtc=lambda: None)  # fmt: skip
+
+    async def scenario() -> None:
+        async with at_work(believing(tmp_path, "mqtt://127.0.0.1:9"), clock) as house:
+            aud = believe(house)
+            raw = signed("duty+jwt", aud, channels=["heat"], reference="x", billing=["06-30"],
+                         **{"from": "2026-01-01T00:00:00Z", "exp": NOW + DAY})  # fmt: skip
+            await house.objects.carried(raw, "centre")
+            assert house.objects.inbox.trust_store.waiting()
+            assert not house.registry.duties()
+            kept[0] = True
+            assert clock.trust is ClockTrust.TRUSTED
+            await until(house.registry.duties)
+            assert not house.objects.inbox.trust_store.waiting()
 
     asyncio.run(scenario())
 
