@@ -670,10 +670,12 @@ def _owed_by_directory(facts: Facts, recipient: str, platform: Platform) -> Iter
 
 
 def _after_its_end(facts: Facts, platform: Platform) -> Iterator[Finding]:
-    """R16: of a series that has ended no row comes, or it is stated again without an end."""
+    """R16: of a series that has ended no row comes, or it is stated again without an end; unless
+    a power cut made the agent forget the row (A, remaining risks).
+    """
     for held in platform.rows:
         row = held.row
-        if row.q == "W" and _removed_later(facts, row):
+        if (row.q == "W" and _removed_later(facts, row)) or facts.may_be_forgotten(held.batch):
             continue
         item = platform.items.get(("series", f"{row.place}/{row.channel}/{row.kind}/{row.step}"))
         if item is not None and item.get("until") and second(item["until"]) <= row.t:

@@ -2281,6 +2281,19 @@ def test_a_row_of_a_series_that_ended_is_found_unless_it_was_withheld_before(
     assert (("CONSERVATION", "R16") in story.sorts()) is found
 
 
+@pytest.mark.parametrize(("how", "forgotten"), [("power", True), ("kill", False)])
+def test_a_row_of_memory_that_a_power_cut_made_forgotten_may_follow_the_end(story, how, forgotten):
+    """A, remaining risks."""
+    story.note(at(2), "event", index=0, do="disk", how="eio", **{"for": 90 * HOUR})
+    story.readings(until=at(20))
+    story.batch(at(22), [], directory={"series": [DIRECTORY["series"][0] | {"until": utc(at(21))}]})
+    of_memory(story, at(21) + 60, [story.row(at(21), ver=at(21))])
+    story.note(at(21) + 70, "life.ended", life=1, how=how)
+    story.note(at(21) + 80, "life.begun", life=2, boot="b" if forgotten else "a", apart=0.0)
+    story.note(at(21) + 82, "life.ready", life=2)
+    assert any("ended" in one.text for one in story.judged()) is not forgotten
+
+
 def waits(story, when, **more):
     """What the gateway says to wait when one value was read, and is not sealed yet."""
     names = ("batches", "batch_rows", "quarantined", "quarantined_rows", "retractions")
