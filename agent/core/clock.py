@@ -137,6 +137,8 @@ class History:
     """wall − monotonic time when a person stated the time in this boot, and nothing better has
     confirmed the clock since
     """
+    touched: int | None = None
+    """when timesyncd had synchronized before the last step of this boot (as `ClockEvidence`)"""
 
     def note(self, by: str, wall: float, apart: float) -> None:
         """Record that the clock was confirmed at wall time `wall`."""
@@ -250,7 +252,6 @@ class Clock:
         self._wall, self._steady = wall, steady
         self._evidence, self._rtc = evidence, rtc
         self._touched: int | None = None
-        self._touched_before_step: int | None = None
         name, apart = boot(), wall() - steady()
         empty = Memory("", None, apart, BUILT)
         self._file = StateFile(file, partial(_known, boot=name, empty=empty), lambda: empty)
@@ -284,6 +285,8 @@ class Clock:
         stored.kept, stored.steps = stored.kept + here.kept, stored.steps + here.steps
         if here.vouched is not None:
             stored.vouched, stored.person = here.vouched, None
+        if here.touched is not None:
+            stored.touched = here.touched
         self.history = stored
 
     def _uses(self) -> tuple[object, ...]:
@@ -448,7 +451,7 @@ class Clock:
         wall, steady = self._wall(), self._steady()
         if moved := step(self._memory, wall, steady):
             self.steps.append(moved)
-            self._touched_before_step = self._evidence().touched if self._first else self._touched
+            self.history.touched = self._evidence().touched if self._first else self._touched
             self.period, self.agreed = (
                 self.period._replace(apart=wall - steady, began=steady),
                 False,
@@ -503,10 +506,10 @@ class Clock:
         first, self._first = self._first, False
         if first and self._looked_before and self._memory.proved is None:
             # An earlier process has seen a step, and the file may be older than that (rule C8).
-            self._touched_before_step = evidence.touched
+            self.history.touched = evidence.touched
         if evidence.kernel or (not first and evidence.touched not in (None, touched)):
             return steady
-        is_newer = evidence.touched != self._touched_before_step
+        is_newer = evidence.touched != self.history.touched
         if first and evidence.touched is not None and is_newer and self._memory.proved is None:
             # timesyncd synchronized before this process began. How long ago, only the wall clock
             # tells; an age longer than the uptime would mean that the clock stepped since.
@@ -519,7 +522,7 @@ class Clock:
         last step: of a clock that has stepped, what was set before says nothing.
         """
         evidence = self._evidence()
-        if evidence.touched is None or evidence.touched == self._touched_before_step:
+        if evidence.touched is None or evidence.touched == self.history.touched:
             return evidence.kernel
         return evidence.kernel or 0 <= wall - evidence.touched / 1e9 <= SERVICED
 
@@ -693,8 +696,10 @@ def _history(stored: dict[str, Any], boot: str) -> History:
         (str(vouched[0]), float(vouched[1])) if vouched else None,
         [(float(at), float(moved)) for at, moved in stored["steps"]],
         None if stored.get("person") is None else float(stored["person"]),
+        None if stored.get("touched") is None else int(stored["touched"]),
     )
-    return known if known.boot == boot else replace(known, boot=boot, kept=[], person=None)
+    here = known.boot == boot
+    return known if here else replace(known, boot=boot, kept=[], person=None, touched=None)
 
 
 def _known(stored: dict[str, Any], boot: str, empty: Memory) -> Memory:
