@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import json
 import logging
 import os
 import time
@@ -238,8 +239,12 @@ class Clock:
         rtc: Callable[[], float | None] = rtc,
         boot: Callable[[], str] = boot_id,
         watch: WatchesSettings | None = None,
+        notes: Path | None = None,
     ) -> None:
-        """`watch`: calls a function whenever the wall clock is set, within a block, and gives
+        """`notes`: a file that survives kill -9, for what the disk does not record; its folder may
+        be missing.
+
+        `watch`: calls a function whenever the wall clock is set, within a block, and gives
         whether it can do that. None: the kernel, for the clocks of this machine; nobody, for
         others.
         """
@@ -255,15 +260,21 @@ class Clock:
         name, apart = boot(), wall() - steady()
         empty = Memory("", None, apart, BUILT)
         self._file = StateFile(file, partial(_known, boot=name, empty=empty), lambda: empty)
+        noted = _noted(notes, name, empty)
         known = self._file.load(self._take_memory)
+        self._notes = notes
         self._looked_before = known.boot == name or self._file.unreadable
         """whether an earlier process may have looked at the clock in this boot"""
+        if noted is not None:  # later than what the disk has
+            known, self._looked_before = noted[0], True
         self._memory = replace(known, boot=name)
         self._history_file = StateFile(
             file and file.with_name(HISTORY), partial(_history, boot=name), lambda: History(name)
         )
         self.history = self._history_file.load(self._take_history)
-        if self._history_file.unreadable:
+        if noted is not None:
+            self.history = noted[1]
+        elif self._history_file.unreadable:
             # a person's time must not pass for that of a time service (rule C17)
             self._memory = replace(self._memory, proved=None)
         self.period = Period(name, self._memory.apart, steady())
@@ -670,13 +681,31 @@ class Clock:
         """Store what is known, durably, so that a restart or a boot goes on from it."""
         if self.source == "system":
             return
-        with suppress(NotRecorded):  # only people read it; a failure of the other file is logged
+        recorded = False
+        with suppress(NotRecorded):  # a failure of the other file is logged
             self._history_file.save(asdict(self.history))
+            recorded = True
         try:
             self._file.save(asdict(self._memory))
         except NotRecorded as error:
             extra = fields(LogEvent.RECORD_NOT_WRITTEN, store=self._file.name)
             log.warning("%s", error, extra=extra)
+            recorded = False
+        if self._notes is not None:
+            with suppress(OSError):
+                self._note(self._notes, recorded=recorded)
+
+    def _note(self, notes: Path, *, recorded: bool) -> None:
+        """Note for a later process of this boot what the disk does not record. Without it that
+        process would see no step in between.
+        """
+        if recorded:
+            notes.unlink(missing_ok=True)
+            return
+        content = {"memory": asdict(self._memory), "history": asdict(self.history)}
+        new = notes.with_suffix(".new")
+        new.write_text(json.dumps(content), encoding="utf-8")
+        new.replace(notes)
 
 
 def span_of(seconds: float) -> str:
@@ -700,6 +729,19 @@ def _history(stored: dict[str, Any], boot: str) -> History:
     )
     here = known.boot == boot
     return known if here else replace(known, boot=boot, kept=[], person=None, touched=None)
+
+
+def _noted(notes: Path | None, boot: str, empty: Memory) -> tuple[Memory, History] | None:
+    """What an earlier process of this boot has noted, if the disk did not record it."""
+    if notes is None:
+        return None
+    try:
+        content = json.loads(notes.read_bytes())
+        memory = _known(content["memory"], boot, empty)
+        history = _history(content["history"], boot)
+    except (OSError, ValueError, TypeError, LookupError):
+        return None
+    return (memory, history) if memory.boot == boot else None
 
 
 def _known(stored: dict[str, Any], boot: str, empty: Memory) -> Memory:
