@@ -2203,6 +2203,11 @@ def test_people_of_whom_a_recipient_is_told_first_when_all_is_withdrawn_are_foun
     for one in story.records[-3:]:
         one.what.update(epoch="f", seq=1)
     assert ("SENT", "T34") in story.sorts()
+    lost = {"outcome": "lost", "lost": True}
+    story.call(at(7), "duty.add", args={"recipient": "b.example"}, **lost)
+    assert ("SENT", "T34") in story.sorts()
+    story.call(at(8), "duty.add", args={"recipient": TO}, **lost)
+    assert ("SENT", "T34") not in story.sorts()
 
 
 def test_a_spool_that_grows_on_a_full_disk_is_found(story):
