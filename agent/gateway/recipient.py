@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 from agent.acquisition.directory import directory, end_series, first_slots, series_items
 from agent.acquisition.factors import needed
 from agent.acquisition.ingest import Ingest
-from agent.acquisition.row_assignment import RegistryBases, RowAssignment
+from agent.acquisition.row_assignment import ExpectedSeries, RegistryBases, RowAssignment
 from agent.acquisition.slots import SlotLedger
 from agent.acquisition.sums import Groups, Sums, Totals, groups_file
 from agent.acquisition.sums import totals_file as totals_of
@@ -283,7 +283,7 @@ async def _connect(
         bases = _bases(recipient.ledger, clock)
         outbox = SpoolOutbox(*pair, clock, bases=bases)
         if pair is opened[0]:  # the one that stores what is read
-            outbox.made = partial(_exchange_rows, gateway, recipient, bases)
+            outbox.make = partial(_store_exchange_rows, gateway, recipient, bases)
         outbox.directory = partial(directory_of, gateway, recipient)
         outbox.ready = partial(may_seal, gateway)
         outbox.signed = partial(needs_signature, gateway, recipient.settings)
@@ -327,12 +327,31 @@ def _bases(ledger: SlotLedger, clock: Clock) -> RegistryBases:
     return RegistryBases(lambda: ledger.assignment, lambda: ahead(ledger, clock))
 
 
-def _exchange_rows(
+async def _store_exchange_rows(
     gateway: Gateway, recipient: Recipient, bases: RegistryBases, after: int, now: float
-) -> list[Reading]:
+) -> None:
+    """A full spool goes without them."""
     if recipient.settings.recipient in gateway.recipients.closing:
-        return []
-    return bases.exchange_rows(after, now) + recipient.ledger.exchanged(after, now)
+        return
+    stated = recipient.ledger.exchanged(after, now)
+    rows = [*bases.exchange_rows(after, now), *stated]
+    if not rows:
+        return
+    owed = _not_announced(recipient, stated)
+    with suppress(SpoolFull):
+        await recipient.thread.run(recipient.spool.append, rows, {}, now, series_items(owed))
+        recipient.owed |= owed
+
+
+def _not_announced(recipient: Recipient, rows: Sequence[Reading]) -> dict[ExpectedSeries, int]:
+    """The series of these rows that the recipient does not know yet, each with its first slot: all
+    earlier slots may have been closed before its basis was recorded.
+    """
+    known = {*first_slots(recipient.announced), *recipient.owed}
+    new = [row for row in rows if ExpectedSeries.of(row.series) not in known]
+    for row in new:
+        recipient.ledger.owe(row.series, row.t)
+    return recipient.ledger.owed_in(new)
 
 
 def _new_recipient(  # noqa: PLR0913 -- a spool, and what is known of it

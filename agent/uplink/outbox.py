@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 from agent.buffer.receipts import Settled
 from agent.core.clock import ClockTrust
-from agent.core.errors import Refused, SpoolFull
+from agent.core.errors import Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
     from agent.buffer.announcements import Item
     from agent.buffer.database import OneThread
     from agent.buffer.spool import Spool
     from agent.core.clock import Clock
-    from agent.core.model import BatchId, Lane, Reading, Receipt, Retraction, SealedBatch, Series
+    from agent.core.model import BatchId, Lane, Receipt, Retraction, SealedBatch, Series
 
     OnVoid = Callable[[Collection[BatchId]], None]
 
@@ -49,6 +48,10 @@ class StoredBases(Protocol):
         ...
 
 
+async def _nothing(_after: int, _now: float) -> None:
+    """Store no rows."""
+
+
 class SpoolOutbox:
     """Runs every call to its end in the spool's thread, even if the caller is cancelled."""
 
@@ -70,8 +73,9 @@ class SpoolOutbox:
         self.retracted: Callable[[Collection[str]], None] = lambda _: None
         """called with retractions that the recipient holds, or the spool has, and that the registry
         may not know"""
-        self.made: Callable[[int, float], Sequence[Reading]] = lambda _after, _now: ()
-        """rows that the changes of the registry after a number make, at a time (rule R14)"""
+        self.make: Callable[[int, float], Awaitable[None]] = _nothing
+        """stores the rows that the changes of the registry after a number make, at a time (rules
+        R14, M22)"""
         self._bases = bases
         self._applied: tuple[int, int] | None = None
         """revision of the registry, and what of it was recorded, as the spool has them"""
@@ -113,11 +117,8 @@ class SpoolOutbox:
                         revision=revision,
                     )
                 now = self._clock.now()
-                # First the rows: a kill in between makes them again, as another version. A full
-                # spool goes without them.
-                if rows := self.made(applied, now):
-                    with suppress(SpoolFull):
-                        await self._thread.run(self._spool.append, rows, {}, now)
+                # First the rows: a kill in between makes them again, as another version.
+                await self.make(applied, now)
                 voided = await self._thread.run(self._spool.apply, revision, taken, now, recorded)
                 self._applied = revision, recorded
                 if taken:

@@ -119,7 +119,9 @@ def _ended(facts: Facts, batches: list[Batch]) -> Iterator[Finding]:
                     and (basis.kind == "duty" or id_ in {basis.id, basis.occupancy})
                 ]
                 late = bases and all(basis.gone + SEALED < sealed for basis in bases)
-                if late and id_ not in told:
+                # a duty whose answer was lost may be recorded, and tells of all people
+                unheard = name == "occupancies" and facts.unheard(at, batch.recipient)
+                if late and id_ not in told and not unheard:
                     text = f"{batch.recipient} is told of {id_} first when all of it is withdrawn"
                     yield Finding("SENT", "T34", text, at, (batch.index,))
                     return

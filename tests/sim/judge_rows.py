@@ -678,10 +678,24 @@ def _after_its_end(facts: Facts, platform: Platform) -> Iterator[Finding]:
         if (row.q == "W" and _removed_later(facts, row)) or facts.may_be_forgotten(held.batch):
             continue
         item = platform.items.get(("series", f"{row.place}/{row.channel}/{row.kind}/{row.step}"))
-        if item is not None and item.get("until") and second(item["until"]) <= row.t:
+        if item is None or not item.get("until") or row.t < (ended := second(item["until"])):
+            continue
+        if not (row.q == "W" and _read_again(facts, row, ended)):
             text = f"{_of(row)} is a slot of a series that ended {item['until']}"
             yield _found("CONSERVATION", "R16", text, row.t, held.batch.index)
             return
+
+
+def _read_again(facts: Facts, row: Row, ended: float) -> bool:
+    """Whether its meter is read at the period of an ended series again by then: of rows that are
+    withheld the directory lists no series, so it does not state that the series goes on (P20).
+    """
+    return any(
+        ended < begin <= row.t < until and row.step % every == 0
+        for one in facts.fitted
+        if (one.place, one.channel) == (row.place, row.channel)
+        for every, begin, until in facts.periods(one)
+    )
 
 
 def _removed_later(facts: Facts, row: Row) -> bool:

@@ -2227,6 +2227,11 @@ def test_people_of_whom_a_recipient_is_told_first_when_all_is_withdrawn_are_foun
     for one in story.records[-3:]:
         one.what.update(epoch="f", seq=1)
     assert ("SENT", "T34") in story.sorts()
+    lost = {"outcome": "lost", "lost": True}
+    story.call(at(7), "duty.add", args={"recipient": "b.example"}, **lost)
+    assert ("SENT", "T34") in story.sorts()
+    story.call(at(8), "duty.add", args={"recipient": TO}, **lost)
+    assert ("SENT", "T34") not in story.sorts()
 
 
 def test_a_spool_that_grows_on_a_full_disk_is_found(story):
@@ -2303,6 +2308,26 @@ def test_a_row_of_a_series_that_ended_is_found_unless_it_was_withheld_before(
     story.batch(at(21) + 300, [story.row(at(21)) | (withheld if row == "W" else {})])
     story.batch(at(21) + 990, [], directory={"series": [series]})
     assert (("CONSERVATION", "R16") in story.sorts()) is found
+
+
+@pytest.mark.parametrize(
+    ("row", "again", "found"),
+    [("W", True, False), ("W", False, True), ("R", True, True)],
+)
+def test_a_row_of_a_series_that_ended_may_be_withheld_once_its_meter_is_read_at_that_period_again(
+    story, row, again, found
+):
+    """Rules R16, P20: the directory lists no series of what is withheld."""
+    withheld = {"q": "W", "v": None, "why": "consent", "basis": "", "meter": None, "d": None}
+    next(one for one in story.records if one.kind == "building").what["withheld"] = True
+    series = DIRECTORY["series"][0] | {"until": utc(at(7))}
+    story.readings(until=at(5))
+    for n, every in ((6, 2 * EVERY), (9, EVERY))[: 2 if again else 1]:
+        story.note(at(n) + 60, "configured", change="period", every={"e": every}, flush=5,
+                   recipients=[TO], readable=True)  # fmt: skip
+    story.batch(at(8), [], directory={"series": [series]})
+    story.batch(at(11), [story.row(at(10)) | (withheld if row == "W" else {})])
+    assert any("that ended" in one.text for one in story.judged()) is found
 
 
 @pytest.mark.parametrize(("how", "forgotten"), [("power", True), ("kill", False)])
