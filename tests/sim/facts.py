@@ -22,6 +22,8 @@ MONTH = 30 * DAY
 NEVER = float("inf")
 QUIET = ("look", "order", "cancel", "release", "opt-out", "inhibit", "priority", "guard")
 """events that disturb no reading and no delivery"""
+QUARANTINED = 27 * 3600.0
+"""seconds for which what a recipient refused may wait (T17): a day, and `SETTLES`"""
 SETTLES = 3 * 3600.0
 """seconds after the last fault in which all is as it should be, and before the end of the quiet
 time in which something may still be on its way: no wait of the rules is longer than an hour, but
@@ -920,9 +922,27 @@ class Facts:
             if one.do == "uplink"
             and one.what.get("how") == "refuses"
             and names[one.what["recipient"] % len(names)] == recipient
-            and one.end > self.end - 27 * 3600
+            and one.end > self.end - QUARANTINED
         ]
         return min(moments, default=NEVER)
+
+    @cached_property
+    def unheeded(self) -> dict[str, list[Mapping[str, Any]]]:
+        """By recipient: the retractions of batches that it rejected by a receipt within the last
+        day, and does not have yet. They are sent under another id once the day is over (T4, T17).
+        """
+        signed = self.building["recipients"][0] if self.building.get("signed") else None
+        rejected = {
+            (what["recipient"], sha256)
+            for at, what, _ in self.receipts
+            if at > self.end - QUARANTINED and (what["recipient"] != signed or what.get("signed"))
+            for _, sha256, *_ in what.get("rejected") or ()
+        }
+        retractions: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+        for batch in self.batches.values():
+            if (batch.recipient, batch.sha256) in rejected and batch.stored == NEVER:
+                retractions[batch.recipient] += batch.retract
+        return retractions
 
     def every(self, fitted: Fitted) -> int:
         """Seconds between two slots of a meter's point, at first."""

@@ -65,7 +65,8 @@ SENT   (each time that a batch leaves, and for what is held at the end)
   P14  not after 60 days and three hours (the purge is hourly). Passes: with a disturbed clock
     (C14).
   G4, I22  not of a meter or of people of whom the gateway knew that they were not there.
-  A9   nothing of a withdrawn basis is held at the end; I22: nor what was recorded late.
+  A9   nothing of a withdrawn basis is held at the end; I22: nor what was recorded late. Passes:
+    rows whose retraction the recipient rejected within the last 27 hours (T17).
   C12  nothing is sealed while the clock is wrong by more than five minutes and no service keeps it.
     A5: nothing new is sent from a disk that cannot be written for two minutes (only `readonly`).
     A2: all batches of an epoch of memory say `kept`, but for voids.

@@ -469,6 +469,8 @@ def _came(held: Held) -> float:
 def _held(facts: Facts, recipient: str, held: Held) -> Iterator[Finding]:
     row = held.row
     at = min(facts.end, facts.unlinked_from(recipient))
+    if any(covers(one, row) for one in facts.unheeded.get(recipient, ())):
+        return
     yield from _wrongly_dated(facts, recipient, held)
     if row.place[:1] == "D" and row.q != "W":
         basis = facts.bases.get(row.basis)

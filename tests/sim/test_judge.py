@@ -529,6 +529,24 @@ def test_rows_of_a_withdrawn_consent_that_are_not_retracted_are_found(story):
     assert story.sorts() == {("SENT", "A9")}
 
 
+@pytest.mark.parametrize(
+    ("hours", "of", "found"), [(4, {}, False), (4, {"basis": "K2"}, True), (28, {}, True)]
+)
+def test_a_retraction_that_the_recipient_rejected_may_wait_for_a_day(story, hours, of, found):
+    """Rules T4, T17, A9: after the day it is sent under another id."""
+    when = END - hours * HOUR
+    story.readings(until=when - HOUR)
+    fact = {"fact": "withdraw", "place": PLACE, "occupancy": STAY, "recipient": TO}
+    story.call(when, "withdraw", means=[fact])
+    right = taken_back(reason="withdrawn", since=BEGIN, until=None, ver=2**53 - 1, basis=CONSENT)
+    story.seq += 1
+    batch = {"recipient": TO, "epoch": "e"}
+    story.note(when + 30, "sent", **batch, seq=story.seq, sha256="f" * 64, bytes=900, rows=[],
+               retract=[right | of], directory={}, void=None)  # fmt: skip
+    story.note(when + 32, "receipt", **batch, rejected=[[story.seq, "f" * 64, "for a trial"]])
+    assert (("SENT", "A9") in story.sorts()) == found
+
+
 @pytest.mark.parametrize("again", [False, True])
 def test_a_recipient_whose_uplink_was_removed_cannot_be_asked_to_erase(story, again):
     story.readings(until=at(5))

@@ -255,6 +255,21 @@ def test_a_retraction_whose_batch_is_contradicted_is_told_again(opened):
         assert [one.id for one in unpack(spool.retract(NOW, "trusted").payload).retract] == ["R0"]
 
 
+def test_a_retraction_that_the_recipient_rejected_is_sent_under_another_id_after_a_day(opened):
+    """Rules T17, T19, A9."""
+    with opened() as spool:
+        withdraw(spool)
+        batch = spool.retract(NOW, "trusted")
+        no = receipt_for(batch, stored=(), rejected=((batch.id.seq, batch.sha256, "no"),))
+        assert spool.settle(no, NOW).quarantined == (batch.id,)
+        assert spool.tend(NOW + DAY - 1, DAY * 60) == ()
+        assert spool.retract(NOW + DAY - 1, "trusted") is None
+        assert spool.tend(NOW + DAY + 1, DAY * 60) == (batch.id,)
+        again = spool.retract(NOW + DAY + 1, "trusted")
+        assert again.id != batch.id
+        assert [one.id for one in unpack(again.payload).retract] == ["R0"]
+
+
 def test_a_batch_in_quarantine_for_a_day_is_tried_under_another_id(opened):
     """Rule T17."""
     with opened() as spool:
