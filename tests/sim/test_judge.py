@@ -2380,6 +2380,18 @@ def test_a_batch_without_a_receipt_waits():
         assert one.sorts() == found
 
 
+@pytest.mark.parametrize(("fails", "found"), [(True, set()), (False, {("TRUTH", "T31")})])
+def test_a_batch_of_which_a_copy_was_refused_may_wait_if_its_receipt_was_lost(story, fails, found):
+    if fails:
+        story.note(at(9) + 295, "event", index=0, do="disk", how="eio", **{"for": 20.0})
+        story.note(at(9) + 315, "event", index=0, do="disk", how="eio", ended=True, **{"for": 20.0})
+    waits(story.readings(), END - EVERY - HOUR + 200, quarantined=1, quarantined_rows=1)
+    sent = next(one.what for one in story.records if (one.kind, one.at) == ("sent", at(9) + 300))
+    story.note(at(9) + 400, "receipt", recipient=TO, epoch="e", stored=[],
+               rejected=[[sent["seq"], sent["sha256"], "no"]])  # fmt: skip
+    assert story.sorts() == found
+
+
 def test_what_waits_near_an_event_or_a_change_is_not_judged(story):
     begins_again(story, at(8))
     assert waits(story.readings(), at(9) + 200, slots=7).sorts() == set()
