@@ -1752,6 +1752,23 @@ def test_a_consent_that_was_refused_or_waits_is_expected_once_it_is_accepted(sto
     assert ("TRUTH", "P22") in story.sorts()
 
 
+def test_a_consent_that_waited_is_in_force_from_the_second_in_which_the_clock_was_set(story):
+    """Rule O7: the correction and the acceptance are in the same second."""
+    consent = dict(story.records[3].what["means"][0], id="later", since=at(1))
+    sent = {"typ": "consent+jwt", "jti": "later", "recipient": TO}
+    story.note(at(1), "object", means=[consent], **sent)
+    story.note(at(1) + 1, "object", acked=True, **sent)
+    story.note(at(1) - 60, "clock", apart=-700.0, service=True, kept=False)
+    story.note(at(2) + 0.3, "clock", apart=0.0, service=True, kept=True)
+    for n, (state, when) in enumerate([("WAITING", at(1)), ("ACCEPTED", at(2))]):
+        outcome = {"id": f"o{n}", "typ": "consent+jwt", "jti": "later", "state": state,
+                   "at": utc(when)}  # fmt: skip
+        story.batch(at(2) + 9 + n, [], directory={"outcomes": [outcome]})
+    records = [*sorted(story.records, key=lambda one: one.at), Record(float(END), "end", {})]
+    begins = {basis.id: basis.known for basis in Facts(story.plan, records).bases.values()}
+    assert begins["later"] == at(2) + 1
+
+
 def test_an_order_that_is_too_long_or_was_refused_gives_no_right(story):
     order(story, at(0))
     write(story, at(0) + 2, "-2")
