@@ -233,7 +233,9 @@ def _opened(
     who = identity.absent(state)
     if (state / identity.KEYS).exists():
         who, moved = identity.bind(state, machine_id())
-    clock = clock or Clock(config.clock.source, state / "clock.json")
+    clock = clock or Clock(
+        config.clock.source, state / "clock.json", notes=volatile(state) / "clock.json"
+    )
     disk = StateDisk(state, clock.now)
     registry = Registry.open(state / backup.REGISTRY, volatile(state) / NOTES)
     _refuse_older(registry, state)

@@ -410,8 +410,24 @@ class RegistryBases:
         return rows
 
     def kept(self, rows: Sequence[Reading]) -> list[Reading]:
-        """The rows that may still be stored."""
-        return [row for row in rows if self.mute or self.stands(row.series, row.t)]
+        """The rows that may still be stored: a basis covers them, and their meter was there."""
+        if self.mute:
+            return list(rows)
+        return [row for row in rows if self.stands(row.series, row.t) and self._was_there(row)]
+
+    def _was_there(self, row: Reading) -> bool:
+        """Whether the meter of a row was in its dwelling then, as far as it is recorded with its
+        number. A change that takes a slot from it retracts only what is stored before (rule I22).
+        """
+        of, at = row.series, row.t
+        if of.kind in (ValueKind.INT, ValueKind.AVG):
+            at -= 1  # they cover the time before
+        meters = [
+            meter
+            for meter in self._assignment().registry.meters_of(of.place)
+            if of.meter and meter.serial == of.meter and meter.channel in (None, of.channel)
+        ]
+        return not meters or any(covers(meter, at) for meter in meters)
 
     def taken_back(self, after: int) -> tuple[int, list[Retraction]]:
         """The number of the registry's last change, and the retractions that this recipient is owed

@@ -270,7 +270,8 @@ class SlotLedger:
         """
         if self.left[key].slot > wrong.until[key]:  # what was closed since then is right
             return self.left[key].slot
-        return max(begun.marks[key].slot, 0) or max(begun.firsts[key], 0)
+        first = running_slot(key[1], max(begun.firsts[key], 0), self.zone)
+        return max(begun.marks[key].slot, 0) or first
 
     def closed_by(
         self, series: Collection[ExpectedSeries], keys: Collection[MarkKey]

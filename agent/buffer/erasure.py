@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from agent.buffer.batch import Stamp, extent, pack, read, unpack, write
 from agent.buffer.disclosures import ReceivedSlots, counts_of
 from agent.buffer.keys import NOBODY, SealBroken, SealedTable, owner_of
-from agent.buffer.outbox import BatchState
+from agent.buffer.outbox import NOT_YET_RECEIVED, BatchState
 from agent.buffer.pending import in_chunks
 from agent.core.model import BatchId, Lane, ValueKind, Void
 
@@ -255,14 +255,15 @@ class Holdings:
 
     def unconfirmed(self) -> list[ReceivedSlots]:
         """The slots of dwellings that the recipient may have without a receipt: those of batches
-        that were sealed, also if they became voids since (rule P28).
+        that were sealed, also if they became voids or were refused since (rule P28): whoever
+        refuses a copy may hold what came first.
         """
         counts = []
         for id_, state in self._outbox.with_rows_of(None):
             payload = self._outbox.payload(id_.epoch, id_.seq)
-            if state is BatchState.UNRECEIPTED and payload is not None:
+            if state in NOT_YET_RECEIVED and payload is not None:
                 counts += counts_of(read(payload))
-        for id_ in self._outbox.unreceipted_voids():
+        for id_ in self._outbox.voids_without_receipt():
             noted = self._outbox.voids.original_counts(id_.epoch, id_.seq)
             kept = self._voided_rows.rows(id_.epoch, id_.seq)
             counts += counts_of(kept) if noted is None else noted
@@ -284,8 +285,8 @@ class Holdings:
         return indexes
 
     def _under_way(self, number: int) -> list[Reading]:
-        ends = {BatchState.UNRECEIPTED, BatchState.QUARANTINED}
-        ids = [id_ for id_, state in self._outbox.with_rows_of([number]) if state in ends]
+        of_theirs = self._outbox.with_rows_of([number])
+        ids = [id_ for id_, state in of_theirs if state in NOT_YET_RECEIVED]
         payloads = [self._outbox.payload(id_.epoch, id_.seq) for id_ in ids]
         return [row for payload in payloads if payload is not None for row in read(payload)]
 
@@ -413,9 +414,7 @@ class Purge:
         yield from self._filtering(self._pending.older_chunks(before), takes)
         yield from self._thinning(self._voided_rows.older_sizes(before), takes)
         unreceipted = [
-            entry
-            for entry in self._outbox.with_rows_of(None)
-            if entry[1] in (BatchState.UNRECEIPTED, BatchState.QUARANTINED)
+            entry for entry in self._outbox.with_rows_of(None) if entry[1] in NOT_YET_RECEIVED
         ]
         yield from self._voiding(unreceipted, takes, Void.EXPIRED)
 

@@ -81,6 +81,10 @@ class BatchState(IntEnum):
     """receipted, and requested again: to be sent when its turn comes"""
 
 
+NOT_YET_RECEIVED = (BatchState.UNRECEIPTED, BatchState.QUARANTINED)
+"""states of a batch for which the recipient has not stated that it holds it"""
+
+
 class StoredBatch(NamedTuple):
     """The batch stored under an id."""
 
@@ -204,10 +208,10 @@ class Outbox:
         """Batches to be sent, in the order of sealing; and the ids of batches that do not open."""
         return self._select(f"{SELECT} ORDER BY no", BatchState.UNRECEIPTED)
 
-    def unreceipted_voids(self) -> list[BatchId]:
-        """The ids of voids without a receipt."""
-        sql = "SELECT epoch, seq FROM batch JOIN void USING(epoch, seq) WHERE state=?"
-        return self._ids(sql, BatchState.UNRECEIPTED)
+    def voids_without_receipt(self) -> list[BatchId]:
+        """The ids of voids without a receipt, also of those that are in quarantine."""
+        sql = "SELECT epoch, seq FROM batch JOIN void USING(epoch, seq) WHERE state IN (?,?)"
+        return self._ids(sql, *NOT_YET_RECEIVED)
 
     def quarantined(self) -> list[SealedBatch]:
         """Batches that were rejected, as they were sent."""

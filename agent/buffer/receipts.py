@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.buffer.batch import read, read_retractions
 from agent.buffer.disclosures import counts_of
-from agent.buffer.outbox import BatchState
+from agent.buffer.outbox import NOT_YET_RECEIVED, BatchState
 from agent.buffer.schema import end_epoch, new_epoch, past_epochs
 from agent.core.model import BatchId, Lane, Receipt, Void
 from agent.trust.strict import json_of
@@ -41,7 +41,6 @@ HASH = re.compile(r"[0-9a-f]{64}")
 IDENTIFIER = re.compile(r"[A-Za-z0-9._-]{1,253}")
 CONFLICT_GAP = 86_400
 """least seconds between two epochs that conflicts begin (rule T8)"""
-NOT_YET_RECEIVED = (BatchState.UNRECEIPTED, BatchState.QUARANTINED)
 UNREADABLE = "unreadable: the batch was damaged on the gateway's disk"
 MOST_ASKED = 100_000
 """ids in one request"""

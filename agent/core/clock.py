@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import json
 import logging
 import os
 import time
@@ -137,6 +138,8 @@ class History:
     """wall − monotonic time when a person stated the time in this boot, and nothing better has
     confirmed the clock since
     """
+    touched: int | None = None
+    """when timesyncd had synchronized before the last step of this boot (as `ClockEvidence`)"""
 
     def note(self, by: str, wall: float, apart: float) -> None:
         """Record that the clock was confirmed at wall time `wall`."""
@@ -236,8 +239,12 @@ class Clock:
         rtc: Callable[[], float | None] = rtc,
         boot: Callable[[], str] = boot_id,
         watch: WatchesSettings | None = None,
+        notes: Path | None = None,
     ) -> None:
-        """`watch`: calls a function whenever the wall clock is set, within a block, and gives
+        """`notes`: a file that survives kill -9, for what the disk does not record; its folder may
+        be missing.
+
+        `watch`: calls a function whenever the wall clock is set, within a block, and gives
         whether it can do that. None: the kernel, for the clocks of this machine; nobody, for
         others.
         """
@@ -250,19 +257,24 @@ class Clock:
         self._wall, self._steady = wall, steady
         self._evidence, self._rtc = evidence, rtc
         self._touched: int | None = None
-        self._touched_before_step: int | None = None
         name, apart = boot(), wall() - steady()
         empty = Memory("", None, apart, BUILT)
         self._file = StateFile(file, partial(_known, boot=name, empty=empty), lambda: empty)
+        noted = _noted(notes, name, empty)
         known = self._file.load(self._take_memory)
+        self._notes = notes
         self._looked_before = known.boot == name or self._file.unreadable
         """whether an earlier process may have looked at the clock in this boot"""
+        if noted is not None:  # later than what the disk has
+            known, self._looked_before = noted[0], True
         self._memory = replace(known, boot=name)
         self._history_file = StateFile(
             file and file.with_name(HISTORY), partial(_history, boot=name), lambda: History(name)
         )
         self.history = self._history_file.load(self._take_history)
-        if self._history_file.unreadable:
+        if noted is not None:
+            self.history = noted[1]
+        elif self._history_file.unreadable:
             # a person's time must not pass for that of a time service (rule C17)
             self._memory = replace(self._memory, proved=None)
         self.period = Period(name, self._memory.apart, steady())
@@ -284,6 +296,8 @@ class Clock:
         stored.kept, stored.steps = stored.kept + here.kept, stored.steps + here.steps
         if here.vouched is not None:
             stored.vouched, stored.person = here.vouched, None
+        if here.touched is not None:
+            stored.touched = here.touched
         self.history = stored
 
     def _uses(self) -> tuple[object, ...]:
@@ -448,7 +462,7 @@ class Clock:
         wall, steady = self._wall(), self._steady()
         if moved := step(self._memory, wall, steady):
             self.steps.append(moved)
-            self._touched_before_step = self._evidence().touched if self._first else self._touched
+            self.history.touched = self._evidence().touched if self._first else self._touched
             self.period, self.agreed = (
                 self.period._replace(apart=wall - steady, began=steady),
                 False,
@@ -503,10 +517,10 @@ class Clock:
         first, self._first = self._first, False
         if first and self._looked_before and self._memory.proved is None:
             # An earlier process has seen a step, and the file may be older than that (rule C8).
-            self._touched_before_step = evidence.touched
+            self.history.touched = evidence.touched
         if evidence.kernel or (not first and evidence.touched not in (None, touched)):
             return steady
-        is_newer = evidence.touched != self._touched_before_step
+        is_newer = evidence.touched != self.history.touched
         if first and evidence.touched is not None and is_newer and self._memory.proved is None:
             # timesyncd synchronized before this process began. How long ago, only the wall clock
             # tells; an age longer than the uptime would mean that the clock stepped since.
@@ -519,7 +533,7 @@ class Clock:
         last step: of a clock that has stepped, what was set before says nothing.
         """
         evidence = self._evidence()
-        if evidence.touched is None or evidence.touched == self._touched_before_step:
+        if evidence.touched is None or evidence.touched == self.history.touched:
             return evidence.kernel
         return evidence.kernel or 0 <= wall - evidence.touched / 1e9 <= SERVICED
 
@@ -667,13 +681,31 @@ class Clock:
         """Store what is known, durably, so that a restart or a boot goes on from it."""
         if self.source == "system":
             return
-        with suppress(NotRecorded):  # only people read it; a failure of the other file is logged
+        recorded = False
+        with suppress(NotRecorded):  # a failure of the other file is logged
             self._history_file.save(asdict(self.history))
+            recorded = True
         try:
             self._file.save(asdict(self._memory))
         except NotRecorded as error:
             extra = fields(LogEvent.RECORD_NOT_WRITTEN, store=self._file.name)
             log.warning("%s", error, extra=extra)
+            recorded = False
+        if self._notes is not None:
+            with suppress(OSError):
+                self._note(self._notes, recorded=recorded)
+
+    def _note(self, notes: Path, *, recorded: bool) -> None:
+        """Note for a later process of this boot what the disk does not record. Without it that
+        process would see no step in between.
+        """
+        if recorded:
+            notes.unlink(missing_ok=True)
+            return
+        content = {"memory": asdict(self._memory), "history": asdict(self.history)}
+        new = notes.with_suffix(".new")
+        new.write_text(json.dumps(content), encoding="utf-8")
+        new.replace(notes)
 
 
 def span_of(seconds: float) -> str:
@@ -693,8 +725,23 @@ def _history(stored: dict[str, Any], boot: str) -> History:
         (str(vouched[0]), float(vouched[1])) if vouched else None,
         [(float(at), float(moved)) for at, moved in stored["steps"]],
         None if stored.get("person") is None else float(stored["person"]),
+        None if stored.get("touched") is None else int(stored["touched"]),
     )
-    return known if known.boot == boot else replace(known, boot=boot, kept=[], person=None)
+    here = known.boot == boot
+    return known if here else replace(known, boot=boot, kept=[], person=None, touched=None)
+
+
+def _noted(notes: Path | None, boot: str, empty: Memory) -> tuple[Memory, History] | None:
+    """What an earlier process of this boot has noted, if the disk did not record it."""
+    if notes is None:
+        return None
+    try:
+        content = json.loads(notes.read_bytes())
+        memory = _known(content["memory"], boot, empty)
+        history = _history(content["history"], boot)
+    except (OSError, ValueError, TypeError, LookupError):
+        return None
+    return (memory, history) if memory.boot == boot else None
 
 
 def _known(stored: dict[str, Any], boot: str, empty: Memory) -> Memory:

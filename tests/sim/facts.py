@@ -36,6 +36,8 @@ STEPPED = 2.0
 """seconds by which a clock that moves has not stepped (rule C8)"""
 REMEMBERED = 3720.0
 """seconds by which the last proved time that is on the disk may lie before the last proved one"""
+BACK = 10.0
+"""seconds by which a clock that is back may differ from what it was (rule C4)"""
 UNKEPT = 8 * DAY + 32_000
 """seconds after which a clock that no service keeps surely is untrusted (rule C7): the kernel needs
 hours to see that nobody keeps it
@@ -1214,6 +1216,34 @@ class Facts:
             if right and (self.kept[0][0] < wrong[0] or not apart):
                 return right[0]
         return NEVER
+
+    def stepped_back(self, at: float) -> bool:
+        """Whether it was proven by then that a clock was wrong which no service kept: within one
+        boot it stepped and came back to what a service had kept, and does so again (rule C4). Lives
+        saw all three.
+        """
+        by_boot: dict[str, list[Life]] = defaultdict(list)
+        for life in self.lives:
+            by_boot[life.boot].append(life)
+        ends = [moment for moment, *_ in self.kept[1:]] + [self.end]
+        spans = list(zip(self.kept, ends, strict=False))
+        for lives in by_boot.values():
+            seen = [
+                (begin, apart, kept)
+                for (begin, apart, kept), end in spans
+                if begin <= at and any(one.ready < end and begin < one.end for one in lives)
+            ]
+            for n, (_, apart, kept) in enumerate(seen):
+                wrong = [m for m in range(n, len(seen)) if abs(seen[m][1] - apart) > BACK]
+                if (
+                    kept
+                    and wrong
+                    and any(
+                        again and abs(back - apart) <= BACK for _, back, again in seen[wrong[0] :]
+                    )
+                ):
+                    return True
+        return False
 
     def doubted(self, place: str, since: float, until: float, recipient: str | None = None) -> bool:
         """Whether it is open what is recorded of a place, for a recipient, then."""

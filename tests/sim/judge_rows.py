@@ -170,7 +170,7 @@ def _retraction(facts: Facts, batch: Batch, one: Mapping[str, Any]) -> Iterator[
         yield _found("CONSERVATION", "I23", text, at, batch.index)
     if reason == "clock" and not facts.heartbeats:
         wrong = [apart for apart in facts.proven if facts.proof(apart) <= at]
-        if not any(wrong):
+        if not any(wrong) and not facts.stepped_back(at):
             text = f"rows of {one['place']} are taken back, and nothing proves the clock wrong"
             yield _found("CONSERVATION", "C3", text, at, batch.index)
 

@@ -1365,6 +1365,30 @@ def test_rows_that_are_taken_back_although_nothing_proves_a_wrong_clock_are_foun
     assert ("CONSERVATION", "C3") not in other.sorts()
 
 
+@pytest.mark.parametrize(
+    ("boot", "back", "kept", "proven"),
+    [
+        ("a", 4.0, True, True),
+        ("a", 60.0, True, False),
+        ("a", 4.0, False, False),
+        ("b", 4.0, True, False),
+    ],
+)
+def test_a_step_and_its_reversal_prove_a_wrong_clock_over_lives_of_one_boot(
+    boot, back, kept, proven
+):
+    """Rule C4: also if no service kept what it stepped to, and a life ended in between."""
+    story = Story()
+    story.note(at(-2), "clock", apart=0.0, service=True, kept=True)
+    story.note(at(10), "life.ended", life=1, how="kill")
+    story.note(at(10) + 5, "clock", apart=-127.2, service=True, kept=False)
+    story.note(at(10) + 9, "life.begun", life=2, boot=boot, apart=-127.2)
+    story.note(at(10) + 10, "life.ready", life=2)
+    story.note(at(11), "clock", apart=back, service=True, kept=kept)
+    story.batch(at(30), [], retract=[taken_back()])
+    assert (("CONSERVATION", "C3") not in story.sorts()) == proven
+
+
 def test_a_row_that_falls_under_an_earlier_retraction_is_found(story):
     served_wrong(story, at(10), at(20))
     story.batch(at(30), [], retract=[taken_back()])

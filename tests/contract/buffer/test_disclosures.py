@@ -146,6 +146,32 @@ def test_what_was_sealed_may_have_been_received_until_it_is_known(opened):
         assert places(spool) == []
 
 
+@pytest.mark.parametrize("how", ["by the transport", "by the recipient"])
+def test_what_was_refused_may_have_been_received_before(opened, how):
+    """Rule P28. An answer that was lost may have been that it is stored."""
+
+    def places(spool):
+        return [(one.place, one.runs[0].slots) for one in spool.unconfirmed_slots()]
+
+    with opened() as spool:
+        spool.append(dwellings(reading(0, 0), reading(0, 1)), {})
+        batch = seal(spool)
+        if how == "by the transport":
+            spool.refuse(batch.id, "422", TODAY)
+        else:
+            no = ((batch.id.seq, batch.sha256, "no"),)
+            spool.settle(receipt_for(batch, stored=(), rejected=no), TODAY)
+        assert spool.backlog().quarantined == 1
+        assert places(spool) == [("D0", 1), ("D1", 1)]
+        spool.apply(1, [withdrawn("D0")], TODAY)
+        void = spool.unreceipted()[0]
+        spool.refuse(void.id, "422", TODAY)
+        assert spool.backlog().quarantined == 1
+        assert places(spool) == [("D0", 1), ("D1", 1)]
+        spool.settle(receipt_for(void), TODAY)
+        assert places(spool) == []
+
+
 def test_it_is_known_whose_the_values_were(opened):
     with opened() as spool:
         (row,) = dwellings(reading(0, 0))

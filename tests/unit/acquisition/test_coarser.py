@@ -13,7 +13,7 @@ from agent.acquisition.slots import SlotLedger
 from agent.core.model import SlotMark, Why
 from agent.registry.consent_policy import policy
 from agent.registry.dates import DAY, MONTH
-from agent.registry.inputs import NewConsent, NewDuty, NewOccupancy, NewWithdrawal
+from agent.registry.inputs import NewConsent, NewDuty, NewExchange, NewOccupancy, NewWithdrawal
 from tests.unit.acquisition.house import RECIPIENT, Town, point, sample
 
 PARIS = ZoneInfo("Europe/Paris")
@@ -221,6 +221,32 @@ def test_every_row_made_stands_when_it_is_asked_for_at_sealing(town):
     assert (revision, one.reason, one.basis) == (bases.revision(), "withdrawn", curve.id)
     gone = [row for row in rows if one.covers(RECIPIENT, row.series, row.t)]
     assert gone == [row for row in rows if row.series.basis == curve.id]
+
+
+@pytest.mark.parametrize(
+    ("followed", "never", "left"), [(True, False, 2), (False, False, 2), (False, True, 0)]
+)
+def test_a_row_that_is_not_stored_yet_falls_under_a_change_of_meters_too(
+    town, followed, never, left
+):
+    """Rule I22: the retraction takes back only what is stored before it."""
+    town.agree(1800)
+    gate = town.gate()
+    bases = RegistryBases(lambda: gate)
+    ledger = SlotLedger(gate, {KEY: [METER]}, {}, PARIS)
+    rows = []
+    for n in range(8):
+        slot = at(2, 12) + n * QUARTER
+        rows += ledger.close(KEY, slot, [sample(METER, str(n), slot + 1.0)], "1001", Why.BUSY)
+    assert bases.kept(rows) == rows
+    before = bases.revision()
+    changed = NewExchange("D1", "1001", at=at(2, 13), serial="1009" if followed else None,
+                          followed=followed, never=never)  # fmt: skip
+    town.registry.exchange([changed], "test", "test", float(at(3)))
+    _, taken = bases.taken_back(before)
+    assert len(rows) == 4
+    assert bases.kept(rows) == rows[:left]
+    assert all(one.covers(RECIPIENT, row.series, row.t) for one in taken for row in rows[left:])
 
 
 def test_a_recipient_without_any_basis_in_a_dwelling_is_not_told_what_happens_there(town):

@@ -248,3 +248,18 @@ def test_what_a_wrong_clock_closed_of_a_device_that_was_removed_is_taken_back(to
     key = ("m1", 600)
     ranges, rows, _ = taken_back(town, {}, {key: mark(WRONG)}, {key: NOW}, {key: WRONG})
     assert (ranges, rows) == ([("elec.imp", NOW + 1, WRONG + 1)], [])
+
+
+@pytest.mark.parametrize("present", [LATER, {}], ids=["another period", "removed"])
+def test_a_series_that_a_wrong_clock_began_has_no_slot_once_it_is_taken_back(town, present):
+    """Rule C5: what is no longer configured is not closed again, and owes nothing of that time."""
+    home, key = town.place("D1"), ("m1", 600)
+    series = [of(home, 600)]
+    ledger = SlotLedger(town.gate(), present, {key: mark(WRONG)})
+    ranges, rows, back = ledger.taken_back(
+        Wrong({}, {key: WRONG}, began=NOW + 1300), NOW + 3000, series
+    )
+    assert [(one.since, one.until) for one in ranges] == [(NOW + 1200, WRONG + 1)]
+    assert rows == []
+    ledger.set_back(back)
+    assert ledger.end(series, NOW) == {series[0]: NOW + 1200}

@@ -35,7 +35,7 @@ class Machine:
         self.wall, self.up = wall, up
         self.kernel, self.touched, self.rtc = False, None, None
 
-    def clock(self, file=None, source="ntp", boot="boot"):
+    def clock(self, file=None, source="ntp", boot="boot", notes=None):
         return Clock(
             source,
             file,
@@ -44,6 +44,7 @@ class Machine:
             lambda: ClockEvidence(self.kernel, self.touched),
             lambda: self.rtc,
             lambda: boot,
+            notes=notes,
         )
 
     def passes(self, seconds):
@@ -103,6 +104,40 @@ def test_a_synchronization_before_a_step_does_not_count_after_a_restart(
     assert clock.take_signed_time(machine.wall + 14) == "the clock agrees"
     assert clock.dates
     assert not clock.agreed
+
+
+def test_a_step_between_two_processes_counts_also_if_the_disk_records_nothing(tmp_path):
+    """Rule C8. Notes that are not on the disk are of their boot only."""
+    machine, file = Machine(up=5000.0), tmp_path / "no folder" / "clock.json"
+    notes = tmp_path / "notes.json"
+    machine.synchronizes(NOW)
+    clock = machine.clock(file, notes=notes)
+    assert clock.dates
+    clock.remember()
+    machine.passes(60)
+    assert machine.clock(file, notes=notes).dates
+    machine.wall -= 127
+    clock = machine.clock(file, notes=notes)
+    assert not clock.dates
+    assert [round(moved) for moved in clock.steps] == [-127]
+    machine.passes(60)
+    machine.synchronizes(machine.wall + 127)
+    assert clock.dates
+    assert not machine.clock(file, boot="next", notes=notes).steps
+
+
+def test_notes_of_the_clock_go_once_the_disk_records_again(tmp_path):
+    machine, file = Machine(up=5000.0), tmp_path / "no folder" / "clock.json"
+    notes = tmp_path / "notes.json"
+    machine.synchronizes(NOW)
+    clock = machine.clock(file, notes=notes)
+    assert clock.dates
+    clock.remember()
+    assert notes.exists()
+    file.parent.mkdir()
+    clock.remember()
+    assert not notes.exists()
+    assert machine.clock(file, notes=notes).dates
 
 
 def test_a_synchronization_at_an_unknown_side_of_a_step_does_not_count_after_a_restart(tmp_path):
@@ -336,7 +371,7 @@ def test_after_a_boot_the_floor_falls_only_where_two_agree(tmp_path):
     assert not clock.agreed
 
 
-@pytest.mark.parametrize("restarts", [False, True])
+@pytest.mark.parametrize("restarts", ["never", "after the step", "after signed time"])
 def test_what_a_time_service_has_set_before_a_step_agrees_with_nothing_after_it(tmp_path, restarts):
     """Rule C4: signed time may differ by 120 s, so alone it proves no earlier period wrong."""
     machine, file = Machine(), tmp_path / "clock.json"
@@ -348,12 +383,17 @@ def test_what_a_time_service_has_set_before_a_step_agrees_with_nothing_after_it(
     clock.remember()
     machine.passes(60)
     machine.wall += 14
-    if restarts:
+    if restarts == "after the step":
         clock = machine.clock(file)
     assert clock.take_signed_time(machine.wall - 14) == "the clock agrees"
     assert clock.dates
     assert not clock.agreed
     machine.passes(60)
+    if restarts == "after signed time":
+        clock = machine.clock(file)
+        assert clock.dates
+        assert clock.take_signed_time(machine.wall - 14) == "the clock agrees"
+        assert not clock.agreed
     machine.synchronizes(machine.wall)
     clock.take_signed_time(machine.wall)
     assert clock.agreed
