@@ -1318,6 +1318,55 @@ def test_a_checked_value_of_a_broken_meter_is_found(story):
     assert story.sorts() == {("CONSERVATION", "M8")}
 
 
+BROKEN, TRUE = "999999.999", None
+
+
+@pytest.mark.parametrize(
+    ("values", "quality", "right"),
+    [
+        ([BROKEN, BROKEN, BROKEN], "SRV", True),
+        ([BROKEN, BROKEN], "SV", False),
+        (["0", BROKEN, BROKEN], "SSV", False),
+        ([BROKEN, TRUE, BROKEN], "SVV", False),
+        ([BROKEN, BROKEN, TRUE, BROKEN], "SRSV", True),
+        ([BROKEN, BROKEN, TRUE, TRUE, BROKEN], "SRSRV", False),
+        ([BROKEN, BROKEN, "0"], "SRV", True),  # it has rolled over (M6)
+        (["0", "0", BROKEN], "SRV", False),
+        (["-17.25", "-17.25", "-17.25"], "SSV", False),
+        ([BROKEN, "-17.25", BROKEN, BROKEN], "SSSV", False),
+    ],
+)
+def test_what_a_broken_meter_says_again_and_again_is_compared_with_it(values, quality, right):
+    """Rule M13."""
+    assert of_a_broken_meter(values, quality) == (set() if right else {"M8"})
+
+
+def test_the_first_value_of_a_life_is_compared_with_nothing():
+    """Rule M8."""
+    assert of_a_broken_meter([BROKEN, BROKEN], "RV", starts=True) == set()
+    assert of_a_broken_meter([BROKEN, BROKEN], "RV") == {"M8"}
+    assert of_a_broken_meter([TRUE, BROKEN], "RV", starts=True) == {"M8"}
+
+
+def of_a_broken_meter(values, quality, *, starts=False):
+    """What is judged of these values from slot 5 on; `starts`: the agent before the first."""
+    story = Story()
+    if starts:
+        ends(story, at(4) + 600, "kill", back=10)
+    odd = {at(5 + n): value for n, value in enumerate(values) if value}
+    letters = {at(5 + n): letter for n, letter in enumerate(quality)}
+    story.readings(
+        change=lambda row: (
+            row | {"v": odd.get(row["t"], row["v"]), "q": letters.get(row["t"], row["q"])}
+        )
+    )
+    for n, record in enumerate(story.records):
+        if record.kind == "answer" and record.at - 2 in odd:
+            what = record.what | {"value": odd[record.at - 2], "odd": True}
+            story.records[n] = Record(record.at, "answer", what)
+    return {clause for _, clause in story.sorts()}
+
+
 def test_a_negative_consumption_is_found(story):
     story.readings()
     story.batch(at(6), [story.row(at(5), kind="INT", q="K", v="-0.030", ver=at(6))])
