@@ -1697,6 +1697,41 @@ def test_a_value_that_changes_faster_than_its_ramp_is_found(story):
     assert story.sorts() == {("EQUIPMENT", "H5")}
 
 
+def ramped(*, second, slot=None, end=400, back=None):
+    """Half a degree up, and from `second` on a ramp down to one degree below, by a second order.
+    `back`: what is written at the end of the first, at which it is given back or passed.
+    """
+    story = Story()
+    controlled(story, ramp_per_min=0.5, min_gap=600)
+    order(story, at(0), value=0.5, duration=end)
+    order(story, at(0) + second, value=-1.0)
+    writes = [(2, "0.5", "0"), (398, back, "0.5"), (458, "-0.5", "0"), (518, "-1.0", "-0.5")]
+    for after, value, before in [*writes, (second + HOUR, None if slot else "0", "-1.0")]:
+        story.note(at(0) + after, "write", device="p", point="offset", control=CONTROL, slot=slot,
+                   before=before, value=value or "0", written=value, by="agent")  # fmt: skip
+    return {clause for _, clause in story.readings().sorts()}
+
+
+def test_a_ramp_over_the_original_value_is_no_release():
+    """Rules H4, H5: orders that overlap are one event. At a priority only its clearing gives the
+    point back.
+    """
+    for slot in (None, 13):
+        assert ramped(second=390, slot=slot, back="0") == set()
+        assert ramped(second=300, slot=slot, back="0.0") == set()
+    assert ramped(second=450, slot=13) == {"H4"}
+    assert ramped(second=450, back="0") == {"H4"}
+
+
+def test_an_original_value_at_a_priority_that_is_not_cleared_is_found(story):
+    """Rule G6."""
+    order(story, at(0))
+    for after, value, before in ((2, "-2", "0"), (HOUR, "0", "-2")):
+        story.note(at(0) + after, "write", device="p", point="offset", control=CONTROL, slot=13,
+                   before=before, value=value, written=value, by="agent")  # fmt: skip
+    assert story.readings().sorts() == {("EQUIPMENT", "G6")}
+
+
 def test_a_limit_without_its_failsafe_after_a_start_is_found(story):
     story.records[2].what["controls"][0] |= {"min": 0.0, "max": 11.0, "original": "11",
                                              "failsafe": "6", "min_gap": 0}  # fmt: skip
