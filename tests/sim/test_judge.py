@@ -1318,6 +1318,55 @@ def test_a_checked_value_of_a_broken_meter_is_found(story):
     assert story.sorts() == {("CONSERVATION", "M8")}
 
 
+BROKEN, TRUE = "999999.999", None
+
+
+@pytest.mark.parametrize(
+    ("values", "quality", "right"),
+    [
+        ([BROKEN, BROKEN, BROKEN], "SRV", True),
+        ([BROKEN, BROKEN], "SV", False),
+        (["0", BROKEN, BROKEN], "SSV", False),
+        ([BROKEN, TRUE, BROKEN], "SVV", False),
+        ([BROKEN, BROKEN, TRUE, BROKEN], "SRSV", True),
+        ([BROKEN, BROKEN, TRUE, TRUE, BROKEN], "SRSRV", False),
+        ([BROKEN, BROKEN, "0"], "SRV", True),  # it has rolled over (M6)
+        (["0", "0", BROKEN], "SRV", False),
+        (["-17.25", "-17.25", "-17.25"], "SSV", False),
+        ([BROKEN, "-17.25", BROKEN, BROKEN], "SSSV", False),
+    ],
+)
+def test_what_a_broken_meter_says_again_and_again_is_compared_with_it(values, quality, right):
+    """Rule M13."""
+    assert of_a_broken_meter(values, quality) == (set() if right else {"M8"})
+
+
+def test_the_first_value_of_a_life_is_compared_with_nothing():
+    """Rule M8."""
+    assert of_a_broken_meter([BROKEN, BROKEN], "RV", starts=True) == set()
+    assert of_a_broken_meter([BROKEN, BROKEN], "RV") == {"M8"}
+    assert of_a_broken_meter([TRUE, BROKEN], "RV", starts=True) == {"M8"}
+
+
+def of_a_broken_meter(values, quality, *, starts=False):
+    """What is judged of these values from slot 5 on; `starts`: the agent before the first."""
+    story = Story()
+    if starts:
+        ends(story, at(4) + 600, "kill", back=10)
+    odd = {at(5 + n): value for n, value in enumerate(values) if value}
+    letters = {at(5 + n): letter for n, letter in enumerate(quality)}
+    story.readings(
+        change=lambda row: (
+            row | {"v": odd.get(row["t"], row["v"]), "q": letters.get(row["t"], row["q"])}
+        )
+    )
+    for n, record in enumerate(story.records):
+        if record.kind == "answer" and record.at - 2 in odd:
+            what = record.what | {"value": odd[record.at - 2], "odd": True}
+            story.records[n] = Record(record.at, "answer", what)
+    return {clause for _, clause in story.sorts()}
+
+
 def test_a_negative_consumption_is_found(story):
     story.readings()
     story.batch(at(6), [story.row(at(5), kind="INT", q="K", v="-0.030", ver=at(6))])
@@ -1646,6 +1695,41 @@ def test_a_value_that_changes_faster_than_its_ramp_is_found(story):
     assert story.readings().judged() == []
     write(story, at(0) + 65, "-2")
     assert story.sorts() == {("EQUIPMENT", "H5")}
+
+
+def ramped(*, second, slot=None, end=400, back=None):
+    """Half a degree up, and from `second` on a ramp down to one degree below, by a second order.
+    `back`: what is written at the end of the first, at which it is given back or passed.
+    """
+    story = Story()
+    controlled(story, ramp_per_min=0.5, min_gap=600)
+    order(story, at(0), value=0.5, duration=end)
+    order(story, at(0) + second, value=-1.0)
+    writes = [(2, "0.5", "0"), (398, back, "0.5"), (458, "-0.5", "0"), (518, "-1.0", "-0.5")]
+    for after, value, before in [*writes, (second + HOUR, None if slot else "0", "-1.0")]:
+        story.note(at(0) + after, "write", device="p", point="offset", control=CONTROL, slot=slot,
+                   before=before, value=value or "0", written=value, by="agent")  # fmt: skip
+    return {clause for _, clause in story.readings().sorts()}
+
+
+def test_a_ramp_over_the_original_value_is_no_release():
+    """Rules H4, H5: orders that overlap are one event. At a priority only its clearing gives the
+    point back.
+    """
+    for slot in (None, 13):
+        assert ramped(second=390, slot=slot, back="0") == set()
+        assert ramped(second=300, slot=slot, back="0.0") == set()
+    assert ramped(second=450, slot=13) == {"H4"}
+    assert ramped(second=450, back="0") == {"H4"}
+
+
+def test_an_original_value_at_a_priority_that_is_not_cleared_is_found(story):
+    """Rule G6."""
+    order(story, at(0))
+    for after, value, before in ((2, "-2", "0"), (HOUR, "0", "-2")):
+        story.note(at(0) + after, "write", device="p", point="offset", control=CONTROL, slot=13,
+                   before=before, value=value, written=value, by="agent")  # fmt: skip
+    assert story.readings().sorts() == {("EQUIPMENT", "G6")}
 
 
 def test_a_limit_without_its_failsafe_after_a_start_is_found(story):
