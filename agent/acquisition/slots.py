@@ -539,10 +539,8 @@ class SlotLedger:
         point = sample.point
         if not isinstance(sample.value, Decimal):
             return []
-        owed = (
-            self.assignment.boundary(point, serial, slot),
-            self.assignment.month_end(point, serial, slot),
-        )
+        boundary = self.assignment.boundary(point, serial, slot)
+        month_end = self.assignment.month_end(point, serial, slot)
         shown = EXACT.multiply(sample.value, self._multipliers[point.device, point.name])
         answer = self.assignment.at(point, serial, slot)
         if answer.unproven and self.refuses_unproven:
@@ -550,10 +548,12 @@ class SlotLedger:
         value = answer.measured(point, shown)
         delay = max(0, int(sample.at) - slot)
         rows = []
-        for series in filter(None, owed):
+        for series in filter(None, (boundary, month_end)):
             # Read in a later slot: for this one it would be a wrong value.
             if delay > series.step:
                 continue
+            if series is month_end:  # it may be the first slot of its series (rule T21)
+                self.owe(series, slot)
             of_the_slot = self._of_the_slot(series, slot, delay, answer.unproven)
             flags = _flag_text({*sample.flags, Flag.LATE, *of_the_slot})
             rows.append(Reading(series, slot, value, sample.quality, delay, flags=flags, ver=made))

@@ -10,6 +10,7 @@ from decimal import Decimal
 import pytest
 
 from agent.acquisition.ingest import Ingest, SlotAccount
+from agent.acquisition.row_assignment import ExpectedSeries
 from agent.acquisition.slots import SlotLedger
 from agent.acquisition.unsent_readings import MidnightReadings
 from agent.buffer.database import in_own_thread
@@ -129,6 +130,26 @@ def test_a_notice_that_takes_a_month_end_back_gives_it_again_to_the_manager(tmp_
         assert (row.series.basis, row.series.occupancy) == ("duty", home.id)
         assert (row.flags, row.ver) == ("LATE", told + 1)
         assert await here.tend(registers, told + DAY) == 0
+
+    scenario(tmp_path, town, does)
+
+
+def test_a_month_end_that_is_given_first_to_who_moved_in_unnoticed_is_owed_in_its_series(
+    tmp_path, town
+):
+    """Rule T21: while the dwelling was vacant, nothing was owed. The index of a move is no slot."""
+
+    async def does(here, registers, _shelf, _thread):
+        out = [NewOccupancy("move_out", "D1", until=FIRST - 2 * DAY)]
+        town.registry.occupy(out, "test", "test", FIRST - 2 * DAY)
+        assert here.reads(registers, FIRST, 30) == []
+        told = FIRST + 2 * DAY
+        back = [NewOccupancy("move_in", "D1", since=FIRST - HOUR)]
+        town.registry.occupy(back, "test", "test", told)
+        assert await here.tend(registers, told) == 1
+        steps = {row.series.step: row for row in here.rows}
+        owed = {ExpectedSeries.of(steps[MONTH].series): FIRST}
+        assert here.ledger.owed_in(here.rows) == owed
 
     scenario(tmp_path, town, does)
 
