@@ -663,7 +663,8 @@ class Facts:
         """
         acks = self._acks.get(jti, [])
         if jti in accepted and "WAITING" in self.outcomes[jti]:
-            return accepted[jti] + 1 - self.apart(accepted[jti])
+            at = accepted[jti] + 1  # the clock may have been set just before, in the same second
+            return at - self.apart(at)
         if jti not in accepted or "REJECTED" not in self.outcomes[jti]:
             return acks[0] if acks else None
         later = [at for at in acks if at + self.apart(at) > accepted[jti] - 2]

@@ -23,8 +23,9 @@ CONSERVATION
     durable. T8: no two epochs within half a day.
   T27  a recipient with a backlog that a reload takes out gets its rows once it can be reached.
   M9   a row is at a slot of its step: a midnight, a first of the month, a multiple.
-  M8   what a broken meter shows is never V. M6: no consumption is negative. M20: no value is later
-    than its step. M10: no two readings of one meter for a slot (unless a clock was wrong).
+  M8   what a broken meter shows is never V, unless it is compared with such a value (M13). M6: no
+    consumption is negative. M20: no value is later than its step. M10: no two readings of one
+    meter for a slot (unless a clock was wrong).
   M10, C8, C10, C11, R13, F1, R1  a value is one that this meter gave, in that slot, within 30 s of
     the stated delay, by the true time or by the gateway's clock as a service had set it.
   C11  what was read while nothing could be dated is held, if the clock was set right and kept

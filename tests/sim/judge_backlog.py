@@ -75,7 +75,7 @@ class _Waiting:
             if one.of_memory or one.sent[0][0] > at + FRESH:
                 continue
             receipt = _receipt(facts, one)
-            if receipt > at - FRESH:
+            if receipt > at - FRESH or _refused_after(facts, one, receipt, at):
                 perhaps.add(one.id)
             if receipt > at + FRESH and one.sent[0][0] < at - FRESH:
                 sure.add(one.id)
@@ -114,6 +114,17 @@ def _receipt(facts: Facts, batch: Batch) -> float:
         and any(seq == batch.seq for seq, *_ in what.get("stored") or ())
     ]
     return min(moments, default=NEVER)
+
+
+def _refused_after(facts: Facts, batch: Batch, receipt: float, until: float) -> bool:
+    """Whether a copy was refused after a receipt that the disk may not have recorded."""
+    recorded = not facts.during(receipt, receipt + FRESH, "disk", "kill", "power")
+    return not recorded and any(
+        receipt < at <= until + FRESH
+        and (what["recipient"], what.get("epoch")) == (batch.recipient, batch.epoch)
+        and any(seq == batch.seq for seq, *_ in what.get("rejected") or ())
+        for at, what, _ in facts.receipts
+    )
 
 
 def _unsent(here: _Waiting, uplink: Mapping[str, Any], at: float, index: int) -> Iterator[Finding]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from typing import Any, NamedTuple
 
 from tests.sim.facts import DAY, NEVER, SETTLES, Facts, Life, Trouble, second
@@ -75,7 +75,8 @@ class Stop(NamedTuple):
 @dataclass
 class Write:
     """A value that came to a point; `value` None: our priority was cleared. `base`: what the point
-    had before it was held; `releases`: the agent wrote that, or cleared its priority.
+    had before it was held; `slot`: the priority at which it was written; `releases`: the agent has
+    given the point back.
     """
 
     at: float
@@ -84,6 +85,7 @@ class Write:
     value: Any
     by: str
     index: int
+    slot: Any = None
     base: Any = None
     releases: bool = False
 
@@ -101,33 +103,68 @@ class Hold:
 def judged(facts: Facts) -> Iterator[Finding]:
     """All findings about the controls."""
     for control in facts.building.get("controls", ()):
-        yield from _control(facts, control, _writes(facts, control), _orders(facts, control))
+        orders = _orders(facts, control)
+        yield from _control(facts, control, _writes(facts, control, orders), orders)
 
 
-def _writes(facts: Facts, control: Mapping[str, Any]) -> list[Write]:
+def _writes(facts: Facts, control: Mapping[str, Any], orders: list[Order]) -> list[Write]:
     """The writes to a control. What a person writes at another priority is not ours to see, nor a
     value that the agent has set in the same hold, nor one that the device's watchdog has replaced
     before the agent did anything (rule H33): that hold goes on.
     """
     writes, base, own = [], control.get("original"), []
     replaced = None
-    for at, what, index in facts.writes:
-        by, slot = what["by"], what.get("slot")
-        if what.get("control") != control["control"] or (slot is not None and by != "agent"):
-            continue
-        value = what["written"] if slot is not None else what["value"]
-        write = Write(at, at + facts.apart(at), what.get("before"), value, by, index, base)
-        if by == "agent":
-            write.releases = value is None or _same(value, base) or _is_original(control, value)
+    seen = _seen(facts, control)
+    for write, later in zip_longest(seen, seen[1:]):
+        write.base, value = base, write.value
+        if write.by == "agent":
+            write.releases = _releases(control, write, later, orders)
             own, replaced = [] if write.releases else [*own, value], None
-        elif by == "person":  # what a watchdog falls back to is a consequence of the hold
+        elif write.by == "person":  # what a watchdog falls back to is a consequence of the hold
             if any(_same(value, one) for one in own):
                 continue
             replaced, base, own = replaced or (base, own), value, []
-        elif by == "watchdog" and replaced:
+        elif write.by == "watchdog" and replaced:
             (base, own), replaced = replaced, None
         writes.append(write)
     return writes
+
+
+def _seen(facts: Facts, control: Mapping[str, Any]) -> list[Write]:
+    """All writes to a control that the agent can see."""
+    return [
+        Write(
+            at, at + facts.apart(at), what.get("before"),
+            what["value"] if what.get("slot") is None else what["written"],
+            what["by"], index, what.get("slot"),
+        )
+        for at, what, index in facts.writes
+        if what.get("control") == control["control"]
+        and (what.get("slot") is None or what["by"] == "agent")
+    ]  # fmt: skip
+
+
+def _releases(
+    control: Mapping[str, Any], write: Write, later: Write | None, orders: list[Order]
+) -> bool:
+    """Whether the agent gives the point back: its priority is cleared. Where there are none, the
+    value is that before the hold, and no ramp has only passed it (rule H5).
+    """
+    if write.value is None or write.slot is not None:
+        return write.value is None
+    before_it = _same(write.value, write.base) or _is_original(control, write.value)
+    return before_it and not _passes(write, later, orders)
+
+
+def _passes(write: Write, later: Write | None, orders: list[Order]) -> bool:
+    """Whether an order that is in force at both writes, and so no later event (rule H4), goes on
+    beyond this value.
+    """
+    if later is None or later.by != "agent" or None in (write.before, later.value):
+        return False
+    middle = float(write.value)
+    beyond = (middle - float(write.before)) * (float(later.value) - middle) > 0
+    return beyond and bool(_covering(later, _covering(write, orders)))
 
 
 def _is_original(control: Mapping[str, Any], value: Any) -> bool:

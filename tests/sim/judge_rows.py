@@ -570,12 +570,42 @@ def _untrue(facts: Facts, held: Held) -> Iterator[Finding]:
             values = [answer for answer in answers if answer.value == Decimal(row.v or 0)]
             when = ", ".join(f"{answer.wall:.0f}" for answer in values[:4]) or "never"
             yield _untruth(held, "M10", f"{row.meter} said {row.v} {when}, not at {row.t}+{row.d}")
-        elif row.q == "V" and all(one.odd for one in answers if _said(facts, row, one)):
+        elif row.q == "V" and not any(
+            not one.odd or _confirmed(facts, answers, one)
+            for one in answers
+            if _said(facts, row, one)
+        ):
             yield _untruth(held, "M8", "it is checked, and the meter cannot show it")
     elif row.kind == "INT" and Decimal(row.v or 0) < 0:
         yield _untruth(held, "M6", "a negative consumption")
     elif row.kind == "INT" and "EXCH" not in row.flags and not _flowed(facts, row, answers):
         yield _untruth(held, "M2", f"no two indexes of {row.meter} differ by {row.v}")
+
+
+def _confirmed(facts: Facts, answers: list[Answer], odd: Answer) -> bool:
+    """M13, M6: whether what a broken meter shows is compared with a value like it: with the first
+    one of this life, which nothing is compared with, or with one that the next has confirmed.
+    """
+    since = max((life.begin for life in facts.lives if life.begin <= odd.at), default=0.0)
+    reference = suspect = None
+    for one in answers:
+        if not since <= one.at < odd.at:
+            continue
+        if one.value < 0:  # stays suspect, and confirms nothing
+            suspect = None
+        elif reference is None or _agree(reference, one) or (suspect and _agree(suspect, one)):
+            reference, suspect = one, None
+        else:
+            suspect = one
+    return reference is not None and reference.odd and odd.value >= 0 and _agree(reference, odd)
+
+
+def _agree(first: Answer, then: Answer) -> bool:
+    """Whether a value is possible after another one. The true index follows only itself."""
+    if first.odd and then.odd:
+        end = Decimal(1).scaleb(first.value.adjusted() + 1)
+        return then.value == first.value or first.value <= then.value + end < first.value + 1
+    return first.odd == then.odd or first.value == then.value
 
 
 def _untruth(held: Held, clause: str, text: str) -> Finding:

@@ -1336,6 +1336,55 @@ def test_a_checked_value_of_a_broken_meter_is_found(story):
     assert story.sorts() == {("CONSERVATION", "M8")}
 
 
+BROKEN, TRUE = "999999.999", None
+
+
+@pytest.mark.parametrize(
+    ("values", "quality", "right"),
+    [
+        ([BROKEN, BROKEN, BROKEN], "SRV", True),
+        ([BROKEN, BROKEN], "SV", False),
+        (["0", BROKEN, BROKEN], "SSV", False),
+        ([BROKEN, TRUE, BROKEN], "SVV", False),
+        ([BROKEN, BROKEN, TRUE, BROKEN], "SRSV", True),
+        ([BROKEN, BROKEN, TRUE, TRUE, BROKEN], "SRSRV", False),
+        ([BROKEN, BROKEN, "0"], "SRV", True),  # it has rolled over (M6)
+        (["0", "0", BROKEN], "SRV", False),
+        (["-17.25", "-17.25", "-17.25"], "SSV", False),
+        ([BROKEN, "-17.25", BROKEN, BROKEN], "SSSV", False),
+    ],
+)
+def test_what_a_broken_meter_says_again_and_again_is_compared_with_it(values, quality, right):
+    """Rule M13."""
+    assert of_a_broken_meter(values, quality) == (set() if right else {"M8"})
+
+
+def test_the_first_value_of_a_life_is_compared_with_nothing():
+    """Rule M8."""
+    assert of_a_broken_meter([BROKEN, BROKEN], "RV", starts=True) == set()
+    assert of_a_broken_meter([BROKEN, BROKEN], "RV") == {"M8"}
+    assert of_a_broken_meter([TRUE, BROKEN], "RV", starts=True) == {"M8"}
+
+
+def of_a_broken_meter(values, quality, *, starts=False):
+    """What is judged of these values from slot 5 on; `starts`: the agent before the first."""
+    story = Story()
+    if starts:
+        ends(story, at(4) + 600, "kill", back=10)
+    odd = {at(5 + n): value for n, value in enumerate(values) if value}
+    letters = {at(5 + n): letter for n, letter in enumerate(quality)}
+    story.readings(
+        change=lambda row: (
+            row | {"v": odd.get(row["t"], row["v"]), "q": letters.get(row["t"], row["q"])}
+        )
+    )
+    for n, record in enumerate(story.records):
+        if record.kind == "answer" and record.at - 2 in odd:
+            what = record.what | {"value": odd[record.at - 2], "odd": True}
+            story.records[n] = Record(record.at, "answer", what)
+    return {clause for _, clause in story.sorts()}
+
+
 def test_a_negative_consumption_is_found(story):
     story.readings()
     story.batch(at(6), [story.row(at(5), kind="INT", q="K", v="-0.030", ver=at(6))])
@@ -1666,6 +1715,41 @@ def test_a_value_that_changes_faster_than_its_ramp_is_found(story):
     assert story.sorts() == {("EQUIPMENT", "H5")}
 
 
+def ramped(*, second, slot=None, end=400, back=None):
+    """Half a degree up, and from `second` on a ramp down to one degree below, by a second order.
+    `back`: what is written at the end of the first, at which it is given back or passed.
+    """
+    story = Story()
+    controlled(story, ramp_per_min=0.5, min_gap=600)
+    order(story, at(0), value=0.5, duration=end)
+    order(story, at(0) + second, value=-1.0)
+    writes = [(2, "0.5", "0"), (398, back, "0.5"), (458, "-0.5", "0"), (518, "-1.0", "-0.5")]
+    for after, value, before in [*writes, (second + HOUR, None if slot else "0", "-1.0")]:
+        story.note(at(0) + after, "write", device="p", point="offset", control=CONTROL, slot=slot,
+                   before=before, value=value or "0", written=value, by="agent")  # fmt: skip
+    return {clause for _, clause in story.readings().sorts()}
+
+
+def test_a_ramp_over_the_original_value_is_no_release():
+    """Rules H4, H5: orders that overlap are one event. At a priority only its clearing gives the
+    point back.
+    """
+    for slot in (None, 13):
+        assert ramped(second=390, slot=slot, back="0") == set()
+        assert ramped(second=300, slot=slot, back="0.0") == set()
+    assert ramped(second=450, slot=13) == {"H4"}
+    assert ramped(second=450, back="0") == {"H4"}
+
+
+def test_an_original_value_at_a_priority_that_is_not_cleared_is_found(story):
+    """Rule G6."""
+    order(story, at(0))
+    for after, value, before in ((2, "-2", "0"), (HOUR, "0", "-2")):
+        story.note(at(0) + after, "write", device="p", point="offset", control=CONTROL, slot=13,
+                   before=before, value=value, written=value, by="agent")  # fmt: skip
+    assert story.readings().sorts() == {("EQUIPMENT", "G6")}
+
+
 def test_a_limit_without_its_failsafe_after_a_start_is_found(story):
     story.records[2].what["controls"][0] |= {"min": 0.0, "max": 11.0, "original": "11",
                                              "failsafe": "6", "min_gap": 0}  # fmt: skip
@@ -1768,6 +1852,23 @@ def test_a_consent_that_was_refused_or_waits_is_expected_once_it_is_accepted(sto
     assert (("TRUTH", "P22") in story.sorts()) != bool(before)
     look(story, at(10), "explain", **explained())
     assert ("TRUTH", "P22") in story.sorts()
+
+
+def test_a_consent_that_waited_is_in_force_from_the_second_in_which_the_clock_was_set(story):
+    """Rule O7: the correction and the acceptance are in the same second."""
+    consent = dict(story.records[3].what["means"][0], id="later", since=at(1))
+    sent = {"typ": "consent+jwt", "jti": "later", "recipient": TO}
+    story.note(at(1), "object", means=[consent], **sent)
+    story.note(at(1) + 1, "object", acked=True, **sent)
+    story.note(at(1) - 60, "clock", apart=-700.0, service=True, kept=False)
+    story.note(at(2) + 0.3, "clock", apart=0.0, service=True, kept=True)
+    for n, (state, when) in enumerate([("WAITING", at(1)), ("ACCEPTED", at(2))]):
+        outcome = {"id": f"o{n}", "typ": "consent+jwt", "jti": "later", "state": state,
+                   "at": utc(when)}  # fmt: skip
+        story.batch(at(2) + 9 + n, [], directory={"outcomes": [outcome]})
+    records = [*sorted(story.records, key=lambda one: one.at), Record(float(END), "end", {})]
+    begins = {basis.id: basis.known for basis in Facts(story.plan, records).bases.values()}
+    assert begins["later"] == at(2) + 1
 
 
 def test_an_order_that_is_too_long_or_was_refused_gives_no_right(story):
@@ -2396,6 +2497,18 @@ def test_a_batch_without_a_receipt_waits():
             else record for record in one.records
         ]  # fmt: skip
         assert one.sorts() == found
+
+
+@pytest.mark.parametrize(("fails", "found"), [(True, set()), (False, {("TRUTH", "T31")})])
+def test_a_batch_of_which_a_copy_was_refused_may_wait_if_its_receipt_was_lost(story, fails, found):
+    if fails:
+        story.note(at(9) + 295, "event", index=0, do="disk", how="eio", **{"for": 20.0})
+        story.note(at(9) + 315, "event", index=0, do="disk", how="eio", ended=True, **{"for": 20.0})
+    waits(story.readings(), END - EVERY - HOUR + 200, quarantined=1, quarantined_rows=1)
+    sent = next(one.what for one in story.records if (one.kind, one.at) == ("sent", at(9) + 300))
+    story.note(at(9) + 400, "receipt", recipient=TO, epoch="e", stored=[],
+               rejected=[[sent["seq"], sent["sha256"], "no"]])  # fmt: skip
+    assert story.sorts() == found
 
 
 def test_what_waits_near_an_event_or_a_change_is_not_judged(story):
