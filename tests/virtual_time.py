@@ -35,6 +35,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self.selector.now
 
+    async def shutdown_default_executor(self, timeout=None):
+        """Wait for the threads in real time: this loop's would be over before they have ended."""
+        del timeout
+        await super().shutdown_default_executor()
+
 
 class PatientLoop(VirtualLoop):
     """One whose time stands still while bytes may be on their way in the kernel."""
