@@ -35,7 +35,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self.selector.now
 
-    async def shutdown_default_executor(self, timeout=None):
+    async def shutdown_default_executor(self, timeout=None):  # noqa: ASYNC109 -- asyncio's own
         """Wait for the threads in real time: this loop's would be over before they have ended."""
         del timeout
         await super().shutdown_default_executor()
