@@ -197,7 +197,12 @@ def plain(text):
 def test_an_order_is_shown_with_who_asked_why_and_what_the_device_has(loop, tested, people):
     async def look():
         await tested.ordered(16)
-        english = await shown(people["operator"], "/orders")
+
+        async def read_back():  # the charger has the value before the agent knows it
+            page = await shown(people["operator"], "/orders")
+            return page if "The device has" in page else ""
+
+        english = await until(read_back)
         async with people["operator"].get("/orders", headers={"Accept-Language": "fr"}) as answer:
             return english, await answer.text()
 
