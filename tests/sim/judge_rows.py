@@ -899,23 +899,19 @@ def _owed_late(facts: Facts, platform: Platform, basis: Basis, new: Fitted) -> I
     stay = next((stay for stay in facts.stays if stay.id == basis.occupancy), None)
     old = next((one for one in facts.fitted if one.until == new.since and _same(one, new)), None)
     settled = facts.end - SETTLES
+    linked = min(facts.removed_from(basis.recipient), facts.refused_from(basis.recipient))
     if stay is None or stay.known is None or old is None or new.known is None or not new.reports:
         return
     every, configured = facts.period_at(new, new.known)
     step = effective(basis.step, every)
     since = max(new.since, basis.since, basis.known or 0, stay.since, stay.known, configured)
     until = min(new.known, new.until, basis.until, basis.ended, settled)
-    until = min(
-        until,
-        stay.until,
-        stay.until_asked,
-        facts.removed_from(basis.recipient),
-        facts.refused_from(basis.recipient),
-    )
+    until = min(until, stay.until, stay.until_asked, linked)
     others = [one for one in facts.doubts if one[0] == new.place and one[2] != new.known]
     if any(one[1] <= new.known + step and since - step <= one[2] for one in others):
         return  # something else of the place was changed meanwhile
-    if basis.since < new.since - 1 and since == new.since < until and new.known < settled:
+    told = new.known < min(settled, linked)
+    if basis.since < new.since - 1 and since == new.since < until and told:
         yield from _indexes_lost(platform, basis, old, new)
     read = facts.answers.get((new.meter, new.channel), [])
     for t in facts.slots(step, since + step, until - step):

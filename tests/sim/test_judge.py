@@ -1569,6 +1569,14 @@ def test_an_exchange_that_was_recorded_late_restates_its_slots_and_gives_what_wa
     assert exchanged(Story(), indexes=False) == {"R14"}
 
 
+@pytest.mark.parametrize(("removed", "owed"), [(20, set()), (59, {"R14"})])
+def test_no_index_of_an_exchange_is_owed_that_was_told_after_the_uplink_was_removed(removed, owed):
+    story = Story()
+    story.note(at(removed), "configured", change="recipient", flush=5, recipients=[],
+               every={"e": EVERY}, readable=True)  # fmt: skip
+    assert exchanged(story, indexes=False) == owed
+
+
 @pytest.mark.parametrize(("left", "owed"), [(5, set()), (40, {"R14"})])
 def test_whoever_left_before_an_exchange_leaves_nothing_of_the_new_meter_owed(left, owed):
     story = Story()
