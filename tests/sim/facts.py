@@ -399,7 +399,8 @@ class Facts:
         self.statuses: list[tuple[float, Mapping[str, Any], int]] = []
         self.wakes: list[tuple[float, Mapping[str, Any], int]] = []
         self.swaps: list[tuple[float, Mapping[str, Any], int]] = []
-        self.heartbeats: list[float] = []
+        self.heartbeats: list[tuple[float, float]] = []
+        """(when it arrived, the time that it states): signed time, each time it was brought"""
         self.end = self.journal[-1].at if self.journal else 0.0
         self._read()
         self.restored: list[tuple[str, float, Any, int]] = []
@@ -490,8 +491,8 @@ class Facts:
     def _meter(self, at: float, what: Mapping[str, Any], index: int) -> None:
         self.swaps.append((at, what, index))
 
-    def _heartbeat(self, at: float, _what: Mapping[str, Any], _index: int) -> None:
-        self.heartbeats.append(at)
+    def _heartbeat(self, at: float, what: Mapping[str, Any], _index: int) -> None:
+        self.heartbeats.append((at, float(what["signed"])))
 
     def _answer(self, at: float, what: Mapping[str, Any], _index: int) -> None:
         if what.get("value") is not None:
@@ -1085,14 +1086,20 @@ class Facts:
 
     @cached_property
     def vouched(self) -> list[tuple[float, float, float]]:
-        """(from, to, apart): when signed time kept a clock that no service kept and that was wrong
-        by no more than it may differ (rule C13).
+        """(from, to, apart): when signed time kept a clock that no service kept and that was
+        wrong: it may differ from what was signed, which may have been under way for some time,
+        by `SLACK` (rule C13).
         """
         ends = [at for at, *_ in self.kept[1:]] + [self.end]
         found = []
         for (at, apart, kept), end in zip(self.kept, ends, strict=False):
-            begin = next((one for one in self.heartbeats if at <= one < end), NEVER)
-            if not kept and 0 < abs(apart) <= SLACK and begin < end:
+            agreed = (
+                came
+                for came, signed in self.heartbeats
+                if at <= came < end and abs(came + apart - signed) <= SLACK
+            )
+            begin = next(agreed, NEVER)
+            if not kept and apart and begin < end:
                 found.append((begin, end, apart))
         return found
 

@@ -1032,7 +1032,7 @@ def _undated_lost(facts: Facts, platform: Platform, fitted: Fitted, slot: Any) -
         right = next((end for begin, end in facts.doubtful_clock() if begin <= at < end), NEVER)
     else:  # marks may lie ahead (rule C3) until signed time agrees with the service (rule C4)
         is_right = not facts.doubtful_at(at)
-        right = next((one for one in facts.heartbeats if one > at and is_right), NEVER)
+        right = next((came for came, _ in facts.heartbeats if came > at and is_right), NEVER)
     dated = right + 2 * float(facts.building.get("flush") or 30) + CLOSES
     others = ("clock.step", "clock.service", "uplink", "silence", "move")
     if right == NEVER or not facts.calm_but(at - 1, dated, *others, clock=True):

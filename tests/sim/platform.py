@@ -420,7 +420,8 @@ class SimUplink:
 
     def _note(self, entry: dict[str, Any], *, acked: bool = False) -> None:
         if entry.get("beat"):  # signed time counts each time that it is brought (rule C13)
-            self.world.note("heartbeat", recipient=self.to.name)
+            signed = entry["claims"]["iat"]
+            self.world.note("heartbeat", recipient=self.to.name, signed=signed)
             return
         if entry["noted"] and not acked:
             return

@@ -1628,7 +1628,9 @@ def test_a_value_that_a_clock_has_dated_that_moved_a_little_is_right(story, move
     assert (("CONSERVATION", "M10") in story.sorts()) == wrong
 
 
-@pytest.mark.parametrize("sent", ["kept", "waited", "retracted", "without signed time"])
+@pytest.mark.parametrize(
+    "sent", ["kept", "waited", "retracted", "without signed time", "too long under way"]
+)
 def test_what_signed_time_has_dated_is_right_until_it_is_proven_wrong(story, sent):
     """Rules C13, C5: a clock that is 20 s ahead has dated a slot."""
     story.note(BEGIN, "clock", apart=0.0, service=True, kept=True, rtc=None)
@@ -1636,7 +1638,8 @@ def test_what_signed_time_has_dated_is_right_until_it_is_proven_wrong(story, sen
     story.note(at(5) + 600, "clock", apart=0.0, service=True, kept=True, rtc=None)
     if sent != "without signed time":
         heard = at(5) + 30 if sent == "waited" else at(4) + 90
-        story.note(heard, "heartbeat", recipient=TO)
+        signed = heard - 101 if sent == "too long under way" else heard - 99
+        story.note(heard, "heartbeat", recipient=TO, signed=signed)
     story.readings(change=in_place_of(at(5)))
     t = at(5)
     story.note(t - 19.9, "answer", line=0, device="e", meter=METER, channel="elec.imp",
@@ -1647,7 +1650,7 @@ def test_what_signed_time_has_dated_is_right_until_it_is_proven_wrong(story, sen
                "reason": "clock"}  # fmt: skip
         story.batch(t + 700, [story.row(t, q="M", v=None, why="clock", ver=t + 701)], retract=[one])
     found = {clause for _, clause in story.sorts()} & {"M10", "C5", "C3"}
-    expected = {"retracted": set(), "without signed time": {"M10"}}
+    expected = {"retracted": set(), "without signed time": {"M10"}, "too long under way": {"M10"}}
     assert found == expected.get(sent, {"C5"})
 
 
@@ -1971,7 +1974,7 @@ def test_a_limit_that_follows_the_failsafe_soon_after_a_start_is_right(story, ho
     controlled(story, **LIMIT)
     story.readings()
     for minute in range(-DAY, 4 * DAY, 240):
-        story.note(at(0) + minute, "heartbeat", recipient=TO)
+        story.note(at(0) + minute, "heartbeat", recipient=TO, signed=at(0) + minute)
     order(story, at(0), value=4.0)
     write(story, at(0) + 2, "4", "11")
     ends(story, at(0) + 600, how, back=10)
@@ -1987,10 +1990,10 @@ def test_a_limit_that_follows_the_failsafe_soon_after_a_start_is_right(story, ho
 def test_a_limit_that_is_released_at_a_start_is_found(story):
     controlled(story, **LIMIT)
     story.readings()
-    story.note(at(0) - 2, "heartbeat", recipient=TO)
+    story.note(at(0) - 2, "heartbeat", recipient=TO, signed=at(0) - 2)
     order(story, at(0), value=4.0)
     for minute in range(0, 4 * HOUR, 120):
-        story.note(at(0) + minute, "heartbeat", recipient=TO)
+        story.note(at(0) + minute, "heartbeat", recipient=TO, signed=at(0) + minute)
     write(story, at(0) + 2, "4", "11")
     ends(story, at(0) + 600, "power")
     write(story, at(0) + 661, "6", "4")
@@ -2032,7 +2035,7 @@ def test_a_limit_whose_platform_fell_silent_and_a_failsafe_without_end_are_found
     story.readings()
     for minute in range(-DAY, 4 * DAY, 240):
         if not 1000 < minute < 3000:
-            story.note(at(0) + minute, "heartbeat", recipient=TO)
+            story.note(at(0) + minute, "heartbeat", recipient=TO, signed=at(0) + minute)
     assert story.sorts() == {("EQUIPMENT", "H12")}
     write(story, at(0) + 1600, "6", "11")
     write(story, at(0) + 1600 + 7200, "11", "6")
@@ -2048,7 +2051,7 @@ def test_the_value_of_a_watchdog_is_nobodys_wish(story):
     write(story, BEGIN - 190, "11", "6")
     write(story, BEGIN - 180, "6", "11")
     for minute in range(-300, 5 * DAY, 240):
-        story.note(BEGIN + minute, "heartbeat", recipient=TO)
+        story.note(BEGIN + minute, "heartbeat", recipient=TO, signed=BEGIN + minute)
     assert story.readings().sorts() == {("EQUIPMENT", "G6")}
 
 
