@@ -1131,6 +1131,14 @@ class Facts:
                 return right
         return NEVER
 
+    @cached_property
+    def contents(self) -> Mapping[tuple[str, str, int], set[str]]:
+        """The hashes of all bytes that each id of a batch had."""
+        found = defaultdict[tuple[str, str, int], set[str]](set)
+        for one in self.batches.values():
+            found[one.id].add(one.sha256)
+        return found
+
     @property
     def clock_doubted_from(self) -> float:
         """From when on the plan disturbs the clock or its time service."""

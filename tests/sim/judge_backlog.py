@@ -111,7 +111,10 @@ def _receipt(facts: Facts, batch: Batch) -> float:
         and what.get("of", batch.recipient) == batch.recipient
         and what.get("gateway", facts.building["gateway"]) == facts.building["gateway"]
         and (what["recipient"] != signed or what.get("signed"))
-        and any(seq == batch.seq for seq, *_ in what.get("stored") or ())
+        and any(
+            seq == batch.seq and sha256 in facts.contents[batch.id]
+            for seq, sha256, *_ in what.get("stored") or ()
+        )
     ]
     return min(moments, default=NEVER)
 

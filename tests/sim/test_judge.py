@@ -2496,12 +2496,19 @@ def test_what_waits_and_is_not_sent_or_not_stated_is_found(story, when, wrong, f
     assert waits(story.readings(), when, **wrong).sorts() == found
 
 
-def test_a_batch_without_a_receipt_waits():
+@pytest.mark.parametrize("foreign", [False, True])
+def test_a_batch_without_a_receipt_waits(foreign):
+    """T31: nor does a receipt for bytes that no batch of this number had settle it."""
     story = Story().readings()
     for stated, found in ((1, set()), (0, {("TRUTH", "T31")})):
         one = copy.deepcopy(story)
         when = at(9) + 301
         waits(one, when, rows=0, slots=0, batches=stated, batch_rows=stated, oldest=None)
+        if foreign:
+            seq = next(
+                two.what["seq"] for two in one.records if (two.kind, two.at) == ("sent", when - 1)
+            )
+            one.note(when - 30, "receipt", recipient=TO, epoch="e", stored=[[seq, "f" * 64]])
         one.records = [
             record._replace(at=when + HOUR) if (record.kind, record.at) == ("receipt", when + 1)
             else record._replace(at=when - 60) if (record.kind, record.at) == ("sent", when - 1)
