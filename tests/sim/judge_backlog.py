@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tests.sim.facts import NEVER, SETTLES, Batch, Facts, Row, expanded, second
+from tests.sim.facts import DAY, NEVER, SETTLES, Batch, Facts, Row, expanded, second
 from tests.sim.finding import Finding
 
 FRESH = 5.0
@@ -102,21 +102,33 @@ def _was_stored(row: Row, at: float) -> bool:
 
 
 def _receipt(facts: Facts, batch: Batch) -> float:
-    """When a receipt for a batch, or for another content of its id, was given that counts."""
-    signed = facts.building["recipients"][0] if facts.building.get("signed") else None
+    """When a receipt that counts was given for a batch, or for another content of its id; or when
+    one for other bytes had its rows sealed again: the first conflict within a day (rule T8).
+    """
+    stored = list(_stored(facts, batch.recipient))
+    sent = facts.contents
+    conflicts = [at for at, id_, sha256 in stored if id_ in sent and sha256 not in sent[id_]]
     moments = [
         at
-        for at, what, _ in facts.receipts
-        if (what["recipient"], what.get("epoch")) == (batch.recipient, batch.epoch)
-        and what.get("of", batch.recipient) == batch.recipient
-        and what.get("gateway", facts.building["gateway"]) == facts.building["gateway"]
-        and (what["recipient"] != signed or what.get("signed"))
-        and any(
-            seq == batch.seq and sha256 in facts.contents[batch.id]
-            for seq, sha256, *_ in what.get("stored") or ()
-        )
+        for at, id_, sha256 in stored
+        if id_ == batch.id
+        and (sha256 in sent[id_] or not any(at - DAY < before < at for before in conflicts))
     ]
     return min(moments, default=NEVER)
+
+
+def _stored(facts: Facts, recipient: str) -> Iterator[tuple[float, tuple[str, str, int], str]]:
+    """(when, id, sha256) of what a recipient has said to hold, in receipts that count."""
+    signed = facts.building["recipients"][0] if facts.building.get("signed") else None
+    for at, what, _ in facts.receipts:
+        if (
+            what["recipient"] == recipient
+            and what.get("of", recipient) == recipient
+            and what.get("gateway", facts.building["gateway"]) == facts.building["gateway"]
+            and (recipient != signed or what.get("signed"))
+        ):
+            for seq, sha256, *_ in what.get("stored") or ():
+                yield at, (recipient, what.get("epoch", ""), seq), sha256
 
 
 def _refused_after(facts: Facts, batch: Batch, receipt: float, until: float) -> bool:
