@@ -103,17 +103,21 @@ def _was_stored(row: Row, at: float) -> bool:
 
 def _receipt(facts: Facts, batch: Batch) -> float:
     """When a receipt that counts was given for a batch, or for another content of its id; or when
-    one for other bytes had its rows sealed again: the first conflict within a day (rule T8).
+    one for other bytes had its rows sealed again (rule T8): the first conflict within a day, or
+    one in an epoch that such a conflict has ended.
     """
-    stored = list(_stored(facts, batch.recipient))
-    sent = facts.contents
-    conflicts = [at for at, id_, sha256 in stored if id_ in sent and sha256 not in sent[id_]]
-    moments = [
-        at
-        for at, id_, sha256 in stored
-        if id_ == batch.id
-        and (sha256 in sent[id_] or not any(at - DAY < before < at for before in conflicts))
-    ]
+    moments: list[float] = []
+    ended: set[str] = set()
+    begun = -NEVER
+    for at, id_, sha256 in _stored(facts, batch.recipient):
+        contents = facts.contents.get(id_, {sha256})
+        if sha256 not in contents and id_[1] not in ended:
+            if at - begun < DAY:
+                continue
+            begun = at
+            ended.add(id_[1])
+        if id_ == batch.id:
+            moments.append(at)
     return min(moments, default=NEVER)
 
 
