@@ -383,7 +383,7 @@ class Facts:
         self.platforms: dict[str, Platform] = defaultdict(Platform)
         self._given: dict[str, float] = {}
         self.counted: dict[tuple[float, str], Counter[Any]] = {}
-        """at a look, by recipient, channel and basis: the values that a recipient holds"""
+        """at a look, by recipient, channel, basis and occupancy: the values that a recipient has"""
         self.settled: dict[tuple[float, str], Counter[Any]] = {}
         """of these, those whose receipt was given a minute before"""
         self.forgotten: dict[tuple[float, str], Counter[Any]] = {}
@@ -577,8 +577,9 @@ class Facts:
         counted, settled, forgotten = Counter[Any](), Counter[Any](), Counter[Any]()
         for name, platform in self.platforms.items():
             for held in platform.places[place].values():
-                if held.row.v is not None:
-                    key = name, held.row.channel, held.row.basis
+                row = held.row
+                if row.v is not None:
+                    key = name, row.channel, row.basis, row.occupancy
                     counted[key] += 1
                     settled[key] += self._given.get(held.batch.sha256, at) < at - 60
                     forgotten[key] += self.may_be_forgotten(held.batch)
@@ -825,8 +826,9 @@ class Facts:
 
     def _learn_enter(self, asked: float, known: float | None, fact: Any, _index: int) -> None:
         self._doubt(fact["place"], min(asked, fact["at"]), known)
-        if not any(stay.id == fact["occupancy"] for stay in self.stays):
-            self.stays.append(Stay(fact["occupancy"], fact["place"], second(fact["at"]), known))
+        who = fact["occupancy"], fact["place"]  # a lost answer leaves the first one empty
+        if who not in {(stay.id, stay.place) for stay in self.stays}:
+            self.stays.append(Stay(*who, second(fact["at"]), known))
 
     def _learn_exchange(self, asked: float, known: float | None, fact: Any, _index: int) -> None:
         at = second(fact["at"])

@@ -114,12 +114,12 @@ SPIN
     the disk. G12: none runs without end.
 TRUTH (with a clock that was right until then)
   P28  the dossier lists each undoubted consent as in force, and none in force that was withdrawn;
-    what it says is sent has a basis. What a recipient holds lies between `least` and `most`. P18:
-    what was settled a minute before is listed. P22: no consent is given after it was recorded. I14:
-    who lives there, how many dwellings there are. T31: in a calm time (no event, fault, change of
-    a place or wrong clock in three hours) the backlog is what leaves afterwards: its slots, at
-    least the values that were read before, the oldest one, and the batches without a receipt, with
-    their rows. Passes: the letter's text.
+    what it says is sent has a basis. What a recipient holds of those who live there lies between
+    `least` and `most`. P18: what was settled a minute before is listed. P22: no consent is given
+    after it was recorded. I14: who lives there, how many dwellings there are. T31: in a calm time
+    (no event, fault, change of a place or wrong clock in three hours) the backlog is what leaves
+    afterwards: its slots, at least the values that were read before, the oldest one, and the
+    batches without a receipt, with their rows. Passes: the letter's text.
   A7, D1, H7, H36, P4, P5, P9, P13, P22  the answer to a call states what was asked, and no more: an
     opt-out its end, a consent its place, recipient, purpose, channels, step, end and signature, and
     those who live there by what was recorded then; a withdrawal each consent that it ends; a move

@@ -5,10 +5,11 @@ Which clauses, and what each check lets pass: tests.sim.judge.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from tests.sim.facts import Basis, Facts, second
+from tests.sim.facts import NEVER, Basis, Facts, Stay, second
 from tests.sim.finding import Finding
 
 FRESH = 60.0
@@ -71,14 +72,13 @@ def _is_now(facts: Facts, basis: Basis, at: float) -> bool:
     return (
         basis.known is not None
         and max(basis.known, basis.since) + FRESH < at < min(basis.until, basis.ended) - FRESH
-        and _lives(facts, basis, at)
+        and any(stay.id == basis.occupancy and _lives(stay, at) for stay in facts.stays)
     )
 
 
-def _lives(facts: Facts, basis: Basis, at: float) -> bool:
-    """Whether the people of a basis live there beyond doubt: a dossier is of present occupants."""
-    stay = next((stay for stay in facts.stays if stay.id == basis.occupancy), None)
-    return stay is not None and at < min(stay.until, stay.until_asked) - FRESH
+def _lives(stay: Stay, at: float) -> bool:
+    """Whether people have not left beyond doubt: a dossier is of present occupants."""
+    return at < min(stay.until, stay.until_asked) - FRESH
 
 
 def _occupancy(
@@ -107,21 +107,25 @@ def _disclosures(facts: Facts, at: float, what: Mapping[str, Any]) -> Iterator[t
         if not (facts.during(0, at, *MAY_FORGET) or facts.rebooted(0, at)):
             yield "P22", f"{', '.join(unknown)} is unknown, although nothing was damaged or removed"
         return
-    held, forgotten = facts.counted[at, place], facts.forgotten[at, place]
+    theirs, left = _people(facts, at, place)
+    held, settled, forgotten = (
+        _of(counted[at, place], lambda whose: whose in theirs)
+        for counted in (facts.counted, facts.settled, facts.forgotten)
+    )
+    possible = _of(facts.counted[at, place], lambda whose: whose not in left)
     for one in answer.get("holdings", ()):
         key = one["recipient"], one["channel"], one["basis"]
-        least, most, count = one.get("least"), one.get("most"), held.get(key, 0)
+        least, most = one.get("least"), one.get("most")
         undone = one["basis"] in facts.bases and facts.undone(at, one["recipient"], one["basis"])
-        if least is not None and count < least and not undone:
-            yield "P28", f"{key} holds {count}, not at least {least}"
-        if most is not None and count - forgotten[key] > most:
-            yield "P28", f"{key} holds {count}, not at most {most}"
+        if least is not None and possible[key] < least and not undone:
+            yield "P28", f"{key} holds {possible[key]}, not at least {least}"
+        if most is not None and held[key] - forgotten[key] > most:
+            yield "P28", f"{key} holds {held[key]}, not at most {most}"
     listed = {
         (one["recipient"], one["channel"], one["basis"]) for one in answer.get("holdings", ())
     }
-    settled = facts.settled[at, place]
     for key, count in held.items():
-        if key in listed or count <= forgotten[key] or not _is_theirs(facts, key[2], at):
+        if key in listed or count <= forgotten[key]:
             continue
         if settled[key] > forgotten[key]:
             yield "P18", f"{key} has received {settled[key]}, of which nothing is said"
@@ -129,10 +133,20 @@ def _disclosures(facts: Facts, at: float, what: Mapping[str, Any]) -> Iterator[t
             yield "P28", f"{key} holds {count} without a receipt, of which nothing is said"
 
 
-def _is_theirs(facts: Facts, id_: str, at: float) -> bool:
-    """Whether a basis is of those who live there now, whose dossier it is."""
-    known = facts.bases.get(id_)
-    return known is not None and _lives(facts, known, at)
+def _people(facts: Facts, at: float, place: str) -> tuple[set[str], set[str]]:
+    """Those who live there beyond doubt, whose dossier it is, and those who surely do not."""
+    stays = [stay for stay in facts.stays if stay.place == place]
+    theirs = {one.id for one in stays if _lives(one, at) and one.since + FRESH < at}
+    left = {one.id for one in stays if max(one.until, one.until_known or NEVER) + FRESH < at}
+    return theirs, left
+
+
+def _of(counted: Counter[Any], whose: Callable[[str | None], bool]) -> Counter[Any]:
+    """The values of some people, by recipient, channel and basis."""
+    values = Counter[Any]()
+    for (*key, occupancy), count in counted.items():
+        values[tuple(key)] += count if whose(occupancy) else 0
+    return values
 
 
 def _status(facts: Facts, at: float, what: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -1124,6 +1124,31 @@ def test_what_was_received_without_a_receipt_is_counted(story):
 
 
 @pytest.mark.parametrize("lost", [True, False])
+def test_what_a_duty_gave_of_people_who_left_is_not_in_the_dossier_of_those_who_came(story, lost):
+    """P28: also if nobody has heard the answer to the move in."""
+    fact = {"fact": "duty", "id": "duty", "recipient": TO, "channels": ["elec.imp"]}
+    story.call(BEGIN + 30, "duty.add", means=[fact | {"since": BEGIN + 30}])
+    story.batch(at(2), [story.row(at(1), basis="duty")])
+    move(story, at(3), "leave", STAY, at(3))
+    if lost:
+        move(story, at(4), "enter", "", at(4), outcome="lost", lost=True, result=None)
+    move(story, at(4) + 9, "enter", NEW, at(4))
+    held = {"recipient": TO, "channel": "elec.imp", "basis": "duty", "least": 1, "most": 1}
+    look(story, at(6), "disclosures", holdings=[])
+    assert untrue(story) == set()
+    look(story, at(6), "disclosures", holdings=[held])
+    assert untrue(story) == {"P28"}
+    story.batch(at(7), [story.row(at(5), basis="duty", occupancy=NEW)])
+    look(story, at(8), "disclosures", holdings=[])
+    assert untrue(story) == {"P28", "P18"}
+
+
+def untrue(story):
+    """The clauses of what people were told wrongly."""
+    return {one.clause for one in story.judged() if one.oracle == "TRUTH"}
+
+
+@pytest.mark.parametrize("lost", [True, False])
 def test_what_was_received_from_memory_is_counted_unless_its_record_was_lost(story, lost):
     """P28: the disk fails, and the power is cut before, or long after, it works again."""
     story.note(at(5) - 600, "event", index=0, do="disk", how="readonly", **{"for": 1200.0})
