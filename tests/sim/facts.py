@@ -31,6 +31,10 @@ for what a recipient refused (T17) and what became too old (P14)
 """
 DELIVERED = 7200.0
 """seconds after which all of the spool in memory is delivered, if nothing hinders it"""
+NOTICED = 120.0
+"""seconds in which the agent finds that a disk only fails to write, or can be written again: it
+writes and tries each minute
+"""
 RECOVERED = 60.0
 """seconds after a receipt in which the withdrawal that it names is recorded"""
 SLACK = RTC_AGREES = 120.0
@@ -345,6 +349,8 @@ class Numbers:
     """by device and channel: its last answer"""
     taken: dict[tuple[str, str], list[Answer]] = field(default_factory=lambda: defaultdict(list))
     """by meter and channel: answers of another meter in its place"""
+    moments: dict[Any, list[float]] = field(default_factory=lambda: defaultdict(list))
+    """by device: each time that it gave a number"""
 
     def answered(self, answer: Answer, what: Mapping[str, Any]) -> None:
         """Another meter is taken for the one before if it shows no less, for at most a day."""
@@ -507,6 +513,7 @@ class Facts:
 
     def _number(self, at: float, what: Mapping[str, Any], _index: int) -> None:
         self.numbers.given[what["device"]] = at, what["meter"]
+        self.numbers.moments[what["device"]].append(at)
 
     def _opened(self, _at: float, what: Mapping[str, Any], _index: int) -> None:
         for meter in self.building.get("meters", ()):
@@ -1027,9 +1034,18 @@ class Facts:
             return
         yield from range(-int(-since // step) * step, -int(-until // step) * step, step)
 
-    def window(self, step: int, t: int) -> tuple[int, int]:
-        """The time in which a value for slot `t` is read."""
-        return t, t + min(step, DAY)
+    def read_until(self, fitted: Fitted, step: int, t: int) -> tuple[float, float]:
+        """Until when what is read of a meter is of slot `t`: surely, and at the latest, as its
+        period may change in the slot.
+        """
+        step = min(step, DAY)
+        changes = [at for at, _ in self.configured if t < at < t + step]
+        periods = [self.period_at(fitted, at)[0] for at in (t, *changes)]
+        return t + min(step, *periods), t + min(step, max(periods))
+
+    def taken_out(self, meter: str) -> float:
+        """When somebody really took a meter out, whatever is recorded."""
+        return next((at for at, what, _ in self.swaps if what["old"] == meter), NEVER)
 
     def apart(self, at: float) -> float:
         """By how much the wall clock is wrong at a true time."""
@@ -1090,20 +1106,22 @@ class Facts:
     def vouched(self) -> list[tuple[float, float, float]]:
         """(from, to, apart): when signed time kept a clock that no service kept and that was
         wrong: it may differ from what was signed, which may have been under way for some time,
-        by `SLACK` (rule C13).
+        by `SLACK` when that arrives (rule C13); moves of at most 2 s are no steps (rule C8).
         """
         ends = [at for at, *_ in self.kept[1:]] + [self.end]
-        found = []
+        spans, goes_on, before = [], False, 0.0
         for (at, apart, kept), end in zip(self.kept, ends, strict=False):
             agreed = (
                 came
                 for came, signed in self.heartbeats
                 if at <= came < end and abs(came + apart - signed) <= SLACK
             )
-            begin = next(agreed, NEVER)
-            if not kept and apart and begin < end:
-                found.append((begin, end, apart))
-        return found
+            goes_on = goes_on and not kept and abs(apart - before) <= STEPPED
+            begin = at if goes_on else next(agreed, NEVER)
+            goes_on, before = not kept and begin < end, apart
+            if goes_on and apart:
+                spans.append((begin, end, apart))
+        return spans
 
     @cached_property
     def dated(self) -> list[tuple[float, float, float]]:
@@ -1112,10 +1130,22 @@ class Facts:
         """
         waited = []
         for begin, end, apart in self.vouched:
-            stepped = max(at for at, *_ in self.kept if at <= begin)
             starts = [life.begin for life in self.lives if life.begin <= begin]
-            waited.append((max(stepped, *starts), end, apart))
+            waited.append((max(self._unkept_since(begin), *starts), end, apart))
         return waited
+
+    def _unkept_since(self, moment: float) -> float:
+        """When a clock that no service kept then began to count on from the time that it showed: it
+        has not stepped since (rule C8).
+        """
+        since, before, was_kept = 0.0, 0.0, True
+        for at, apart, kept in self.kept:
+            if at > moment:
+                break
+            if was_kept or abs(apart - before) > STEPPED:
+                since = at
+            before, was_kept = apart, kept
+        return since
 
     def reversed_at(self, end: float) -> float:
         """When it is proven that a clock that was vouched until then was wrong: a service has kept
@@ -1207,17 +1237,17 @@ class Facts:
         return any(since <= cut <= until for cut in self.cuts)
 
     def without_notes(self, at: float) -> bool:
-        """Whether the disk has failed from a boot on until then: that agent may have no notes of
-        what ended, and keeps nothing of dwellings (rule A8).
+        """Whether the disk has failed from a boot on until then, or the agent may not have found
+        yet that it works: it may have no notes of what ended, and keeps nothing of dwellings (A8).
         """
         lives = [life for life in self.lives if life.begin <= at]
         boot = next((life for life in lives if life.boot == lives[-1].boot), None)
         if boot is None or boot is self.lives[0]:
             return False
         until, faults = 0.0, self.during(boot.begin, boot.ready, "disk")
-        while ends := [fault.end for fault in faults if fault.end > until]:
+        while ends := [fault.end + NOTICED for fault in faults if fault.end + NOTICED > until]:
             until = max(ends)
-            faults = self.during(until, until + 1, "disk")
+            faults = self.during(until - NOTICED, until, "disk")
         return until >= at
 
     def unheard(self, at: float, recipient: str) -> bool:

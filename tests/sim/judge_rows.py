@@ -19,6 +19,7 @@ from tests.sim.facts import (
     FLOWS,
     MONTH,
     NEVER,
+    NOTICED,
     QUIET,
     SETTLES,
     Answer,
@@ -41,8 +42,6 @@ TENDED = 3 * 3600
 """within which a row that became too old is destroyed"""
 BOOTS = 1800.0
 """seconds after a boot in which a time service is found to keep the clock"""
-NOTICED = 120.0
-"""seconds in which a disk that only fails to write is noticed: something is written each minute"""
 FINEST = 600
 DRIFT = 10.0
 """seconds by which a clock may differ from the right one and still count as that (rule C4)"""
@@ -997,7 +996,7 @@ def _value_lost(facts: Facts, fitted: Fitted, slot: Any, row: Row) -> Finding | 
     *_, step, t = slot
     if row.v is not None:
         return None
-    low, high = t, t + min(facts.every(fitted), step, DAY)
+    low, high = t, facts.read_until(fitted, step, t)[0]
     answers = facts.answers.get((fitted.meter, fitted.channel), [])
     good = [one for one in answers if low <= one.wall < high]
     if not good:
@@ -1021,11 +1020,10 @@ def _undated_lost(facts: Facts, platform: Platform, fitted: Fitted, slot: Any) -
     """
     *_, step, t = slot
     answers = facts.answers.get((fitted.meter, fitted.channel), ())
-    until = t + min(facts.every(fitted), step, DAY)
+    until, _ = facts.read_until(fitted, step, t)
     good = [one for one in answers if t <= one.at < until]
     rows = platform.slots.get(slot) or ()
-    asked = any(t <= moment < until for moment in facts.silent.get(fitted.device, ()))
-    if any(one.row.v is not None for one in rows) or (asked and not good):
+    if any(one.row.v is not None for one in rows) or not (good or _unread(facts, fitted, step, t)):
         return None
     at = good[0].at if good else float(t)
     if len(facts.proven) == 1:
@@ -1044,6 +1042,19 @@ def _undated_lost(facts: Facts, platform: Platform, fitted: Fitted, slot: Any) -
         return _found("CONSERVATION", "C3", text, t)
     text = f"{slot} has no value, but {fitted.meter} said {good[0].value} at {at:.1f}, undated"
     return _found("CONSERVATION", "C11", text, t)
+
+
+def _unread(facts: Facts, fitted: Fitted, step: int, t: int) -> bool:
+    """C3: whether nobody asked a meter that was there in all of a slot. By the monotonic clock it
+    is asked as often, so two moments may lie just outside of the slot.
+    """
+    until, latest = facts.read_until(fitted, step, t)
+    asked = [one.at for one in facts.answers.get((fitted.meter, fitted.channel), ())]
+    asked += [*facts.silent.get(fitted.device, ()), *facts.numbers.moments[fitted.device]]
+    before = max((at for at in asked if at < until), default=0.0)
+    after = min((at for at in asked if until <= at), default=NEVER)
+    there = until < facts.taken_out(fitted.meter)
+    return there and before < t and after - before > latest - t + READ
 
 
 def _delivered_from_memory(facts: Facts, since: float, until: float) -> bool:
@@ -1137,7 +1148,7 @@ def _silent(facts: Facts, row: Row) -> str | None:
     fitted = _fitted(facts, row)
     if fitted is None:
         return None
-    until = row.t + min(facts.every(fitted), row.step, DAY) + 60
+    until = facts.read_until(fitted, row.step, row.t)[1] + 60
     moments = facts.silent.get(fitted.device, [])
     if not any(since <= at <= until for at in moments):
         return "its device was not silent then"
@@ -1145,16 +1156,19 @@ def _silent(facts: Facts, row: Row) -> str | None:
 
 
 def _not_asked_again(facts: Facts, row: Row, fitted: Fitted, silences: list[float]) -> str | None:
-    """M14: a device that was silent in a slot of more than two minutes is asked again after one."""
-    end = row.t + min(facts.every(fitted), row.step, DAY)
+    """M14: a device that was silent in a slot of more than two minutes is asked again after one. It
+    may give its number and no value; of one that gives none, that leaves no trace.
+    """
+    end, _ = facts.read_until(fitted, row.step, row.t)
     first = next((at for at in silences if row.t <= at), NEVER)
     until = first + AGAIN
-    slow = any(one.what["how"] == "slow" for one in facts.during(row.t - 600, until, "device"))
-    if until > end or slow or not facts.calm_but(row.t - 60, until, "device"):
+    untold = {"slow"} if fitted.reports else {"slow", "reboot", "garbage"}
+    excused = any(one.what["how"] in untold for one in facts.during(row.t - 600, until, "device"))
+    if until > end or excused or not facts.calm_but(row.t - 60, until, "device"):
         return None
-    asked = any(first < at <= until for at in silences)
-    answered = facts.answers.get((fitted.meter, fitted.channel), ())
-    if asked or any(first < one.at <= until for one in answered):
+    asked = [*silences, *facts.numbers.moments[fitted.device]]
+    asked += [one.at for one in facts.answers.get((fitted.meter, fitted.channel), ())]
+    if any(first < at <= until for at in asked):
         return None
     return f"it was silent at {first:.0f}, and was not asked again within {AGAIN:.0f} s"
 

@@ -426,6 +426,17 @@ def test_an_agent_that_boots_on_a_failing_disk_may_lose_what_it_reads(story):
         assert (("CONSERVATION", "A2") in story.sorts()) is complaint
 
 
+@pytest.mark.parametrize(("works", "complaint"), [(-30, False), (-150, True)])
+def test_what_is_read_before_the_agent_finds_that_the_disk_works_may_be_lost(
+    story, works, complaint
+):
+    """Rules A8, A4: it tries each minute."""
+    fault(story, at(3), at(12) + works, how="readonly")
+    begins_again(story, at(4), how="power", boot="b")
+    story.readings(change=in_place_of(at(12), q="M", v=None, why="agent", again=True))
+    assert (("CONSERVATION", "A2") in story.sorts()) is complaint
+
+
 def test_a_row_at_no_slot_of_its_step_is_found(story):
     story.readings()
     for more in ({"step": 86_400}, {"step": 30 * DAY}, {"t": at(5) + 60}):
@@ -1423,6 +1434,23 @@ def test_a_silent_meter_that_is_not_asked_again_is_found(story):
     assert story.readings(silent=(t,), change=change).judged() == []
     once = Story().readings(silent=(t,), change=change, again=EVERY)
     assert once.sorts() == {("CONSERVATION", "M3")}
+    once.note(t + 63, "number", line=0, device="e", meter=METER)
+    assert once.judged() == []
+
+
+@pytest.mark.parametrize(("how", "reports", "found"), [
+    ("late", False, True), ("reboot", False, False), ("reboot", True, True),
+])  # fmt: skip
+def test_a_meter_without_a_number_may_have_been_asked_again_for_no_value(
+    story, how, reports, found
+):
+    t = at(5)
+    story.records[2].what["meters"][0]["reports"] = reports
+    fault(story, t - 60, t + 900, do="device", how=how)
+    story.readings(
+        silent=(t,), change=in_place_of(t, q="M", v=None, why="silent", d=0), again=EVERY
+    )
+    assert (("CONSERVATION", "M3") in story.sorts()) == found
 
 
 def served_wrong(story, since, until):
@@ -1516,6 +1544,33 @@ def test_a_value_that_was_read_while_the_clock_was_doubted_is_dated_afterwards(s
     lost = {"q": "M", "v": None, "why": "clock", "d": 0}
     other.readings(change=in_place_of(at(5), **lost))
     assert other.sorts() == {("CONSERVATION", "C11")}
+
+
+@pytest.mark.parametrize(
+    ("asked", "taken_out", "right"),
+    [
+        ((), None, False),
+        ((-3, EVERY + 20), None, True),  # as often as before, by the monotonic clock
+        ((-60, EVERY + 20), None, False),
+        ((900,), None, True),
+        ((), 900, True),
+        ((), 2 * EVERY, False),
+    ],
+)
+def test_a_meter_that_is_there_is_read_while_nothing_can_be_dated(story, asked, taken_out, right):
+    """Rule C3."""
+    story.note(at(3), "clock", apart=0.0, service=False, kept=False)
+    story.note(at(8) + 60, "clock", apart=0.0, service=True, kept=True)
+    story.readings(change=in_place_of(at(5), q="M", v=None, why="clock", d=0))
+    unread = [at(n) + 2 for n in (4, 5, 6)]
+    story.records = [one for one in story.records if one.kind != "answer" or one.at not in unread]
+    for moment in asked:
+        story.note(at(5) + moment, "silent", line=0, device="e")
+    if taken_out is not None:
+        story.note(at(5) + taken_out, "meter", device="e", channel="elec.imp", old=METER,
+                   new="11000002")  # fmt: skip
+    found = {one for one in story.judged() if one.clause == "C3" and str(at(5)) in one.text}
+    assert bool(found) != right
 
 
 def test_a_value_that_is_dated_by_a_clock_that_nobody_keeps_is_found(story):
@@ -1677,6 +1732,22 @@ def test_what_signed_time_has_dated_is_right_until_it_is_proven_wrong(story, sen
     found = {clause for _, clause in story.sorts()} & {"M10", "C5", "C3"}
     expected = {"retracted": set(), "without signed time": {"M10"}, "too long under way": {"M10"}}
     assert found == expected.get(sent, {"C5"})
+
+
+@pytest.mark.parametrize(("moves", "right"), [(1.9, True), (2.5, False)])
+def test_what_signed_time_has_kept_stays_kept_when_the_clock_moves_a_little(story, moves, right):
+    """Rules C13, C8."""
+    wrong = 119.0 + moves  # more than what a signed time that comes then may differ
+    story.note(BEGIN, "clock", apart=0.0, service=True, kept=True, rtc=None)
+    story.note(at(4) + 60, "clock", apart=119.0, service=True, kept=False, rtc=None)
+    story.note(at(4) + 90, "heartbeat", recipient=TO, signed=at(4) + 90)
+    story.note(at(4) + 120, "clock", apart=wrong, service=True, kept=False, rtc=None)
+    story.note(at(5) + 600, "clock", apart=0.0, service=True, kept=True, rtc=None)
+    story.readings(change=in_place_of(at(5)))
+    story.note(at(5) + 0.1 - wrong, "answer", line=0, device="e", meter=METER, channel="elec.imp",
+               value="100.9", wall=at(5) + 0.1)  # fmt: skip
+    story.batch(at(5) + 300, [story.row(at(5), v="100.9", d=0)])
+    assert (("CONSERVATION", "M10") not in story.sorts()) == right
 
 
 def with_used_meter(*, asked=BEGIN - 30, less="0", **event):
