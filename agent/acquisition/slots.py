@@ -130,7 +130,8 @@ class SlotLedger:
         """whether the recipient takes no values whose factor is not proven (rule F17)"""
         self.marks_unknown = False
         """whether marks are on a disk that cannot be read: the first slot that is read of a point
-        without a mark is left to the disk, which may have closed it (rule A17)"""
+        without a mark is left to the disk, which may have closed it, and no slot is M `early`,
+        since the disk may know an earlier answer (rule A17)"""
         self.removed: tuple[float, float] | None = None
         """from when until when the recipient had no uplink here, seconds since 1970"""
         self._points = points
@@ -383,12 +384,15 @@ class SlotLedger:
         rows: list[Reading] = []
         if not self._begun(key, now):
             return rows
+        in_memory = self._last_in_memory(key, now)
+        if in_memory is not None and in_memory.heard:
+            known = self.marks[key].serial or in_memory.serial
+            self.marks[key] = self.marks[key]._replace(heard=True, serial=known)
         if why is Why.AGENT and self.removed is not None:
             # Two gaps: until the uplink was removed the agent was down, after that there was no
             # uplink.
             for moment, reason in zip(self.removed, (Why.AGENT, Why.UPLINK), strict=True):
                 rows += self._gap(key, running_slot(key[1], min(moment, now), self.zone), reason)
-        in_memory = self._last_in_memory(key, now)
         reported = in_memory is not None and in_memory.slot > self.marks[key].slot
         rows += self._gap(key, running_slot(key[1], now, self.zone), why)
         if in_memory is not None:
@@ -427,8 +431,9 @@ class SlotLedger:
         at which a read is dated that was made while the clock was not trusted.
         """
         mark = self.marks.get(key)
+        answered = any(sample.why in (None, Why.BAD) for sample in samples)
         if mark is None and self.marks_unknown:
-            self.marks[key] = SlotMark(slot, heard=False, serial=serial)
+            self.marks[key] = SlotMark(slot, heard=answered, serial=serial)
             self._left_to_disk[key] = slot
             return []
         if mark is not None and slot <= mark.slot:
@@ -440,9 +445,9 @@ class SlotLedger:
             # The device was not known when the slots were skipped: assume that it was there.
             self.marks[key] = mark._replace(serial=serial)
         gap = self._gap(key, slot, skipped)
-        answered = any(sample.why in (None, Why.BAD) for sample in samples)
         heard = answered or (mark is not None and mark.heard)
-        closing = _Slot(slot, serial, heard, () if made is None else (Flag.CLOCK,), made)
+        flags = () if made is None else (Flag.CLOCK,)
+        closing = _Slot(slot, serial, heard or self.marks_unknown, flags, made)
         rows: list[Reading] = []
         reporting: list[Point] = []
         silent, unknown = all(sample.value is None for sample in samples), False
@@ -494,7 +499,10 @@ class SlotLedger:
         yet.
         """
         mark = self.marks.get(key)
-        if mark is None or slot > mark.slot or slot == self._left_to_disk.get(key):
+        if mark is None or slot > mark.slot:
+            return []
+        if slot == self._left_to_disk.get(key):
+            self.marks[key] = mark._replace(heard=True, serial=serial or mark.serial)
             return []
         closed = _Slot(slot, serial, heard=True, flags=(Flag.LATE,), made=made)
         rows: list[Reading] = []
@@ -737,7 +745,7 @@ class SlotLedger:
         if mark is None or following(mark.slot, step, self.zone) >= before:
             return []
         # A device that has never answered may not be installed yet, so that is no outage.
-        reason = why if mark.heard else Why.EARLY
+        reason = why if mark.heard or self.marks_unknown else Why.EARLY
         rows = [
             Reading(series, first, None, quality, why=withheld or reason, span=slots)
             for point in self._points[key]

@@ -3,6 +3,8 @@
 import math
 from decimal import Decimal
 
+import pytest
+
 from agent.acquisition.slots import SlotLedger
 from agent.buffer.schema import Wrong
 from agent.core.model import SlotMark, Why
@@ -83,6 +85,38 @@ def test_the_slot_that_the_disk_may_have_closed_is_left_to_it(town):
     assert slots(ledger.close(KEY_B, NOW, [sample(B)], "1002", Why.BUSY), "D2", town) == [
         (NOW, None)
     ]
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_no_slot_is_early_where_the_disk_may_know_an_answer(town, answers):
+    """A meter that was taken out just after a start in memory was `early`. Rules A17, M3."""
+    ledger, silent = ledger_of(town), sample(A, None, why=Why.SILENT)
+    ledger.marks_unknown = True
+    first = sample(A) if answers else silent
+    assert ledger.close(KEY_A, NOW, [first], "1001", Why.BUSY) == []
+    (row,) = ledger.close(KEY_A, NOW + 10, [silent], "1001", Why.BUSY)
+    assert row.why == "silent"
+    assert slots(ledger.resume(NOW + 30), "D1", town) == [(NOW + 20, "agent")]
+    assert ledger.marks[KEY_A].heard is answers, "whoever knows the disk's marks needs it"
+
+
+def test_a_late_answer_counts_for_a_slot_that_is_left_to_the_disk(town):
+    """Rules A17, M3."""
+    ledger = ledger_of(town)
+    ledger.marks_unknown = True
+    assert ledger.close(KEY_A, NOW, [sample(A, None, why=Why.SILENT)], "1001", Why.BUSY) == []
+    assert ledger.late(KEY_A, NOW, [sample(A, "13", at=NOW + 5)], "1001", NOW + 5) == []
+    assert ledger.marks[KEY_A].heard
+
+
+def test_what_answered_in_memory_is_not_early_on_the_disk(town):
+    """Rule A4: what memory has closed is M `agent`; afterwards the meter is silent."""
+    ledger = ledger_of(town, {KEY_A: SlotMark(NOW - 20, heard=False)})
+    ledger.closed_in_memory({KEY_A: SlotMark(NOW, True, "1001")}, {})
+    rows = ledger.resume(NOW + 5)
+    assert slots(rows, "D1", town) == [(NOW - 10, "agent"), (NOW, "agent")]
+    (row,) = ledger.close(KEY_A, NOW + 10, [sample(A, None, why=Why.SILENT)], None, Why.BUSY)
+    assert row.why == "silent"
 
 
 def test_each_device_resumes_from_its_own_mark(town):
