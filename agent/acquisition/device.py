@@ -36,6 +36,10 @@ ASKED_AGAIN = 82_800.0
 """seconds after which a device is asked its serial number again: it may have been exchanged while
 the line stayed open. Less than a day, so that a daily reading always asks
 """
+ASKED_SOON = 300.0
+"""the same after an answer that gave no number: unless the device has no such register, the answer
+was garbled, and until the number is known its values may be nobody's
+"""
 SLACK = 1.0
 """seconds by which an answer may appear older than its request"""
 
@@ -48,13 +52,15 @@ class Device:
     points: Sequence[Point]
     serial_point: Point | None = None
     serial: str | None = None
-    """the serial number that it last reported"""
+    """the serial number that it reported when it was last asked; None: it reported none"""
     before: str | None = None
     """the one that it reported before that, since the agent was started"""
     asked_at_opening: int = 0
     """the opening of the link at which it last reported its serial number; 0: it must be asked"""
     asked: float = 0.0
-    """monotonic time at which it last reported its serial number"""
+    """monotonic time at which it last answered the request for its serial number"""
+    good_for: float = ASKED_AGAIN
+    """seconds after which it is asked again"""
     installed: object = None
     """what the registry stated of its meters at that time"""
     rests_until: float = 0.0
@@ -253,7 +259,7 @@ class DeviceReader:
         """Whether another meter may hang at the device's address than the one it last reported."""
         return (
             device.asked_at_opening != self.link.opened
-            or self.clock.steady() - device.asked >= ASKED_AGAIN
+            or self.clock.steady() - device.asked >= device.good_for
             or self._installed(device.name, device.serial) != device.installed
         )
 
@@ -327,23 +333,26 @@ class DeviceReader:
         if sample.why is Why.SILENT:
             return
         device.asked_at_opening, device.asked = opening, self.clock.steady()
+        garbled = sample.value is None and not sample.absent
+        device.good_for = ASKED_SOON if garbled else ASKED_AGAIN
+        last = device.serial or device.before
         if sample.value is None:
-            # the device has no such register: only the registry knows which meter it is
-            device.serial = None
+            # as long as it reports none, only the registry knows which meter it is
+            device.serial, device.before = None, last
             device.installed = self._installed(device.name, None)
             return
         serial = str(sample.value)
-        if device.serial not in (None, serial):
+        if last not in {None, serial}:
             log.error(
                 "%s reported serial number %s before and reports %s now: no value is sent for its"
                 " dwelling until the registry names that meter. If it was exchanged:"
                 " gardien meter exchange",
-                device.name, device.serial, serial,
+                device.name, last, serial,
                 extra=fields(LogEvent.METER_MISMATCH, device=device.name, line=self.link.name),
             )  # fmt: skip
-            device.before = device.serial
+            device.before = last
             self._meter_changed(device.name)
-            device.good = {key: old for key, old in device.good.items() if key[0] == device.serial}
+            device.good = {key: old for key, old in device.good.items() if key[0] == last}
         device.serial = serial
         self._identified(device.name, serial)
         device.installed = self._installed(device.name, serial)  # it may have been recorded now

@@ -178,6 +178,8 @@ class Sample:
     """SILENT or BAD; None: the value is good"""
     detail: Text = EMPTY
     """for people: such as "illegal data address", or a remark on a good value"""
+    absent: bool = False
+    """whether the device refused the address (Modbus): it has no such value"""
     quality: str = Quality.RAW
     """of a good value, after agent/acquisition/values.py"""
     flags: tuple[str, ...] = ()

@@ -1180,9 +1180,16 @@ def _link(facts: Facts, row: Row) -> str | None:
 
 
 def _bad(facts: Facts, row: Row) -> str | None:
+    """I16: after a garbled answer a device is asked its number again, at the next read in 5 min."""
     since, until = _span(row)
+    fitted = _fitted(facts, row)
+    ago = DAY if fitted is None else 2 * facts.every(fitted) + 900
     swaps = [at for at, *_ in facts.swaps if at <= until]
-    if swaps or facts.during(since - DAY, until, "device", "exchange"):
+    wrong = [
+        *facts.during(since - ago, until, "device"),
+        *facts.during(since - DAY, until, "exchange"),
+    ]
+    if swaps or wrong:
         return None
     return None if facts.doubted(row.place, since - DAY, until) else "nothing was bad then"
 

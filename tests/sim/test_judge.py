@@ -309,6 +309,15 @@ def test_a_silent_meter_is_right_and_another_reason_is_found(story):
         assert Story().readings(silent={at(5)}, change=wrong).sorts() == {("CONSERVATION", "M3")}
 
 
+@pytest.mark.parametrize(("slot", "found"), [(9, set()), (20, {("CONSERVATION", "M3")})])
+def test_a_number_that_is_not_asked_again_after_a_garbled_answer_is_found(story, slot, found):
+    """Rule I16."""
+    fault(story, at(5), at(7), "device", device=0, how="garbage")
+    bad = in_place_of(at(slot), q="M", v=None, why="bad")
+    sorts = {sort for sort in story.readings(change=bad).sorts() if sort[1] == "M3"}
+    assert sorts == found
+
+
 def test_a_slot_during_a_kill_is_m_agent(story):
     story.note(at(5) - 10, "life.ended", life=1, how="kill")
     story.note(at(5) + 2000, "life.begun", life=2, boot="a", apart=0.0)

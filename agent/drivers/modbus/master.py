@@ -343,10 +343,13 @@ def _sample(
             (a.at if isinstance(a, RequestResult) else a[0].at for a in results.values()),
             default=0.0,
         )
-        return Sample(point, at, why=Why.BAD, detail=Text("the device has no {model}", model=model))
+        detail = Text("the device has no {model}", model=model)
+        return Sample(point, at, why=Why.BAD, detail=detail, absent=True)
     for answer in answers:
         if isinstance(answer, RequestResult):
-            return Sample(point, answer.at, why=answer.why, detail=answer.detail)
+            return Sample(
+                point, answer.at, why=answer.why, detail=answer.detail, absent=answer.range_refused
+            )
     read = [answer for answer in answers if isinstance(answer, tuple)]
     assert options
     at = max(answer.at for answer, _ in read)

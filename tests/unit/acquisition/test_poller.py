@@ -4,6 +4,7 @@ import asyncio
 import time
 from contextlib import asynccontextmanager
 from decimal import Decimal
+from itertools import pairwise
 
 import pytest
 
@@ -33,6 +34,7 @@ class Bus:
         self.bad = dict.fromkeys(("m1", "m2"), 0)  # how many answers are of no use
         self.serials, self.shows = {"m1": "1001", "m2": "1002"}, "1.5"
         self.nameless = False  # whether a request for the serial number alone is not answered
+        self.garbled = self.absent = False  # the answer to a request for the serial number
 
     @asynccontextmanager
     async def open(self):
@@ -51,8 +53,14 @@ class Bus:
         if self.bad[device]:
             self.bad[device] -= 1
             return [Sample(p, time.time(), why=Why.BAD, detail="another unit") for p in points]
-        said = {"serial": self.serials[device]}
-        return [Sample(p, time.time(), Decimal(said.get(p.name, self.shows))) for p in points]
+        return [self.sample(p) for p in points]
+
+    def sample(self, asked):
+        if asked.name != "serial":
+            return Sample(asked, time.time(), Decimal(self.shows))
+        if self.garbled or self.absent:
+            return Sample(asked, time.time(), why=Why.BAD, absent=self.absent)
+        return Sample(asked, time.time(), Decimal(self.serials[asked.device]))
 
 
 class Rig:
@@ -163,6 +171,48 @@ def test_a_device_is_asked_who_it_is_once_a_day(tmp_path, virtually):
     asked = ["serial" in names for _, names in rig.bus.asked]
     assert asked.count(True) == 3
     assert not any(asked[1:22])
+
+
+@pytest.mark.parametrize(("absent", "times"), [(False, 4), (True, 1)])
+def test_a_garbled_number_is_asked_again_soon_and_one_that_a_device_lacks_is_not(
+    tmp_path, virtually, absent, times
+):
+    """Rule I16."""
+    rig = Rig(tmp_path, devices=("m1",), every=60)
+    rig.bus.garbled, rig.bus.absent = not absent, absent
+
+    async def mend():
+        await asyncio.sleep(800)
+        rig.bus.garbled = False
+
+    virtually(rig.run(3_600, mend))
+    asked = [number for number, (_, names) in enumerate(rig.bus.asked) if "serial" in names]
+    assert len(asked) == times
+    assert all(later - earlier >= 5 for earlier, later in pairwise(asked))
+    assert rig.devices[0].serial == (None if absent else "1001")
+
+
+@pytest.mark.parametrize("serial", ["1001", "9999"])
+def test_the_number_after_a_garbled_one_is_compared_with_the_one_before(
+    tmp_path, caplog, virtually, serial
+):
+    """Rule I16."""
+    rig = Rig(tmp_path, devices=("m1",), every=60)
+
+    async def garble():
+        await asyncio.sleep(200)
+        rig.bus.garbled, rig.devices[0].asked_at_opening = True, 0
+        await asyncio.sleep(200)
+        rig.bus.garbled, rig.bus.serials["m1"] = False, serial
+
+    virtually(rig.run(3_600, garble))
+    differs = serial != "1001"
+    assert rig.devices[0].serial == serial
+    assert rig.devices[0].before == "1001"
+    assert ("reported serial number 1001 before" in caplog.text) == differs
+    assert {number for number, _ in rig.devices[0].good} == (
+        {"1001", serial} if differs else {"1001", None}
+    )
 
 
 def test_a_device_whose_meter_changes_in_the_registry_is_asked_who_it_is(tmp_path, virtually):

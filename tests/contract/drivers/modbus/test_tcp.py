@@ -103,6 +103,7 @@ def test_a_refused_register_marks_one_point_and_is_not_asked_for_with_others_aga
             assert set(bad) == {"reactive_power"}
             assert bad["reactive_power"].why is Why.BAD
             assert bad["reactive_power"].detail == "illegal data address"
+            assert [s.point.name for s in samples if s.absent] == ["reactive_power"]
             learning, building.requests = building.requests, 0
             assert [s.why for s in await line.read(every_point())] == [s.why for s in samples]
             assert building.requests < learning
