@@ -11,7 +11,7 @@ from datetime import datetime
 from decimal import Decimal
 from functools import partial
 from operator import attrgetter, itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agent.acquisition.slots import multiplier
 from agent.acquisition.unsent_readings import MidnightReadings
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
     from agent.buffer.announcements import Item
     from agent.buffer.disclosures import Disclosure, ReceivedSlots
+    from agent.buffer.spool import Spool
     from agent.buffer.unassigned_store import UnassignedValue
     from agent.config import Config
     from agent.core.model import Point, Reading
@@ -73,6 +74,29 @@ class Records:
     """what cannot be known"""
     closed: dict[str, int] = field(default_factory=dict)
     """the last closed slot, by device"""
+
+
+class _ContentNow(NamedTuple):
+    """What a spool knows of a dwelling and its occupants, as of one moment (rule P28)."""
+
+    disclosures: list[Disclosure]
+    received: list[ReceivedSlots]
+    unconfirmed: list[ReceivedSlots]
+    erasures: dict[str, int | None]
+    clock_retractions: list[dict[str, Any]]
+    held: list[Reading]
+
+    @classmethod
+    def of(cls, spool: Spool, place: str | None, home: Occupancy | None) -> _ContentNow:
+        """Call it in the spool's thread."""
+        return cls(
+            spool.disclosures(place or ""),
+            spool.received_slots(),
+            spool.unconfirmed_slots(),
+            spool.erasures(),
+            spool.clock_retractions(),
+            spool.held_of(home.id) if home else [],
+        )
 
 
 async def records(
@@ -131,15 +155,15 @@ async def _of_recipient(
             async with _open_recipient(gateway, name) as recipient:
                 if recipient.kept:
                     result.gaps.append(KnowledgeGap("unreadable", recipient_id, DISK_FAILS))
-                for spool, thread in recipient.spools:
-                    known += await thread.run(spool.disclosures, place or "")
-                    slots += await thread.run(spool.received_slots)
-                    unconfirmed += await thread.run(spool.unconfirmed_slots)
-                    answers = await thread.run(spool.erasures)
+                for now in await _contents(recipient, place, home):
+                    known += now.disclosures
+                    slots += now.received
+                    unconfirmed += now.unconfirmed
+                    answers = now.erasures
                     erasures |= {id_: n for id_, n in answers.items() if erasures.get(id_) is None}
-                    items = await thread.run(spool.clock_retractions)
+                    items = now.clock_retractions
                     result.erasures += _of_the_clock(items, recipient_id, place, erasures)
-                result.held += await _waiting(recipient, home)
+                    result.held += [_held_value(row, recipient_id) for row in now.held]
                 result.known += await _known(gateway, recipient, place, home)
                 _identify(gateway.lines, recipient)
                 for (device, _), mark in recipient.ledger.marks.items():
@@ -197,6 +221,17 @@ async def _open_recipient(gateway: Gateway, name: str) -> AsyncIterator[Recipien
         if (recipient := gateway.recipients.get(name)) is None:
             recipient = await stack.enter_async_context(open_recipient(gateway, name))
         yield recipient
+
+
+async def _contents(
+    recipient: Recipient, place: str | None, home: Occupancy | None
+) -> list[_ContentNow]:
+    if home is not None:
+        await recipient.intake.commit()  # rows in memory wait too, and must be in the answer
+    # One call for each spool: between two, a receipt would make received what still waited.
+    return [
+        await thread.run(_ContentNow.of, spool, place, home) for spool, thread in recipient.spools
+    ]
 
 
 async def _known(
@@ -273,16 +308,6 @@ def _identify(lines: Lines, recipient: Recipient) -> None:
         for (device, _), mark in recipient.ledger.marks.items():
             if mark.serial and device in line.devices and line.devices[device].serial is None:
                 line.devices[device].serial = mark.serial
-
-
-async def _waiting(recipient: Recipient, home: Occupancy | None) -> list[HeldValue]:
-    if home is None:
-        return []
-    await recipient.intake.commit()  # rows in memory wait too, and must be in the answer
-    rows = []
-    for spool, thread in recipient.spools:
-        rows += await thread.run(spool.held_of, home.id)
-    return [_held_value(row, str(recipient.settings.recipient)) for row in rows]
 
 
 def _held_value(row: Reading, recipient: str) -> HeldValue:

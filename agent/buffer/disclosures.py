@@ -475,6 +475,19 @@ class DisclosureCounts:
             at = datetime.fromisoformat(disclosure.day).replace(tzinfo=UTC).timestamp()
             self.add([SeriesCount(*disclosure[1:])], at)
 
+    def __bool__(self) -> bool:
+        """Whether anything is counted."""
+        tables = ("disclosed", "received")
+        return any(self._database.scalar(f"SELECT EXISTS(SELECT 1 FROM {one})") for one in tables)  # noqa: S608 -- ours
+
+    def clear(self) -> None:
+        """Forget all counts and slots: another spool has them. What is known of values that are
+        sent again stays.
+        """
+        for table in ("disclosed", "disclosed_of", "received", "received_since"):
+            self._database.write(f"DELETE FROM {table}")  # noqa: S608 -- ours
+        self.tidy()
+
     def _counted(self, count: SeriesCount) -> int:
         """How many of these values are counted already. The note is reduced by as many."""
         key = self._written(count[:4])

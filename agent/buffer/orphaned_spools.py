@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from pathlib import Path
 
+ADOPTED = "SELECT value FROM meta WHERE name='adopted'"
+RECORD_NAME = """SELECT value || coalesce((SELECT '/' || value FROM meta WHERE name='handed'), '')
+    FROM meta WHERE name='epoch'"""
 APPLIED = "SELECT min(value) FROM meta WHERE name IN ('applied','recorded')"
 PREFIX, SUFFIX, KEPT = "spool-", ".db", "disclosed-"
 
@@ -61,7 +64,9 @@ def leftovers(state: Path, recipients: Collection[str]) -> Iterator[tuple[str, i
     """
     for file in _files(state):
         recipient = recipient_of(file)
-        if recipient not in recipients and (waits := _waiting(file)):
+        if recipient in recipients:
+            continue
+        if waits := sum(map(_waiting, _both(state, recipient))):
             yield recipient, waits
 
 
@@ -82,16 +87,46 @@ def applied(state: Path) -> Iterator[tuple[Path, int]]:
 def record(
     state: Path, recipient: str, place: str = "", tokens: DisclosureTokens | None = None
 ) -> SpoolRecord | None:
-    """The record of receipts in a recipient's spool, without opening its rows; None: there is no
-    spool.
+    """The record of receipts in a recipient's spools on the disk and in memory, without opening
+    their rows; None: there is no spool.
 
     `tokens`: reads the ids in it; None: ids are returned as tokens.
 
     Raises OSError where it cannot be read.
     """
-    file = spool_of(state, recipient)
-    if not file.exists():
+    files = [file for file in _both(state, recipient) if file.exists()]
+    if not files:
         return None
+    records = [_record(file, place, tokens) for file in files]
+    if len(files) > 1 and _has_adopted(*files):
+        records[1] = records[1]._replace(disclosures=[], slots=[])
+    erasures: dict[str, int | None] = {}
+    for part in records:
+        erasures |= {id_: n for id_, n in part.erasures.items() if erasures.get(id_) is None}
+    return SpoolRecord(
+        [count for one in records for count in one.disclosures],
+        erasures,
+        sum(one.waits for one in records),
+        [slots for one in records for slots in one.slots],
+    )
+
+
+def _both(state: Path, recipient: str) -> tuple[Path, Path]:
+    """The spool on the disk, and the one in memory that is used while the disk fails."""
+    file = spool_of(state, recipient)
+    return file, volatile(state) / file.name
+
+
+def _has_adopted(disk: Path, memory: Path) -> bool:
+    """Whether the disk has taken over the record that is in memory too: see `Spool.adopt`."""
+    try:
+        with _opened(disk) as db, _opened(memory) as beside:
+            return bool(db.execute(ADOPTED).fetchone() == beside.execute(RECORD_NAME).fetchone())
+    except sqlite3.Error as error:
+        raise OSError(f"{disk} cannot be read: {error}") from error
+
+
+def _record(file: Path, place: str, tokens: DisclosureTokens | None) -> SpoolRecord:
     try:
         with _opened(file) as db, db:
             for table in TABLES:

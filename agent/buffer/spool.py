@@ -806,23 +806,40 @@ class Spool:
         with suppress(SpoolFull):  # a full disk still works
             self._capacity.durably(lambda: self._meta.add("probed", 1))
 
+    @property
+    def record_name(self) -> str:
+        """The name of its present record of receipts, for `adopt`."""
+        handed = int(self._meta.number("handed") or 0)
+        return f"{self.epoch}/{handed}" if handed else self.epoch
+
+    def hand_over(self) -> None:
+        """Begin another record of receipts, with another name: somebody has adopted this one."""
+
+        def change() -> None:
+            self._disclosures.clear()
+            self._meta.add("handed", 1)
+
+        if self._disclosures:
+            self._capacity.durably(change)
+
     def adopt(
         self,
-        epoch: str,
+        record: str,
         disclosures: Sequence[Disclosure],
         erasures: Mapping[str, int | None],
         slots: Sequence[ReceivedSlots] = (),
     ) -> None:
-        """Take over, once, the record of receipts of a spool that is removed."""
-        if self._meta.text("adopted") == epoch:
-            return
+        """Take over, once, the record of receipts of another spool. `record`: its name."""
+        confirmed = [(id_, n) for id_, n in erasures.items() if n is not None]
 
         def change() -> None:
-            self._disclosures.adopt(disclosures, slots)
-            self._retracting.erased([(id_, n) for id_, n in erasures.items() if n is not None])
-            self._meta["adopted"] = epoch
+            if self._meta.text("adopted") != record:
+                self._disclosures.adopt(disclosures, slots)
+                self._meta["adopted"] = record
+            self._retracting.erased(confirmed)
 
-        self._capacity.durably(change)
+        if disclosures or slots or confirmed:
+            self._capacity.durably(change)
 
     @property
     def given(self) -> tuple[int, int]:

@@ -129,6 +129,9 @@ async def open_recipient(
             except Exception as error:  # noqa: BLE001 -- the spool is closed all the same
                 why = f"rows for {name} could not be stored and stay in memory: {error_text(error)}"
                 gateway.jobs.faults.log(error, why, f"spool {name}")
+            if disk is not None and memory is not None:
+                with suppress(StorageFailed):  # then the spool in memory still has it
+                    await _take_record(disk, memory)
             await recipient.intake.stalls()  # so that no poller waits for a closed spool
 
 
@@ -206,10 +209,11 @@ async def _open_beside(
     head = _head(gateway.config, gateway.identity, gateway.audit, recipient)
     spool, thread = memory = await _open_in_memory(own, file, head, gateway.identity)
     marks = await thread.run(spool.marks)
+    taken = disk is not None and await _take_record(disk, memory)
     # At a start the spool on the disk must first store what the one in memory has closed: until
     # then a kill would have the slot that runs read again (rule M10).
     goes_on = before is not None and not before.kept
-    if disk is None or not goes_on or not await _drained(disk, memory):
+    if not (taken and goes_on and await thread.run(lambda: spool.backlog().settled)):
         return memory, marks
     await own.aclose()
     for each in file.parent.glob(f"{file.name}*"):
@@ -235,20 +239,51 @@ async def _open_in_memory(
         return await stack.enter_async_context(in_own_thread("memory", opening))
 
 
-async def _drained(disk: Opened, memory: Opened) -> bool:
-    """Whether all rows of the spool in memory are delivered.
-
-    If so, the spool on the disk has taken over the records of what the recipient received.
+async def _take_record(disk: Opened, memory: Opened) -> bool:
+    """Move the record of what the recipient has received from the spool in memory to the one on the
+    disk: a reboot would lose it, and once the uplink is removed nobody opens memory. Return whether
+    there was room.
     """
     spool, thread = memory
-    if not await thread.run(lambda: spool.backlog().settled):
-        return False
-    # Without the records, the letter would not say what was delivered while the disk failed.
     record = await thread.run(
-        lambda: (spool.epoch, spool.disclosures(), spool.erasures(), spool.received_slots())
+        lambda: (spool.record_name, spool.disclosures(), spool.erasures(), spool.received_slots())
     )
-    await disk[1].run(disk[0].adopt, *record)
+    try:
+        await disk[1].run(disk[0].adopt, *record)
+    except SpoolFull:
+        return False
+    await thread.run(spool.hand_over)
     return True
+
+
+async def keep_records(gateway: Gateway) -> None:
+    """Move records to the disk at a start and after each reload: see `take_left_records`. Never
+    returns.
+    """
+    wakeup = Wakeup(gateway.reloaded)
+    while True:
+        try:
+            await take_left_records(gateway)
+        except (OSError, Refused, StorageFailed):  # `status` names the fault of the disk
+            await wakeup.wait(PROBED_EVERY)
+        else:
+            await wakeup.wait()
+
+
+async def take_left_records(gateway: Gateway) -> None:
+    """Move the records of recipients without an uplink from memory to the disk, once. Raises
+    OSError, Refused, StorageFailed.
+    """
+    config, who = gateway.config, gateway.identity
+    linked = {one.settings.recipient for one in config.uplinks.values()}
+    for recipient in sorted({*recipients_of(config.state)} - linked) if who else ():
+        file = memory_of(config.state, recipient)
+        if not file.exists():
+            continue
+        opening = spool_opening(config, who, gateway.audit, recipient)
+        async with in_own_thread(f"spool {recipient}", opening) as disk, AsyncExitStack() as stack:
+            head = _head(config, who, gateway.audit, recipient)
+            await _take_record(disk, await _open_in_memory(stack, file, head, who))
 
 
 async def _connect(

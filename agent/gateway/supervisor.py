@@ -31,6 +31,7 @@ from agent.gateway.recipient import (
     close_passed_slots,
     forget_closed,
     jobs_of,
+    keep_records,
     open_recipient,
     wait_for_disk,
 )
@@ -117,6 +118,7 @@ class Running(Daemon):
         jobs.start("search", partial(seek, gateway))
         jobs.start("factors", partial(prove_factors, gateway))
         jobs.start("certificate", self._renew_certificate)
+        jobs.start("records", partial(keep_records, gateway))
         jobs.start(key_rotation.COMPONENT, partial(key_rotation.serve, gateway))
 
     async def reload(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import html
 import json
 import re
 import time
+from dataclasses import replace
 from decimal import Decimal
 from types import SimpleNamespace
 from zoneinfo import ZoneInfo
@@ -22,7 +23,7 @@ from agent.buffer.unassigned_store import UnassignedStore, UnassignedValue
 from agent.core.clock import stamp
 from agent.core.model import Lane, Reading, Series, SlotMark
 from agent.gateway.gateway import policy_of
-from agent.gateway.recipient import open_recipient
+from agent.gateway.recipient import memory_of, open_recipient, take_left_records
 from agent.registry import identity
 from agent.registry.dates import day_written_out, written_out
 from agent.registry.forms import Box
@@ -134,12 +135,21 @@ class Gateway:
     def deliver(self, name="centre", now=None):
         """All that waits is received."""
 
-        def all_(spool):
-            at = float(self.now if now is None else now)
-            while batch := spool.seal(Lane.BACKFILL, at, "trusted", FOREVER):
-                spool.settle(receipt_for(batch), at)
+        at = float(self.now if now is None else now)
+        self.spool(lambda spool: delivered(spool, at), name)
 
-        self.spool(all_, name)
+    def receive_from_memory(self, *rows):
+        """All of these rows is received while the disk fails; the device is known."""
+        self.keep()
+
+        async def received(house):
+            house.registry.mute = True  # as if the disk failed
+            async with open_recipient(house, "centre") as recipient:
+                assert recipient.kept
+                await recipient.thread.run(recipient.spool.append, rows, {}, float(self.now))
+                await recipient.thread.run(delivered, recipient.spool, float(self.now))
+
+        self.inside(received)
 
     def erase(self, *, confirm):
         """Tell the recipient what to erase; it answers, or not."""
@@ -163,6 +173,11 @@ class Gateway:
     def command(self, *words, language="en"):
         given = [str(one) for one in ("privacy", *words, "-c", self.path)]
         return gardien(*given, env={"LANGUAGE": language})
+
+
+def delivered(spool, at):
+    while batch := spool.seal(Lane.BACKFILL, at, "trusted", FOREVER):
+        spool.settle(receipt_for(batch), at)
 
 
 def day_of(moment):
@@ -412,6 +427,87 @@ def test_what_was_received_is_known_after_the_spool_was_destroyed(gateway, again
         gateway.write(uplink="recipient: new.example")
     letter, _ = gateway.answer()
     assert f"{US} | electricity taken from the grid | 1 | no erasure asked for" in letter
+
+
+def received_of(gateway):
+    """How many values the dossier says were received, and how many a recipient still has."""
+
+    async def ask(house):
+        answer = await CALLS["privacy.disclosures"](house, Caller("alice", None), place="A-1")
+        return [(one["received"], one["least"], one["most"]) for one in answer["holdings"]]
+
+    return gateway.inside(ask)
+
+
+@pytest.mark.parametrize("left", ["alone", "recorded", "interrupted", "destroyed"])
+def test_what_was_received_from_memory_is_known_after_the_uplink_was_removed(gateway, left):
+    """Rules P18, P28, A4: once the disk has the record, also after a reboot."""
+    gateway.receive_from_memory(gateway.row(gateway.consent().id))
+    file = memory_of(gateway.state, US)
+    gateway.write(uplink="recipient: new.example")
+    if left == "destroyed":
+        destroy(gateway.state, US, float(gateway.now), tokens_of(identity.load(gateway.state), US))
+    elif left != "alone":
+        whole = file.read_bytes()
+        gateway.inside(take_left_records)
+        if left == "recorded":
+            file.unlink()
+        else:  # killed before memory knew that the disk has it
+            file.write_bytes(whole)
+            for name in ("wal", "shm"):
+                file.with_name(f"{file.name}-{name}").unlink(missing_ok=True)
+    assert file.exists() is (left in {"alone", "interrupted"})
+    assert received_of(gateway) == [(1, 1, 1)]
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_the_disk_has_the_record_of_memory_as_soon_as_it_works(gateway, waits):
+    """Rule P18: also while memory still delivers, and if its uplink is removed by then."""
+    row = gateway.row(gateway.consent().id)
+    gateway.receive_from_memory(row)
+
+    async def works(house):
+        async with open_recipient(house, "centre") as recipient:
+            memory, thread = recipient.in_memory
+            if waits:
+                later = replace(row, t=row.t - DAY)
+                await thread.run(memory.append, [later], {}, float(gateway.now))
+                await thread.run(delivered, memory, float(gateway.now))
+
+    gateway.inside(works)
+    memory_of(gateway.state, US).unlink()
+    gateway.write(uplink="recipient: new.example")
+    assert received_of(gateway)[0][0] == 1 + waits
+
+
+def test_a_dossier_is_of_one_moment(gateway):
+    """Rule P28: a receipt that came between two looks at the spool hid the value from both."""
+    gateway.keep(gateway.row(gateway.consent().id))
+
+    class Receives:
+        """The thread of a spool, in which a receipt is next after each call."""
+
+        def __init__(self, spool, thread):
+            self.spool, self.thread = spool, thread
+
+        async def run(self, call, *args):
+            result = await self.thread.run(call, *args)
+            batches = await self.thread.run(self.spool.unreceipted)
+            for batch in batches:
+                await self.thread.run(self.spool.settle, receipt_for(batch), float(gateway.now))
+            return result
+
+    async def ask(house):
+        async with open_recipient(house, "centre") as recipient:
+            at = float(gateway.now)
+            await recipient.thread.run(recipient.spool.seal, Lane.BACKFILL, at, "trusted", FOREVER)
+            recipient.thread = Receives(recipient.spool, recipient.thread)
+            house.recipients["centre"] = recipient
+            call = CALLS["privacy.disclosures"]
+            return await call(house, Caller("alice", None), place="A-1")
+
+    (holding,) = gateway.inside(ask)["holdings"]
+    assert (holding["least"], holding["most"]) in {(0, 1), (1, 1)}
 
 
 def damage(gateway):
