@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import json
 import zlib
+from datetime import datetime
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from agent.buffer.disclosures import TOKEN
 from agent.buffer.keys import SealBroken, SealedTable
 from agent.buffer.outbox import digest
 from agent.core.clock import stamp
-from agent.core.model import Lane, SealedBatch
+from agent.core.model import Lane, Retraction, SealedBatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from agent.buffer.disclosures import Read
     from agent.buffer.keys import SpoolKeys
     from agent.buffer.schema import Meta
-    from agent.core.model import Retraction, Series
+    from agent.core.model import Series
 
 MOST, BYTES = 100, 300
 """retractions in one batch, and bytes of each before compression"""
@@ -141,6 +142,16 @@ class Retracting:
         rows = self._database.read("SELECT id, body FROM retraction WHERE body IS NOT NULL")
         return self._by_the_clock(rows)
 
+    def clock_ranges(self) -> list[Retraction]:
+        """The same, to be compared with rows."""
+        return [
+            Retraction(
+                *(item["id"], None, item["place"], item["channel"], None, None, None),
+                *(_second(item["from"]), _second(item["to"]), item["ver"], item["reason"]),
+            )
+            for item in self.by_the_clock()
+        ]
+
     def _by_the_clock(self, rows: Iterable[tuple[str, bytes]]) -> list[dict[str, Any]]:
         items = []
         for id_, body in rows:
@@ -171,6 +182,10 @@ class Retracting:
 def confirmed(read: Read) -> dict[str, int | None]:
     """See `Retracting.confirmed`; `read` queries the spool's file."""
     return dict(read(CONFIRMED))
+
+
+def _second(moment: str) -> int:
+    return int(datetime.fromisoformat(moment).timestamp())
 
 
 def as_plain(retraction: Retraction) -> dict[str, Any]:

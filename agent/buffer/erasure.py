@@ -364,7 +364,7 @@ class Purge:
         blocks, broken = self._pending.newer(since)
         self._write_off(broken)
         for block in blocks:
-            left = [row for row in block.rows if not _covered(row, retractions, recipient)]
+            left = [row for row in block.rows if not covered(row, retractions, recipient)]
             if left != block.rows:
                 self._pending.keep(block, left)
 
@@ -525,7 +525,7 @@ def _reason(retractions: Sequence[Retraction]) -> Void:
     return Void.WITHDRAWN if withdrawn else Void.RETRACTED
 
 
-def _covered(row: Reading, retractions: Sequence[Retraction], recipient: str) -> bool:
+def covered(row: Reading, retractions: Sequence[Retraction], recipient: str) -> bool:
     """Whether one of these retractions covers the first and the last slot of a row, and so all
     slots.
     """

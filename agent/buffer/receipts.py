@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.buffer.batch import read, read_retractions
 from agent.buffer.disclosures import counts_of
+from agent.buffer.erasure import covered
 from agent.buffer.outbox import NOT_YET_RECEIVED, BatchState
 from agent.buffer.schema import end_epoch, new_epoch, past_epochs
 from agent.core.model import BatchId, Lane, Receipt, Void
@@ -354,7 +355,7 @@ class ReceiptApplication:
             self._disclosures.payload(self._outbox.payload(epoch, seq), now)
         self._outbox.receipt(epoch, seq, now, plan.kid)
         self._retracting.stored(epoch, seq)
-        if rows := self._voided_rows.rows(epoch, seq):
+        if rows := self._not_retracted(self._voided_rows.rows(epoch, seq)):
             if self._counted(epoch, seq):
                 self._disclosures.returned(rows)
             self._pending.put_back(rows)
@@ -409,6 +410,7 @@ class ReceiptApplication:
         # A batch without rows may carry retractions: they must be sent again, too.
         self._retracting.queue(read_retractions(payload))
         held = self._outbox.held(plan.epoch, seq)
+        rows = self._not_retracted(rows)
         # If an earlier receipt counted the values, the next receipt for these rows must not count
         # them again.
         received = held is not None and held.void is None and held.state not in NOT_YET_RECEIVED
@@ -418,6 +420,13 @@ class ReceiptApplication:
         self._voided_rows.drop(plan.epoch, seq)
         if rows:
             self._pending.put_back(rows)
+
+    def _not_retracted(self, rows: list[Reading]) -> list[Reading]:
+        """The rows that may be sent again. What a wrong clock has closed since they were sealed is
+        retracted, and stated anew: the recipient would refuse it (rule C5).
+        """
+        ranges = self._retracting.clock_ranges() if rows else ()
+        return [row for row in rows if not covered(row, ranges, self._head.recipient)]
 
     def _begin_epoch(self) -> None:
         end_epoch(self._meta)

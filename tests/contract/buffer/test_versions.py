@@ -5,11 +5,13 @@ Rule R7.
 
 from dataclasses import replace
 
+import pytest
+
 from agent.buffer.batch import read, read_retractions
 from agent.core.clock import Period
 from agent.core.errors import SpoolFull
 from agent.core.model import Range, Retraction, SlotMark
-from tests.contract.buffer.far import seal_all
+from tests.contract.buffer.far import receipt_for, seal_all
 from tests.unit.buffer.rows import NOON, reading, series
 
 DAY = 86_400
@@ -87,6 +89,27 @@ def test_C_b_a_set_back_is_one_commit_and_later_rows_of_its_slots_carry_versions
             (NOON, None), (NOON + DAY, None),
             (NOON + 120, late + 2), (NOON + DAY + 60, late + 3), (NOON + DAY + 120, None),
         ]  # fmt: skip
+
+
+@pytest.mark.parametrize("how", ["void", "conflict"])
+def test_what_a_wrong_clock_closed_is_not_sent_again_under_its_retraction(opened, how):
+    """Rules C5, C6, T5: the batch became a void, or is in conflict, while its rows waited."""
+    lost = Range(series(0).place, series(0).channel, NOON + DAY + 1, NOON + DAY + 61)
+    mark = {KEY: SlotMark(NOON + 120, heard=True)}
+    with opened() as spool:
+        found = lied(spool)
+        (batch,) = seal_all(spool)
+        assert [row.t for row in read(batch.payload)] == [NOON, NOON + DAY, NOON + DAY + 60]
+        if how == "void":
+            assert spool.split(batch, "the platform answers 413", NOON)
+            spool.set_back(found, [lost], [], mark, NOON + 180)
+            (batch,) = spool.unreceipted()
+            spool.settle(receipt_for(batch), NOON + 200)
+        else:
+            spool.set_back(found, [lost], [], mark, NOON + 180)
+            other = replace(receipt_for(batch), stored=((batch.id.seq, "f" * 64),))
+            spool.settle(other, NOON + 200)
+        assert [row.t for row in rows_of(spool)] == [NOON, NOON + DAY]
 
 
 def test_a_withdrawal_reaches_rows_whose_versions_the_clock_has_yet_to_reach(opened):
