@@ -153,6 +153,8 @@ class Fitted:
     until_known: float | None = None
     closing: str | None = None
     opening: str | None = None
+    closing_asked: list[str] = field(default_factory=list)
+    """closing indexes that somebody stated without an answer"""
     removed: bool = False
     """whether nobody put another one in"""
     multiplier: Decimal = Decimal(1)
@@ -850,6 +852,8 @@ class Facts:
                 if known is not None:
                     fitted.until, fitted.until_known = at, known
                     fitted.closing = fact.get("closing")
+                elif fact.get("closing"):
+                    fitted.closing_asked.append(fact["closing"])
         self.fitted.append(
             Fitted(
                 fact["new"],
@@ -875,6 +879,8 @@ class Facts:
                 if known is not None:
                     fitted.until, fitted.until_known = at, known
                     fitted.closing, fitted.removed = fact.get("closing"), True
+                elif fact.get("closing"):
+                    fitted.closing_asked.append(fact["closing"])
 
     def _learn_duty(self, asked: float, known: float | None, fact: Any, index: int) -> None:
         self.bases.setdefault(
@@ -895,9 +901,7 @@ class Facts:
 
     def _learn_duty_end(self, asked: float, known: float | None, fact: Any, index: int) -> None:
         for basis in self.bases.values():
-            if basis.id == fact.get("id") or (
-                basis.kind == "duty" and basis.recipient == fact.get("recipient")
-            ):
+            if basis.id == fact["id"]:
                 basis.ended = min(basis.ended, asked)
                 if known is not None:
                     if second(fact["at"]) < basis.until:

@@ -626,7 +626,7 @@ def _at_exchange(facts: Facts, row: Row, answers: list[Answer]) -> bool:
         fitted.index(Decimal(index))
         for fitted in facts.fitted
         if fitted.meter == row.meter
-        for index in (fitted.closing, fitted.opening)
+        for index in (fitted.closing, fitted.opening, *fitted.closing_asked)
         if index is not None
     ]
     return value in stated or any(answer.value == value for answer in answers)

@@ -290,6 +290,16 @@ def test_a_wrong_consumption_over_an_exchange_is_found():
     assert with_flows(read=False, q="K").sorts() == {("CONSERVATION", "M7")}
 
 
+@pytest.mark.parametrize(("index", "found"), [(CLOSED, False), ("99.999", True)])
+def test_the_indexes_of_an_exchange_whose_answer_was_lost_may_be_sent(index, found):
+    """Rule R14."""
+    story = with_flows()
+    asked = next(one for one in story.records if one.what.get("name") == "meter.exchange")
+    asked.what.update(outcome="lost", lost=True)
+    asked.what["means"][0]["closing"] = index
+    assert (("CONSERVATION", "R14") in story.sorts()) is found
+
+
 def test_no_consumption_over_an_exchange_that_was_recorded_in_time_is_found():
     """Rule M7."""
     assert ("CONSERVATION", "M7") in with_flows(q="M", v=None, why="bad", flags="").sorts()
@@ -655,6 +665,17 @@ def test_the_index_of_another_midnight_on_a_duty_is_found(story):
     story.batch(MIDNIGHT - DAY + 300, [story.row(MIDNIGHT - DAY, channel="heat", step=DAY)],
                 directory=directory)  # fmt: skip
     assert ("SENT", "P9") in story.sorts()
+
+
+@pytest.mark.parametrize(("ended", "found"), [("U2", False), (CONSENT, True)])
+def test_the_end_of_a_duty_ends_no_other_duty_of_its_recipient(story, ended, found):
+    """Rules P9, I22."""
+    directory = on_duty(story)
+    end = {"fact": "duty.end", "id": ended, "recipient": TO, "at": MIDNIGHT - HOUR}
+    story.call(MIDNIGHT - HOUR, "duty.end", means=[end])
+    index = story.row(MIDNIGHT, channel="heat", step=DAY, ver=MIDNIGHT + 9 * HOUR + 1, flags="LATE")
+    story.batch(MIDNIGHT + 10 * HOUR, [index], directory=directory)
+    assert (("SENT", "P4") in story.sorts()) is found
 
 
 def test_who_never_had_a_basis_is_not_told_that_nobody_lives_there(story):
