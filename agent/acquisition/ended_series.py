@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from agent.acquisition.timetable import following, running_slot
 from agent.core.model import ValueKind
 from agent.registry.dates import DAY
-from agent.registry.records import serial_key
+from agent.registry.records import covers, serial_key
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
@@ -97,6 +97,7 @@ class _Change:
         serials = {device: mark.serial for (device, _), mark in marks if mark.serial}
         points = [point for group in now.points.values() for point in group]
         places = {point.device: point.place for point in points if point.place}
+        self._now, self._serials = now, serials
         registry = now.assignment.registry
         at_the_end = {key: mark.serial or serials.get(key[0]) for key, mark in now.left.items()}
         self._before = _Readers(at_the_end, places, registry)
@@ -115,8 +116,29 @@ class _Change:
 
     def able(self, series: ExpectedSeries, closed: Iterable[MarkKey], since: int) -> list[MarkKey]:
         """What is read now and may be of the place of the series."""
-        removed = any(device not in self._devices for device, _ in closed)
-        return [*self._present.of(series, since), *(self._unknown if removed else ())]
+        before = {device for device, _ in closed}
+        return [
+            *self._present.of(series, since),
+            *(self._unknown if before - self._devices else ()),
+            *(
+                key
+                for key in self._now.points
+                if key[0] in before and self._awaits(key, series, since)
+            ),
+        ]
+
+    def _awaits(self, key: MarkKey, series: ExpectedSeries, since: int) -> bool:
+        """Whether the meter of the series was recorded in place of the one that a device has read,
+        and its number is not read yet: until then the device's slots are its (rules M22, M24).
+        """
+        assignment, serial = self._now.assignment, self._serials.get(key[0])
+        points = [point for point in self._now.points[key] if point.channel == series.channel]
+        numbers = {assignment.serial_at(point, serial, since) for point in points} - {None, serial}
+        keys = {serial_key(str(number)) for number in numbers}
+        return any(
+            serial_key(meter.serial or "") in keys and covers(meter, since)
+            for meter in assignment.registry.meters_of(series.place)
+        )
 
 
 class _Readers:

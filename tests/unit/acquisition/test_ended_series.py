@@ -102,6 +102,17 @@ def test_a_meter_that_was_taken_out_of_a_dwelling_makes_its_series_no_longer(tow
     assert ends(town, [series], elsewhere, left, marks) == {series: NOW + 600}
 
 
+@pytest.mark.parametrize(("now", "over"), [("1001", False), ("1009", False), ("1002", True)])
+def test_a_series_goes_on_while_nobody_has_recorded_the_number_of_its_device(town, now, over):
+    """Rules M24, T34: an exchange is recorded, and the device reports neither number."""
+    agreed(town, 3600)
+    hourly, left = of(town.place("D1"), 3600), {("m1", 600): mark(MIDNIGHT)}
+    exchange = NewExchange("D1", "1001", at=MIDNIGHT - 60, serial="1009")
+    town.registry.exchange([exchange], "t", "t", NOW)
+    points, marks = [point("m1", every=1200)], {("m1", 1200): mark(MIDNIGHT, now)}
+    assert (hourly in ends(town, [hourly], points, left, marks)) == over
+
+
 def test_of_a_meter_that_was_removed_each_series_ends_at_the_removal(town):
     """Rule T34: a quantity of the step before the removal is the meter's (rule I10)."""
     home = town.place("D1")
