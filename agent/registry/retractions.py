@@ -154,10 +154,13 @@ def _lost_parts(before: Dated, after: Dated, closed: int) -> Iterator[Lost]:
     """
     until = FOR_EVER if before.until is None else before.until
     ends = FOR_EVER if after.until is None else after.until
+    # the index at the last instant of an occupancy or a meter is theirs, too (rules P9, I10)
+    closes = before.until is not None and isinstance(before, Occupancy | Installation)
+    last = until + 1 if closes and (ends < until or ends <= after.since) else until
     if ends <= after.since:
-        lost = [(before.since, until)]
+        lost = [(before.since, last)]
     else:
-        lost = [(before.since, min(until, after.since)), (max(before.since, ends), until)]
+        lost = [(before.since, min(until, after.since)), (max(before.since, ends), last)]
     recorded_at = after.word.when
     for start, end in lost:
         if start < min(end, max(recorded_at, closed)):

@@ -107,6 +107,19 @@ def test_what_is_read_after_a_move_out_that_is_taken_back_stands():
     assert nothing == ()
 
 
+def test_an_end_that_was_recorded_too_late_takes_back_the_index_at_that_end():
+    """Rule P9: a duty gave the index of that midnight as theirs."""
+    (one,) = lost(lived(until=NOW + 3600), until=NOW + 1800)
+    assert one.covers(US, series(), NOW + 3600)
+    assert not one.covers(US, series(), NOW + 3601)
+    assert not one.covers(US, series(occupancy="H2"), NOW + 3600)
+    (one,) = lost(installed(serial="45", until=NOW + 3600), until=NOW + 1800)
+    assert one.covers(US, series(), NOW + 3600)
+    (one,) = lost(agreed(), until=NOW + 1800)
+    assert one.covers(US, series(), TOLD)
+    assert lost(lived(until=NOW + 1800), until=NOW + 3600) == []
+
+
 def test_people_who_came_later_than_said_lose_the_beginning():
     (one,) = lost(lived(until=NOW + 9000), since=NOW + 600)
     assert (one.since, one.until) == (NOW, NOW + 600)
@@ -159,7 +172,9 @@ maybe = st.none() | ends
 def test_what_is_taken_is_what_stood_before_and_stands_no_more(  # noqa: PLR0913, PLR0917
     begin, end, begins, until, t, kind
 ):
-    """Second by second, in the past: a row of t is taken back if only the old version covers it."""
+    """Second by second, in the past: a row of t is taken back if only the old version covers it,
+    or has it as its last instant (rules P9, I10).
+    """
     before = lived(since=begin, until=None if end is None else max(begin, end))
     new = after(before, since=begins, until=None if until is None else max(begins, until))
     at = t - 1 if kind is ValueKind.INT else t
@@ -167,5 +182,6 @@ def test_what_is_taken_is_what_stood_before_and_stands_no_more(  # noqa: PLR0913
     def holds(document):
         return document.since <= at and (document.until is None or at < document.until)
 
+    ended = new.until is not None and (new.until < (before.until or 0) or new.until <= new.since)
     taken = any(one.covers(US, series(kind), t) for one in taken_away(before, new))
-    assert taken == (holds(before) and not holds(new))
+    assert taken == ((holds(before) and not holds(new)) or (at == before.until and ended))
