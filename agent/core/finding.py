@@ -82,6 +82,7 @@ COMPONENTS = {
     "move": N_("move of the uplink {name} to another address"),
     "poll": N_("reading of the line {name}"),
     "receipt keys": N_("check of the keys of receipts"),
+    "records": N_("records of what was received while the disk failed"),
     "registers": N_("midnight readings"),
     "registry log": N_("tidying of the registry"),
     "reload": N_("reload of the configuration"),
