@@ -63,6 +63,7 @@ YEARS = range(2000, 2100)
 """a year outside this range is a typing error"""
 LONGEST_PAUSE = 366 * 86_400.0
 """seconds: the longest pause by the operator; a longer one belongs into the configuration"""
+UNCONFIRMED = N_("the device has not confirmed it yet")
 NO_CONTROL = N_('there is no control "{name}"; configured are: {known}')
 NO_WITNESS = N_(
     "this gateway does not witness votes. Have the grant signed with a key of the residents'"
@@ -399,7 +400,7 @@ async def release(steering: Steering, who: str, *, name: str, reason: str = "") 
         "control.released", {"control": name, "by": who, "ended": ended}
     )
     left = [
-        record.alarm
+        record.alarm or UNCONFIRMED
         for record in steering.controller.journal.records.values()
         if record.control == name
     ]
@@ -527,9 +528,9 @@ async def _pause(
 async def _stopped(steering: Steering, name: str, until: float) -> dict[str, Any]:
     """Release what is held; report what the device has not confirmed and the disk not taken."""
     controller = steering.controller
-    await controller.tend(name)
+    await controller.bounded(controller.tend(name))
     left = [
-        controller.alarms.get(name, record.alarm)
+        controller.alarms.get(name, record.alarm) or UNCONFIRMED
         for record in controller.journal.records.values()
         if record.control == name
     ]

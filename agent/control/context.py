@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from agent.control.decide import DecisionFacts
@@ -19,7 +20,7 @@ from agent.control.records import OPTED_OUT_FOR, TAKEN_OVER, Outcome, Phase, Tra
 from agent.core.i18n import Text
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
     from decimal import Decimal
     from zoneinfo import ZoneInfo
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 TRIED_FOR = 60.0
 """seconds after its begin for which an order waits if something forbids it (rule H26)"""
+ANSWERED_WITHIN = 10.0
+"""seconds for which a person, or the sender of a cancellation, waits for a slow device"""
 
 
 @dataclass(kw_only=True)
@@ -83,6 +86,8 @@ class ControlContext:
     heartbeats: dict[str, list[Moment]] = field(default_factory=dict)
     """when the centre was heard since the last check, by control: the first and the latest time"""
     extremes: GuardExtremes = field(default_factory=GuardExtremes)
+    ending: dict[str, dict[str, str]] = field(default_factory=dict)
+    """orders that were cancelled or released, by control, with the reason, until that is done"""
     recovering: str = ""
     """why nothing begins: the journal can be read again, and is recovered as at a start"""
     closing: bool = False
@@ -94,6 +99,9 @@ class ControlContext:
         """Make the object that holds and releases points."""
         self.holder = Holder(self.journal, self.dependencies, self._extremes)
         self._locks: dict[str, asyncio.Lock] = {}
+        self._memo_locks: dict[str, asyncio.Lock] = {}
+        self._left: set[asyncio.Task[None]] = set()
+        """work that goes on, though nobody waits for it any more"""
         self._progress: dict[str, ControlProgress] = {}
         self._woken: dict[str, asyncio.Event] = {}
 
@@ -110,6 +118,30 @@ class ControlContext:
                 yield
             finally:
                 PROGRESS.reset(before)
+
+    def is_busy(self, name: str) -> bool:
+        """Whether a step of a control is under way, which may wait for a slow device."""
+        return name in self._locks and self._locks[name].locked()
+
+    def memo_lock(self, name: str) -> asyncio.Lock:
+        """The lock for changes of a control's memo that are made without its lock, and for those
+        that wait for the disk. Nobody who has it waits for a device.
+        """
+        return self._memo_locks.setdefault(name, asyncio.Lock())
+
+    async def bounded(self, work: Coroutine[Any, Any, None]) -> None:
+        """Wait for this work, but not longer than whoever asked for it can wait. It goes on."""
+        task = asyncio.create_task(work)
+        self._left.add(task)
+        task.add_done_callback(self._forget)
+        done, _ = await asyncio.wait({task}, timeout=ANSWERED_WITHIN)
+        if done:
+            task.result()
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        self._left.discard(task)
+        if not task.cancelled():
+            task.exception()  # the task of the control meets the same error
 
     def advanced(self, name: str) -> float:
         """When a control last got on with its devices (monotonic); 0: it has asked none."""
@@ -274,7 +306,12 @@ class ControlContext:
             fallback=fallback if control.fallback is None else control.fallback,
             failsafe=modality.failsafe.value if modality.failsafe else None,
             watchdog=control.watchdog, agreed=modality.version,
+            allowed=partial(self.may_write, control, jti),
         )  # fmt: skip
+
+    def may_write(self, control: ConfiguredControl, jti: str) -> bool:
+        """Whether a value of this order, or of the failsafe, may be written at this moment."""
+        raise NotImplementedError
 
     async def apply(
         self,
@@ -294,6 +331,8 @@ class ControlContext:
             result = await self.holder.begin(setpoint, access, event)
         else:
             result = await self.holder.change(record, setpoint, access, event)
+        if isinstance(result, No) and not setpoint.allowed():
+            return  # the next check says what becomes of it
         if isinstance(result, No):
             self.alarms[control.name] = result.reason
             if event is not None and not self._will_retry(event, result):

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from agent.control import failsafe, schedule
 from agent.control.decide import decide
-from agent.control.model import TEST, No, OrderState, elapsed, hold_is_over
+from agent.control.model import FAILSAFE, TEST, No, OrderState, elapsed, hold_is_over
 from agent.control.records import Phase
 from agent.control.recovery import Recovery
 from agent.control.self_test import Passed, SelfTest
@@ -115,11 +115,11 @@ class Controller(Recovery):
         del self._failed[name]
 
     async def _run_control(self, name: str) -> None:
+        woken = self._woken.setdefault(name, asyncio.Event())
         while True:
+            woken.clear()  # before the check, which may not see what changes meanwhile
             await self.tend(name)
             self.looked[name] = self.dependencies.now().steady
-            woken = self._woken.setdefault(name, asyncio.Event())
-            woken.clear()
             control = self.controls[name]
             await until(woken, to_next(IDLE) if self.is_idle(control) else self.until_next(control))
 
@@ -184,7 +184,20 @@ class Controller(Recovery):
                 await self._tend(self.controls[name])
                 await self._show(self.controls[name])
 
+    def may_write(self, control: ConfiguredControl, jti: str) -> bool:
+        """See `ControlContext`. The check that decided may have waited for a slow device."""
+        if jti in self.ending.get(control.name, {}) or self.forbidden(control):
+            return False
+        if jti == FAILSAFE:
+            return self.closing or self.journal.memo(control.key).watch.since is not None
+        event, now = self.journal.events.get((jti, control.name)), self.dependencies.now()
+        if self.closing or event is None or not schedule.in_time([event], now.wall):
+            return False
+        records = self.journal.open_records(control.key)
+        return may_run(event, records, now) and self.taken_back(control, event) is None
+
     async def _tend(self, control: ConfiguredControl) -> None:
+        await self.end_asked(control)
         now = self.dependencies.now()
         for event in self.journal.of(control.key):
             # with a clock that is not trusted, an order is not refused: it waits (rule H26)
@@ -201,6 +214,7 @@ class Controller(Recovery):
             if record.phase is Phase.RELEASING:
                 await self.try_release(record)
         records = [record for record in records if record.phase is not Phase.RELEASING]
+        now = self.dependencies.now()  # a slow device may have taken minutes
         if records:
             self.extremes.note(control.name, control.modality.guards, self.dependencies.look)
         if no := self.forbidden(control):

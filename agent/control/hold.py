@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import math
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -70,6 +70,10 @@ class Setpoint:
     """the device's own watchdog"""
     agreed: str = ""
     """version of the control sheet"""
+    allowed: Callable[[], bool] = field(default=lambda: True, compare=False)
+    """whether it may be written at this moment; asked again before each write, because a slow
+    device may have taken minutes for the answers before
+    """
 
     def first(self, standing: Standing, base: Decimal | None) -> Decimal:
         """The value of the first write. `base`: the value in force before any hold of ours."""
@@ -165,6 +169,8 @@ class Holder:
                 value=standing.ours, slot=setpoint.slot,
             )  # fmt: skip
             return No(OrderCode.OVERRIDDEN, reason)
+        if not setpoint.allowed():
+            return No(OrderCode.DEVICE, Text("the device answered too late: it is decided again"))
         base, now = self._base(setpoint, standing), self._dependencies.now()
         target = setpoint.first(standing, base)
         kept = setpoint.slot is not None or setpoint.restore is None
@@ -242,6 +248,8 @@ class Holder:
             new = replace(new, moved=self._dependencies.now())
         if same(target, held.target, Decimal(0)) and held.phase is Phase.APPLIED:
             return held if new == held else await self._saved(new)
+        if not setpoint.allowed():
+            return held
         # The new value is committed as ours before it is written. Otherwise, if the agent dies
         # then, the next start would take it for a person's value and leave it.
         new = replace(new.knowing(target), phase=Phase.WRITING)
@@ -327,8 +335,9 @@ class Holder:
                 continue
             if (theirs := await self._ended_by_others(record, current, access)) is not None:
                 return theirs[0]
-            if _is_farther(current, record, setpoint):  # it has fallen back since the last look
-                return record
+            # it has fallen back since the last look, or the next check must decide again
+            if _is_farther(current, record, setpoint) or not setpoint.allowed():
+                return await self._saved(record)
             record, standing, problem = await self._write_once(record, access)
             if standing is not None and same(standing.ours, record.target, record.tolerance):
                 return await self._record_applied(record, standing)

@@ -387,8 +387,9 @@ class Orders:
         reason = Text("cancelled by {who}" if cancels else "released by {who}", who=verified.owner)
         # Before the commit: a failing disk must not delay a release. If the object comes again, it
         # ends nothing twice.
-        for name in known:
-            await self.controller.cancel(name, reason, ref if command.cmd.act == "cancel" else "")
+        await asyncio.gather(
+            *(self.controller.cancel(name, reason, ref if cancels else "") for name in known)
+        )
         save, change = self.controller.dependencies.save, Transaction(outcomes=outcomes)
         # the order that is cancelled has not arrived yet: it is refused when it does
         if ref and not late and known:

@@ -156,14 +156,11 @@ class Release(ControlContext):
         self, control: ConfiguredControl, records: list[HoldRecord]
     ) -> list[HoldRecord]:
         """End the orders that no longer count. Returns the hold records that stay."""
-        journal, now = self.journal, self.dependencies.now()
+        journal = self.journal
         for event in journal.of(control.key):
             if event.state not in schedule.WAITING:
                 continue
-            no = taken_back(
-                event, journal.grants, journal.key_taken,
-                lambda occupancy: self.dependencies.home(occupancy, control.place.device), now,
-            )  # fmt: skip
+            no = self.taken_back(control, event)
             if no is None:
                 continue
             reason = Text("{reason} ({code})", reason=no.reason, code=no)
@@ -174,6 +171,15 @@ class Release(ControlContext):
             latest = journal.events[event.order.jti, event.order.control]
             await self.end(latest, OrderState.ABORTED, reason)
         return records
+
+    def taken_back(self, control: ConfiguredControl, event: AcceptedOrder) -> No | None:
+        """See the function of this name."""
+        journal, dependencies = self.journal, self.dependencies
+        return taken_back(
+            event, journal.grants, journal.key_taken,
+            lambda occupancy: dependencies.home(occupancy, control.place.device),
+            dependencies.now(),
+        )  # fmt: skip
 
     async def fall_back(self, control: ConfiguredControl, records: list[HoldRecord]) -> None:
         """Bring a limit to its failsafe value now, and release its other slot."""
@@ -194,46 +200,70 @@ class Release(ControlContext):
         A failsafe that is ended like this is not entered again before the centre is heard again.
         """
         control = self.controls[name]
-        async with self.lock(name):
-            over = [
-                event.order.jti
-                for event in self.journal.of(control.key)
-                if event.order.control == name and (not jti or event.order.jti == jti)
-                if event.state in schedule.WAITING
-                or (event.state is OrderState.SUPERSEDED and event.order.resume)
-            ]
-            left = [FAILSAFE] if not jti and await self._leave_failsafe(control) else []
-            for record in self.journal.open_records(control.key):
-                if record.jti in (*over, *left):
-                    await self.try_release(record.releasing(OrderState.CANCELLED, reason))
-            for each in over:
-                await self.end(self.journal.events[each, name], OrderState.CANCELLED, reason)
+        ended = [
+            event
+            for event in self.journal.of(control.key)
+            if event.order.control == name and (not jti or event.order.jti == jti)
+            if event.state in schedule.WAITING
+            or (event.state is OrderState.SUPERSEDED and event.order.resume)
+        ]
+        over = [event.order.jti for event in ended]
+        # from here on nothing of these is written, also by a check that waits for a slow device
+        self.ending.setdefault(name, {}).update(dict.fromkeys(over, reason))
+        left = [FAILSAFE] if not jti and await self._leave_failsafe(control) else []
+        self.ending[name].update(dict.fromkeys(left, reason))
+        if self.is_busy(name):  # an order that has not begun is over at once, whatever dies now
+            for event in ended:
+                if event.state is OrderState.SCHEDULED and not event.began:
+                    await self.end(event, OrderState.CANCELLED, reason)
+        await self.bounded(self._end_asked(control))
         self.wake(name)
         return over + left
 
+    async def _end_asked(self, control: ConfiguredControl) -> None:
+        async with self.lock(control.name):
+            await self.end_asked(control)
+
+    async def end_asked(self, control: ConfiguredControl) -> None:
+        """Release and end the orders that were cancelled or released. It is repeated after an
+        error.
+        """
+        name = control.name
+        ending = self.ending.get(name, {})
+        for record in self.journal.open_records(control.key):
+            if record.jti in ending:
+                reason = ending[record.jti]
+                await self.try_release(record.releasing(OrderState.CANCELLED, reason))
+        for jti, reason in list(ending.items()):
+            if event := self.journal.events.get((jti, name)):
+                await self.end(event, OrderState.CANCELLED, reason)
+            ending.pop(jti, None)
+
     async def _leave_failsafe(self, control: ConfiguredControl) -> bool:
         """Leave the failsafe until the centre is heard again. Returns whether it was applied."""
-        memo = self.journal.memo(control.key)
-        if not memo.watch.since:
-            return False
-        watch = replace(memo.watch, since=None, age=0.0, spent=True)
-        await self.remember(control.key, replace(memo, watch=watch))
-        return True
+        async with self.memo_lock(control.name):
+            memo = self.journal.memo(control.key)
+            if not memo.watch.since:
+                return False
+            watch = replace(memo.watch, since=None, age=0.0, spent=True)
+            await self.remember(control.key, replace(memo, watch=watch))
+            return True
 
     async def opt_out(
         self, control: ConfiguredControl, lasts: float, reason: str, until: float = 0.0
     ) -> float:
         """Forbid orders and failsafe at a point for a number of seconds, or until a wall time.
 
-        An opt-out that lasts longer is kept (rule H36). Returns when orders are taken again.
+        An opt-out that lasts longer is kept (rule H36). Returns when orders are taken again. It
+        counts at once, also while a check of the control waits for a slow device.
         """
-        async with self.lock(control.name):
+        async with self.memo_lock(control.name):
             await self._opt_out(control, lasts, reason, until)
             return self.journal.memo(control.key).pause_end(self.dependencies.now())
 
     async def opt_in(self, control: ConfiguredControl) -> None:
         """End an opt-out. Raises StorageFailed before the journal was read: it may have another."""
-        async with self.lock(control.name):
+        async with self.memo_lock(control.name):
             if self.journal.unread:
                 raise StorageFailed("the journal cannot be read yet")
             memo = replace(self.journal.memo(control.key), opted_out=None, opt_until=0.0)
@@ -241,7 +271,7 @@ class Release(ControlContext):
 
     async def accept(self, control: ConfiguredControl, acceptance: Acceptance) -> None:
         """Record that the operator has signed the sheet. Raises SpoolFull, StorageFailed."""
-        async with self.lock(control.name):
+        async with self.lock(control.name), self.memo_lock(control.name):
             memo = replace(self.journal.memo(control.key), acceptance=acceptance)
             await self.dependencies.save(Transaction(memos=[(control.key, memo)]))
 

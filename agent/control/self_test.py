@@ -122,12 +122,13 @@ class SelfTest:
             )
             raise Refused("released, but {reason}: find out who else writes there", reason=reason)
         # `given_back` is cleared, so that the releases of the test do not delay the first order
-        memo = replace(
-            journal.memo(control.key), tested=control.fingerprint, free=free, given_back=None,
-            fallback=fallen.value if fallen else None,
-            fell_back_s=fallen.seconds if fallen else None,
-        )  # fmt: skip
-        await self._dependencies.save(Transaction(memos=[(control.key, memo)]))
+        async with self._controller.memo_lock(control.name):
+            memo = replace(
+                journal.memo(control.key), tested=control.fingerprint, free=free, given_back=None,
+                fallback=fallen.value if fallen else None,
+                fell_back_s=fallen.seconds if fallen else None,
+            )  # fmt: skip
+            await self._dependencies.save(Transaction(memos=[(control.key, memo)]))
         seconds = applied - began, released - applied, recovered, memo.fell_back_s
         return Passed(setpoint.value, *seconds)
 
