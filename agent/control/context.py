@@ -169,6 +169,14 @@ class ControlContext:
             )
         ]
 
+    def is_releasing(self, event: AcceptedOrder) -> bool:
+        """Whether the hold of an order is being released."""
+        name = event.order.jti, event.order.control
+        return any(
+            record.phase is Phase.RELEASING and (record.jti, record.control) == name
+            for record in self.journal.records.values()
+        )
+
     def facts(self, control: ConfiguredControl, now: Moment) -> DecisionFacts:
         """Gather what is known of a control's point at this moment, for a decision."""
         journal, memo = self.journal, self.journal.memo(control.key)
@@ -218,11 +226,7 @@ class ControlContext:
         """
         if event.state in FINAL and event.state is not OrderState.SUPERSEDED:
             return
-        name = event.order.jti, event.order.control
-        pending = any(
-            record.phase is Phase.RELEASING and (record.jti, record.control) == name
-            for record in self.journal.records.values()
-        )
+        pending = self.is_releasing(event)
         await self.report_state(replace(event, state=state), reason, internal=pending)
 
     async def report_state(
@@ -289,7 +293,7 @@ class ControlContext:
         if record is None:
             result = await self.holder.begin(setpoint, access, event)
         else:
-            result = await self.holder.change(record, setpoint, access)
+            result = await self.holder.change(record, setpoint, access, event)
         if isinstance(result, No):
             self.alarms[control.name] = result.reason
             if event is not None and not self._will_retry(event, result):
