@@ -291,6 +291,8 @@ class _Component:
     """by the loop's clock: when it began to open or to close"""
     opened: bool = False
     """what it holds is open"""
+    closing: bool = False
+    """what it holds is being closed"""
     settled: asyncio.Event = field(default_factory=asyncio.Event)
     """set when it is open, or when the first attempt has failed"""
     wake: asyncio.Event = field(default_factory=asyncio.Event)
@@ -337,13 +339,17 @@ class Supervisor:
 
         async def hold() -> None:
             while not made.ending:
-                async with make() as broken:
-                    made.opened = True
-                    made.settled.set()
-                    try:
-                        await broken
-                    finally:
-                        made.opened, made.began = False, asyncio.get_running_loop().time()
+                try:
+                    async with make() as broken:
+                        made.opened = True
+                        made.settled.set()
+                        try:
+                            await broken
+                        finally:
+                            made.opened, made.closing = False, True
+                            made.began = asyncio.get_running_loop().time()
+                finally:
+                    made.closing = False
 
         made = _Component(name, hold, Backoff(self._longest), uplink, holds=True)
         self._begin(made)
@@ -446,6 +452,8 @@ class Supervisor:
         if component is None or component.task is None:
             return
         component.ending = True
+        if component.closing:  # by an error of its own: a cancellation would leave it half closed
+            patience = CLOSED_WITHIN
         if patience and not component.parked:
             await asyncio.wait([component.task], timeout=patience)
         await end([component.task], CLOSED_WITHIN if component.holds else 1.0)

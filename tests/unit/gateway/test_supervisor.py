@@ -8,7 +8,7 @@ import pytest
 
 from agent.core.errors import Refused, UplinkLost
 from agent.core.log_fields import FIELDS, LogEvent
-from agent.core.tasks import LONGEST_WAIT, Backoff, Faults, Supervisor
+from agent.core.tasks import CLOSED_WITHIN, LONGEST_WAIT, Backoff, Faults, Supervisor
 from tests.virtual_time import run
 
 LONGEST = 8.0
@@ -256,6 +256,57 @@ def test_one_that_fails_while_it_is_closed_prevents_no_other_from_closing(caplog
 
     run(scenario())
     assert any("bad failed while it ended: OSError" in one.message for one in caplog.records)
+
+
+@pytest.mark.parametrize("error", [OSError("no disk"), None])
+def test_what_is_being_closed_by_its_own_error_is_not_left_half_closed(error):
+    """Rule G11."""
+
+    async def scenario():
+        closed, broken = [], asyncio.get_running_loop().create_future()
+
+        class Made:
+            async def __aenter__(self):
+                return broken
+
+            async def __aexit__(self, *_):
+                for part in range(3):
+                    await asyncio.sleep(1)
+                    closed.append(part)
+
+        jobs = supervisor()
+        await jobs.open("spool", Made)
+        if error:
+            broken.set_exception(error)
+        else:
+            broken.set_result(None)
+        await asyncio.sleep(1.5)
+        await jobs.stop("spool")
+        assert closed == [0, 1, 2]
+
+    run(scenario())
+
+
+def test_what_never_ends_closing_is_cancelled():
+    async def scenario():
+        broken = asyncio.get_running_loop().create_future()
+
+        class Made:
+            async def __aenter__(self):
+                return broken
+
+            async def __aexit__(self, *_):
+                await asyncio.Event().wait()
+
+        jobs, loop = supervisor(), asyncio.get_running_loop()
+        await jobs.open("spool", Made)
+        broken.set_exception(OSError("no disk"))
+        await asyncio.sleep(0.01)
+        began = loop.time()
+        await jobs.stop("spool")
+        assert loop.time() - began == pytest.approx(CLOSED_WITHIN, abs=1)
+
+    run(scenario())
 
 
 def test_what_cannot_be_opened_is_parked_and_the_start_goes_on():
