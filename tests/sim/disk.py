@@ -287,7 +287,7 @@ class Disk:
         file = self.inodes[inode]
         keeps = dice.choice((0.0, 0.5, 1.0))
         lost = {page: body for page, body in file.old.items() if dice.random() >= keeps}
-        for page in range(file.safe // PAGE, _blocks(file.size)):
+        for page in range(_blocks(file.safe), _blocks(file.size)):
             if page not in file.old and dice.random() >= keeps:
                 lost[page] = b""
         self.synced(inode)

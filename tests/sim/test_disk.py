@@ -756,6 +756,27 @@ def test_bytes_whose_sync_failed_are_not_saved_by_the_next_sync(root):
     }
 
 
+@pytest.mark.parametrize("more", [b"", b"2" * 5000])
+def test_a_sync_that_fails_loses_nothing_that_was_safe_before(root, more):
+    for seed in range(20):
+        shutil.rmtree(root, ignore_errors=True)
+        disk = Disk(str(root), seed)
+        with installed(disk):
+            (root / "a").write_bytes(b"1" * 5000)
+            with (root / "a").open("r+b", buffering=0) as file:
+                os.fsync(file.fileno())
+                atomic_write.sync_folder(root)
+                if more:
+                    file.seek(5000)
+                    file.write(more)
+                disk.begin({"how": "eio", "read": 0.0, "write": 0.0, "sync": 1.0, "evict": False})
+                with pytest.raises(OSError, match="Input/output"):
+                    os.fsync(file.fileno())
+                disk.end()
+        disk.power_cut(random.Random(seed))
+        assert (root / "a").read_bytes()[:5000] == b"1" * 5000
+
+
 def test_lost_bytes_may_show_once_the_system_forgets_what_it_holds(root):
     shown = set()
     for seed in range(20):
