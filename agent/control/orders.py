@@ -121,10 +121,23 @@ class Orders:
                     ask, verified
                 )
         except (StorageFailed, TimeoutError) as error:
-            if not ends:
-                raise Forged(ObjectCode.STORAGE, text_of(error)) from error
-            return None
+            if ends:
+                return None
+            if self._counts(verified):  # it is answered once the journal can be read
+                raise NotRecorded(
+                    "accepted before, and not answered yet: {error}", error=error
+                ) from error
+            raise Forged(ObjectCode.STORAGE, text_of(error)) from error
         return before
+
+    def _counts(self, verified: Verified) -> bool:
+        """Whether exactly this grant or order was accepted, as far as memory knows."""
+        journal, own = self.controller.journal, of_issuer(verified.jti, verified.owner)
+        grants = [journal.grants.get(id_) for id_ in (verified.jti, own)]
+        if isinstance(verified.model, claims.GrantClaims):
+            return any(grant is not None and grant.by == verified.owner for grant in grants)
+        orders = [event.order for (jti, _), event in journal.events.items() if jti == verified.jti]
+        return any(order.by == verified.owner for order in orders)
 
     async def _take(self, verified: Verified) -> dict[str, Any]:
         content = verified.model

@@ -380,13 +380,26 @@ class Inbox:
             first = first_answer(self.trust_store.db, verified)
         except sqlite3.Error as error:
             if why:  # it could not be stored either
-                raise Forged(ObjectCode.STORAGE, Text(why)) from error
+                raise self._without_the_disk(verified, why) from error
             raise
         if first is not None:
             return self._again(first, verified)
         if why:
-            raise Forged(ObjectCode.STORAGE, Text(why))
+            raise self._without_the_disk(verified, why)
         return await self._do(verified, via, arrived)
+
+    def _without_the_disk(self, verified: Verified, why: str) -> Refused:
+        """The error for a permission that the disk cannot record now.
+
+        One that is in the registry already, without its number, is in force: a refusal would be
+        wrong. It arrives again, and is answered once its number can be stored.
+        """
+        if self.registry_adapter.known(verified):
+            return NotRecorded(
+                "{outcome}: in force, but not recorded yet, because the disk fails",
+                outcome=RECORDED_BEFORE,
+            )
+        return Forged(ObjectCode.STORAGE, Text(why))
 
     async def _earlier(self, verified: Verified) -> dict[str, Any] | None:
         """The answer to a copy; None: exactly these bytes were not accepted before."""

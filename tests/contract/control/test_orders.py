@@ -553,6 +553,24 @@ def test_what_orders_or_grants_is_refused_with_a_code_while_the_disk_fails(bench
     assert bench.site.device.slots.get(13) is None
 
 
+@pytest.mark.parametrize("typ", ["order", "grant"])
+def test_a_copy_of_what_was_accepted_is_not_refused_while_the_journal_cannot_be_read(bench, typ):
+    """Rules O8, A10: it counts, so its sender must not be told otherwise."""
+    raw = grant = signed(
+        "dr-grant+jwt", ROLES[0], iss=NAMES[ROLES[0]], iat=NOW, nbf=NOW - 60,
+        exp=NOW + 90 * 86_400, role=ROLES[0], lim={"min": -2, "max": 1, "unit": "K"},
+    )  # fmt: skip
+    bench.take(grant)
+    bench.grant(ROLES[1])
+    if typ == "order":
+        bench.take(raw := bench.order())
+    failing(bench)
+    with pytest.raises(NotRecorded, match="accepted before"):
+        bench.take(raw)
+    with pytest.raises(Forged, match="E_STORAGE"):
+        bench.take(bench.order())
+
+
 @pytest.mark.parametrize("word", ["release", "cancel", "revoke"])
 def test_what_ends_counts_at_once_and_must_come_again_while_the_disk_fails(bench, word):
     grants = bench.granted()

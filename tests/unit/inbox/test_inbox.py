@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from agent.core.clock import stamp
-from agent.core.errors import Refused
+from agent.core.errors import NotRecorded, Refused
 from agent.core.log_fields import LogEvent
 from agent.registry import identity
 from agent.registry.inputs import NewOccupancy, NewPlace, NewWithdrawal
@@ -173,8 +173,28 @@ def test_a_copy_of_a_recorded_fact_is_answered_while_the_disk_fails(here):
     here.inbox.failing = lambda: "the disk fails"
     assert here.accept(raw) == first | {"again": True}
     assert refused(here, here.signed("consent+jwt", place=place, sub=occ)) is ObjectCode.STORAGE
+    new = here.signed("consent+jwt", place=place, sub=occ)
     here.inbox.trust_store.db.execute("ALTER TABLE seen RENAME TO unreadable")
-    assert refused(here, raw) is ObjectCode.STORAGE
+    assert refused(here, new) is ObjectCode.STORAGE
+    with pytest.raises(NotRecorded):
+        here.accept(raw)
+
+
+@pytest.mark.parametrize("typ", ["consent+jwt", "duty+jwt", "occupancy+jwt"])
+def test_what_is_in_force_without_its_number_is_not_refused_while_the_disk_fails(here, typ):
+    """Rules A10, T26: a crash came between both writes, and then a copy."""
+    claims = {
+        "consent+jwt": dict(zip(("place", "sub"), home(here), strict=True)),
+        "occupancy+jwt": {"place": here.place("B"), "occ": mint("H")},
+    }
+    raw = here.signed(typ, **claims.get(typ, {}))
+    here.accept(raw)
+    here.inbox.trust_store.db.execute("DELETE FROM seen")
+    here.inbox.failing = lambda: "the disk fails"
+    with pytest.raises(NotRecorded, match="in force"):
+        here.accept(raw)
+    here.inbox.failing = str
+    assert here.accept(raw)["outcome"] == "recorded before"
 
 
 def test_the_same_number_on_other_bytes_is_a_replay(here):
@@ -589,11 +609,10 @@ def test_only_a_root_revokes_the_keys_of_others_and_no_root(here):
 
 def test_a_move_in_and_a_correction_are_refused_while_the_disk_fails_and_a_move_out_is_not(here):
     """Rule A10."""
-    place, occ = here.place(), mint("H")
-    here.accept(here.signed("occupancy+jwt", place=place, occ=occ))
+    (place, occ), empty = home(here), here.place("B-1")
     here.inbox.failing = lambda: "the disk is read-only"
-    for event in ("move_in", "correct"):
-        raw = here.signed("occupancy+jwt", place=place, occ=occ, event=event)
+    for event, whose in (("move_in", (empty, mint("H"))), ("correct", (place, occ))):
+        raw = here.signed("occupancy+jwt", place=whose[0], occ=whose[1], event=event)
         assert refused(here, raw) is ObjectCode.STORAGE
     out = here.signed("occupancy+jwt", place=place, occ=occ, event="move_out",
                       to=stamp(NOW + DAY), **{"from": ...})  # fmt: skip
