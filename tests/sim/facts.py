@@ -723,13 +723,22 @@ class Facts:
         if what.get("do") != "again":
             return
         names = {basis.occupancy for basis in self.bases.values() if basis.place == fact["place"]}
-        withdrawn = any(
-            basis.occupancy == fact["occupancy"]
+        gone = [
+            basis.gone
+            for basis in self.bases.values()
+            if basis.occupancy == fact["occupancy"]
             and basis.recipient == fact["recipient"]
             and basis.gone < asked
-            for basis in self.bases.values()
+        ]
+        # one that was first handed in after the last withdrawal, and not refused, knew of it (D2)
+        knew = any(
+            call.get("args") == what.get("args")
+            and "refused" not in call
+            and call.get("do") != "again"
+            for at, call, _ in self.calls
+            if gone and max(gone) < second(call.get("asked", at)) < asked
         )
-        if withdrawn:
+        if gone and not knew:
             self.restored.append(("D4", asked, fact, index))
         elif names and fact["occupancy"] not in names:
             self.restored.append(("D10", asked, fact, index))
@@ -739,9 +748,12 @@ class Facts:
         if fact["id"] in self.bases:
             return
         self._repetition(asked, fact, index)
-        for basis in self.bases.values():  # a later consent may replace an earlier one
+        # A later consent may replace an earlier one, which then ends by the clock of the gateway:
+        # one that is behind may end it before it began.
+        ends = min(asked, asked + self.apart(asked))
+        for basis in self.bases.values():
             if basis.occupancy == fact["occupancy"] and basis.recipient == fact["recipient"]:
-                basis.ended = min(basis.ended, asked)
+                basis.ended = min(basis.ended, ends)
         self.bases[fact["id"]] = Basis(
             fact["id"],
             "consent",
@@ -917,6 +929,18 @@ class Facts:
             return NEVER
         ended = [life.end for life in self.lives if life.ready <= without[0]][-1:]
         return min(without[0], *ended)
+
+    def left_to_the_disk(self, recipient: str, t: int, step: int) -> bool:
+        """Whether only the spool on the disk could state a slot, because the agent was down or the
+        power was cut since (A2, A4), and the uplink was taken out before the disk had recovered:
+        the slot is stated once there is an uplink again (rule T27).
+        """
+        removed = self.removed_from(recipient)
+        failed = any(
+            one.do == "disk" and one.begin < t + step and removed <= one.end + SLACK
+            for one in self.troubles
+        )
+        return failed and (self.down(t, t + step) or any(t <= cut <= removed for cut in self.cuts))
 
     def unlinked_from(self, recipient: str) -> float:
         """From when on, until the end, a recipient has no uplink: nothing reaches it."""

@@ -691,6 +691,8 @@ def _owed_by_directory(facts: Facts, recipient: str, platform: Platform) -> Iter
             slot = (item["place"], item["channel"], item["kind"], int(item["step"]), t)
             if slot in platform.slots or t + UNSENT < facts.end:
                 continue
+            if facts.left_to_the_disk(recipient, t, int(item["step"])):
+                continue
             basis = next((basis for basis in bases if _item_covers(basis, slot, homes)), None)
             if basis is not None and not facts.doubted(
                 item["place"], t - item["step"], NEVER, recipient
@@ -829,7 +831,7 @@ def _owed(facts: Facts, recipient: str, platform: Platform) -> Iterator[Finding]
     for fitted in facts.fitted:
         since = facts.building.get("common")
         if fitted.place[:1] == "C" and since is not None:
-            yield from _owed_common(facts, platform, fitted, second(since))
+            yield from _owed_common(facts, recipient, platform, fitted, second(since))
 
 
 def _owed_of(facts: Facts, platform: Platform, basis: Basis, fitted: Fitted) -> Iterator[Finding]:
@@ -888,6 +890,7 @@ def _undoubted(  # noqa: PLR0913, PLR0917 -- what bounds them
         if (
             facts.doubted(fitted.place, t - margin, t + margin, basis.recipient)
             or t + UNSENT < facts.end
+            or facts.left_to_the_disk(basis.recipient, t, step)
         ):
             continue
         yield t
@@ -1076,7 +1079,7 @@ def _only_disk(facts: Facts, since: float, until: float) -> bool:
 
 
 def _owed_common(
-    facts: Facts, platform: Platform, fitted: Fitted, since: float
+    facts: Facts, recipient: str, platform: Platform, fitted: Fitted, since: float
 ) -> Iterator[Finding]:
     every = facts.every(fitted)
     until = min(
@@ -1087,7 +1090,8 @@ def _owed_common(
     )
     begin = max(since, facts.plan["begin"]) + 2 * every + 600
     for t in facts.slots(every, begin, until):
-        if facts.clock_doubted(t - 2 * every, t + 2 * every):
+        left = facts.left_to_the_disk(recipient, t, every)
+        if left or facts.clock_doubted(t - 2 * every, t + 2 * every):
             continue
         slot = (fitted.place, fitted.channel, "REG", every, t)
         rows = platform.slots.get(slot)

@@ -350,6 +350,25 @@ def test_slots_while_the_agent_was_down_and_its_uplink_was_removed_are_not_owed(
     assert story.sorts() - {("EQUIPMENT", "H12")} == found
 
 
+@pytest.mark.parametrize(
+    ("fails", "ended", "right"),
+    [((3, 99), 20, True), ((3, 89), 20, False), ((30, 99), 20, False), ((3, 99), None, False)],
+)
+def test_slots_that_only_the_disk_can_state_are_not_owed_if_its_uplink_was_removed_meanwhile(
+    story, fails, ended, right
+):
+    """Rules A4, T27: the agent was down in slot 21, and the disk failed until after the removal."""
+    fault(story, at(fails[0]), at(fails[1]), names=False)
+    if ended:
+        story.note(at(ended) + 1500, "life.ended", life=1, how="kill")
+        story.note(at(22) - 60, "life.begun", life=2, boot="a", apart=0.0)
+        story.note(at(22) - 50, "life.ready", life=2)
+    story.note(at(94), "configured", change="recipient", every={"e": EVERY}, flush=5,
+               recipients=[], readable=True)  # fmt: skip
+    story.readings(until=at(93), change=lambda row: None if row["t"] == at(21) else row)
+    assert story.sorts() & BOTH == (set() if right else BOTH)
+
+
 BOTH = {("CONSERVATION", "G2"), ("CONSERVATION", "R16")}
 
 
@@ -1839,6 +1858,35 @@ def test_a_list_that_is_handed_in_again_gives_no_consent_after_a_withdrawal(stor
     more = {"id": "K2", "occupancy": "H0000000000000X"}
     other.call(at(9), "consent.give", means=[consent | more], do="again")
     assert ("SENT", "D10") in other.sorts()
+
+
+@pytest.mark.parametrize(("first", "right"), [(7, True), (5, False), (None, False)])
+@pytest.mark.parametrize("answer", [{}, {"outcome": "lost", "lost": True}])
+def test_a_list_that_was_first_handed_in_after_the_withdrawal_knew_of_it(
+    story, first, right, answer
+):
+    """Rules D2, D4."""
+    story.readings(until=at(5))
+    withdraw(story, at(6))
+    consent, args = story.records[3].what["means"][0], {"text": "a list"}
+    if first is not None:
+        means = [] if answer or not right else [consent | {"id": "K2", "since": at(first)}]
+        story.call(at(first), "consent.give", args=args, means=means, do="consent", **answer)
+    again = consent | {"id": "K3", "since": at(9)}
+    story.call(at(9), "consent.give", args=args, means=[again], do="again")
+    assert (("SENT", "D4") not in story.sorts()) is right
+
+
+@pytest.mark.parametrize(("apart", "missing"), [(0.0, True), (-9 * DAY, False)])
+def test_a_clock_that_is_behind_may_end_a_replaced_consent_before_it_began(story, apart, missing):
+    """docs/clock.md: what is recorded takes effect from its date."""
+    story.note(at(30), "clock", apart=apart, service=True, kept=False, rtc=None)
+    consent = story.records[3].what["means"][0]
+    later = consent | {"id": "K2", "since": at(30) + apart + 60, "step": DAY}
+    story.call(at(30) + 60, "consent.give", args={}, means=[later])
+    story.note(at(31), "clock", apart=0.0, service=True, kept=True, rtc=None)
+    story.readings(until=at(5))
+    assert (("CONSERVATION", "G2") in story.sorts()) is missing
 
 
 def test_a_value_that_changes_faster_than_its_ramp_is_found(story):
