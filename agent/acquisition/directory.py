@@ -78,7 +78,9 @@ def directory(  # noqa: PLR0913, PLR0917 -- what it is made of
         until = home.until if over > now else min(home.until or over, over)
         if home.id in homes:
             items[f"occupancies/{home.id}"] = _occupancy(replace(home, until=until))
-        elif home.id in ends:
+    for home in _when_withdrawn(registry, withdrawn):
+        if home.id not in homes:
+            over = ends[home.id]
             items[f"{ENDS}occupancies/{home.id}"] = {"until": stamp(min(home.until or over, over))}
     for consent in withdrawn:
         at = consent.withdrawn or 0
@@ -102,6 +104,16 @@ def directory(  # noqa: PLR0913, PLR0917 -- what it is made of
             item["factors"] = proofs
     items |= dict(_rest(series, policy, name, known)) | series
     return dict(sorted(items.items(), key=lambda item: LISTS.index(list_of(item[0]))))
+
+
+def _when_withdrawn(registry: Registry, withdrawn: Iterable[Consent]) -> Iterable[Occupancy]:
+    """The occupancies of withdrawn consents, as they were recorded at the last withdrawal: a move
+    that is recorded later, for whatever date, is not for this recipient.
+    """
+    last: dict[str, int] = {}
+    for consent in withdrawn:
+        last[consent.occupancy] = max(consent.word.revision, last.get(consent.occupancy, 0))
+    return registry.occupancies_at(last).values() if last else ()
 
 
 def _add_moduli(

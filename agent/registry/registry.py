@@ -192,6 +192,17 @@ class Registry:
         until = None if None in ends else max(filter(None, ends))
         return min(one.since for one in versions), until
 
+    def occupancies_at(self, revisions: Mapping[str, int]) -> dict[str, Occupancy]:
+        """The versions of these occupancies that were in force after a change, by id.
+
+        `revisions`: the number of that change, by the id of the occupancy.
+        """
+        return {
+            one.id: one
+            for one in self._documents
+            if isinstance(one, Occupancy) and one.word.revision <= revisions.get(one.id, -1)
+        }
+
     def first_provenance(self, ids: Collection[str]) -> dict[str, Provenance]:
         """Provenance of the first version of each of these documents."""
         wanted, first = frozenset(ids), dict[str, Provenance]()

@@ -2,6 +2,8 @@
 
 from decimal import Decimal
 
+import pytest
+
 from agent.acquisition.directory import directory
 from agent.acquisition.row_assignment import ExpectedSeries
 from agent.acquisition.slots import SlotLedger
@@ -84,8 +86,9 @@ def test_names_proofs_and_duties_are_told(tmp_path):
     assert list(told(town)) == ["zone/"]
 
 
-def test_of_a_withdrawn_consent_and_its_people_nothing_but_the_end_is_told(tmp_path):
-    """Rule T34: no item is made by its end, and later moves add nothing."""
+@pytest.mark.parametrize("after", [86_400, -50])
+def test_of_a_withdrawn_consent_and_its_people_nothing_but_the_end_is_told(tmp_path, after):
+    """Rule T34: no item is made by its end, and what is recorded later of a move adds nothing."""
     town = Town(tmp_path, dwellings=1)
     (given,) = town.registry.consents()
     town.registry.withdraw([NewWithdrawal(place="D1")], "test", "test", NOW)
@@ -96,9 +99,19 @@ def test_of_a_withdrawn_consent_and_its_people_nothing_but_the_end_is_told(tmp_p
         f"ends/occupancies/{given.occupancy}": {"until": end},
         f"ends/bases/{given.id}": {"until": end, "withdrawn": end},
     }
-    moved = NewOccupancy("move_out", "D1", until=NOW + 86_400)
+    moved = NewOccupancy("move_out", "D1", until=NOW + after)
     town.registry.occupy([moved], "test", "test", NOW + 90_000)
     assert told(town, now=NOW + 90_000) == items
+
+
+def test_a_move_that_was_recorded_before_the_withdrawal_is_told_with_it(tmp_path):
+    """Rule T34."""
+    town = Town(tmp_path, dwellings=1)
+    (given,) = town.registry.consents()
+    moved = NewOccupancy("move_out", "D1", until=NOW - 50)
+    town.registry.occupy([moved], "test", "test", NOW - 10)
+    town.registry.withdraw([NewWithdrawal(given.id)], "test", "test", NOW)
+    assert told(town)[f"ends/occupancies/{given.occupancy}"] == {"until": stamp(NOW - 50)}
 
 
 def test_an_occupancy_ends_for_a_recipient_with_its_last_basis(tmp_path):
