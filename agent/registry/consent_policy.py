@@ -204,7 +204,8 @@ def boundary_index(  # noqa: PLR0913, PLR0917 -- as above
     is due; None: it does not leave.
 
     It is a row at step DAY that no plan announces. It belongs to those who move in, or else to
-    those who moved out; on a billing date a vacant dwelling has none.
+    those who moved out; if that is later on this day, to those who still live there. On a billing
+    date a vacant dwelling has none.
     """
     if place[:1] != "D" or channel.kind is not ValueKind.REG or channel.en is None:
         return None
@@ -213,6 +214,7 @@ def boundary_index(  # noqa: PLR0913, PLR0917 -- as above
     moved = [home for home in homes if home.since < (home.until or t + 1)]
     home = next((home for home in moved if home.since == t), None)
     home = home or next((home for home in moved if home.until == t), None)
+    home = home or next((home for home in moved if _leaves_on_day(home, t, policy)), None)
     for duty in _duties_at(facts, channel, t, recipient):
         if home is not None:
             return Basis(duty.id, home.id)
@@ -220,6 +222,13 @@ def boundary_index(  # noqa: PLR0913, PLR0917 -- as above
             there = facts.occupancy_at(place, t)
             return Basis(duty.id, there.id) if there else None
     return None
+
+
+def _leaves_on_day(home: Occupancy, t: int, policy: Policy) -> bool:
+    """Whether people who live there at the midnight `t` move out on the day that it begins."""
+    if home.until is None or not covers(home, t):
+        return False
+    return slot_before(home.until + 1, DAY, policy.zone) == t
 
 
 def register_kept(facts: GateFacts, place: str, channel: Channel, t: int) -> bool:

@@ -1047,6 +1047,11 @@ class Facts:
         self.firsts = {int(day.timestamp()) for day in days if day.day == 1}
         self._midnights = set(self.midnights)
 
+    def midnight_before(self, at: float) -> int | None:
+        """The midnight with which the day of a moment begins; None: before the plan, or never."""
+        n = bisect_right(self.midnights, at)
+        return self.midnights[n - 1] if 0 < n < len(self.midnights) else None
+
     def on_step(self, step: int, t: int) -> bool:
         """Whether a step has a slot at `t` (rule M9)."""
         if step == MONTH:

@@ -180,10 +180,11 @@ def _tells_too_much(facts: Facts, batch: Batch, row: Row) -> str | None:
 
 
 def _beyond_a_duty(facts: Facts, row: Row) -> str | None:
-    """P9: the index of each month's end, and of the midnight of a change of occupants."""
+    """P9: the index of each month's end, and of 00:00 on the day of a change of occupants."""
     if row.kind != "REG":
         return f"{row.kind} on a duty"
-    if row.step in (0, MONTH) or (row.step == DAY and row.t in _moves(facts, row.place)):
+    moved = {facts.midnight_before(at) for at in _moves(facts, row.place)}
+    if row.step in (0, MONTH) or (row.step == DAY and row.t in moved):
         return None
     return "no month's end, and nobody moved then"
 
@@ -198,8 +199,8 @@ def _moves(facts: Facts, place: str) -> set[float]:
 
 
 def _duties(facts: Facts) -> Iterator[Finding]:
-    """P9, P10: the manager has the index of each midnight at which occupants changed, however late
-    that was recorded, if the meter told it in a calm time."""
+    """P9, P10: the manager has the index of 00:00 on each day on which people who lived there then
+    moved out, however late that was recorded, if the meter told it in a calm time."""
     last = facts.end - SETTLES
     for basis in facts.bases.values():
         if basis.kind != "duty" or basis.known is None or basis.ended < NEVER:
@@ -208,12 +209,14 @@ def _duties(facts: Facts) -> Iterator[Finding]:
             continue
         for stay in facts.stays:
             recorded = max(stay.until_known or NEVER, basis.known)
-            if recorded < last and facts.on_step(DAY, int(stay.until)) and _in_time(basis, stay):
-                yield from _index_of(facts, basis, stay.place, int(stay.until))
+            t = facts.midnight_before(stay.until)
+            if recorded < last and t is not None and _in_time(basis, stay, t):
+                yield from _index_of(facts, basis, stay.place, t)
 
 
-def _in_time(basis: Basis, stay: Stay) -> bool:
-    return max(basis.since, basis.known or NEVER) < stay.until < basis.until
+def _in_time(basis: Basis, stay: Stay, t: int) -> bool:
+    lived = t == stay.until or stay.since <= t
+    return lived and max(basis.since, basis.known or NEVER) < t and stay.until < basis.until
 
 
 def _index_of(facts: Facts, basis: Basis, place: str, t: int) -> Iterator[Finding]:

@@ -652,8 +652,8 @@ MIDNIGHT = BEGIN + 2 * DAY - HOUR
 """at the building"""
 
 
-def on_duty(story):
-    """The manager has a duty, and whoever lives there moves out at a midnight, recorded late."""
+def on_duty(story, hour=0):
+    """The manager has a duty, and whoever lives there moves out on a day, recorded late."""
     story.records[2].what["meters"][0]["channel"] = "heat"
     story.records[3] = Record(BEGIN + 60.0, "call", {
         "name": "duty", "asked": BEGIN + 59.5, "outcome": "accepted",
@@ -663,7 +663,7 @@ def on_duty(story):
     for t in range(BEGIN, END, EVERY):
         story.note(t + 2, "answer", line=0, device="e", meter=METER, channel="heat",
                    value=shown(t), wall=t + 2.0)  # fmt: skip
-    leave = {"fact": "leave", "place": PLACE, "occupancy": STAY, "at": MIDNIGHT}
+    leave = {"fact": "leave", "place": PLACE, "occupancy": STAY, "at": MIDNIGHT + hour * HOUR}
     story.call(MIDNIGHT + 9 * HOUR, "move-out", means=[leave])
     series = [{"place": PLACE, "channel": "heat", "kind": "REG", "step": EVERY,
                "since": "2028-01-01T00:00:00Z"}]  # fmt: skip
@@ -671,8 +671,9 @@ def on_duty(story):
     return DIRECTORY | {"series": series, "bases": [duty]}
 
 
-def test_the_index_of_a_midnight_at_which_people_moved_is_owed_on_a_duty(story):
-    directory = on_duty(story)
+@pytest.mark.parametrize("hour", [0, 1, 9])
+def test_the_index_of_00_00_on_the_day_of_a_move_is_owed_on_a_duty(story, hour):
+    directory = on_duty(story, hour)
     assert story.sorts() == {("CONSERVATION", "P9")}
     index = story.row(MIDNIGHT, channel="heat", step=DAY, ver=MIDNIGHT + 9 * HOUR + 1, flags="LATE")
     story.batch(MIDNIGHT + 10 * HOUR, [index], directory=directory)

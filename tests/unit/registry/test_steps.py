@@ -168,6 +168,20 @@ def test_the_index_of_a_change_of_occupant_leaves_for_the_manager():
     assert boundary_index(vacated, HERE, HOME, HEAT, at, MANAGER) == Basis("d1", PEOPLE)
 
 
+@pytest.mark.parametrize(("hour", "given"), [(1, True), (23, True), (24, False)])
+def test_the_index_of_00_00_leaves_on_the_day_of_a_move_at_another_hour(hour, given):
+    """Rule P9: signed moves are often at 00:00 UTC."""
+    at = midnight(2026, 12, 1)
+    moved = at + hour * 3600
+    homes = [lived(until=moved), lived(since=moved, id_="H2")]
+    for known in (facts(*homes, bound()), facts(homes[0], bound())):
+        basis = boundary_index(known, HERE, HOME, HEAT, at, MANAGER)
+        assert basis == (Basis("d1", PEOPLE) if given else None)
+    assert boundary_index(facts(*homes, bound()), HERE, HOME, HEAT, at - DAY, MANAGER) is None
+    short = lived(since=at + 3600, until=at + 7200)  # nobody lived there at 00:00
+    assert boundary_index(facts(short, bound()), HERE, HOME, HEAT, at, MANAGER) is None
+
+
 def test_the_index_of_a_billing_date_leaves_for_the_manager():
     """Rule P9."""
     known = facts(lived(), bound(billing=("03-31",)))
