@@ -402,6 +402,8 @@ class Facts:
         self.writes: list[tuple[float, Mapping[str, Any], int]] = []
         self.calls: list[tuple[float, Mapping[str, Any], int]] = []
         self.objects: dict[str, tuple[float, Mapping[str, Any], int]] = {}
+        self._instead: dict[str, list[tuple[float, Mapping[str, Any], int]]] = {}
+        """objects with the number of an earlier one"""
         self.acked: dict[str, float] = {}
         self.spools: list[tuple[float, Mapping[str, Any], int]] = []
         self.statuses: list[tuple[float, Mapping[str, Any], int]] = []
@@ -540,6 +542,8 @@ class Facts:
             self.acked.setdefault(what["jti"], at)
         else:
             self.objects.setdefault(what["jti"], (at, what, index))
+            if what.get("instead"):
+                self._instead.setdefault(what["jti"], []).append((at, what, index))
 
     def _sent(self, at: float, what: Mapping[str, Any], index: int) -> None:
         batch = self.batches.get(what["sha256"])
@@ -698,13 +702,37 @@ class Facts:
             if "REJECTED" in states and not is_order and not states & {"ACCEPTED", "WAITING"}:
                 continue
             known = self._acknowledged(jti, accepted) if is_order or "ACCEPTED" in states else None
-            stated += [(at, known, fact, index) for fact in what.get("means") or ()]
+            at, what, index = self._with_its_number(at, what, index)
+            means = what.get("means") or what.get("instead") or ()
+            stated += [(at, known, fact, index) for fact in means]
         self.stated = sorted(stated, key=lambda it: it[0] if it[1] is None else it[1])
         for asked, known, fact, index in self.stated:
             learn = getattr(self, "_learn_" + fact["fact"].replace(".", "_"), None)
             if learn is not None:
                 learn(asked, known, fact, index)
         self._learn_lost_withdrawals()
+
+    def _with_its_number(
+        self, at: float, what: Mapping[str, Any], index: int
+    ) -> tuple[float, Mapping[str, Any], int]:
+        """The object that has used this one's number: the one itself, or, if it was refused, a
+        later one that was not (rule O8).
+        """
+        if what.get("sha256") in self._refused:
+            for later_at, later, later_index in self._instead.get(what["jti"], ()):
+                if later.get("sha256") not in self._refused:
+                    return later_at, later, later_index
+        return at, what, index
+
+    @cached_property
+    def _refused(self) -> set[str]:
+        """The hashes of objects that were refused as a whole, an order not only at a control."""
+        return {
+            item["sha256"]
+            for batch in self.batches.values()
+            for item in batch.directory.get("outcomes", ())
+            if item.get("state") == "REJECTED" and "sha256" in item and "control" not in item
+        }
 
     @staticmethod
     def _in_force_but_not_recorded(what: Mapping[str, Any]) -> bool:

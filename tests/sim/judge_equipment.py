@@ -110,24 +110,37 @@ def judged(facts: Facts) -> Iterator[Finding]:
 def _writes(facts: Facts, control: Mapping[str, Any], orders: list[Order]) -> list[Write]:
     """The writes to a control. What a person writes at another priority is not ours to see, nor a
     value that the agent has set in the same hold, nor one that the device's watchdog has replaced
-    before the agent did anything (rule H33): that hold goes on.
+    before the agent did anything (rule H33): that hold goes on. `fallen`: where the device itself
+    went back to the value from before, the hold is over without a write.
     """
     writes, base, own = [], control.get("original"), []
-    replaced = None
+    replaced = fallen = None
     seen = _seen(facts, control)
     for write, later in zip_longest(seen, seen[1:]):
         write.base, value = base, write.value
         if write.by == "agent":
             write.releases = _releases(control, write, later, orders)
             own, replaced = [] if write.releases else [*own, value], None
+            fallen = None
         elif write.by == "person":  # what a watchdog falls back to is a consequence of the hold
-            if any(_same(value, one) for one in own):
+            over = fallen is not None and _is_over(facts, fallen, write, orders)
+            if any(_same(value, one) for one in own) and not over:
                 continue
             replaced, base, own = replaced or (base, own), value, []
         elif write.by == "watchdog" and replaced:
             (base, own), replaced = replaced, None
+        elif _same(value, base):
+            fallen = write
         writes.append(write)
     return writes
+
+
+def _is_over(facts: Facts, fallen: Write, write: Write, orders: list[Order]) -> bool:
+    """Whether the hold whose device has fallen back is over at a later write: no order of that time
+    is in force, or the agent has started again (rule H17).
+    """
+    restarted = _life(facts, fallen.at) < _life(facts, write.at)
+    return restarted or not _covering(write, _covering(fallen, orders))
 
 
 def _seen(facts: Facts, control: Mapping[str, Any]) -> list[Write]:
@@ -174,10 +187,10 @@ def _is_original(control: Mapping[str, Any], value: Any) -> bool:
 def _orders(facts: Facts, control: Mapping[str, Any]) -> list[Order]:
     """The orders that may be carried out: none that is too long, none that was refused at once."""
     orders, longest = [], control.get("max_duration") or NEVER
-    for asked, known, fact, _ in facts.stated:
+    for asked, known, fact, index in facts.stated:
         if fact["fact"] == "order" and fact["control"] == control["control"]:
             begin, jti = second(fact["begin"]), fact["jti"]
-            claims = facts.objects[jti][1].get("claims") if jti in facts.objects else None
+            claims = facts.journal[index].what.get("claims")
             end = begin + fact["random"] + fact["duration"]
             if claims and known is not None and "start" not in claims.get("cmd", {"start": begin}):
                 end = max(end, known + end - begin)  # it begins when it is accepted
@@ -610,7 +623,7 @@ def _by_the_wall(facts: Facts, hold: Hold, orders: list[Order]) -> float:
     latest = max(over, over + facts.apart(over))
     ends = [
         # an order without a begin begins when it arrives, by that clock
-        one.end + max(0.0, facts.apart(facts.acked.get(one.jti, one.asked)))
+        one.end + max(0.0, facts.apart(max(one.asked, facts.acked.get(one.jti, 0.0))))
         for one in orders
         if one.asked <= over and one.begin <= latest
     ]

@@ -302,6 +302,8 @@ def _send(  # noqa: PLR0913, PLR0917 -- what is sent, by whom and how
     if flaw == "signature":
         raw = raw[:-5] + (b"A" if raw[-5:-4] != b"A" else b"B") + raw[-4:]
     more: dict[str, Any] = {"means": [] if flaw else means} | ({"flaw": flaw} if flaw else {})
+    if flaw == "replay":  # its number is free if the object that has it was refused (rule O8)
+        more["instead"] = means
     platform.send_object(world, to, typ, claims, raw, **more)
     if not flaw:
         world.people.handed.setdefault("object", []).append([to, typ, claims, raw])

@@ -429,7 +429,8 @@ class SimUplink:
         claims = entry["claims"]
         self.world.note(
             "object", typ=entry["typ"], jti=claims.get("jti", ""), claims=claims,
-            recipient=self.to.name, acked=acked, **entry["more"],
+            sha256=hashlib.sha256(entry["raw"]).hexdigest(), recipient=self.to.name, acked=acked,
+            **entry["more"],
         )  # fmt: skip
 
     def _send_again(self, outcomes: Iterable[dict[str, Any]]) -> None:

@@ -771,6 +771,51 @@ def test_a_value_that_the_agent_has_set_in_the_same_hold_is_nobodys(story, set_b
     assert {clause for _, clause in story.readings().sorts()} == wrong
 
 
+@pytest.mark.parametrize(("after", "wrong"), [(2 * HOUR, set()), (600, {"G6"})])
+def test_a_hold_whose_device_has_fallen_back_is_over_with_its_order(story, after, wrong):
+    """Rule H33: what a person sets then is theirs, whatever the agent has set before."""
+    fault(story, at(0) + 200, at(0) + 310, do="device", device=1, how="silent")
+    order(story, at(0))
+    write(story, at(0) + 2, "-1")
+    write(story, at(0) + 300, "0", "-1", by="watchdog")
+    write(story, at(0) + after, "-1", "0", by="person")
+    order(story, at(20))
+    write(story, at(20) + 2, "-2", "-1")
+    write(story, at(20) + HOUR, "-1", "-2")
+    assert {clause for _, clause in story.readings().sorts()} == wrong
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "wrong"),
+    [
+        ("REJECTED", None, set()),
+        (None, None, {"O17"}),
+        ("REJECTED", "REJECTED", {"G5", "G6"}),
+    ],
+)
+def test_the_number_of_an_object_that_was_refused_is_free(story, first, second, wrong):
+    """Rule O8: an order may have it then."""
+    order(story, at(0), value=-1.0)
+    jti = f"o{at(0)}"
+    story.records[-2].what["sha256"] = "a"
+    (fact,) = story.records[-2].what["means"]
+    story.note(at(0) + 5, "object", typ="order+jwt", jti=jti, recipient=TO, sha256="b", means=[],
+               flaw="replay", instead=[fact | {"value": -2.0}])  # fmt: skip
+    story.note(at(0) + 6, "object", typ="order+jwt", jti=jti, recipient=TO, acked=True)
+    outcomes = [
+        {"jti": jti, "typ": "order+jwt", "sha256": sha, "state": state, "code": "E_CLOCK"}
+        for sha, state in (("a", first), ("b", second))
+        if state
+    ]
+    if second is None:
+        outcomes.append({"jti": jti, "control": CONTROL, "id": "1", "state": "ACCEPTED",
+                         "at": utc(at(0) + 5)})  # fmt: skip
+    story.readings().batch(at(1), [], directory={"outcomes": outcomes})
+    write(story, at(0) + 8, "-2")
+    write(story, at(0) + HOUR, "0", "-2")
+    assert {clause for _, clause in story.sorts()} == wrong
+
+
 @pytest.mark.parametrize(
     ("fact", "clause"), [("opt-out", "H7"), ("release", "H9"), ("cancel", "H9")]
 )
