@@ -402,8 +402,6 @@ class Facts:
         self.writes: list[tuple[float, Mapping[str, Any], int]] = []
         self.calls: list[tuple[float, Mapping[str, Any], int]] = []
         self.objects: dict[str, tuple[float, Mapping[str, Any], int]] = {}
-        self._instead: dict[str, list[tuple[float, Mapping[str, Any], int]]] = {}
-        """objects with the number of an earlier one"""
         self.acked: dict[str, float] = {}
         self.spools: list[tuple[float, Mapping[str, Any], int]] = []
         self.statuses: list[tuple[float, Mapping[str, Any], int]] = []
@@ -542,8 +540,6 @@ class Facts:
             self.acked.setdefault(what["jti"], at)
         else:
             self.objects.setdefault(what["jti"], (at, what, index))
-            if what.get("instead"):
-                self._instead.setdefault(what["jti"], []).append((at, what, index))
 
     def _sent(self, at: float, what: Mapping[str, Any], index: int) -> None:
         batch = self.batches.get(what["sha256"])
@@ -696,13 +692,12 @@ class Facts:
             if outcome == "refused" and not self._in_force_but_not_recorded(what):
                 continue
             stated += [(asked, known, fact, index) for fact in what.get("means") or ()]
-        for jti, (at, what, index) in self.objects.items():
+        for jti, (at, what, index) in self._users():
             states = self.outcomes.get(jti, set())
             is_order = str(what.get("typ", "")).startswith("dr-")  # a copy may be rejected later
             if "REJECTED" in states and not is_order and not states & {"ACCEPTED", "WAITING"}:
                 continue
             known = self._acknowledged(jti, accepted) if is_order or "ACCEPTED" in states else None
-            at, what, index = self._with_its_number(at, what, index)
             means = what.get("means") or what.get("instead") or ()
             stated += [(at, known, fact, index) for fact in means]
         self.stated = sorted(stated, key=lambda it: it[0] if it[1] is None else it[1])
@@ -712,27 +707,23 @@ class Facts:
                 learn(asked, known, fact, index)
         self._learn_lost_withdrawals()
 
-    def _with_its_number(
-        self, at: float, what: Mapping[str, Any], index: int
-    ) -> tuple[float, Mapping[str, Any], int]:
-        """The object that has used this one's number: the one itself, or, if it was refused, a
-        later one that was not (rule O8).
+    def _users(self) -> Iterator[tuple[str, tuple[float, Mapping[str, Any], int]]]:
+        """The object that has used each number: the first one, or, if that was refused, a later one
+        that was not (rule O8).
         """
-        if what.get("sha256") in self._refused:
-            for later_at, later, later_index in self._instead.get(what["jti"], ()):
-                if later.get("sha256") not in self._refused:
-                    return later_at, later, later_index
-        return at, what, index
-
-    @cached_property
-    def _refused(self) -> set[str]:
-        """The hashes of objects that were refused as a whole, an order not only at a control."""
-        return {
+        refused = {
             item["sha256"]
             for batch in self.batches.values()
             for item in batch.directory.get("outcomes", ())
             if item.get("state") == "REJECTED" and "sha256" in item and "control" not in item
         }
+        later: dict[str, tuple[float, Mapping[str, Any], int]] = {}
+        for index, one in enumerate(self.journal):
+            if one.what.get("instead") and one.what.get("sha256") not in refused:
+                later.setdefault(one.what["jti"], (one.at, one.what, index))
+        for jti, first in self.objects.items():
+            free = first[1].get("sha256") in refused
+            yield jti, later.get(jti, first) if free else first
 
     @staticmethod
     def _in_force_but_not_recorded(what: Mapping[str, Any]) -> bool:

@@ -120,7 +120,8 @@ def _writes(facts: Facts, control: Mapping[str, Any], orders: list[Order]) -> li
         write.base, value = base, write.value
         if write.by == "agent":
             write.releases = _releases(control, write, later, orders)
-            own, replaced = [] if write.releases else [*own, value], None
+            stays = _stays(facts, control, write, writes)
+            own, replaced = [] if write.releases and not stays else [*own, value], None
             fallen = None
         elif write.by == "person":  # what a watchdog falls back to is a consequence of the hold
             over = fallen is not None and _is_over(facts, fallen, write, orders)
@@ -133,6 +134,17 @@ def _writes(facts: Facts, control: Mapping[str, Any], orders: list[Order]) -> li
             fallen = write
         writes.append(write)
     return writes
+
+
+def _stays(facts: Facts, control: Mapping[str, Any], write: Write, earlier: list[Write]) -> bool:
+    """Whether a limit is held at the value from before, which it does not raise (rule H12). A
+    release is written again only after a crash of the machine (rule A14).
+    """
+    last = earlier[-1] if earlier else None
+    unchanged = control.get("action") == "limit" and _same(write.before, write.value)
+    held = last is not None and last.by == "agent" and not last.releases
+    crashed = last is not None and facts.rebooted(last.at, write.at)
+    return unchanged and not held and not crashed
 
 
 def _is_over(facts: Facts, fallen: Write, write: Write, orders: list[Order]) -> bool:
@@ -595,8 +607,7 @@ def _ended(
     elif _testing(facts, last.at):
         due = last.at + 600
     elif facts.clock_doubted_from < begin.at + DAY:
-        longest = [order.end - order.begin for order in orders if order.asked <= last.at + NEAR]
-        due = min(last.at + max(longest, default=0.0), _by_the_wall(facts, hold, orders))
+        due = min(_by_durations(hold, orders), _by_the_wall(facts, hold, orders))
     else:
         due = _due(hold, orders)
     due = _available(facts, due + RELEASED)
@@ -628,6 +639,23 @@ def _by_the_wall(facts: Facts, hold: Hold, orders: list[Order]) -> float:
         if one.asked <= over and one.begin <= latest
     ]
     return facts.reached(max(ends, default=NEVER), last.at)
+
+
+def _by_durations(hold: Hold, orders: list[Order]) -> float:
+    """H28: when the hold is over by the monotonic clock: what may have begun at its last write
+    lasts from then on, what comes later may take over when the order before ends, without a write.
+    """
+    last = hold.writes[-1]
+
+    def later(order: Order) -> bool:
+        return order.asked > last.at + NEAR or order.begin > last.wall + NEAR
+
+    due = last.at
+    for order in sorted(orders, key=lambda order: (later(order), order.asked)):
+        if order.asked <= due + NEAR:
+            lasts = order.end - order.begin
+            due = due + lasts if later(order) else max(due, last.at + lasts)
+    return due
 
 
 def _until(hold: Hold) -> str:

@@ -2049,6 +2049,34 @@ def ends(story, when, how, back=60):
     story.note(when + back + 2, "life.ready", life=2)
 
 
+@pytest.mark.parametrize(("by_person", "found"), [("4", False), ("5", True)])
+def test_a_limit_that_leaves_the_value_from_before_is_held_all_the_same(story, by_person, found):
+    """Rules H12, H33: it has set this value in the same hold."""
+    controlled(story, **LIMIT | {"heartbeat": 0})
+    write(story, at(0) - 600, "4", "11", by="person")
+    order(story, at(0), value=7.0)
+    write(story, at(0) + 2, "4", "4")
+    order(story, at(0) + 600, value=3.0)
+    write(story, at(0) + 602, "3", "4")
+    write(story, at(0) + 900, by_person, "3", by="person")
+    write(story, at(0) + 910, "3", by_person)
+    write(story, at(0) + HOUR, "4", "3")
+    story.readings()
+    assert story.judged() == [] if not found else ("EQUIPMENT", "H10") in story.sorts()
+
+
+@pytest.mark.parametrize(("second", "found"), [(1200, False), (None, True)])
+def test_with_a_doubtful_clock_an_order_takes_over_without_a_write(story, second, found):
+    """Rule H28: a hold is over after the durations of its orders."""
+    story.note(at(0) - DAY / 2, "clock", apart=0.0, service=False, kept=False)
+    order(story, at(0), duration=1800)
+    write(story, at(0) + 2, "-2")
+    if second:
+        order(story, at(0) + second, duration=1800)
+    write(story, at(0) + 1200 + 1800, "0", "-2")
+    assert (("EQUIPMENT", "G6") in story.readings().sorts()) == found
+
+
 def test_an_order_without_the_rest_after_a_hold_is_found(story):
     controlled(story, min_off=900, min_gap=0)
     for begin, value in ((0, "-2"), (HOUR, "0"), (2 * HOUR, "-2"), (3 * HOUR, "0")):
