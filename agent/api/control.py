@@ -398,12 +398,18 @@ async def release(steering: Steering, who: str, *, name: str, reason: str = "") 
     steering.controller.dependencies.audit(
         "control.released", {"control": name, "by": who, "ended": ended}
     )
-    left = [
-        record.alarm
-        for record in steering.controller.journal.records.values()
+    left = _not_released(steering, name)
+    return {"control": name, "ended": ended, "pending": left, "ok": not left}
+
+
+def _not_released(steering: Steering, name: str) -> list[str]:
+    """Why the holds of a control are not released yet."""
+    controller, slow = steering.controller, Text("its device has not answered yet")
+    return [
+        controller.alarms.get(name) or record.alarm or slow
+        for record in controller.journal.records.values()
         if record.control == name
     ]
-    return {"control": name, "ended": ended, "pending": left, "ok": not left}
 
 
 async def hand_back(
@@ -527,12 +533,8 @@ async def _pause(
 async def _stopped(steering: Steering, name: str, until: float) -> dict[str, Any]:
     """Release what is held; report what the device has not confirmed and the disk not taken."""
     controller = steering.controller
-    await controller.tend(name)
-    left = [
-        controller.alarms.get(name, record.alarm)
-        for record in controller.journal.records.values()
-        if record.control == name
-    ]
+    await controller.check_now(name)
+    left = _not_released(steering, name)
     failing = controller.dependencies.failing()
     return {
         "control": name,

@@ -12,15 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from agent.control.decide import DecisionFacts
 from agent.control.guard import GuardExtremes, measured, plain
-from agent.control.hold import FOREVER, Holder, PointDependencies, Setpoint
-from agent.control.model import FAILSAFE, FINAL, LossRule, No, OrderCode, OrderState
+from agent.control.hold import FOREVER, Holder, NoLongerDue, PointDependencies, Setpoint
+from agent.control.model import FAILSAFE, FINAL, No, OrderCode, OrderState
 from agent.control.point_access import PROGRESS, ControlProgress
 from agent.control.records import Outcome, Phase, Transaction
 from agent.core.i18n import Text
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
-    from decimal import Decimal
     from zoneinfo import ZoneInfo
 
     from agent.control.guard import GuardReading
@@ -71,6 +70,16 @@ class Wait:
     """seconds between the next two attempts"""
 
 
+@dataclass(frozen=True, slots=True)
+class Cancellation:
+    """Orders of a control that were cancelled, and are released when its device answers."""
+
+    control: str
+    jtis: tuple[str, ...]
+    """their ids; `failsafe` for the failsafe"""
+    reason: str
+
+
 @dataclass
 class ControlContext:
     """See the module."""
@@ -89,6 +98,8 @@ class ControlContext:
     """why nothing begins: the journal can be read again, and is recovered as at a start"""
     closing: bool = False
     """the agent ends, so nothing new begins"""
+    cancelling: list[Cancellation] = field(default_factory=list)
+    """what the next check of its control carries out"""
     turned: float = 0.0
     """when a long step last reported progress, or will report it at the latest (monotonic)"""
 
@@ -253,29 +264,6 @@ class ControlContext:
 
     # -- applying
 
-    def setpoint_for(
-        self,
-        control: ConfiguredControl,
-        jti: str,
-        value: Decimal,
-        until: tuple[float, float],
-        slot: int | None,
-    ) -> Setpoint:
-        """The setpoint of a control for an order, or for the failsafe.
-
-        `until`: the end by the wall clock, and the seconds until then.
-        """
-        modality = control.modality
-        fallback = self.journal.memo(control.key).fallback
-        return Setpoint(
-            modality.name, jti, control.place, slot, value, control.restore, *until,
-            modality.tolerance, never_raise=modality.kind is LossRule.LIMIT,
-            ramp=None if jti == FAILSAFE else modality.ramp,  # a failsafe applies at once
-            fallback=fallback if control.fallback is None else control.fallback,
-            failsafe=modality.failsafe.value if modality.failsafe else None,
-            watchdog=control.watchdog, agreed=modality.version,
-        )  # fmt: skip
-
     async def apply(
         self,
         control: ConfiguredControl,
@@ -290,10 +278,13 @@ class ControlContext:
         """
         access = self.dependencies.access(control.place, setpoint.slot)
         result: HoldRecord | No | None
-        if record is None:
-            result = await self.holder.begin(setpoint, access, event)
-        else:
-            result = await self.holder.change(record, setpoint, access)
+        try:
+            if record is None:
+                result = await self.holder.begin(setpoint, access, event)
+            else:
+                result = await self.holder.change(record, setpoint, access)
+        except NoLongerDue:  # the next check decides anew
+            return
         if isinstance(result, No):
             self.alarms[control.name] = result.reason
             if event is not None and not self._will_retry(event, result):

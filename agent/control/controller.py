@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING
 
 from agent.control import failsafe, schedule
 from agent.control.decide import decide
-from agent.control.model import TEST, No, OrderState, elapsed, hold_is_over
+from agent.control.model import TEST, No, OrderState, elapsed
 from agent.control.records import Phase
 from agent.control.recovery import Recovery
+from agent.control.release import may_run
 from agent.control.self_test import Passed, SelfTest
 from agent.core.errors import LinkLost, Refused, SpoolFull, StorageFailed, WriteRefused
 from agent.core.i18n import Text, text_of
@@ -51,6 +52,8 @@ PRUNED_EVERY = 3600.0
 """seconds between two times at which the journal deletes what no longer counts"""
 WRITTEN_EVERY = 600.0
 """seconds between two records of how long a failsafe has been applied"""
+ANSWERED_WITHIN = 20.0
+"""seconds for which a call waits until a control has been checked"""
 HEARTBEAT = "heartbeat"
 ROLES = ("grid_operator", "building_manager", "boiler_operator", "residents_council", "occupant")
 REST = 60.0
@@ -73,6 +76,10 @@ class Controller(Recovery):
         """when each control was last checked (monotonic)"""
         self._failed: dict[str, str] = {}
         """controls stopped by an unexpected error, with the reason, until they are released"""
+        self._served: set[str] = set()
+        """controls that are checked by a task"""
+        self._waiting: dict[str, list[asyncio.Event]] = {}
+        """by control: set after the check that begins next"""
         self._displays: dict[str, Display] = {}
         if self.writer is not None:
             self.writer.changed = self.wake_all
@@ -103,25 +110,55 @@ class Controller(Recovery):
         self.looked[name] = self.dependencies.now().steady
         if name in self._failed:
             await self._release_failed(name)
+        self._served.add(name)
         try:
             await self._run_control(name)
         except Exception as error:
             self._failed[name] = Text("an error in gardien: {error}", error=error_text(error))
             await self._release_failed(name)
             raise
+        finally:
+            self._served.discard(name)
 
     async def _release_failed(self, name: str) -> None:
         await self.release_after_error(name, self._failed[name])
         del self._failed[name]
 
     async def _run_control(self, name: str) -> None:
+        woken = self._woken.setdefault(name, asyncio.Event())
         while True:
+            woken.clear()  # before the check: what comes during it is checked again
+            waiting = self._waiting.pop(name, [])
             await self.tend(name)
             self.looked[name] = self.dependencies.now().steady
-            woken = self._woken.setdefault(name, asyncio.Event())
-            woken.clear()
+            for checked in waiting:
+                checked.set()
             control = self.controls[name]
             await until(woken, to_next(IDLE) if self.is_idle(control) else self.until_next(control))
+
+    async def check_now(self, name: str, within: float = ANSWERED_WITHIN) -> None:
+        """Check a control now, and wait for it for `within` seconds at most.
+
+        A device may take minutes for each answer: the task of the control goes on with it.
+        """
+        if name not in self._served:
+            await self.tend(name)
+            return
+        checked = asyncio.Event()
+        self._waiting.setdefault(name, []).append(checked)
+        self.wake(name)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                await checked.wait()
+
+    async def cancel(self, name: str, reason: str, jti: str = "") -> list[str]:
+        """End one order, or (without `jti`) all orders of a control, and release what they hold.
+
+        Returns what is ended; see `mark_cancelled` and `check_now`.
+        """
+        ended = await self.mark_cancelled(name, reason, jti)
+        await self.check_now(name)
+        return ended
 
     def is_idle(self, control: ConfiguredControl) -> bool:
         """Whether nothing of a control is due before somebody wakes it."""
@@ -181,6 +218,7 @@ class Controller(Recovery):
         async with self.lock(name):
             # a reload may have removed the control while this waited for the lock
             if name in self.controls and not self.closing:
+                await self.release_cancelled(self.controls[name])
                 await self._tend(self.controls[name])
                 await self._show(self.controls[name])
 
@@ -373,17 +411,6 @@ class Controller(Recovery):
                         aborted = record.releasing(OrderState.ABORTED, "the test failed")
                         await self.try_release(aborted)
                 self.wake(name)
-
-
-def may_run(event: AcceptedOrder, records: Sequence[HoldRecord], now: Moment) -> bool:
-    """Whether an order may run now. Pure.
-
-    Without a trusted clock no order begins. A hold ends by both clocks (rule H28).
-    """
-    record = next((one for one in records if one.jti == event.order.jti), None)
-    if record is not None:
-        return not hold_is_over(record.end, record.begun, record.lasts, now)
-    return now.trusted
 
 
 def slot_of(control: ConfiguredControl, event: AcceptedOrder) -> int | None:

@@ -42,6 +42,10 @@ FOREVER = math.inf
 """the end of a hold that no order limits"""
 
 
+class NoLongerDue(Exception):
+    """What is to be written may not be written any more; nothing of it was."""
+
+
 @dataclass(frozen=True, slots=True)
 class Setpoint:
     """The value that a point is to have, and until when."""
@@ -70,6 +74,8 @@ class Setpoint:
     """the device's own watchdog"""
     agreed: str = ""
     """version of the control sheet"""
+    due: Callable[[], bool] = lambda: True
+    """whether the value may still be written; a device may take minutes for each answer"""
 
     def first(self, standing: Standing, base: Decimal | None) -> Decimal:
         """The value of the first write. `base`: the value in force before any hold of ours."""
@@ -139,7 +145,8 @@ class Holder:
     ) -> HoldRecord | No:
         """Write for the first time, once the value from before is on the disk.
 
-        Returns the new hold record, or a refusal; then nothing of ours stands at the point.
+        Returns the new hold record, or a refusal; then nothing of ours stands at the point. Raises
+        NoLongerDue.
         """
         try:
             standing = await look_whole(access)
@@ -164,6 +171,8 @@ class Holder:
                 value=standing.ours, slot=setpoint.slot,
             )  # fmt: skip
             return No(OrderCode.OVERRIDDEN, reason)
+        if not setpoint.due():
+            raise NoLongerDue
         base, now = self._base(setpoint, standing), self._dependencies.now()
         target = setpoint.first(standing, base)
         kept = setpoint.slot is not None or setpoint.restore is None
@@ -210,6 +219,7 @@ class Holder:
         self, record: HoldRecord, setpoint: Setpoint, access: PointAccess
     ) -> HoldRecord | None:
         """Change the value, the order or the end of a hold. None: a person's value ended the hold.
+        Raises NoLongerDue.
 
         An unchanged value is written again if another value of ours stands there: the device fell
         back while it was out of reach. From there the value follows the ramp again (rule H5).
@@ -224,6 +234,8 @@ class Holder:
                 held = await self._write_and_read_back(held, access, setpoint, standing)
             if held is None or held.phase is Phase.RELEASING:
                 return held
+        if not setpoint.due():
+            raise NoLongerDue
         new = replace(held, jti=setpoint.jti, target=target, end=setpoint.end, lasts=setpoint.lasts,
                       agreed=setpoint.agreed or held.agreed)  # fmt: skip
         if setpoint.jti != held.jti:
@@ -305,10 +317,12 @@ class Holder:
         """Compare, write and read back, at most `TRIES` times. None: a person's value ended it.
 
         `standing`: the value that was read just now; None: it must be read first. A value further
-        away than a step of the ramp is not replaced: the next check goes on from there.
+        away than a step of the ramp is not replaced: the next check goes on from there. Raises
+        NoLongerDue.
         """
         problem = Text("it was not read back")
         for _ in range(TRIES):
+            await self._must_be_due(record, setpoint)
             try:
                 current = standing or await access.look()
             except NOT_THERE as error:
@@ -318,7 +332,7 @@ class Holder:
                 return theirs[0]
             if _is_farther(current, record, setpoint):  # it has fallen back since the last look
                 return record
-            record, standing, problem = await self._write_once(record, access)
+            record, standing, problem = await self._write_once(record, access, setpoint)
             if standing is not None and same(standing.ours, record.target, record.tolerance):
                 return await self._record_applied(record, standing)
             standing = None  # compare again before the next try: a person may have acted meanwhile
@@ -328,8 +342,14 @@ class Holder:
         )  # fmt: skip
         return await self._saved(record.releasing(OrderState.FAILED, problem))
 
+    async def _must_be_due(self, record: HoldRecord, setpoint: Setpoint) -> None:
+        """Keep what is known of the hold, if nothing more may be written. Raises NoLongerDue."""
+        if not setpoint.due():
+            await self._saved(record)
+            raise NoLongerDue
+
     async def _write_once(
-        self, record: HoldRecord, access: PointAccess
+        self, record: HoldRecord, access: PointAccess, setpoint: Setpoint
     ) -> tuple[HoldRecord, Standing | None, Text]:
         """Write once and read back: the hold record, what was read, and what went wrong.
 
@@ -339,6 +359,7 @@ class Holder:
         problem, taken = Text(""), True
         try:
             await beat(self._dependencies.access, record)
+            await self._must_be_due(record, setpoint)
             await access.write(record.target)
         except NOT_THERE as error:
             problem, taken = text_of(error), False

@@ -4,7 +4,7 @@
   releases all if a guard trips, the operator or a person stops it, or the disk fails: `stop` (rules
   H3, H7). It ends what is under a revoked grant or key, or an occupancy that is over: `end_revoked`
   (rule H27).
-- An order or a person ends orders and holds: `cancel` (rule H9).
+- An order or a person ends orders and holds: `mark_cancelled`, then `release_cancelled` (rule H9).
 - The end of the agent and a reload release under the configuration so far: `release_controls`
   (rule H21). A limit then changes to its failsafe: `fall_back` (rule H1).
 - A control that is no longer configured is released: `release_unconfigured`.
@@ -22,14 +22,23 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from agent.control import schedule
-from agent.control.context import TRIED_FOR, ControlContext, Wait
+from agent.control.context import TRIED_FOR, Cancellation, ControlContext, Wait
 from agent.control.decide import role_name
 from agent.control.guard import inhibited, tripped
-from agent.control.hold import FOREVER
-from agent.control.model import FAILSAFE, HANDED, No, OrderCode, OrderState
+from agent.control.hold import FOREVER, Setpoint
+from agent.control.model import (
+    FAILSAFE,
+    HANDED,
+    LossRule,
+    No,
+    OrderCode,
+    OrderState,
+    hold_is_over,
+)
 from agent.control.records import HoldRecord, Outcome, Phase, Transaction
 from agent.core.errors import LinkLost, Refused, SpoolFull, StorageFailed, WriteRefused
 from agent.core.finding import as_text
@@ -37,7 +46,7 @@ from agent.core.i18n import Text
 from agent.core.tasks import error_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from decimal import Decimal
 
     from agent.control.model import (
@@ -121,6 +130,55 @@ class Release(ControlContext):
         modality, look = control.modality, self.dependencies.look
         return tripped(modality.guards, look) or inhibited(modality, look)
 
+    def setpoint_for(
+        self,
+        control: ConfiguredControl,
+        jti: str,
+        value: Decimal,
+        until: tuple[float, float],
+        slot: int | None,
+    ) -> Setpoint:
+        """The setpoint of a control for an order, or for the failsafe.
+
+        `until`: the end by the wall clock, and the seconds until then.
+        """
+        modality = control.modality
+        fallback = self.journal.memo(control.key).fallback
+        return Setpoint(
+            modality.name, jti, control.place, slot, value, control.restore, *until,
+            modality.tolerance, never_raise=modality.kind is LossRule.LIMIT,
+            ramp=None if jti == FAILSAFE else modality.ramp,  # a failsafe applies at once
+            fallback=fallback if control.fallback is None else control.fallback,
+            failsafe=modality.failsafe.value if modality.failsafe else None,
+            watchdog=control.watchdog, agreed=modality.version,
+            due=partial(self._is_due_still, control, jti),
+        )  # fmt: skip
+
+    def _is_due_still(self, control: ConfiguredControl, jti: str) -> bool:
+        """Whether a value may still be written. A device may answer minutes after the check that
+        has decided so: its order may be over meanwhile, or a person has opted out (rules H2, H7).
+        """
+        if self.forbidden(control) is not None:
+            return False
+        name, now = control.modality.name, self.dependencies.now()
+        if any(one.control == name and jti in one.jtis for one in self.cancelling):
+            return False
+        if jti == FAILSAFE:
+            return True
+        event = self.journal.events.get((jti, name))
+        if event is None or not schedule.in_time([event], now.wall):
+            return False
+        in_time = may_run(event, self.records(control), now)
+        return in_time and self._taken_back(control, event, now) is None
+
+    def _taken_back(
+        self, control: ConfiguredControl, event: AcceptedOrder, now: Moment
+    ) -> No | None:
+        return taken_back(
+            event, self.journal.grants, self.journal.key_taken,
+            lambda occupancy: self.dependencies.home(occupancy, control.place.device), now,
+        )  # fmt: skip
+
     async def stop(self, control: ConfiguredControl, records: Iterable[HoldRecord], no: No) -> None:
         """Release all for this reason. A guard that ended a hold locks out orders for `min_gap`."""
         state = OrderState.OPTED_OUT if no.code is OrderCode.OVERRIDDEN else OrderState.ABORTED
@@ -160,10 +218,7 @@ class Release(ControlContext):
         for event in journal.of(control.key):
             if event.state not in schedule.WAITING:
                 continue
-            no = taken_back(
-                event, journal.grants, journal.key_taken,
-                lambda occupancy: self.dependencies.home(occupancy, control.place.device), now,
-            )  # fmt: skip
+            no = self._taken_back(control, event, now)
             if no is None:
                 continue
             reason = Text("{reason} ({code})", reason=no.reason, code=no)
@@ -188,28 +243,42 @@ class Release(ControlContext):
 
     # -- by an order, or by a person
 
-    async def cancel(self, name: str, reason: str, jti: str = "") -> list[str]:
-        """End one order, or (without `jti`) all orders of a control. Returns what was ended.
+    async def mark_cancelled(self, name: str, reason: str, jti: str = "") -> list[str]:
+        """End one order, or (without `jti`) all orders of a control. Returns what is ended.
 
+        From now on nothing is written for them. What has begun is released by the next check.
         A failsafe that is ended like this is not entered again before the centre is heard again.
         """
         control = self.controls[name]
-        async with self.lock(name):
-            over = [
-                event.order.jti
-                for event in self.journal.of(control.key)
-                if event.order.control == name and (not jti or event.order.jti == jti)
-                if event.state in schedule.WAITING
-                or (event.state is OrderState.SUPERSEDED and event.order.resume)
-            ]
-            left = [FAILSAFE] if not jti and await self._leave_failsafe(control) else []
+        over = [
+            event
+            for event in self.journal.of(control.key)
+            if event.order.control == name and (not jti or event.order.jti == jti)
+            if event.state in schedule.WAITING
+            or (event.state is OrderState.SUPERSEDED and event.order.resume)
+        ]
+        left = [FAILSAFE] if not jti and self.journal.memo(control.key).watch.since else []
+        ended = [*(event.order.jti for event in over), *left]
+        self.cancelling.append(Cancellation(name, tuple(ended), reason))
+        if left:
+            await self._leave_failsafe(control)
+        for event in over:
+            if event.state is OrderState.SCHEDULED and not event.began:
+                await self.end(event, OrderState.CANCELLED, reason)
+        return ended
+
+    async def release_cancelled(self, control: ConfiguredControl) -> None:
+        """Release what was held for cancelled orders, and end these."""
+        name = control.modality.name
+        for cancelled in [one for one in self.cancelling if one.control == name]:
             for record in self.journal.open_records(control.key):
-                if record.jti in (*over, *left):
-                    await self.try_release(record.releasing(OrderState.CANCELLED, reason))
-            for each in over:
-                await self.end(self.journal.events[each, name], OrderState.CANCELLED, reason)
-        self.wake(name)
-        return over + left
+                if record.jti in cancelled.jtis:
+                    await self.try_release(record.releasing(OrderState.CANCELLED, cancelled.reason))
+            for jti in cancelled.jtis:
+                event = self.journal.events.get((jti, name))
+                if event is not None:
+                    await self.end(event, OrderState.CANCELLED, cancelled.reason)
+            self.cancelling.remove(cancelled)
 
     async def _leave_failsafe(self, control: ConfiguredControl) -> bool:
         """Leave the failsafe until the centre is heard again. Returns whether it was applied."""
@@ -227,9 +296,9 @@ class Release(ControlContext):
 
         An opt-out that lasts longer is kept (rule H36). Returns when orders are taken again.
         """
-        async with self.lock(control.name):
-            await self._opt_out(control, lasts, reason, until)
-            return self.journal.memo(control.key).pause_end(self.dependencies.now())
+        # at once, although a check of the control may wait for a device
+        await self._opt_out(control, lasts, reason, until)
+        return self.journal.memo(control.key).pause_end(self.dependencies.now())
 
     async def opt_in(self, control: ConfiguredControl) -> None:
         """End an opt-out. Raises StorageFailed before the journal was read: it may have another."""
@@ -404,6 +473,17 @@ class Release(ControlContext):
             await self._end_active(control, OrderState.ABORTED, reason)
         for failure in failed.values():
             raise failure
+
+
+def may_run(event: AcceptedOrder, records: Sequence[HoldRecord], now: Moment) -> bool:
+    """Whether an order may run now. Pure.
+
+    Without a trusted clock no order begins. A hold ends by both clocks (rule H28).
+    """
+    record = next((one for one in records if one.jti == event.order.jti), None)
+    if record is not None:
+        return not hold_is_over(record.end, record.begun, record.lasts, now)
+    return now.trusted
 
 
 def taken_back(

@@ -41,6 +41,8 @@ FINAL = {"COMPLETED", "CANCELLED", "SUPERSEDED", "ABORTED", "OPTED_OUT", "EXPIRE
 """rule H11: states in which an order ends"""
 NO_ORDER = {"H9", "H27"}
 """clauses about orders: a failsafe is none"""
+SLOW = 280.0
+"""seconds until a slow device has carried out what was written to it"""
 PROBED = 75.0
 """seconds until a disk that cannot be written is noticed while something is held (rule A12)"""
 GRACE = {"H3": 30.0}
@@ -121,6 +123,8 @@ def _writes(facts: Facts, control: Mapping[str, Any], orders: list[Order]) -> li
         if write.by == "agent":
             write.releases = _releases(control, write, later, orders)
             stays = _stays(facts, control, write, writes)
+            if write.releases and value is not None:  # it stands there, whoever set another (H33)
+                base = value
             own, replaced = [] if write.releases and not stays else [*own, value], None
             fallen = None
         elif write.by == "person":  # what a watchdog falls back to is a consequence of the hold
@@ -305,15 +309,31 @@ def _testing(facts: Facts, at: float) -> bool:
     )
 
 
-def _covering(write: Write, orders: list[Order]) -> list[Order]:
-    """Orders that may be in force at a write, by the gateway's clock or by the true one."""
+def _late(facts: Facts, control: Mapping[str, Any], at: float) -> float:
+    """Seconds by which its device may carry out a write late."""
+    faults = facts.during(at - SLOW, at, "device")
+    slow = any(one.what["how"] == "slow" and _at_its_device(facts, control, one) for one in faults)
+    return SLOW if slow else 0.0
+
+
+def _at_its_device(facts: Facts, control: Mapping[str, Any], trouble: Trouble) -> bool:
+    """Whether a fault of a device is one of the control's."""
+    number, many = facts.building["controls"].index(control), len(facts.building["controls"])
+    device = len(facts.building["meters"]) + number
+    return bool(trouble.what["device"] % (device - number + many) == device)
+
+
+def _covering(write: Write, orders: list[Order], late: float = 0.0) -> list[Order]:
+    """Orders that may be in force at a write, by the gateway's clock or by the true one. `late`:
+    seconds by which the device may have carried it out late.
+    """
     return [
         order
         for order in orders
         if order.asked <= write.at + NEAR
         and (
-            order.begin - NEAR <= write.wall <= order.end + NEAR
-            or order.begin - NEAR <= write.at <= order.end + NEAR
+            order.begin - NEAR <= write.wall <= order.end + NEAR + late
+            or order.begin - NEAR <= write.at <= order.end + NEAR + late
         )
     ]
 
@@ -330,7 +350,7 @@ def _commanded(
         yield _found(
             "O17", f"{name} is set to {write.value}, beyond {low}..{high}", write.at, write.index
         )
-    covering = _covering(write, orders)
+    covering = _covering(write, orders, _late(facts, control, write.at))
     if not covering:
         yield _found(
             "G5", f"{name} is set to {write.value} without an order", write.at, write.index
@@ -750,7 +770,8 @@ def _stopped(facts: Facts, control: Mapping[str, Any], holds: list[Hold]) -> Ite
         for hold in holds:
             if _testing(facts, hold.begin.at):
                 continue
-            begins = since + NEAR < hold.begin.at < until
+            late = _late(facts, control, hold.begin.at)
+            begins = since + NEAR + late < hold.begin.at < until
             stays = hold.begin.at <= since and hold.end > due and (until > due or ends)
             then = [hold.begin, *(write for write in hold.writes if write.at <= due)]
             failsafe = clause in NO_ORDER and any(
@@ -813,8 +834,6 @@ def _opted_out(facts: Facts, control: Mapping[str, Any], at: float) -> bool:
 def _stops(facts: Facts, control: Mapping[str, Any]) -> Iterator[Stop]:
     """When nothing may be held."""
     name = control["control"]
-    number = facts.building["controls"].index(control)
-    many = len(facts.building["controls"])
     for asked, known, fact, index in facts.stated:
         if fact.get("control") != name or known is None:
             continue
@@ -825,11 +844,10 @@ def _stops(facts: Facts, control: Mapping[str, Any]) -> Iterator[Stop]:
             yield Stop("H9", known, known, index, ends=True)
         elif fact["fact"] == "revoke":
             yield Stop("H27", known, NEVER, index)
-    device = len(facts.building["meters"]) + number
     for trouble in facts.troubles:
         since = trouble.begin + UNREAD
         at_device = trouble.do == "device" and trouble.what["how"] in {"silent", "wrong-unit"}
-        if at_device and trouble.what["device"] % (device - number + many) == device:
+        if at_device and _at_its_device(facts, control, trouble):
             watched = any(life.ready <= trouble.begin and since <= life.end for life in facts.lives)
             if trouble.end > since and watched:
                 yield Stop("H3", since, since, trouble.index, ends=True)

@@ -2077,6 +2077,28 @@ def test_with_a_doubtful_clock_an_order_takes_over_without_a_write(story, second
     assert (("EQUIPMENT", "G6") in story.readings().sorts()) == found
 
 
+@pytest.mark.parametrize(("after", "found"), [(240, False), (300, True)])
+def test_a_slow_device_carries_out_a_write_late(story, after, found):
+    fault(story, at(0) + 900, at(0) + HOUR + 400, do="device", device=1, how="slow")
+    order(story, at(0))
+    write(story, at(0) + HOUR + after, "-2")
+    write(story, at(0) + HOUR + after + 1, "0", "-2")
+    assert (("EQUIPMENT", "G5") in story.readings().sorts()) == found
+
+
+def test_what_a_release_has_written_stands_there_whoever_set_another_value(story):
+    """Rule H33: between the comparison and the write a person may act unnoticed."""
+    controlled(story, **LIMIT | {"heartbeat": 0})
+    order(story, at(0), value=3.0)
+    write(story, at(0) + 2, "3", "11")
+    write(story, at(0) + HOUR - 1, "2", "3", by="person")
+    write(story, at(0) + HOUR, "11", "2")
+    order(story, at(20), value=3.0)
+    write(story, at(20) + 2, "3", "11")
+    write(story, at(20) + HOUR, "11", "3")
+    assert ("EQUIPMENT", "H12") not in story.readings().sorts()
+
+
 def test_an_order_without_the_rest_after_a_hold_is_found(story):
     controlled(story, min_off=900, min_gap=0)
     for begin, value in ((0, "-2"), (HOUR, "0"), (2 * HOUR, "-2"), (3 * HOUR, "0")):
