@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 from agent.api.registry import in_person, passing, shared
 from agent.control import schedule
-from agent.control.context import OPTED_OUT_FOR, unsigned
+from agent.control.context import unsigned
 from agent.control.guard import fresh, measured, plain
 from agent.control.history import concerned, order_reports, sentences, within
 from agent.control.hold import FOREVER
 from agent.control.model import FAILSAFE, Acceptance, No, OrderCode, OrderState, next_step
 from agent.control.orders import grant_of, order_of
-from agent.control.records import Phase
+from agent.control.records import OPTED_OUT_FOR, Phase
 from agent.core.clock import stamp
 from agent.core.errors import (
     AgentError,

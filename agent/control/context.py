@@ -15,7 +15,7 @@ from agent.control.guard import GuardExtremes, measured, plain
 from agent.control.hold import FOREVER, Holder, NoLongerDue, PointDependencies, Setpoint
 from agent.control.model import FAILSAFE, FINAL, No, OrderCode, OrderState
 from agent.control.point_access import PROGRESS, ControlProgress
-from agent.control.records import Outcome, Phase, Transaction
+from agent.control.records import OPTED_OUT_FOR, TAKEN_OVER, Outcome, Phase, Transaction
 from agent.core.i18n import Text
 
 if TYPE_CHECKING:
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 TRIED_FOR = 60.0
 """seconds after its begin for which an order waits if something forbids it (rule H26)"""
-OPTED_OUT_FOR = 86_400.0
-"""seconds of an opt-out where no order was in force (rule H7)"""
 
 
 @dataclass(kw_only=True)
@@ -210,10 +208,8 @@ class ControlContext:
     ) -> None:
         """Forbid orders for `lasts` seconds, or until a wall time. A longer opt-out is kept."""
         memo, now = self.journal.memo(control.key), self.dependencies.now()
-        if memo.pause(now) and memo.pause_end(now) > max(until, now.wall + lasts):
-            return
-        memo = replace(memo, opted_out=now, opt_lasts=lasts, opt_words=reason, opt_until=until)
-        await self.remember(control.key, memo)
+        if (opted := memo.opted(now, lasts, reason, until)) is not memo:
+            await self.remember(control.key, opted)
 
     async def report_refusal(self, event: AcceptedOrder, no: No) -> None:
         """Record that an accepted order is refused after all."""
@@ -359,7 +355,7 @@ class ControlContext:
         """Opt out until the order ends, or for a day: somebody at the plant has taken over."""
         now = self.dependencies.now()
         lasts = max(0.0, until - now.wall) if until < FOREVER else OPTED_OUT_FOR
-        await self._opt_out(control, lasts, Text("somebody at the plant has taken over"))
+        await self._opt_out(control, lasts, TAKEN_OVER)
         for event in self.active_orders(control):
             await self.end(event, OrderState.OPTED_OUT, Text("manual"))
 

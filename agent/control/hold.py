@@ -444,8 +444,7 @@ class Holder:
     async def _close(self, record: HoldRecord, how: str, *, theirs: bool = False) -> None:
         """Close the hold record, with its outcome, by what was read back.
 
-        `theirs`: somebody else's value was left. Then a start may no longer empty that slot, so it
-        is removed from the free slots.
+        `theirs`: somebody else's value was left; see `Memo.left_to_others`.
         """
         now, journal = self._dependencies.now(), self._journal
         closed = replace(record, phase=Phase.CLOSED)
@@ -454,7 +453,7 @@ class Holder:
         reason = Text("{first}; {then}", first=record.words, then=how) if both else how
         memo = replace(journal.memo(record.key), given_back=now)
         if theirs:
-            memo = replace(memo, free=tuple(slot for slot in memo.free if slot != record.slot))
+            memo = memo.left_to_others(record, now)
         outcome = self._outcome(record, record.outcome, reason)
         seen = self._extremes(record.control)
         outcome = replace(outcome, seen=seen, closed=True, internal=reported)

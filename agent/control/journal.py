@@ -560,7 +560,7 @@ class Journal:
         record = entry.record
         memo = replace(self.memo(record.key), given_back=now)
         if entry.state == LEFT:
-            memo = replace(memo, free=tuple(slot for slot in memo.free if slot != record.slot))
+            memo = memo.left_to_others(record, now)
         reason = entry.how or "released while the journal could not be written"
         outcome = Outcome(
             record.jti, record.control, record.outcome, now.wall, words=reason, closed=True,

@@ -8,6 +8,7 @@ and `Memo` are stored as JSON: to rename one of their fields is to change the fi
 from __future__ import annotations
 
 import json
+import math
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from decimal import Decimal
@@ -16,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from agent.control.failsafe import Watch
 from agent.control.model import (
+    HANDED,
+    TEST,
     Acceptance,
     AcceptedOrder,
     ControlOrder,
@@ -37,6 +40,11 @@ if TYPE_CHECKING:
 
     from agent.control.model import Key
     from agent.core.model import Value
+
+
+TAKEN_OVER = Text("somebody at the plant has taken over")
+OPTED_OUT_FOR = 86_400.0
+"""seconds of an opt-out where no order was in force (rule H7)"""
 
 
 class Phase(StrEnum):
@@ -234,6 +242,27 @@ class Memo:
         if self.opt_until or self.opted_out is None:
             return self.opt_until
         return now.wall - elapsed(self.opted_out, now) + self.opt_lasts
+
+    def opted(self, now: Moment, lasts: float, reason: str, until: float = 0.0) -> Memo:
+        """Return this memo with an opt-out of `lasts` seconds, or until a wall time. One that lasts
+        longer is kept.
+        """
+        if self.pause(now) and self.pause_end(now) > max(until, now.wall + lasts):
+            return self
+        return replace(self, opted_out=now, opt_lasts=lasts, opt_words=reason, opt_until=until)
+
+    def left_to_others(self, record: HoldRecord, now: Moment) -> Memo:
+        """Return this memo after a hold was closed, and somebody else's value was left there.
+
+        Its slot is free no longer, so a start may not empty it. Nothing begins over that value
+        before the order that held the point would have ended (rules H7, H10), however it ended.
+        """
+        memo = replace(self, free=tuple(slot for slot in self.free if slot != record.slot))
+        if record.jti in {TEST, HANDED}:  # not an order
+            return memo
+        lasts = record.lasts - elapsed(record.begun, now)
+        lasts = OPTED_OUT_FOR if math.isinf(record.lasts) else lasts
+        return memo.opted(now, lasts, TAKEN_OVER) if lasts > 0 else memo
 
     def locked_for(self, now: Moment) -> float:
         """Seconds for which a guard that tripped still forbids orders."""

@@ -720,13 +720,17 @@ def _starved(facts: Facts, control: Mapping[str, Any], writes: list[Write]) -> I
 def _people(
     control: Mapping[str, Any], writes: list[Write], orders: list[Order]
 ) -> Iterator[Finding]:
-    """H8, H10: what a person has set stays, until the planned end of the order that it ended."""
+    """H8, H10: what a person has set stays, until the planned end of the order that it ended: of
+    those that may be in force the one whose value was there.
+    """
     for number, write in enumerate(writes):
         ours = (control.get("failsafe"), control.get("original"))
         if write.by != "person" or any(_same(write.value, value) for value in ours):
             continue  # rule H33: what gardien or the device's watchdog would have set
         in_force = [order for order in _covering(write, orders) if order.begin <= write.wall + NEAR]
-        until = max((order.end for order in in_force), default=0.0)
+        last = writes[number - 1].value if number else None
+        ended = [order for order in in_force if _same(order.value, last)] or in_force
+        until = max((order.end for order in ended), default=0.0)
         held = number and not writes[number - 1].releases and writes[number - 1].by == "agent"
         for later in writes[number + 1 :]:
             if later.by != "agent" or not held or later.at >= until:

@@ -759,6 +759,20 @@ def test_a_value_of_a_person_stays(story):
     assert story.sorts() == {("EQUIPMENT", "H10")}
 
 
+@pytest.mark.parametrize(("again", "wrong"), [(1650, {"H10"}), (1900, set())])
+def test_what_a_person_sets_stays_until_the_end_of_the_order_whose_value_it_replaced(
+    story, again, wrong
+):
+    order(story, at(0), value=-1.0, duration=2 * HOUR)
+    order(story, at(0) + 60, duration=1740)
+    order(story, at(0) + again, value=-1.5, duration=600)
+    write(story, at(0) + 62, "-2")
+    write(story, at(0) + 1000, "1", "-2", by="person")
+    write(story, at(0) + again, "-1.5", "1")
+    write(story, at(0) + again + 600, "1", "-1.5")
+    assert {clause for _, clause in story.readings().sorts()} == wrong
+
+
 @pytest.mark.parametrize(("set_by_agent", "wrong"), [("-1", set()), ("-1.5", {"H10"})])
 def test_a_value_that_the_agent_has_set_in_the_same_hold_is_nobodys(story, set_by_agent, wrong):
     """Rule H33."""

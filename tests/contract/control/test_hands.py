@@ -583,6 +583,44 @@ def test_a_start_empties_what_stands_in_our_priority_before_it_does_anything_els
     site.close()
 
 
+@pytest.mark.parametrize("again", [400.0, 700.0], ids=["before-its-end", "after-its-end"])
+def test_what_a_person_has_set_before_a_start_stays_until_the_order_would_have_ended(again):
+    """Rule H10."""
+    site = Site(array=False)
+    asyncio.run(run(site, Plan([event(order("one", "-1", 30.0, 600.0))], {}, lasts=100.0)))
+    site.die()
+    site.device.person(Decimal(5))
+    site.truth.at, site.truth.boot, site.truth.booted = 300.0, "b", 250.0
+    later = event(order("two", "-2", again, 60.0))
+    asyncio.run(run(site, Plan([later], {}, lasts=again + 100.0)))
+    written = [Decimal(-1)] if again < 630.0 else [Decimal(-1), Decimal(-2), Decimal(5)]
+    assert [value for _, value in site.device.log] == written
+    site.close()
+
+
+@pytest.mark.parametrize("held", [FAILSAFE, "one"])
+def test_a_failsafe_does_not_replace_what_a_person_has_set_when_the_disk_has_recovered(held):
+    """Rule H10."""
+    site, plan = limited(lasts=600.0)
+    plan.lasts = 100.0
+    if held == FAILSAFE:
+        plan.events, plan.acts = [], {}
+    asyncio.run(run(site, plan))
+    site.device.person(Decimal(20))
+    site.controller.recovering = "the disk has recovered"
+    asyncio.run(site.controller.recover())
+    site.controller.recovering = ""
+    asyncio.run(site.controller.tend("it"))
+    assert site.device.register == Decimal(20)
+    ends = 86_510.0 if held == FAILSAFE else 620.0
+    memo, now = site.journal.memo(site.fit.key), site.truth.moment()
+    assert memo.pause_end(now) == pytest.approx(BEGIN + ends)
+    site.truth.at = 740.0
+    asyncio.run(site.controller.tend("it"))
+    assert site.device.register == Decimal(20 if held == FAILSAFE else 10)
+    site.close()
+
+
 def test_a_limit_that_was_held_when_the_agent_died_is_told_to_be_broken_off():
     site = Site(agreed(LossRule.LIMIT), array=False)
     acts = {float(at): heard for at in range(0, 120, 30)}

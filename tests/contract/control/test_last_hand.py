@@ -9,7 +9,7 @@ from decimal import Decimal
 import pytest
 
 from agent.control.journal import Journal
-from agent.control.model import Moment, OrderState, WriteTarget
+from agent.control.model import TEST, Moment, OrderState, WriteTarget
 from agent.control.records import HoldRecord, Phase, Transaction
 from agent.control.recovery import release_all
 from agent.control.writer import JournalCopy
@@ -70,6 +70,29 @@ def test_a_limit_gets_its_failsafe_unless_it_is_to_go_or_was_ended(tmp_path, mad
     assert limit == stands
     assert words == ("its failsafe limit applies" if rows else "released, confirmed")
     assert bool(rows) == (stands == 10_000)
+
+
+@pytest.mark.parametrize("jti", ["one", TEST])
+def test_a_persons_value_that_is_found_forbids_orders_after_the_next_start(tmp_path, jti):
+    """Rule H10."""
+    charger = Charger(wanted=32_000)
+    charger.limit = 20_000
+
+    async def scenario():
+        copy = JournalCopy(tmp_path / "run")
+        async with serving(lambda _, pdu: Reply(charger(pdu))) as port:
+            with Journal.open(tmp_path / "control.sqlite", lambda _: None) as journal:
+                journal.save(Transaction(replace(row(port), jti=jti)))
+                await release_all(journal, copy, lambda: NOW, 10.0, limits=True)
+        with Journal.open(tmp_path / "control.sqlite", lambda _: None) as journal:
+            later = replace(NOW, wall=NOW.wall + 60.0, steady=NOW.steady + 60.0)
+            journal.merge(copy.records(), later)
+            return journal.memo(row(port).key), later
+
+    memo, now = asyncio.run(scenario())
+    assert charger.limit == 20_000
+    assert memo.pause(now) == ("" if jti == TEST else "somebody at the plant has taken over")
+    assert not memo.pause(replace(now, steady=NOW.steady + 601.0))
 
 
 def test_a_line_on_which_nobody_answers_takes_no_more_time_than_there_is(tmp_path):
