@@ -180,6 +180,14 @@ class ControlContext:
             )
         ]
 
+    def is_releasing(self, event: AcceptedOrder) -> bool:
+        """Whether the hold of an order is being released."""
+        name = event.order.jti, event.order.control
+        return any(
+            record.phase is Phase.RELEASING and (record.jti, record.control) == name
+            for record in self.journal.records.values()
+        )
+
     def facts(self, control: ConfiguredControl, now: Moment) -> DecisionFacts:
         """Gather what is known of a control's point at this moment, for a decision."""
         journal, memo = self.journal, self.journal.memo(control.key)
@@ -229,11 +237,7 @@ class ControlContext:
         """
         if event.state in FINAL and event.state is not OrderState.SUPERSEDED:
             return
-        name = event.order.jti, event.order.control
-        pending = any(
-            record.phase is Phase.RELEASING and (record.jti, record.control) == name
-            for record in self.journal.records.values()
-        )
+        pending = self.is_releasing(event)
         await self.report_state(replace(event, state=state), reason, internal=pending)
 
     async def report_state(
@@ -278,7 +282,7 @@ class ControlContext:
             if record is None:
                 result = await self.holder.begin(setpoint, access, event)
             else:
-                result = await self.holder.change(record, setpoint, access)
+                result = await self.holder.change(record, setpoint, access, event)
         except NoLongerDue:  # the next check decides anew
             return
         if isinstance(result, No):

@@ -226,7 +226,8 @@ class Controller(Recovery):
         now = self.dependencies.now()
         for event in self.journal.of(control.key):
             # with a clock that is not trusted, an order is not refused: it waits (rule H26)
-            if event.state is OrderState.SCHEDULED and now.trusted and now.wall >= event.end:
+            over = event.state is OrderState.SCHEDULED and now.trusted and now.wall >= event.end
+            if over and not self.is_releasing(event):  # else its release reports how it ended
                 no = self.forbidden(control)
                 why = no.reason if no else self.alarms.get(control.name, "")
                 reason = Text("its time was over before it could begin")

@@ -142,11 +142,11 @@ class Holder:
 
     async def begin(
         self, setpoint: Setpoint, access: PointAccess, event: AcceptedOrder | None
-    ) -> HoldRecord | No:
+    ) -> HoldRecord | No | None:
         """Write for the first time, once the value from before is on the disk.
 
-        Returns the new hold record, or a refusal; then nothing of ours stands at the point. Raises
-        NoLongerDue.
+        Returns the new hold record, or a refusal; then nothing of ours was written. None: a
+        person's value has ended the hold already. Raises NoLongerDue.
         """
         try:
             standing = await look_whole(access)
@@ -198,11 +198,13 @@ class Holder:
             )
             return No(code, reason)
         assert saved is not None
-        written = await self._write_and_read_back(saved, access, setpoint)
-        if written is None:
+        current = None
+        with suppress(*NOT_THERE):
+            current = await access.look()
+        if current is not None and await self._ended_by_others(saved, current, access) is not None:
             reason = Text("somebody else has written to {point}", point=setpoint.place.name)
             return No(OrderCode.OVERRIDDEN, reason)
-        return written
+        return await self._write_and_read_back(saved, access, setpoint, current)
 
     def _base(self, setpoint: Setpoint, standing: Standing) -> Decimal | None:
         """The value that the device followed before any hold of ours; None: no number.
@@ -216,10 +218,17 @@ class Holder:
         return standing.effective if isinstance(standing.effective, Decimal) else None
 
     async def change(
-        self, record: HoldRecord, setpoint: Setpoint, access: PointAccess
+        self,
+        record: HoldRecord,
+        setpoint: Setpoint,
+        access: PointAccess,
+        event: AcceptedOrder | None = None,
     ) -> HoldRecord | None:
         """Change the value, the order or the end of a hold. None: a person's value ended the hold.
         Raises NoLongerDue.
+
+        `event`: the order of the setpoint. It counts as begun before its value is written, as in
+        `begin`.
 
         An unchanged value is written again if another value of ours stands there: the device fell
         back while it was out of reach. From there the value follows the ramp again (rule H5).
@@ -247,8 +256,9 @@ class Holder:
         # The new value is committed as ours before it is written. Otherwise, if the agent dies
         # then, the next start would take it for a person's value and leave it.
         new = replace(new.knowing(target), phase=Phase.WRITING)
+        begins = [replace(event, began=True)] if event and not event.began else ()
         try:
-            saved = await self._dependencies.save(Transaction(new))
+            saved = await self._dependencies.save(Transaction(new, begins))
         except (SpoolFull, StorageFailed) as error:
             full = isinstance(error, SpoolFull)
             reason = (

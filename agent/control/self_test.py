@@ -178,6 +178,8 @@ class SelfTest:
 
     async def _begin(self, setpoint: Setpoint) -> HoldRecord:
         record = await self._holder.begin(setpoint, self._access, None)
+        if record is None:
+            raise Refused("somebody at the plant has taken over")
         if isinstance(record, No):
             raise Refused("{record}: {reason}", record=record, reason=record.reason)
         if record.phase is not Phase.APPLIED:

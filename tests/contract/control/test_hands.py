@@ -180,6 +180,68 @@ def test_what_a_person_sets_between_two_tries_is_left(array):
     asyncio.run(run(site, Plan([event(order())], {})))
     assert not site.device.log
     assert (site.device.slots[13] if array else site.device.register) == Decimal(21)
+    assert states(site) == [OrderState.OPTED_OUT]
+    site.close()
+
+
+def test_an_order_that_a_person_ends_while_its_rounded_value_is_written_again_ends_once():
+    """Rule H11."""
+    site = Site(array=False)
+
+    class Overruled(Rounding):
+        async def look(self, *, whole=False):
+            standing = await super().look(whole=whole)
+            if standing.ours == Decimal(-1):
+                self.device.person(Decimal(21))
+            return standing
+
+    site.hand = lambda _, slot: Overruled(site.device, slot, site.steps, lambda *_: None)
+    asyncio.run(run(site, Plan([event(order("one", "-1.4"))], {})))
+    assert site.device.register == Decimal(21)
+    assert states(site) == [OrderState.OPTED_OUT]
+    site.close()
+
+
+def test_an_order_that_was_written_over_a_failsafe_and_not_read_back_is_not_refused():
+    """Rules H4, H11: it has begun."""
+    site = Site(agreed(LossRule.LIMIT), array=False)
+
+    class Late(Hand):
+        async def write(self, value):
+            await super().write(value)
+            if value == Decimal(6):
+                away(site)
+
+    def trips(site):
+        site.truth.guard = None
+
+    site.hand = lambda _, slot: Late(site.device, slot, site.steps, site.on_write)
+    acts = {float(at): lambda site: site.controller.heard() for at in (10, 20, 30)}
+    one = event(replace(order("one", "6", 30.0, 600.0, action="limit"), received=BEGIN))
+    one = replace(one, accepted=BEGIN + 20.0)
+    asyncio.run(run(site, Plan([one], acts | {40.0: trips, 200.0: back}, lasts=400.0)))
+    assert site.device.log[:2] == [(0.0, Decimal(10)), (30.0, Decimal(6))]
+    (last,) = site.journal.events.values()
+    assert (last.state, last.began) == (OrderState.ABORTED, True)
+    ends = [one.state for one in site.journal.history(0, 1e12) if one.jti == "one"]
+    assert OrderState.REJECTED not in ends
+    site.close()
+
+
+def test_an_order_whose_release_waits_beyond_its_end_is_not_reported_as_expired():
+    """Rule H11: three writes were not read back."""
+    site = Site(array=False)
+
+    class Late(Hand):
+        async def look(self, *, whole=False):
+            if site.truth.at < 400.0 and self.device.register == Decimal("-1.5"):
+                away(site)
+            return await super().look(whole=whole)
+
+    site.hand = lambda _, slot: Late(site.device, slot, site.steps, site.on_write)
+    asyncio.run(run(site, Plan([event(order())], {400.0: back}, lasts=500.0)))
+    assert states(site) == [OrderState.RELEASE_PENDING, OrderState.FAILED]
+    assert site.device.register == Decimal(32)
     site.close()
 
 
