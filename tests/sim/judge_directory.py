@@ -9,6 +9,7 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 
 from tests.sim.facts import (
@@ -16,6 +17,7 @@ from tests.sim.facts import (
     MONTH,
     NEVER,
     SETTLES,
+    Answer,
     Basis,
     Batch,
     Facts,
@@ -225,9 +227,9 @@ def _index_of(facts: Facts, basis: Basis, place: str, t: int) -> Iterator[Findin
             continue
         if not fitted.since < t < min(fitted.until, fitted.until_asked) or fitted.known is None:
             continue
-        every = facts.every(fitted)
         answers = facts.answers.get((fitted.meter, fitted.channel), ())
-        good = next((one for one in answers if t <= one.wall < t + min(every, 3600)), None)
+        until = min(facts.read_until(fitted, DAY, t)[0], t + 3600)
+        good = next((one for one in answers if t <= one.wall < until), None)
         if good is None or _disturbed(facts, t - 1800, good.at + 120):
             continue
         slot = (place, fitted.channel, "REG", DAY, t)
@@ -338,10 +340,17 @@ class _Group:
         )
 
     def _read(self, fitted: Fitted) -> bool:
-        """Whether one life read its meter at both ends, when nothing was wrong."""
+        """Whether one life read its meter at both ends, when nothing was wrong. A value after an
+        odd one may be suspect, which no sum uses (rule M5).
+        """
         since, until = self._row.t - self._row.step, self._row.t
-        walls = [one.wall for one in self._facts.answers.get((fitted.meter, fitted.channel), ())]
-        both = all(any(t <= wall < t + 30 for wall in walls) for t in (since, until))
+        answers = self._facts.answers.get((fitted.meter, fitted.channel), ())
+        good = [
+            one.wall
+            for before, one in pairwise((None, *answers))
+            if not one.odd and not (before and before.odd)
+        ]
+        both = all(any(t <= wall < t + 30 for wall in good) for t in (since, until))
         return both and not _disturbed(self._facts, since - 1800, until + 120)
 
     def _apart(self) -> set[str]:
@@ -374,11 +383,10 @@ class _Group:
         ready = max((life.ready for life in facts.lives if life.ready < row.t), default=0.0)
         since = int(max(row.t - DAY, ready + row.step))
         since += -since % row.step
-        used = {
-            one.place: _used(facts, one, since, row.t) or Decimal(0)
-            for one in facts.fitted
-            if one.channel == row.channel and one.place in self.most and since < row.t
-        }
+        used: dict[str, Decimal] = defaultdict(Decimal)
+        for one in facts.fitted:
+            if one.channel == row.channel and one.place in self.most:
+                used[one.place] += _known(facts, one, since, row)
         whole = sum(used.values(), Decimal(0))
         counted = [one for place, one in used.items() if not any(self._bases(place))]
         return max(counted, default=Decimal(0)) / whole if whole else Decimal(0)
@@ -408,6 +416,21 @@ def _total(facts: Facts, row: Row) -> Decimal | None:
     return total
 
 
+def _known(facts: Facts, fitted: Fitted, since: int, row: Row) -> Decimal:
+    """What is known of what was used until a slot: over each step of which both ends have a value
+    that is not suspect (rule M5).
+    """
+    first: dict[int, Answer] = {}
+    for one in facts.answers.get((fitted.meter, fitted.channel), ()):
+        first.setdefault(int(one.wall // row.step) * row.step, one)
+    used = Decimal(0)
+    for t in range(since, row.t, row.step):
+        ends = first.get(t), first.get(t + row.step)
+        if ends[0] and ends[1] and not (ends[0].odd or ends[1].odd):
+            used += max(Decimal(0), ends[1].value - ends[0].value)
+    return used * fitted.multiplier
+
+
 def _used(facts: Facts, fitted: Fitted, since: int, until: int) -> Decimal | None:
     answers = facts.answers.get((fitted.meter, fitted.channel), [])
     walls = [answer.wall for answer in answers]
@@ -415,6 +438,8 @@ def _used(facts: Facts, fitted: Fitted, since: int, until: int) -> Decimal | Non
     for t in (since, until):
         low = bisect_left(walls, t)
         if low == len(walls) or walls[low] > t + min(until - since, DAY):
+            return None
+        if answers[low].odd:
             return None
         values.append(answers[low].value)
     return max(Decimal(0), values[1] - values[0]) * fitted.multiplier

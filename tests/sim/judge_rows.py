@@ -37,6 +37,8 @@ from tests.sim.facts import (
 )
 from tests.sim.finding import Finding
 
+Pair = tuple[Answer | None, Answer | None]
+"""what the next value is compared with, and a suspect one that it may confirm"""
 UNSENT = 60 * DAY
 TENDED = 3 * 3600
 """within which a row that became too old is destroyed"""
@@ -57,6 +59,7 @@ FOR_GOOD = 2**53 - 1
 """the version of the retraction of a withdrawal (rule D12): no row has a higher one"""
 ENDED = 3600.0
 """seconds after which a recipient is told that a series has ended: it is minutes"""
+NOTHING: Pair = (None, None)
 CLOSES = 120.0
 """seconds in which a value that was read is on the disk (a flush and its commit)"""
 
@@ -528,7 +531,8 @@ def _wrongly_dated(facts: Facts, recipient: str, held: Held) -> Iterator[Finding
         read = [one for one in answers if begin <= one.at < end]
         if abs(apart) > DRIFT and any(_is(row, one, apart) for one in read):
             by, proofs = [apart], [facts.reversed_at(end)]
-    if by and 0.0 not in by and max(proofs) < facts.end - SETTLES:
+    end = min(facts.end, facts.unlinked_from(recipient))
+    if by and 0.0 not in by and max(proofs) < end - SETTLES:
         text = f"{recipient} still has {_of(row)}, which a clock wrong by {by[0]:.0f} s has dated"
         yield _found("CONSERVATION", "C5", text, held.at, held.batch.index)
 
@@ -583,20 +587,31 @@ def _untrue(facts: Facts, held: Held) -> Iterator[Finding]:
 
 def _confirmed(facts: Facts, answers: list[Answer], odd: Answer) -> bool:
     """M13, M6: whether what a broken meter shows is compared with a value like it: with the first
-    one of this life, which nothing is compared with, or with one that the next has confirmed.
+    one of this life, which nothing is compared with, or with one that the next has confirmed. What
+    is read while the clock is doubted may belong to no slot (M10), and is then compared with
+    nothing; once a wrong clock is proven nothing is compared with what was read before (C5).
     """
     since = max((life.begin for life in facts.lives if life.begin <= odd.at), default=0.0)
-    reference = suspect = None
+    ahead = len(facts.proven) > 1 or facts.vouched  # marks may lie ahead, with no end in sight (C3)
+    spans = [(begin, NEVER if ahead else end) for begin, end in facts.doubtful_clock()]
+    compared, before = {NOTHING}, since
     for one in answers:
-        if not since <= one.at < odd.at:
-            continue
-        if one.value < 0:  # stays suspect, and confirms nothing
-            suspect = None
-        elif reference is None or _agree(reference, one) or (suspect and _agree(suspect, one)):
-            reference, suspect = one, None
-        else:
-            suspect = one
-    return reference is not None and reference.odd and odd.value >= 0 and _agree(reference, odd)
+        if since <= one.at < odd.at:
+            after = {_compared(pair, one) for pair in compared}
+            if any(begin <= one.at and before <= end for begin, end in spans):
+                after |= {*compared, NOTHING, _compared(NOTHING, one)}
+            compared, before = after, one.at
+    return odd.value >= 0 and any(one and one.odd and _agree(one, odd) for one, _ in compared)
+
+
+def _compared(pair: Pair, one: Answer) -> Pair:
+    """The same after this value."""
+    reference, suspect = pair
+    if one.value < 0:  # stays suspect, and confirms nothing
+        return reference, None
+    if reference is None or _agree(reference, one) or (suspect and _agree(suspect, one)):
+        return one, None
+    return reference, one
 
 
 def _agree(first: Answer, then: Answer) -> bool:
@@ -901,7 +916,8 @@ def _owed_late(facts: Facts, platform: Platform, basis: Basis, new: Fitted) -> I
     stay = next((stay for stay in facts.stays if stay.id == basis.occupancy), None)
     old = next((one for one in facts.fitted if one.until == new.since and _same(one, new)), None)
     settled = facts.end - SETTLES
-    linked = min(facts.removed_from(basis.recipient), facts.refused_from(basis.recipient))
+    linked = facts.removed_from(basis.recipient)
+    linked = min(linked, facts.refused_from(basis.recipient) - DAY)
     if stay is None or stay.known is None or old is None or new.known is None or not new.reports:
         return
     every, configured = facts.period_at(new, new.known)
@@ -912,8 +928,9 @@ def _owed_late(facts: Facts, platform: Platform, basis: Basis, new: Fitted) -> I
     others = [one for one in facts.doubts if one[0] == new.place and one[2] != new.known]
     if any(one[1] <= new.known + step and since - step <= one[2] for one in others):
         return  # something else of the place was changed meanwhile
-    told = new.known < min(settled, linked)
-    if basis.since < new.since - 1 and since == new.since < until and told:
+    if new.known >= min(settled, linked):
+        return  # what is stated then may be on its way at the end
+    if basis.since < new.since - 1 and since == new.since < until:
         yield from _indexes_lost(platform, basis, old, new)
     read = facts.answers.get((new.meter, new.channel), [])
     for t in facts.slots(step, since + step, until - step):
@@ -924,7 +941,8 @@ def _owed_late(facts: Facts, platform: Platform, basis: Basis, new: Fitted) -> I
         if not rows:
             yield _found("CONSERVATION", "M22", text % "row", t, basis.index)
             return
-        good = [one for one in read[1:] if t <= one.at < t + step and not one.odd]
+        latest, _ = facts.read_until(new, step, t)
+        good = [one for one in read[1:] if t <= one.at < latest and not one.odd]
         lost = good and not any(one.row.v is not None for one in rows)
         if lost and _known_by(facts, old, new, read[0], good[0]):
             yield _found("CONSERVATION", "I21", text % "value", t, basis.index)

@@ -1423,6 +1423,23 @@ def test_a_sum_of_which_one_dwelling_used_most_is_found(story):
     assert _sum_of(story, 11) == {"one dwelling used 0.80 of all of the day"}
 
 
+@pytest.mark.parametrize(("odd", "used", "texts"), [
+    (5, "9999", set()),
+    (4, "0", set()),
+    (3, "0", set()),  # the value after it may be suspect
+    (2, "0", {"11 dwellings, but 12 of the group were read"}),
+])  # fmt: skip
+def test_a_suspect_value_is_in_no_sum(story, odd, used, texts):
+    """Rules M5, S6, S3: of twelve dwellings the meter of one is broken for a moment."""
+    _add_dwellings(story.readings(), 12)
+    story.records[2].what["meters"][1]["meter"] = "11000002"
+    for one in [one for one in story.records if one.kind == "answer"]:
+        what = one.what | {"meter": "11000002"}
+        what |= {"value": used, "odd": True} if one.at == at(odd) + 2 else {}
+        story.note(one.at, "answer", **what)
+    assert _sum_of(story, 11) == texts
+
+
 @pytest.mark.parametrize("what", ["guard", "inhibit"])
 def test_a_hold_that_a_guard_does_not_end_is_found(story, what):
     order(story, at(0))
@@ -1511,9 +1528,27 @@ def test_the_first_value_of_a_life_is_compared_with_nothing():
     assert of_a_broken_meter([TRUE, BROKEN], "RV", starts=True) == {"M8"}
 
 
-def of_a_broken_meter(values, quality, *, starts=False):
-    """What is judged of these values from slot 5 on; `starts`: the agent before the first."""
+@pytest.mark.parametrize(
+    ("slot", "apart", "right"), [(8, 0.0, True), (10, 0.0, False), (2, 0.0, False), (2, 9.0, True)]
+)
+def test_what_is_read_while_the_clock_is_doubted_may_be_compared_with_nothing(slot, apart, right):
+    """Rules M10, M13: its slot may be closed. Marks may lie ahead as long as it is not proven that
+    a service was wrong (rule C3).
+    """
+    values, quality = [BROKEN, BROKEN, TRUE, TRUE, BROKEN], "SRSRV"
+    found = of_a_broken_meter(values, quality, doubted=(at(slot) - 60, apart))
+    assert ("M8" not in found) == right
+
+
+def of_a_broken_meter(values, quality, *, starts=False, doubted=None):
+    """What is judged of these values from slot 5 on; `starts`: the agent before the first;
+    `doubted`: from when on for two minutes the clock is kept by nobody, or is kept so wrong.
+    """
     story = Story()
+    if doubted is not None:
+        since, apart = doubted
+        story.note(since, "clock", apart=apart, service=bool(apart), kept=bool(apart))
+        story.note(since + 120, "clock", apart=0.0, service=True, kept=True)
     if starts:
         ends(story, at(4) + 600, "kill", back=10)
     odd = {at(5 + n): value for n, value in enumerate(values) if value}
@@ -1583,6 +1618,19 @@ def test_what_a_wrong_clock_has_dated_is_taken_back_once_that_is_proven(story):
     assert ("CONSERVATION", "C5") in story.sorts()
     story.batch(at(30), [], retract=[taken_back()])
     assert ("CONSERVATION", "C5") not in story.sorts()
+
+
+@pytest.mark.parametrize(("removed", "found"), [(19, False), (50, True)])
+def test_what_a_wrong_clock_has_dated_stays_where_no_uplink_leads(story, removed, found):
+    """Rule C5."""
+    served_wrong(story, at(10), at(20))
+    story.note(at(15) + 2, "answer", line=0, device="e", meter=METER, channel="elec.imp",
+               value="7.777", wall=at(19) + 2.0)  # fmt: skip
+    story.readings()
+    story.batch(at(15) + 9, [story.row(at(19), v="7.777", ver=at(19))])
+    story.note(at(removed), "configured", change="recipient", every={"e": EVERY}, flush=5,
+               recipients=[], readable=True)  # fmt: skip
+    assert (("CONSERVATION", "C5") in story.sorts()) == found
 
 
 def test_rows_that_are_taken_back_although_nothing_proves_a_wrong_clock_are_found(story):
@@ -1717,20 +1765,23 @@ def test_an_end_of_a_duty_that_was_recorded_late_is_taken_back(story):
     assert {one.sort for one in findings} == {("SENT", "I22")}
 
 
-def exchanged(story, *, stated=True, released=True, indexes=True, each=1):
-    """A meter that was exchanged at slot 10, and recorded at slot 30. `each`: since slot 2 the file
-    says that only every so manieth slot is one.
+def exchanged(  # noqa: PLR0913
+    story, *, stated=True, released=True, indexes=True, each=1, read=2, end=END
+):
+    """A meter that was exchanged at slot 10, and recorded at slot 30. `each`: only every so manieth
+    slot is one, since slot 2 by the file, unless the meter is read later than by that; `read`: that
+    many seconds after it.
     """
     new, late = "11000002", at(30) + 60
     story.readings(until=at(10))
-    if each > 1:
+    if each > 1 and read < EVERY:
         story.note(at(2) + 60, "configured", change="period", every={"e": each * EVERY}, flush=5,
                    recipients=[TO], readable=True)  # fmt: skip
     for n in range(10, 60, each):
         t = at(n)
         value = str(Decimal(n) / 1000)
-        story.note(t + 2, "answer", line=0, device="e", meter=new, channel="elec.imp", value=value,
-                   wall=t + 2.0)  # fmt: skip
+        story.note(t + read, "answer", line=0, device="e", meter=new, channel="elec.imp",
+                   value=value, wall=float(t + read))  # fmt: skip
         if n > 30:
             story.batch(t + 300, [story.row(t, v=value, meter=new, step=each * EVERY)])
             continue
@@ -1747,7 +1798,7 @@ def exchanged(story, *, stated=True, released=True, indexes=True, each=1):
     fact = {"fact": "exchange", "place": PLACE, "channel": "elec.imp", "device": "e", "old": METER,
             "new": new, "at": at(10), "closing": "105.0", "opening": "0.001"}  # fmt: skip
     story.call(late, "meter.exchange", means=[fact])
-    clauses_ = {one.clause for one in story.judged()}
+    clauses_ = {one.clause for one in story.judged(end)}
     return clauses_ & {"M22", "I21", "R14"}
 
 
@@ -1778,6 +1829,21 @@ def test_an_exchange_after_a_change_of_the_period_restates_the_slots_of_the_pres
     assert exchanged(Story(), each=2) == set()
     assert exchanged(Story(), each=2, stated=False) == {"M22"}
     assert exchanged(Story(), each=2, released=False) == {"I21"}
+
+
+@pytest.mark.parametrize(("read", "owed"), [(2, {"I21"}), (EVERY + 2, set())])
+def test_what_is_read_after_a_slot_of_the_meter_is_not_owed_in_a_coarser_one(story, read, owed):
+    """Rules M10, P3."""
+    story.records[3].what["means"][0]["step"] = 2 * EVERY
+    assert exchanged(story, each=2, released=False, read=read) == owed
+
+
+@pytest.mark.parametrize(("refuses", "owed"), [(None, {"M22"}), (40, set()), (29, set())])
+def test_what_a_late_exchange_restates_may_be_in_quarantine_for_a_day(story, refuses, owed):
+    """Rule T17."""
+    if refuses is not None:
+        fault(story, at(refuses), at(refuses) + 9000, do="uplink", how="refuses", recipient=0)
+    assert exchanged(story, stated=False, end=at(62)) == owed
 
 
 def test_a_meter_after_one_that_reports_no_number_reports_none_either():
