@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     Items = dict[str, dict[str, Any]]
     Moduli = Mapping[str, Mapping[str, Decimal]]
 
+LONGEST_SLOT = 1.05
+"""a slot of a day has up to 25 hours, one of a month up to 31 days of the 30 of its step"""
 LISTS = ("zone", "places", "installations", "occupancies", "bases", "series")
 """the order of items: each comes after what it refers to (rule T33)"""
 
@@ -215,13 +217,19 @@ def end_series(
     owed: Mapping[ExpectedSeries, int],
     ends: Callable[[Collection[ExpectedSeries]], Mapping[ExpectedSeries, int]],
     begun_again: Mapping[ExpectedSeries, int] = MappingProxyType({}),
+    now: float = FOREVER,
 ) -> tuple[Items, list[ExpectedSeries]]:
     """The series that have ended, as the recipient is to have them, and which of `owed` those are.
 
     `ends` and `begun_again`: as those of `SlotLedger`. Sums over dwellings are made of no point:
-    they do not end.
+    they do not end. An end after the slot that begins next at `now` is of a wrong clock: it is
+    stated anew (rule C5).
     """
-    open_series = {key: item for key, item in _series(owed, announced) if "until" not in item}
+    open_series = {
+        key: item
+        for key, item in _series(owed, announced)
+        if "until" not in item or moment(item["until"]) > now + LONGEST_SLOT * item["step"]
+    }
     rest = announced.get(f"bases/{ID}", {})
     of = {
         _expected(item): key

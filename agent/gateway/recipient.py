@@ -537,9 +537,9 @@ def may_seal(gateway: Gateway) -> bool:
 
 def directory_of(gateway: Gateway, recipient: Recipient) -> Mapping[str, Item]:
     """Return the directory of a recipient as it is now, with the outcomes of orders."""
-    ends = partial(recipient.ledger.end, now=gateway.clock.now())
-    begun_again = recipient.ledger.begun_again
-    ended, gone = end_series(recipient.announced, recipient.owed, ends, begun_again)
+    now, begun_again = gateway.clock.now(), recipient.ledger.begun_again
+    ends = partial(recipient.ledger.end, now=now)
+    ended, gone = end_series(recipient.announced, recipient.owed, ends, begun_again, now)
     recipient.announced = {**recipient.announced, **ended}
     for series in gone:
         del recipient.owed[series]
@@ -554,7 +554,7 @@ def directory_of(gateway: Gateway, recipient: Recipient) -> Mapping[str, Item]:
         gateway.config.building.name,
         gateway.sums.configured(gateway.config)[recipient.name].points.keys(),
         recipient.ledger.moduli(),
-        gateway.clock.now(),
+        now,
         factors_of(gateway),
     )
     return items | outcomes(gateway, recipient)

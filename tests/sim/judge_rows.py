@@ -85,6 +85,7 @@ def judged(facts: Facts) -> Iterator[Finding]:
         yield from _owed_by_directory(facts, recipient, platform)
         yield from _after_its_end(facts, platform)
         yield from _without_an_end(facts, recipient, platform)
+        yield from _ended_by_a_wrong_clock(facts, recipient)
         yield from _owed(facts, recipient, platform)
 
 
@@ -755,6 +756,35 @@ def _removed_later(facts: Facts, row: Row) -> bool:
         for one in facts.fitted
         if (one.place, one.channel) == (row.place, row.channel)
     )
+
+
+def _ended_by_a_wrong_clock(facts: Facts, recipient: str) -> Iterator[Finding]:
+    """C5: an end that a wrong clock stated is stated anew, before the wrong time, once what that
+    clock closed is retracted; unless that comes within the last hours, or a meter was removed,
+    which ends a series at any time.
+    """
+    removed = {(one.place, one.channel) for one in facts.fitted if one.removed}
+    stated: dict[tuple[str, str, str, int], float] = {}
+    wrong: dict[tuple[str, str, str, int], int] = {}
+    sent = [one for one in facts.batches.values() if one.recipient == recipient and one.sent]
+    for batch in sorted(sent, key=lambda one: one.sent[0]):
+        if batch.sent[0][0] > facts.end - SETTLES:
+            break
+        for item in batch.directory.get("series", ()):
+            key = (item["place"], item["channel"], item["kind"], int(item["step"]))
+            stated[key] = second(item["until"]) if item.get("until") else NEVER
+            wrong.pop(key, None)
+        for one in batch.retract:
+            of, since = (one["place"], one.get("channel")), one.get("since", one.get("from"))
+            if one.get("reason") == "clock" and of not in removed:
+                wrong |= {
+                    key: batch.index
+                    for key, until in stated.items()
+                    if key[:2] == of and second(since) + 1.05 * key[3] < until < NEVER
+                }
+    for key, index in wrong.items():
+        text = f"{recipient}: {key} ends at {stated[key]:.0f}, in time that a wrong clock made"
+        yield _found("CONSERVATION", "C5", text, stated[key], index)
 
 
 def _without_an_end(facts: Facts, recipient: str, platform: Platform) -> Iterator[Finding]:

@@ -1633,6 +1633,19 @@ def test_what_a_wrong_clock_has_dated_stays_where_no_uplink_leads(story, removed
     assert (("CONSERVATION", "C5") in story.sorts()) == found
 
 
+def test_an_end_that_a_wrong_clock_stated_and_that_is_not_stated_anew_is_found(story):
+    """Rule C5."""
+    served_wrong(story, at(10), at(20))
+    (series,) = DIRECTORY["series"]
+    story.readings()
+    for when, until in ((15, 22), (25, 9)):
+        story.batch(at(when) + 9, [], directory={"series": [series | {"until": at(until)}]})
+        if when == 15:
+            story.batch(at(24), [], retract=[taken_back(since=at(10), channel="elec.imp")])
+            assert "in time that a wrong clock made" in str(story.judged())
+    assert "in time that a wrong clock made" not in str(story.judged())
+
+
 def test_rows_that_are_taken_back_although_nothing_proves_a_wrong_clock_are_found(story):
     story.batch(at(30), [], retract=[taken_back()])
     assert ("CONSERVATION", "C3") in story.sorts()

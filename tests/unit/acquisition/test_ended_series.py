@@ -174,6 +174,20 @@ def test_sums_over_dwellings_do_not_end(town):
     assert end_series(items, {}, partial(ledger.end, now=NOW)) == ({}, [])
 
 
+@pytest.mark.parametrize(("stated", "now"), [(NOW + 7800, NOW + 600), (NOW + 1200, NOW + 7200)])
+def test_an_end_that_a_wrong_clock_stated_is_stated_anew_after_a_restart(town, stated, now):
+    """Rules C5, R16: the marks were set back before the restart. Any other end stays."""
+    series = of(town.place("D1"), 600)
+    ledger = SlotLedger(
+        town.gate(), {("m1", 1200): [point("m1", every=1200)]}, {("m1", 600): mark(NOW)}
+    )
+    ((key, item),) = series_items({series: NOW - 6000}).items()
+    known = {key: item | {"until": stamp(stated)}}
+    items, _ = end_series(known, {}, partial(ledger.end, now=now), now=now)
+    wrong = stated > now + 600
+    assert items == ({key: item | {"until": stamp(NOW + 600)}} if wrong else {})
+
+
 @pytest.mark.parametrize("reloaded", [False, True])
 def test_a_ledger_knows_the_series_of_the_configuration_before(town, reloaded):
     """After a reload as after a start; a series of which a slot is closed since then goes on."""
