@@ -278,6 +278,30 @@ class Outbox:
             before,
         )
 
+    def ahead(self, now: float) -> bool:
+        """Whether a batch was receipted or refused later than `now`: by a clock that was ahead."""
+        sql = "SELECT EXISTS(SELECT 1 FROM batch WHERE state IN (?,?) AND at>?)"
+        states = BatchState.RECEIPTED, BatchState.QUARANTINED
+        late = self._database.scalar(sql, *states, now)
+        late = late or self._database.scalar(
+            "SELECT EXISTS(SELECT 1 FROM refused WHERE since>?)", now
+        )
+        return bool(late)
+
+    def count_from(self, now: float, count: int) -> None:
+        """Let up to `count` of these batches count as receipted or refused at `now`."""
+        states = BatchState.RECEIPTED, BatchState.QUARANTINED
+        self._database.write(
+            "UPDATE batch SET at=? WHERE no IN (SELECT no FROM batch WHERE state IN (?,?) AND at>?"
+            " LIMIT ?)",
+            *(now, *states, now, count),
+        )
+        self._database.write(
+            "UPDATE refused SET since=? WHERE (epoch, seq) IN (SELECT epoch, seq FROM refused"
+            " WHERE since>? LIMIT ?)",
+            *(now, now, count),
+        )
+
     def longest_refused(self, before: float) -> list[BatchId]:
         """The batch refused by the transport that was tried longest ago, before that time; empty if
         there is none.

@@ -370,9 +370,12 @@ class Spool:
         Rows of people that came before the last call are put under their own keys. Rows without a
         receipt `expires` seconds after their slot are destroyed. A batch that has been in
         quarantine for a day becomes a void, so that its rows are tried under another id. Of the
-        batches that the transport refused one is tried again.
+        batches that the transport refused one is tried again. What a clock that was ahead has dated
+        counts from now on, or it would wait until that time.
         """
         upkeep, durably = self._upkeep, self._capacity.durably
+        while self._outbox.ahead(now):
+            self._capacity.in_pieces(partial(self._outbox.count_from, now))
         while durably(upkeep.part):
             pass
         upkeep.parted()

@@ -1,6 +1,8 @@
 """Batches that the transport refuses: smaller ones, or the same once more, and nothing is lost
 (rules T4, T5). Guards rules G1, G2, T17."""
 
+import pytest
+
 from agent.core.model import Void
 from tests.contract.buffer.far import Far, receipt_for, seal
 from tests.contract.buffer.test_withdrawal import DAY, NOW, withdraw
@@ -77,6 +79,34 @@ def test_a_batch_refused_for_a_day_by_the_transport_comes_under_another_number(o
             spool.tend(now, KEPT)
         assert now >= NOW + DAY
         assert tries > 40
+
+
+@pytest.mark.parametrize("by", ["receipt", "transport"])
+def test_a_batch_that_a_clock_ahead_put_in_quarantine_waits_no_longer_than_a_day(opened, by):
+    """Rule T17."""
+    ahead = NOW + 30 * DAY
+    with opened() as spool:
+        spool.append(poll(0), {})
+        batch = seal(spool)
+        if by == "receipt":
+            no = receipt_for(batch, stored=(), rejected=((1, batch.sha256, "no"),))
+            spool.settle(no, ahead)
+        else:
+            spool.refuse(batch.id, "400", ahead)
+        assert spool.tend(NOW, KEPT) == ()
+        assert spool.backlog().quarantined_since == NOW
+        assert spool.tend(NOW + DAY + 1, KEPT)[0] == batch.id
+        assert spool.unreceipted()[0].void is Void.REJECTED
+
+
+def test_a_batch_that_was_receipted_by_a_clock_ahead_is_kept_no_longer_than_others(opened):
+    """Rule T10."""
+    with opened() as spool:
+        spool.append(poll(0), {})
+        spool.settle(receipt_for(seal(spool)), NOW + 300 * DAY)
+        spool.tend(NOW, KEPT)
+        assert spool.forget(NOW) == 0
+        assert spool.forget(NOW + 1) == 1
 
 
 def test_when_one_passes_the_others_that_the_transport_refused_follow(opened):
