@@ -8,7 +8,8 @@ check lets pass: tests.sim.judge.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from tests.sim.facts import DAY, NEVER, SETTLES, Batch, Facts, Row, expanded, second
@@ -20,6 +21,8 @@ STORED = 45.0
 """seconds after which what was read is surely in the spool; the longest flush is 30 s"""
 SEALED = 600.0
 """seconds in which a batch leaves once its interval is over: the longest gap of the backlog"""
+REOPENS = 120.0
+"""seconds after a fault of the disk until its spool is surely open: it is tried each minute"""
 CHANGES = ("consent", "withdraw", "leave", "enter", "exchange", "removal", "duty",
            "duty.end")  # fmt: skip
 """facts after which rows are made, or deleted, of slots that are past"""
@@ -70,17 +73,17 @@ class _Waiting:
         later = [one for one in batches if one.sent[0][0] > at - FRESH]
         wall = at + facts.apart(at)
         rows = [(row, one) for one in later for row in expanded(one.rows)]
+        settled = _Settled(facts, recipient)
         sure, perhaps, latest = set[Any](), set[Any](), dict[Any, Batch]()
         for one in batches:
             if one.of_memory or one.sent[0][0] > at + FRESH:
                 continue
-            receipt = _receipt(facts, one)
+            receipt = settled.surely.get(one.id, NEVER)
             if receipt > at - FRESH or _refused_after(facts, one, receipt, at):
                 perhaps.add(one.id)
-            if receipt > at + FRESH and one.sent[0][0] < at - FRESH:
+            if one.sent[0][0] < at - FRESH and settled.perhaps.get(one.id, NEVER) > at + FRESH:
                 sure.add(one.id)
             latest[one.id] = one
-        sure -= {one.id for one in batches if _receipt(facts, one) <= at + FRESH}
         return cls(
             [row for row, one in rows if _was_stored(row, wall) and one.sent[0][0] > at + FRESH],
             [row for row, _ in rows if _read(row) <= wall + FRESH],
@@ -101,24 +104,58 @@ def _was_stored(row: Row, at: float) -> bool:
     return row.v is not None and not row.again and not row.ver and _read(row) < at - STORED
 
 
-def _receipt(facts: Facts, batch: Batch) -> float:
-    """When a receipt that counts was given for a batch, or for another content of its id; or when
-    one for other bytes had its rows sealed again (rule T8): the first conflict within a day, or
-    one in an epoch that such a conflict has ended.
+@dataclass
+class _Settled:
+    """When each batch of the spool on the disk no longer waits: by a receipt for one of its
+    contents, or because one for other bytes had its rows sealed again (rule T8).
     """
-    moments: list[float] = []
-    ended: set[str] = set()
-    begun = -NEVER
-    for at, id_, sha256 in _stored(facts, batch.recipient):
-        contents = facts.contents.get(id_, {sha256})
-        if sha256 not in contents and id_[1] not in ended:
-            if at - begun < DAY:
-                continue
-            begun = at
-            ended.add(id_[1])
-        if id_ == batch.id:
-            moments.append(at)
-    return min(moments, default=NEVER)
+
+    facts: Facts
+    recipient: str
+    surely: dict[Any, float] = field(default_factory=dict)
+    perhaps: dict[Any, float] = field(default_factory=dict)
+    """by id; earlier, if the disk may not have recorded a conflict"""
+    ended: dict[str, float] = field(default_factory=dict)
+    """epochs that such conflicts have surely ended, or a batch of a later epoch shows as ended"""
+    begun: list[tuple[float, bool]] = field(default_factory=list)
+    """conflicts that have begun an epoch, and whether that is sure"""
+
+    def __post_init__(self) -> None:
+        own = [one for one in self.facts.batches.values() if one.recipient == self.recipient]
+        memory = {one.epoch for one in own if one.of_memory}
+        first: dict[str, float] = {}
+        for one in own:
+            if not one.of_memory:
+                first[one.epoch] = min(one.sent[0][0], first.get(one.epoch, NEVER))
+        moments = sorted((at, epoch) for epoch, at in first.items())
+        self.ended = {epoch: after for (_, epoch), (after, _) in pairwise(moments)}
+        for at, id_, sha256 in _stored(self.facts, self.recipient):
+            contents = self.facts.contents.get(id_, set())
+            if sha256 in contents:
+                self._is(id_, at, sure=True)
+            elif contents and id_[1] not in memory:  # each spool counts its own
+                self._contradicted(at, id_)
+
+    def _is(self, id_: Any, at: float, *, sure: bool) -> None:
+        self.perhaps.setdefault(id_, at)
+        if sure:
+            self.surely.setdefault(id_, at)
+
+    def _contradicted(self, at: float, id_: Any) -> None:
+        """The first conflict within a day begins an epoch; each one of an epoch that has ended has
+        its rows sealed again, too, and any other lets them wait.
+        """
+        hindered = self.facts.during(at - FRESH - REOPENS, at + FRESH, "disk", "kill", "power")
+        recent = [sure for begun, sure in self.begun if at - begun < DAY]
+        epoch = id_[1]
+        if self.ended.get(epoch, NEVER) < at:
+            self._is(id_, at, sure=not hindered)
+        elif not any(recent):
+            sure = not hindered and not recent
+            self._is(id_, at, sure=sure)
+            self.begun.append((at, sure))
+            if sure:
+                self.ended[epoch] = at
 
 
 def _stored(facts: Facts, recipient: str) -> Iterator[tuple[float, tuple[str, str, int], str]]:
