@@ -50,6 +50,8 @@ if TYPE_CHECKING:
 NO_MARKS: Mapping[MarkKey, SlotMark] = MappingProxyType({})
 GOOD = (Quality.MEASURED, Quality.RAW)
 """qualities of the values from which others are calculated"""
+LEFT = "left to the disk"
+"""among the states of a mark whose only closed slot is left to the disk (rule A17)"""
 TRUE_WITHIN = 900
 """seconds by which the meter's clock may be wrong"""
 
@@ -139,8 +141,8 @@ class SlotLedger:
         self._multipliers = _multipliers(points)
         self._exchanges = Exchanges()
         self._moduli: dict[str, dict[str, Decimal]] = {}
-        self._left_to_disk: dict[MarkKey, int] = {}
-        """slots that were left to the disk"""
+        self._left_to_disk = {key: mark.slot for key, mark in marks.items() if is_left(mark)}
+        """slots that were left to the disk, also by an earlier process"""
         self._turned: dict[MarkKey, tuple[int, int]] = {}
         """the registry's last change before a slot was closed, and the last slot before that"""
 
@@ -404,7 +406,7 @@ class SlotLedger:
         what was due since then is owed as well.
         """
         if key not in self.marks and (in_memory := self._last_in_memory(key, now)) is not None:
-            self.marks[key] = in_memory
+            self.marks[key] = in_memory._replace(states=without_left(in_memory.states))
         return key in self.marks
 
     def _last_in_memory(self, key: MarkKey, now: float) -> SlotMark | None:
@@ -433,7 +435,7 @@ class SlotLedger:
         mark = self.marks.get(key)
         answered = any(sample.why in (None, Why.BAD) for sample in samples)
         if mark is None and self.marks_unknown:
-            self.marks[key] = SlotMark(slot, heard=answered, serial=serial)
+            self.marks[key] = SlotMark(slot, answered, serial, ((LEFT, ""),))
             self._left_to_disk[key] = slot
             return []
         if mark is not None and slot <= mark.slot:
@@ -721,7 +723,8 @@ class SlotLedger:
         candidates = [one for one in series if one not in self._made]
         present = Configured(self._points, self.marks, self.left, self.assignment, self.zone)
         ends, on_disk = removed(series, present, now), ended(candidates, present)
-        left = left_behind(self._points, self.left, self._left_in_memory)
+        closed = {key: one for key, one in self._left_in_memory.items() if not is_left(one)}
+        left = left_behind(self._points, self.left, closed)
         for each, slot in ended(candidates, present._replace(left=left)).items():
             ends[each] = min(slot, ends.get(each, slot))
             begun = self._begun_in_memory.get(each, 0)
@@ -752,7 +755,7 @@ class SlotLedger:
             for series, first, slots, withheld in self._stretches(point, mark, before)
             for quality in (Quality.WITHHELD if withheld else Quality.MISSING,)
         ]
-        rows, reported = news(rows, mark.states)
+        rows, reported = news(rows, without_left(mark.states))
         self.marks[key] = mark._replace(
             slot=running_slot(step, before - 1, self.zone), states=reported
         )
@@ -865,6 +868,16 @@ def _key(series: Series) -> tuple[str, str, str, int]:
 
 def _flag_text(flags: set[str]) -> str:
     return "+".join(flag for flag in Flag if flag in flags) if flags else ""
+
+
+def is_left(mark: SlotMark) -> bool:
+    """Whether the only slot that a spool in memory has closed is left to the disk (rule A17)."""
+    return any(name == LEFT for name, _ in mark.states)
+
+
+def without_left(states: Told) -> Told:
+    """The states of a mark, once another slot is closed or the disk has it."""
+    return tuple(state for state in states if state[0] != LEFT)
 
 
 def news(rows: Sequence[Reading], reported: Told) -> tuple[list[Reading], Told]:

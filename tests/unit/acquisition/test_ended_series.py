@@ -232,6 +232,22 @@ def test_what_memory_has_closed_of_the_period_before_is_the_series(town, reloade
     assert item["since"] == stamp(begun if again else NOW - 6000)
 
 
+@pytest.mark.parametrize("reloaded", [False, True])
+def test_a_slot_that_memory_has_left_to_the_disk_is_no_slot_of_the_period_before(town, reloaded):
+    """Nobody has a row of it, if the disk has not. Rules A17, A4, T34."""
+    series = of(town.place("D1"), 600)
+    before, now = point("m1", every=600), point("m1", every=1200)
+    in_memory = SlotLedger(town.gate(), {("m1", 600): [before]}, {})
+    in_memory.marks_unknown = True
+    assert in_memory.close(("m1", 600), NOW, [sample(before)], "1001", Why.BUSY) == []
+    on_disk, left = {("m1", 600): mark(NOW - 1200)}, {("m1", 1200): [now]}
+    ledger = SlotLedger(town.gate(), {("m1", 600): [before]} if reloaded else left, on_disk)
+    ledger.closed_in_memory(in_memory.marks, {})
+    if reloaded:
+        ledger.renew(left, on_disk, town.policy, None)
+    assert ledger.end([series], NOW) == {series: NOW - 600}
+
+
 WRONG = NOW + 7200
 """what a clock two hours ahead shows at NOW"""
 LATER = {("m1", 1200): [point("m1", every=1200)]}

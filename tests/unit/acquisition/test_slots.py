@@ -87,6 +87,18 @@ def test_the_slot_that_the_disk_may_have_closed_is_left_to_it(town):
     ]
 
 
+def test_a_slot_that_is_left_to_the_disk_stays_so_over_a_restart(town):
+    """Rules A17, M10: a value that came late after it was a second one."""
+    first = ledger_of(town)
+    first.marks_unknown = True
+    assert first.close(KEY_A, NOW, [sample(A)], "1001", Why.BUSY) == []
+    ledger = ledger_of(town, first.marks)
+    assert ledger.late(KEY_A, NOW, [sample(A, "13", at=NOW + 5)], "1001", NOW + 5) == []
+    assert slots(ledger.resume(NOW + 25), "D1", town) == [(NOW + 10, "agent")]
+    assert ledger.late(KEY_A, NOW + 10, [sample(A, "14", at=NOW + 16)], "1001", NOW + 26)
+    assert ledger.marks[KEY_A].states == ()
+
+
 @pytest.mark.parametrize("answers", [True, False])
 def test_no_slot_is_early_where_the_disk_may_know_an_answer(town, answers):
     """A meter that was taken out just after a start in memory was `early`. Rules A17, M3."""
