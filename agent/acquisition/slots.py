@@ -51,7 +51,8 @@ NO_MARKS: Mapping[MarkKey, SlotMark] = MappingProxyType({})
 GOOD = (Quality.MEASURED, Quality.RAW)
 """qualities of the values from which others are calculated"""
 LEFT = "left to the disk"
-"""among the states of a mark whose only closed slot is left to the disk (rule A17)"""
+"""among the states of a mark in memory up to which no slot has a row, with the slot that is left to
+the disk (rules A8, A17)"""
 TRUE_WITHIN = 900
 """seconds by which the meter's clock may be wrong"""
 
@@ -141,7 +142,9 @@ class SlotLedger:
         self._multipliers = _multipliers(points)
         self._exchanges = Exchanges()
         self._moduli: dict[str, dict[str, Decimal]] = {}
-        self._left_to_disk = {key: mark.slot for key, mark in marks.items() if is_left(mark)}
+        self._left_to_disk = {
+            key: int(slot) for key, mark in marks.items() for _, slot in left_of(mark)
+        }
         """slots that were left to the disk, also by an earlier process"""
         self._turned: dict[MarkKey, tuple[int, int]] = {}
         """the registry's last change before a slot was closed, and the last slot before that"""
@@ -435,7 +438,7 @@ class SlotLedger:
         mark = self.marks.get(key)
         answered = any(sample.why in (None, Why.BAD) for sample in samples)
         if mark is None and self.marks_unknown:
-            self.marks[key] = SlotMark(slot, answered, serial, ((LEFT, ""),))
+            self.marks[key] = SlotMark(slot, answered, serial, ((LEFT, str(slot)),))
             self._left_to_disk[key] = slot
             return []
         if mark is not None and slot <= mark.slot:
@@ -469,7 +472,10 @@ class SlotLedger:
             reporting += [sample.point] if point_rows else []
         rows, reported = news(rows, self.marks[key].states if mark else ())
         known = mark.serial if mark and (unknown or not serial) else serial
-        self.marks[key] = SlotMark(slot, heard, known, only(reported, reporting))
+        states = only(reported, reporting)
+        if mark is not None and not (gap or rows):
+            states += left_of(mark)
+        self.marks[key] = SlotMark(slot, heard, known, states)
         return gap + rows
 
     def _expected(
@@ -723,7 +729,7 @@ class SlotLedger:
         candidates = [one for one in series if one not in self._made]
         present = Configured(self._points, self.marks, self.left, self.assignment, self.zone)
         ends, on_disk = removed(series, present, now), ended(candidates, present)
-        closed = {key: one for key, one in self._left_in_memory.items() if not is_left(one)}
+        closed = {key: one for key, one in self._left_in_memory.items() if not left_of(one)}
         left = left_behind(self._points, self.left, closed)
         for each, slot in ended(candidates, present._replace(left=left)).items():
             ends[each] = min(slot, ends.get(each, slot))
@@ -755,7 +761,7 @@ class SlotLedger:
             for series, first, slots, withheld in self._stretches(point, mark, before)
             for quality in (Quality.WITHHELD if withheld else Quality.MISSING,)
         ]
-        rows, reported = news(rows, without_left(mark.states))
+        rows, reported = news(rows, without_left(mark.states) if rows else mark.states)
         self.marks[key] = mark._replace(
             slot=running_slot(step, before - 1, self.zone), states=reported
         )
@@ -870,13 +876,13 @@ def _flag_text(flags: set[str]) -> str:
     return "+".join(flag for flag in Flag if flag in flags) if flags else ""
 
 
-def is_left(mark: SlotMark) -> bool:
-    """Whether the only slot that a spool in memory has closed is left to the disk (rule A17)."""
-    return any(name == LEFT for name, _ in mark.states)
+def left_of(mark: SlotMark) -> Told:
+    """Which slot is left to the disk, if no slot up to this mark has a row; else empty."""
+    return tuple(state for state in mark.states if state[0] == LEFT)
 
 
 def without_left(states: Told) -> Told:
-    """The states of a mark, once another slot is closed or the disk has it."""
+    """The states of a mark, once a slot has a row, or on the disk."""
     return tuple(state for state in states if state[0] != LEFT)
 
 

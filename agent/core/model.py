@@ -241,7 +241,7 @@ class SlotMark(NamedTuple):
     serial: str | None = None
     """the serial number it last gave, so that a silent device is still known after a restart"""
     states: Told = ()
-    """its states as they were last sent; in memory also whether it was left to the disk"""
+    """its states as they were last sent; in memory also which slot is left to the disk"""
 
 
 MarkKey = tuple[str, int]

@@ -233,13 +233,18 @@ def test_what_memory_has_closed_of_the_period_before_is_the_series(town, reloade
 
 
 @pytest.mark.parametrize("reloaded", [False, True])
-def test_a_slot_that_memory_has_left_to_the_disk_is_no_slot_of_the_period_before(town, reloaded):
-    """Nobody has a row of it, if the disk has not. Rules A17, A4, T34."""
+@pytest.mark.parametrize("mute", [False, True])
+def test_slots_of_which_memory_has_no_row_are_none_of_the_period_before(town, reloaded, mute):
+    """The first one is left to the disk, and of others nothing is kept without notes. Nobody has a
+    row of them, if the disk has not. Rules A8, A17, A4, T34.
+    """
     series = of(town.place("D1"), 600)
     before, now = point("m1", every=600), point("m1", every=1200)
     in_memory = SlotLedger(town.gate(), {("m1", 600): [before]}, {})
     in_memory.marks_unknown = True
-    assert in_memory.close(("m1", 600), NOW, [sample(before)], "1001", Why.BUSY) == []
+    for slot in (NOW - 600, NOW) if mute else (NOW,):
+        serial = "nobody's" if mute else "1001"
+        assert in_memory.close(("m1", 600), slot, [sample(before)], serial, Why.BUSY) == []
     on_disk, left = {("m1", 600): mark(NOW - 1200)}, {("m1", 1200): [now]}
     ledger = SlotLedger(town.gate(), {("m1", 600): [before]} if reloaded else left, on_disk)
     ledger.closed_in_memory(in_memory.marks, {})
