@@ -920,12 +920,15 @@ def provisional(rows: Sequence[Reading], now: int) -> list[Reading]:
     the disk, and a row without a value never does.
 
     The spool on the disk does not know that these slots are closed: once it works again, it reports
-    them as M `agent`. `now`: Unix second, the version of a value that has none.
+    them as M `agent`. But it may have a row that already has a version, from a commit that failed
+    and took effect. `now`: Unix second, the version of a value that has none.
     """
     return [
         # `again`: the platform drops it if it has a row of the slot already.
         replace(row, ver=None, again=True)
         if row.value is None
-        else replace(row, ver=now if row.ver is None else row.ver)
+        else replace(row, ver=now)
+        if row.ver is None
+        else replace(row, again=True)
         for row in rows
     ]
