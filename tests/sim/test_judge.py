@@ -2385,9 +2385,8 @@ def test_a_hold_goes_on_after_the_watchdog_has_replaced_what_a_person_set(story,
     write(story, at(0), "5.5", "6", by="person")
     if replaced:
         write(story, at(0) + 30, "6", "5.5", by="watchdog")
-    write(story, at(0) + 100, "11", "6")
     order(story, at(1), value=8.0)
-    write(story, at(1) + 2, "8", "11")
+    write(story, at(1) + 2, "8", "6" if replaced else "5.5")
     write(story, at(1) + HOUR, "11", "8")
     raised = [one for one in story.judged() if "raises" in one.text]
     assert {one.clause for one in raised} == (set() if replaced else {"H12"})
