@@ -123,8 +123,8 @@ def _writes(facts: Facts, control: Mapping[str, Any], orders: list[Order]) -> li
         if write.by == "agent":
             write.releases = _releases(control, write, later, orders)
             stays = _stays(facts, control, write, writes)
-            if write.releases and value is not None:  # it stands there, whoever set another (H33)
-                base = value
+            if write.releases and value is not None and not _begins(write, writes, orders):
+                base = value  # it stands there, whoever set another (H33)
             own, replaced = [] if write.releases and not stays else [*own, value], None
             fallen = None
         elif write.by == "person":  # what a watchdog falls back to is a consequence of the hold
@@ -138,6 +138,14 @@ def _writes(facts: Facts, control: Mapping[str, Any], orders: list[Order]) -> li
             fallen = write
         writes.append(write)
     return writes
+
+
+def _begins(write: Write, earlier: list[Write], orders: list[Order]) -> bool:
+    """Whether an order may begin at a write, so that its value is none from before a hold."""
+    ours = [one for one in earlier if one.by == "agent" and not one.releases]
+    return any(
+        not any(_covering(one, [order]) for one in ours) for order in _covering(write, orders)
+    )
 
 
 def _stays(facts: Facts, control: Mapping[str, Any], write: Write, earlier: list[Write]) -> bool:

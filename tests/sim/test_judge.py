@@ -2192,6 +2192,16 @@ def test_what_a_release_has_written_stands_there_whoever_set_another_value(story
     assert ("EQUIPMENT", "H12") not in story.readings().sorts()
 
 
+def test_an_order_that_passes_the_value_of_an_earlier_time_releases_nothing(story):
+    """Rule H33: a person has set another value since, and that is the one from before."""
+    controlled(story)
+    write(story, BEGIN + 3, "0.5", "0", by="person")
+    order(story, at(0))
+    write(story, at(0) + 2, "0", "0.5")
+    write(story, at(0) + HOUR, "0.5", "0")
+    assert story.readings().sorts() == set()
+
+
 def test_an_order_without_the_rest_after_a_hold_is_found(story):
     controlled(story, min_off=900, min_gap=0)
     for begin, value in ((0, "-2"), (HOUR, "0"), (2 * HOUR, "-2"), (3 * HOUR, "0")):
