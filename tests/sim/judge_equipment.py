@@ -121,7 +121,8 @@ def _writes(facts: Facts, control: Mapping[str, Any], orders: list[Order]) -> li
     for write, later in zip_longest(seen, seen[1:]):
         write.base, value = base, write.value
         if write.by == "agent":
-            write.releases = _releases(control, write, later, orders)
+            left = _not_ended_by_a_start(facts, write, writes, orders)
+            write.releases = _releases(control, write, later, left)
             stays = _stays(facts, control, write, writes)
             if write.releases and value is not None and not _begins(write, writes, orders):
                 base = value  # it stands there, whoever set another (H33)
@@ -179,6 +180,15 @@ def _seen(facts: Facts, control: Mapping[str, Any]) -> list[Write]:
         if what.get("control") == control["control"]
         and (what.get("slot") is None or what["by"] == "agent")
     ]  # fmt: skip
+
+
+def _not_ended_by_a_start(
+    facts: Facts, write: Write, earlier: list[Write], orders: list[Order]
+) -> list[Order]:
+    """H17: the orders but those that had begun in an earlier life."""
+    life = _life(facts, write.at)
+    before = [one for one in earlier if one.by == "agent" and _life(facts, one.at) < life]
+    return [order for order in orders if not any(_covering(one, [order]) for one in before)]
 
 
 def _releases(

@@ -2333,6 +2333,21 @@ def test_an_order_that_began_before_a_restart_and_is_carried_out_again_is_found(
     assert story.sorts() == {("EQUIPMENT", "H17")}
 
 
+def test_a_start_that_releases_towards_the_value_of_the_next_order_carries_nothing_out_again(story):
+    """Rule H17."""
+    controlled(story, min_gap=0, watchdog=60)
+    order(story, at(0), value=-3.0)
+    write(story, at(0) + 2, "-3")
+    ends(story, at(0) + 600, "kill")
+    write(story, at(0) + 601, "0", "-3")
+    write(story, at(0) + 660, "1", "0", by="watchdog")
+    write(story, at(0) + 668, "0", "1")
+    order(story, at(0) + 700)
+    write(story, at(0) + 702, "-2", "0")
+    write(story, at(0) + 702 + HOUR, "0", "-2")
+    assert story.readings().judged() == []
+
+
 @pytest.mark.parametrize(("how", "clauses"), [("kill", {"H17", "H20"}), ("power", {"H17"})])
 def test_a_hold_that_outlasts_the_end_of_the_agent_is_found(story, how, clauses):
     order(story, at(0))
