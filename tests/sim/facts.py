@@ -1166,7 +1166,8 @@ class Facts:
             agreed = (
                 came
                 for came, signed in self.heartbeats
-                if at <= came < end and abs(came + apart - signed) <= SLACK
+                if at <= came < end
+                and abs(self._first_came(came, signed) + apart - signed) <= SLACK
             )
             goes_on = goes_on and not kept and abs(apart - before) <= STEPPED
             begin = at if goes_on else next(agreed, NEVER)
@@ -1174,6 +1175,14 @@ class Facts:
             if goes_on and apart:
                 spans.append((begin, end, apart))
         return spans
+
+    def _first_came(self, came: float, signed: float) -> float:
+        """When a signed time first arrived in this life: what was not recorded is sent again, and is
+        compared as if it came then (rule C13).
+        """
+        begin = max((life.begin for life in self.lives if life.begin <= came), default=0.0)
+        first = (at for at, same in self.heartbeats if same == signed and begin <= at <= came)
+        return next(first, came)
 
     @cached_property
     def dated(self) -> list[tuple[float, float, float]]:

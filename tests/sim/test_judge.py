@@ -1897,7 +1897,8 @@ def test_a_value_that_a_clock_has_dated_that_moved_a_little_is_right(story, move
 
 
 @pytest.mark.parametrize(
-    "sent", ["kept", "waited", "retracted", "without signed time", "too long under way"]
+    "sent",
+    ["kept", "waited", "retracted", "without signed time", "too long under way", "sent again"],
 )
 def test_what_signed_time_has_dated_is_right_until_it_is_proven_wrong(story, sent):
     """Rules C13, C5: a clock that is 20 s ahead has dated a slot."""
@@ -1906,8 +1907,9 @@ def test_what_signed_time_has_dated_is_right_until_it_is_proven_wrong(story, sen
     story.note(at(5) + 600, "clock", apart=0.0, service=True, kept=True, rtc=None)
     if sent != "without signed time":
         heard = at(5) + 30 if sent == "waited" else at(4) + 90
-        signed = heard - 101 if sent == "too long under way" else heard - 99
-        story.note(heard, "heartbeat", recipient=TO, signed=signed)
+        signed = heard - (101 if sent in {"too long under way", "sent again"} else 99)
+        for came in (at(4) + 30, heard) if sent == "sent again" else (heard,):
+            story.note(came, "heartbeat", recipient=TO, signed=signed)
     story.readings(change=in_place_of(at(5)))
     t = at(5)
     story.note(t - 19.9, "answer", line=0, device="e", meter=METER, channel="elec.imp",
