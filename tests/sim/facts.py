@@ -1177,8 +1177,8 @@ class Facts:
         return spans
 
     def _first_came(self, came: float, signed: float) -> float:
-        """When a signed time first arrived in this life: what was not recorded is sent again, and is
-        compared as if it came then (rule C13).
+        """When a signed time first arrived in this life: what was not recorded is sent again, and
+        is compared as if it came then (rule C13).
         """
         begin = max((life.begin for life in self.lives if life.begin <= came), default=0.0)
         first = (at for at, same in self.heartbeats if same == signed and begin <= at <= came)
