@@ -208,40 +208,49 @@ class HttpsUplink:
     async def _fetch(self) -> None:
         """Pass on all signed objects after the cursor.
 
-        An object that cannot be recorded ends the loop; the next poll resumes there.
+        After one that cannot be recorded the others follow too: a later one may be a withdrawal
+        (rule A7). The next poll begins again with the one that was not recorded.
         """
         if _version(self._facts) != self._credential:
             raise UplinkLost("this gateway has a new certificate and connects again with it")
         source, cursors = (self._settings.recipient, self._settings.url), self._facts.cursors
-        self._platform.cursor, trust = cursors.of(*source), cursors.trust
-        whole = True
+        settled, trust = cursors.of(*source), cursors.trust
+        self._platform.cursor, whole = settled, True
         while page := await self._thread.run(self._platform.objects):
             asked_after = self._platform.cursor
-            try:
-                for cursor, raw in page:
-                    await self._facts.objects(raw)
-                    self._platform.cursor = cursor
-            except NotRecorded as error:
-                log.warning(
-                    "recipient %s: a signed object could not be recorded and is fetched again: %s",
-                    source[0], error,
-                    extra=fields(
-                        LogEvent.OBJECT_DELAYED, uplink=self._facts.uplink, recipient=source[0]
-                    ),
-                )  # fmt: skip
-                whole = False
-                break
+            for cursor, raw in page:
+                whole = await self._recorded(raw, report=whole) and whole
+                self._platform.cursor = cursor
+                settled = cursor if whole else settled
             if trust != cursors.trust:  # the former list may have caused refusals: start again
-                self._platform.cursor, trust = "", cursors.trust
+                settled, trust = "", cursors.trust
+                self._platform.cursor, whole = settled, True
                 continue
-            cursors.keep(*source, self._platform.cursor)  # once a page, to spare the flash
+            cursors.keep(*source, settled)  # once a page, to spare the flash
             if self._platform.cursor == asked_after:
                 break  # the platform ignores cursors, and would repeat this page for ever
-        cursors.keep(*source, self._platform.cursor)
+        cursors.keep(*source, self._platform.cursor if whole else settled)
         if whole and self._platform.listed:
             self._facts.complete()
         self._asked = monotonic()
         self._next_poll = self._asked + self._settings.poll
+
+    async def _recorded(self, raw: bytes, *, report: bool) -> bool:
+        """Pass on a signed object; whether the disk has recorded it."""
+        try:
+            await self._facts.objects(raw)
+        except NotRecorded as error:
+            recipient = self._settings.recipient
+            if report:  # one of all that are tried again
+                log.warning(
+                    "recipient %s: a signed object could not be recorded and is fetched again: %s",
+                    recipient, error,
+                    extra=fields(
+                        LogEvent.OBJECT_DELAYED, uplink=self._facts.uplink, recipient=recipient
+                    ),
+                )  # fmt: skip
+            return False
+        return True
 
 
 def _version(facts: GatewayFacts) -> int:

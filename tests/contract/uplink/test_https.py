@@ -339,7 +339,8 @@ def test_the_end_of_the_list_is_a_proof_and_an_answer_without_one_is_not(tmp_pat
         asyncio.run(scenario(script))
 
 
-def test_an_object_that_the_disk_did_not_take_comes_again_at_the_next_poll_and_batches_go_on():
+def test_an_object_that_the_disk_did_not_take_comes_again_at_the_next_poll_and_all_else_goes_on():
+    """Rule A7: what comes after it may be a withdrawal."""
     got: list[bytes] = []
     complete: list[int] = []
 
@@ -354,12 +355,12 @@ def test_an_object_that_the_disk_did_not_take_comes_again_at_the_next_poll_and_b
         script.answers = [ok()]
         station = GatewayFacts(GATEWAY, None, take, complete=lambda: complete.append(len(got)))
         async with HttpsUplink.open(settings(script.port), station) as uplink:
-            assert got == [b"a.b.c", b"d.e.f"]
+            assert got == [b"a.b.c", b"d.e.f", b"g.h.i"]
             assert not complete
             async with listening(uplink) as receipts:
                 await uplink.send(batch())
                 await so(lambda: receipts and complete)
-        assert got == [b"a.b.c", b"d.e.f", b"d.e.f", b"g.h.i"]
+        assert got == [b"a.b.c", b"d.e.f", b"g.h.i", b"d.e.f", b"g.h.i"]
         assert complete[0] == len(got)
 
     with scripted() as script:
