@@ -515,16 +515,16 @@ async def opt_out(  # noqa: PLR0913 -- a time in one of two forms
 async def _pause(
     steering: Steering, who: str, control: ConfiguredControl, reason: str, until: str
 ) -> dict[str, Any]:
-    now, zone = steering.controller.dependencies.now().wall, steering.config.zone
+    now, zone = steering.controller.dependencies.now(), steering.config.zone
     _day(until, zone)  # refuses what is no day
     end = schedule.bounds(schedule.day_of(_day(until, zone), zone), zone)[1]
-    if end <= now:
+    if now.trusted and end <= now.wall:
         raise Refused(N_("the last day of the pause, {day}, is over"), day=until)
-    if end > now + LONGEST_PAUSE:
+    if now.trusted and end > now.wall + LONGEST_PAUSE:
         raise Refused(N_("a pause lasts at most a year, until {day} is longer"), day=until)
     reason_text = Text("{who} has paused it until {day}", who=who, day=date.fromisoformat(until))
     reason_text = with_reason(reason_text, reason)
-    ends_at = await steering.controller.opt_out(control, end - now, reason_text, end)
+    ends_at = await steering.controller.opt_out(control, 0.0, reason_text, end)
     body = {"control": control.name, "by": who, "until": until}
     steering.controller.dependencies.audit("control.opted_out", body)
     return await _stopped(steering, control.name, ends_at)

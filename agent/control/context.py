@@ -216,7 +216,7 @@ class ControlContext:
     ) -> None:
         """Forbid orders for `lasts` seconds, or until a wall time. A longer opt-out is kept."""
         memo, now = self.journal.memo(control.key), self.dependencies.now()
-        if (opted := memo.opted(now, lasts, reason, until)) is not memo:
+        if (opted := memo.opted(now, lasts, reason, until)) != memo:
             await self.remember(control.key, opted)
 
     async def report_refusal(self, event: AcceptedOrder, no: No) -> None:

@@ -210,7 +210,7 @@ class Memo:
     opt_lasts: float = 0.0
     opt_words: str = ""
     opt_until: float = 0.0
-    """wall time at which a pause ends, if its end was given as a day (rule H36); 0: it was not"""
+    """wall time at which the last day of a pause ends (rule H36), beside `opt_lasts`; 0: none"""
     acceptance: Acceptance | None = None
     """the latest sheet that the operator has signed"""
     watch: Watch = field(default_factory=Watch)
@@ -227,29 +227,41 @@ class Memo:
 
     def pause(self, now: Moment) -> str:
         """Why no order may begin: who has opted out until now; empty: nobody."""
-        if self.opted_out is None:
-            return ""
+        return self.opt_words if self.last_day(now) or self.opt_left(now) else ""
+
+    def last_day(self, now: Moment) -> float:
+        """When the last day of a pause ends (wall time); 0: there is none, or it is over."""
         # a season is longer than any boot: only a trusted clock can state that its last day is over
-        over = (
-            now.trusted and now.wall >= self.opt_until
-            if self.opt_until
-            else elapsed(self.opted_out, now) >= self.opt_lasts
-        )
-        return "" if over else self.opt_words
+        return 0.0 if now.trusted and now.wall >= self.opt_until else self.opt_until
+
+    def opt_left(self, now: Moment) -> float:
+        """Seconds that an opt-out for some time still lasts."""
+        return max(0.0, self.opt_lasts - elapsed(self.opted_out, now)) if self.opted_out else 0.0
 
     def pause_end(self, now: Moment) -> float:
-        """Wall time at which the opt-out ends."""
-        if self.opt_until or self.opted_out is None:
-            return self.opt_until
-        return now.wall - elapsed(self.opted_out, now) + self.opt_lasts
+        """Wall time at which the opt-out ends; 0: there is none."""
+        left = self.opt_left(now)
+        return max(self.last_day(now), now.wall + left if left else 0.0)
 
     def opted(self, now: Moment, lasts: float, reason: str, until: float = 0.0) -> Memo:
-        """Return this memo with an opt-out of `lasts` seconds, or until a wall time. One that lasts
-        longer is kept.
+        """Return this memo with an opt-out of `lasts` seconds, or until a wall time. What was asked
+        for before is kept, if it lasts longer.
         """
-        if self.pause(now) and self.pause_end(now) > max(until, now.wall + lasts):
+        asked = Memo(opted_out=now, opt_lasts=lasts, opt_words=reason, opt_until=until)
+        return self._also(asked, now)
+
+    def _also(self, other: Memo, now: Moment) -> Memo:
+        """Return this memo with the opt-out of another one, too. The longest time and the latest
+        day both count: a clock in doubt cannot tell which of them is over first (rule H36).
+        """
+        if not other.pause(now):
             return self
-        return replace(self, opted_out=now, opt_lasts=lasts, opt_words=reason, opt_until=until)
+        longest = max((self, other), key=lambda one: one.opt_left(now))
+        return replace(
+            self, opted_out=longest.opted_out, opt_lasts=longest.opt_lasts,
+            opt_until=max(self.last_day(now), other.last_day(now)),
+            opt_words=max((other, self), key=lambda one: one.pause_end(now)).opt_words,
+        )  # fmt: skip
 
     def left_to_others(self, record: HoldRecord, now: Moment) -> Memo:
         """Return this memo after a hold was closed, and somebody else's value was left there.
@@ -274,13 +286,7 @@ class Memo:
         What forbids longer counts: of opt-outs (rule H36), of locks after a guard (rule H3). A
         failsafe that somebody has left meanwhile is not begun again (rule H12).
         """
-        memo = self
-        paused = memo.pause_end(now) if memo.pause(now) else 0.0
-        if noted.pause(now) and noted.pause_end(now) >= paused:
-            memo = replace(
-                memo, opted_out=noted.opted_out, opt_lasts=noted.opt_lasts,
-                opt_words=noted.opt_words, opt_until=noted.opt_until,
-            )  # fmt: skip
+        memo = self._also(noted, now)
         if noted.locked_for(now) > memo.locked_for(now):
             memo = replace(memo, locked=noted.locked, lock_lasts=noted.lock_lasts)
         if noted.watch.spent:

@@ -27,8 +27,7 @@ def pauses(until=SEASON_END):
     def act(_):
         async def ask(controller):
             (control,) = controller.controls.values()
-            lasts = until - controller.dependencies.now().wall
-            await controller.opt_out(control, lasts, "paused", until)
+            await controller.opt_out(control, 0.0, "paused", until)
 
         return ask
 
@@ -70,7 +69,7 @@ CLOCKS = {
 @pytest.mark.parametrize("when", CLOCKS)
 def test_it_lasts_until_a_trusted_clock_has_passed_its_last_day(when):
     begun = Moment(BEGIN, 1000.0, "a", trusted=True)
-    memo = Memo(opted_out=begun, opt_lasts=150 * DAY, opt_words="paused", opt_until=SEASON_END)
+    memo = Memo(opted_out=begun, opt_words="paused", opt_until=SEASON_END)
     assert memo_of(json.loads(text(memo))) == memo
     now = replace(Moment(BEGIN, 150 * DAY + 2000.0, "a", trusted=True), **CLOCKS[when])
     assert memo.pause(now) == "paused"
@@ -80,7 +79,7 @@ def test_it_lasts_until_a_trusted_clock_has_passed_its_last_day(when):
 def test_one_that_was_recorded_without_a_trusted_clock_ends_on_its_day_all_the_same():
     """By seconds that have certainly passed it would begin anew with each boot."""
     begun = Moment(BEGIN, 1000.0, "a", trusted=False)
-    memo = Memo(opted_out=begun, opt_lasts=150 * DAY, opt_words="paused", opt_until=SEASON_END)
+    memo = Memo(opted_out=begun, opt_words="paused", opt_until=SEASON_END)
     assert not memo.pause(Moment(SEASON_END, 60.0, "b", trusted=True))
 
 
@@ -102,6 +101,30 @@ def test_a_shorter_opt_out_or_a_hand_at_the_plant_does_not_shorten_it():
         assert controller.forbidden(control) is None
 
     asyncio.run(attack())
+    site.close()
+
+
+@pytest.mark.parametrize("wrong", [400 * DAY, -400 * DAY])
+def test_with_a_clock_in_doubt_neither_an_opt_out_nor_a_pause_shortens_the_other(wrong):
+    """Rule H36."""
+    doubted = Moment(BEGIN + wrong, 1000.0, "a", trusted=False)
+    day = Memo().opted(doubted, 0.0, "paused", BEGIN + DAY).opted(doubted, 3600.0, "an hour")
+    hours = Memo().opted(doubted, 3600.0, "an hour").opted(doubted, 0.0, "paused", BEGIN + 60)
+    assert hours.pause(Moment(BEGIN + 1800, 2800.0, "a", trusted=True))
+    assert day.pause(Moment(BEGIN + DAY - 1, DAY, "a", trusted=True))
+    for memo in (day, hours):
+        assert not memo.pause(Moment(BEGIN + DAY, DAY + 1000, "a", trusted=True))
+
+
+@pytest.mark.parametrize("wrong", [400 * DAY, -400 * DAY])
+def test_a_pause_is_taken_also_while_the_clock_is_in_doubt(wrong):
+    """Rule H36: it takes effect at once."""
+    site = Site()
+    site.start()
+    now = site.controller.dependencies.now
+    moment = replace(now(), wall=now().wall + wrong, trusted=False)
+    site.controller.dependencies = replace(site.controller.dependencies, now=lambda: moment)
+    assert asked(site, until="2027-01-15")["until"] == "2027-01-15T23:00:00Z"
     site.close()
 
 
