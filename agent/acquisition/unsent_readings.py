@@ -119,12 +119,14 @@ class UnassignedReadings:
         asked = self._registry.revision
         lots = await self.thread.run(lambda: list(self.store.each()))
         released = 0
+        latest: dict[_Read, int] = {}
         self.seen.clear()
         for no, values in lots:
             for value in values:
                 if not self._claimed(value, point_of):
                     self._see(value)
-            released += await self._release(no, values, now, accounts, point_of)
+            first = [value for value in values if _is_first(value, latest)]
+            released += await self._release(no, values, first, now, accounts, point_of)
         self.asked = asked
         return expired + released
 
@@ -132,12 +134,14 @@ class UnassignedReadings:
         self,
         number: int,
         values: list[UnassignedValue],
+        first: list[UnassignedValue],
         now: float,
         accounts: Sequence[SlotAccount],
         point_of: PointOf,
     ) -> int:
-        known = [(value, point) for value in values if (point := self._claimed(value, point_of))]
-        if not known:
+        known = [(value, point) for value in first if (point := self._claimed(value, point_of))]
+        left = [value for value in values if not self._claimed(value, point_of)]
+        if len(left) == len(values):
             return 0
         for ledger, ingest in accounts:
             rows: list[Reading] = []
@@ -147,9 +151,8 @@ class UnassignedReadings:
             # An error leaves the values in the store. A kill before they are removed there sends
             # them again, as another version.
             await ingest.keep(rows)
-        left = [value for value in values if not self._claimed(value, point_of)]
         await self.thread.run(self.store.put_back, number, {"": left} if left else {})
-        return len(known)
+        return len(values) - len(left)
 
     def _claimed(self, value: UnassignedValue, point_of: PointOf) -> Point | None:
         point = point_of(value.device, value.point)
@@ -162,6 +165,17 @@ class UnassignedReadings:
         return not isinstance(installation, Unknown)
 
 
+def _is_first(value: UnassignedValue, latest: dict[_Read, int]) -> bool:
+    """Whether this is the first value of its slot (rule M10): a start may read a slot again whose
+    first value was kept just before. `latest`: the latest slot of each meter, which is updated.
+    """
+    read = value.device, value.point, value.serial
+    if latest.get(read) == value.slot:
+        return False
+    latest[read] = value.slot
+    return True
+
+
 def _exchanged_sample(value: UnassignedValue, point: Point) -> Sample:
     sample = Sample(point, value.at, Decimal(value.value), quality=value.quality)
     return replace(sample, flags=(*value.flags, Flag.EXCHANGED))
@@ -170,6 +184,8 @@ def _exchanged_sample(value: UnassignedValue, point: Point) -> Sample:
 if TYPE_CHECKING:
     PointOf = Callable[[str, str], Point | None]
     """a configured point by device and name; None: it is no longer configured"""
+    _Read = tuple[str, str, str | None]
+    """device, point, and the number that was read with the value"""
 
 
 class MidnightReadings:

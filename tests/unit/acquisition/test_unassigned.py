@@ -86,6 +86,23 @@ def test_an_unassigned_meters_readings_are_given_to_the_dwelling_it_turns_out_to
     scenario(tmp_path, town, does)
 
 
+def test_only_the_first_value_of_a_slot_that_a_start_read_again_is_given(tmp_path, town):
+    """Rule M10."""
+
+    async def does(here, unclaimed, shelf, thread):
+        here.read(unclaimed, range(2))
+        await unclaimed.commit()
+        again = UnassignedReadings(town.registry, shelf, thread)
+        again.note(NOW + 10, [sample(METER, "1.70", NOW + 17.0)], "9009")
+        here.read(again, [2])
+        town.dwelling("D7", "9009", NOW)
+        assert await here.tend(again, NOW + 200) == 4
+        assert [row.value for row in here.rows] == [Decimal(f"{n}.50") for n in range(3)]
+        assert await thread.run(shelf.count) == 0
+
+    scenario(tmp_path, town, does)
+
+
 def test_what_a_full_spool_does_not_take_stays_on_the_shelf(tmp_path, town):
     async def does(here, unclaimed, shelf, thread):
         here.read(unclaimed, range(5))
