@@ -121,24 +121,24 @@ class UnassignedReadings:
         released = 0
         latest: dict[_Read, int] = {}
         self.seen.clear()
-        for no, values in lots:
-            for value in values:
+        for lot in lots:
+            for value in lot[1]:
                 if not self._claimed(value, point_of):
                     self._see(value)
-            first = [value for value in values if _is_first(value, latest)]
-            released += await self._release(no, values, first, now, accounts, point_of)
+            first = [value for value in lot[1] if _is_first(value, latest)]
+            released += await self._release(lot, first, now, accounts, point_of)
         self.asked = asked
         return expired + released
 
     async def _release(
         self,
-        number: int,
-        values: list[UnassignedValue],
+        lot: tuple[int, list[UnassignedValue]],
         first: list[UnassignedValue],
         now: float,
         accounts: Sequence[SlotAccount],
         point_of: PointOf,
     ) -> int:
+        number, values = lot
         known = [(value, point) for value in first if (point := self._claimed(value, point_of))]
         left = [value for value in values if not self._claimed(value, point_of)]
         if len(left) == len(values):

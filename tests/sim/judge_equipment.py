@@ -497,9 +497,19 @@ def _after_ends(facts: Facts, control: Mapping[str, Any], holds: list[Hold]) -> 
             disks = facts.during(life.end - STOPPED, ended, "disk")
             spoiled += [one for one in disks if one.what.get("how") not in ("eio", "readonly")]
             calm = life.how not in ("power", "end") and not spoiled
+            errors = any(one.what.get("how") == "eio" for one in disks)
+            calm = calm and not (errors and _unread(facts, life))
             if stays and calm and not _falls_back(control, hold, life.end, ended):
                 text = f"{control['control']} is held at {value[0]}, and no agent runs"
                 yield _found("A13" if disks else "H20", text, ended, hold.begin.index, life.index)
+
+
+def _unread(facts: Facts, life: Life) -> bool:
+    """Whether no life since the boot was ready: then a disk that fails may have given the journal
+    to nobody, and a register stays commanded (A, remaining risks).
+    """
+    ready = max((one.ready for one in facts.lives if one.ready <= life.end), default=0.0)
+    return facts.rebooted(ready, life.end)
 
 
 def _limit_released(

@@ -2693,6 +2693,20 @@ def test_a_hold_on_a_disk_that_cannot_be_written_is_found(story):
     assert ("EQUIPMENT", "A12") in story.sorts()
 
 
+@pytest.mark.parametrize(("how", "found"), [("eio", False), ("readonly", True)])
+def test_a_journal_that_nobody_could_read_since_the_boot_releases_nothing(story, how, found):
+    """A, remaining risks."""
+    order(story, at(0))
+    write(story, at(0) + 2, "-2")
+    write(story, at(0) + HOUR, "0", "-2")
+    fault(story, at(0) + 60, at(0) + HOUR, how=how)
+    story.note(at(0) + 70, "life.ended", life=1, how="power")
+    for number, (begin, end) in enumerate(((130, 131), (190, 191)), 2):
+        story.note(at(0) + begin, "life.begun", life=number, boot="b", apart=0.0)
+        story.note(at(0) + end, "life.ended", life=number, how="refused")
+    assert (("EQUIPMENT", "A13") in story.readings(until=at(0)).sorts()) == found
+
+
 def test_what_is_held_after_an_end_on_a_failing_disk_is_found(story):
     order(story, at(0))
     write(story, at(0) + 2, "-2")
