@@ -256,7 +256,7 @@ class Memo:
         """
         if not other.pause(now):
             return self
-        longest = max((self, other), key=lambda one: one.opt_left(now))
+        longest = max((other, self), key=lambda one: one.opt_left(now))
         return replace(
             self, opted_out=longest.opted_out, opt_lasts=longest.opt_lasts,
             opt_until=max(self.last_day(now), other.last_day(now)),
