@@ -100,8 +100,11 @@ def _read(row: Row) -> float:
 
 
 def _was_stored(row: Row, at: float) -> bool:
-    """Whether a value surely waits since then: it was neither restated nor sent before."""
-    return row.v is not None and not row.again and not row.ver and _read(row) < at - STORED
+    """Whether a value surely waits since then: it was neither restated nor sent before. A sum is
+    made up to two of its steps later, since it waits for the values of dwellings that are late.
+    """
+    made = _read(row) if row.n is None else row.t + 2 * row.step
+    return row.v is not None and not row.again and not row.ver and made < at - STORED
 
 
 @dataclass
