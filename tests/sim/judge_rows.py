@@ -748,11 +748,13 @@ def _read_again(facts: Facts, row: Row, ended: float) -> bool:
 
 
 def _removed_later(facts: Facts, row: Row) -> bool:
-    """Whether the meter of a slot was recorded as removed only after it: a W row names no meter
-    (P20), so the retraction of that meter does not cover it (I22).
+    """Whether the meter of a slot was recorded as removed only after it, or perhaps was, as the
+    answer was lost: a W row names no meter (P20), so the retraction of that meter does not cover it
+    (I22).
     """
     return any(
-        one.removed and one.until_known is not None and one.until <= row.t <= one.until_known
+        (one.removed and one.until_known is not None and one.until <= row.t <= one.until_known)
+        or (one.until_known is None and row.t <= one.until_asked < NEVER)
         for one in facts.fitted
         if (one.place, one.channel) == (row.place, row.channel)
     )
