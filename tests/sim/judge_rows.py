@@ -709,6 +709,8 @@ def _owed_by_directory(facts: Facts, recipient: str, platform: Platform) -> Iter
                 continue
             if facts.left_to_the_disk(recipient, t, int(item["step"])):
                 continue
+            if facts.down(t, t + 1) and _stated_at_another_step(platform, slot):
+                continue
             basis = next((basis for basis in bases if _item_covers(basis, slot, homes)), None)
             if basis is not None and not facts.doubted(
                 item["place"], t - item["step"], NEVER, recipient
@@ -716,6 +718,15 @@ def _owed_by_directory(facts: Facts, recipient: str, platform: Platform) -> Iter
                 text = f"{recipient} has no row for {slot}, owed by its directory ({basis['id']})"
                 yield _found("CONSERVATION", "R16", text, t)
                 break
+
+
+def _stated_at_another_step(platform: Platform, slot: tuple[str, str, str, int, int]) -> bool:
+    """Whether there is a row for the same index in a series of another step: of a time in which no
+    agent was there, one that finds another period in force may state the slots at that period.
+    """
+    return slot[2] == "REG" and any(
+        key[:3] == slot[:3] and key[4] == slot[4] and key[3] != slot[3] for key in platform.slots
+    )
 
 
 def _after_its_end(facts: Facts, platform: Platform) -> Iterator[Finding]:
