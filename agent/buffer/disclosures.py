@@ -359,20 +359,20 @@ class DisclosureCounts:
 
     def add(self, counts: Iterable[SeriesCount], now: float, *, again: bool = False) -> None:
         """Count values as received now. `again`: only those that are not counted already."""
-        day = _day(now)
+        day, counts = _day(now), list(counts)
+        had = self._had(counts)
         tokens: dict[str, str] = {}
         slots: dict[SlotRun, list[int]] = defaultdict(list)
         """numbers of series by runs that they have received"""
         with_slots = self._with_slots and not self._on_trial  # on trial ids are in clear
         room = self.room() if with_slots else 0
         for count in counts:
-            values = count.values
             # Only dwellings: readings of common areas are not personal data.
             if count.place[:1] != "D":
                 continue
-            if again:
-                # Counted when they were received the first time.
-                values -= self._counted(count)
+            # Counted when they were received the first time.
+            counted = self._counted(count) if again else 0
+            values = count.values - min(count.values, max(counted, had.get(count[:4], 0)))
             if not values and not count.runs:
                 continue
             place, channel, basis, occupancy = key = self._written(count[:4], known=tokens)
@@ -397,6 +397,27 @@ class DisclosureCounts:
                 )
         if with_slots:
             self._note_slots(slots, day, room)
+
+    def _had(self, counts: Iterable[SeriesCount]) -> dict[tuple[str, ...], int]:
+        """By series, how many of these values were received in the same version before: the other
+        spool of the recipient had kept them too.
+        """
+        had: dict[tuple[str, ...], int] = {}
+        anew = [
+            (count[:4], run)
+            for count in counts
+            for run in count.runs
+            if count.place[:1] == "D" and run.kind == VALUE and run.ver > 0
+        ]
+        noted = _noted(self._database.read) if anew else {}
+        for key, run in anew:
+            of = *self._written(key), *self._written([run.meter], (0,))
+            if (n := self._known_number(of)) is not None:
+                stored = self._database.scalar("SELECT runs FROM received WHERE n=?", n)
+                known, new = joined(_runs(stored), noted.get(n, ())), run._replace(meter="")
+                both = sum(one.slots for one in (*known, new))
+                had[key] = had.get(key, 0) + both - sum(one.slots for one in joined(known, [new]))
+        return had
 
     def slots(self) -> list[ReceivedSlots]:
         """The slots of all dwellings that the recipient has received, also of those that it has
@@ -467,13 +488,17 @@ class DisclosureCounts:
 
     def adopt(self, others: Iterable[Disclosure], slots: Iterable[ReceivedSlots] = ()) -> None:
         """Add the counts of another spool of the same recipient."""
+        had = self._had(SeriesCount(*of[:4], 0, of.runs) for of in slots)
         for of in () if self._on_trial else slots:
             for run in of.runs:
                 key = [*self._written(of[:4]), *self._written([run.meter], (0,))]
                 self._put_slots(self._number(key), [run._replace(meter="")])
         for disclosure in others:
             at = datetime.fromisoformat(disclosure.day).replace(tzinfo=UTC).timestamp()
-            self.add([SeriesCount(*disclosure[1:])], at)
+            count = SeriesCount(*disclosure[1:])
+            known = min(count.values, had.get(count[:4], 0))
+            had[count[:4]] = had.get(count[:4], 0) - known
+            self.add([count._replace(values=count.values - known)], at)
 
     def __bool__(self) -> bool:
         """Whether anything is counted."""

@@ -82,6 +82,23 @@ def test_A_b_a_commit_that_failed_and_had_effect_is_no_second_row_of_its_key(tmp
         assert sum(one.values for one in spool.disclosures()) == len(far.rows) == 6
 
 
+@pytest.mark.parametrize("adopted_first", [True, False])
+def test_one_version_that_both_spools_delivered_is_counted_once(tmp_path, adopted_first):
+    """The index of an exchange had its version before either spool took it. Rule P18."""
+    rows = [replace(row, ver=int(NOW) + 99) for row in poll(1, 3)]
+    with disk(tmp_path) as spool, memory(tmp_path) as beside:
+        append(spool, 1, rows)
+        append(beside, 1, rows)
+        for one in (beside, spool) if adopted_first else (spool, beside):
+            for batch in seal_all(one):
+                one.settle(receipt_for(batch), NOW)
+            if one is beside:
+                record = beside.epoch, beside.disclosures(), {}, beside.received_slots()
+                spool.adopt(*record)
+        assert sum(one.values for one in spool.disclosures()) == 3
+        assert {run.slots for one in spool.received_slots() for run in one.runs} == {1}
+
+
 def test_A_c_what_has_no_value_never_counts_above_one(tmp_path):  # noqa: N802
     """A second memory epoch does not know what the first delivered. Rule A3."""
     far = Far()
