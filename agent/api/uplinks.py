@@ -45,7 +45,8 @@ async def listed(gateway: Gateway, asker: object) -> dict[str, Any]:
 async def close(gateway: Gateway, asker: object, *, name: str, how: str) -> dict[str, Any]:
     """Stop collecting for a recipient; `how`: `drain` stored rows or `drop` them.
 
-    The answer has the number of rows that are still stored or were destroyed. Raises Refused.
+    The answer has the number of rows that are still stored or were destroyed, and of retractions
+    that have no receipt. Raises Refused.
     """
     del asker
     if how not in {"drain", "drop"}:
@@ -53,8 +54,9 @@ async def close(gateway: Gateway, asker: object, *, name: str, how: str) -> dict
     if name not in gateway.config.uplinks:
         return await _drop_orphaned(gateway, name, how)
     dropped = await gateway.daemon.close(name, how == "drop")
-    waits = await gateway.recipients[name].waiting()
-    return {"uplink": name, "waits": waits, "dropped": dropped}
+    recipient = gateway.recipients[name]
+    waits, retractions = await recipient.waiting(), await recipient.unreceipted_retractions()
+    return {"uplink": name, "waits": waits, "retractions": retractions, "dropped": dropped}
 
 
 async def retry(gateway: Gateway, asker: object, *, name: str) -> dict[str, Any]:
@@ -102,6 +104,7 @@ async def _live(gateway: Gateway, recipient: Recipient) -> dict[str, Any]:
         "connected_since": stamp(since) if since else None,
         "last_receipt": stamp(last) if last else None,
         "waits": await recipient.waiting(),
+        "retractions": await recipient.unreceipted_retractions(),
         "quarantined": (await recipient.thread.run(recipient.spool.backlog)).quarantined,
         "data": moved(gateway, recipient),
     }
@@ -122,4 +125,4 @@ async def _drop_orphaned(gateway: Gateway, recipient: str, how: str) -> dict[str
     tokens = tokens_of(gateway.identity, recipient)
     now = gateway.clock.now()
     await asyncio.to_thread(destroy, gateway.config.state, recipient, now, tokens)
-    return {"uplink": recipient, "waits": 0, "dropped": left[recipient]}
+    return {"uplink": recipient, "waits": 0, "retractions": 0, "dropped": left[recipient]}

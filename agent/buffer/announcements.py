@@ -98,6 +98,13 @@ class Retracting:
         )
         return count
 
+    def unreceipted(self) -> int:
+        """How many the recipient has not receipted, sent or not."""
+        count: int = self._database.scalar(
+            "SELECT count(*) FROM retraction WHERE body IS NOT NULL AND epoch IS NOT ''"
+        )
+        return count
+
     def next_batch(self, label: Stamp, most: int) -> SealedBatch:
         """Make the next batch of retractions, of at most `most` bytes or of one; there must be
         some.

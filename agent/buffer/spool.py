@@ -622,6 +622,10 @@ class Spool:
             )
         }
 
+    def unreceipted_retractions(self) -> int:
+        """How many retractions the recipient has not receipted."""
+        return self._retracting.unreceipted()
+
     def waiting(self, live_after: int) -> tuple[int, int]:
         """Number of waiting rows, live and in backfill, without opening blocks: a block with both
         counts in full in each. Zero means none.

@@ -111,9 +111,9 @@ def close(
     how = "drop" if drop else "drain"
     answer = ask(config, state, "uplink.close", named=named, name=name, how=how)
     if drain:
-        _until_empty(config, state, name, answer["waits"])
+        _until_empty(config, state, name, answer)
         # the answer is from before the wait
-        answer["waits"] = 0
+        answer["waits"] = answer["retractions"] = 0
     if json:
         as_json(answer)
         return
@@ -254,22 +254,15 @@ def _migration(name: str, moved: dict[str, Any]) -> str:
     )
 
 
-def _until_empty(config: Config, state: State, name: str, waits: int) -> None:
+def _until_empty(config: Config, state: State, name: str, entry: dict[str, Any]) -> None:
     # waits without limit: who drains must not remove the uplink before all is delivered
-    shown, hinted = -1, False
-    while waits:
+    shown, hinted = "", False
+    while waits := _waiting(entry):
         if waits != shown:
-            typer.echo(
-                _(
-                    "{values} waiting for delivery",
-                    values=n_("{number} value", "{number} values", waits),
-                ),
-                err=True,
-            )
+            typer.echo(_("{values} waiting for delivery", values=waits), err=True)
             shown = waits
         time.sleep(POLL_INTERVAL)
         entry = ask(config, state, "uplink.list")["uplinks"][name]
-        waits = int(entry["waits"])
         if entry["quarantined"] and not hinted:
             hinted = True
             typer.echo(
@@ -283,6 +276,15 @@ def _until_empty(config: Config, state: State, name: str, waits: int) -> None:
                 ),
                 err=True,
             )
+
+
+def _waiting(entry: dict[str, Any]) -> str:
+    """What has no receipt: values, or else retractions. Empty: nothing."""
+    if waits := entry["waits"]:
+        return n_("{number} value", "{number} values", waits)
+    if retractions := entry["retractions"]:
+        return n_("{number} retraction", "{number} retractions", retractions)
+    return ""
 
 
 def _row(name: str, entry: dict[str, Any]) -> tuple[str, ...]:

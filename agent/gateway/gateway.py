@@ -111,6 +111,10 @@ class Recipient:
         backlogs = [await thread.run(spool.backlog) for spool, thread in self.spools]
         return sum(one.slots + one.batch_rows + one.quarantined_rows for one in backlogs)
 
+    async def unreceipted_retractions(self) -> int:
+        """Count the retractions that the recipient has not receipted."""
+        return max([await thread.run(one.unreceipted_retractions) for one, thread in self.spools])
+
 
 class Recipients(dict[str, Recipient]):
     """The recipients whose spool is open, by uplink."""

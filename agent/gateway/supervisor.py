@@ -568,16 +568,30 @@ async def must_be_possible(gateway: Gateway, new: Config) -> None:
     for name, recipient in gateway.recipients.items():
         if recipient_in(new, name) == recipient.settings.recipient:
             continue
-        if recipient.kept:
-            raise Refused(NOT_COUNTED.format(name))
-        if waits := await recipient.waiting():
-            raise Refused(
-                "uplinks.{name}: {waits} values still wait for {recipient}. Put the uplink back,"
-                " and first: gardien uplink close {name} --drain (or --drop)",
-                name=name,
-                waits=waits,
-                recipient=recipient.settings.recipient,
-            )
+        await _must_be_empty(recipient)
+
+
+async def _must_be_empty(recipient: Recipient) -> None:
+    """Raise Refused while anything waits for a recipient."""
+    name = recipient.name
+    if recipient.kept:
+        raise Refused(NOT_COUNTED.format(name))
+    if waits := await recipient.waiting():
+        raise Refused(
+            "uplinks.{name}: {waits} values still wait for {recipient}. Put the uplink back,"
+            " and first: gardien uplink close {name} --drain (or --drop)",
+            name=name,
+            waits=waits,
+            recipient=recipient.settings.recipient,
+        )
+    if retractions := await recipient.unreceipted_retractions():
+        raise Refused(
+            "uplinks.{name}: {number} retractions still wait for {recipient}. Put the uplink"
+            " back, and first: gardien uplink close {name} --drain (or --drop)",
+            name=name,
+            number=retractions,
+            recipient=recipient.settings.recipient,
+        )
 
 
 def changed_settings(old: Config, new: Config) -> list[str]:

@@ -21,7 +21,7 @@ from agent.buffer.spool import CAP, Spool
 from agent.config.check import check
 from agent.core.atomic_write import later
 from agent.core.errors import Refused
-from agent.core.model import Lane
+from agent.core.model import Lane, Retraction
 from agent.core.storage import made, volatile
 from agent.gateway.gateway import Gateway
 from hil.broker import broker
@@ -111,6 +111,31 @@ def test_a_closed_uplink_delivers_what_waits_keeps_nothing_new_and_goes_without_
                 await calls.reload(house, calls.NOBODY)
                 assert "r.example" not in house.recipients.closing
                 assert house.recipients == {}
+
+    asyncio.run(scenario())
+
+
+def test_a_retraction_that_waits_keeps_its_uplink_until_it_is_delivered(tmp_path: Path):
+    """No value waits any more, and the recipient has not been asked to erase what it has."""
+    whose = ("r.example", "D1", None, "H1", "c1", None)
+    withdrawn = Retraction("R1", *whose, 0, None, NOW, "withdrawn")
+
+    async def scenario() -> None:
+        async with broker() as far, at_work(configured(tmp_path, far.url)) as house:
+            recipient = house.recipients["centre"]
+            spool, revision = recipient.spool, house.registry.revision
+            await recipient.thread.run(partial(spool.apply, revision + 1, [withdrawn], NOW))
+            answer = await uplinks.close(house, None, name="centre", how="drain")
+            assert (answer["waits"], answer["retractions"]) == (0, 1)
+            without(tmp_path)
+            with pytest.raises(Refused, match="1 retractions still wait"):
+                await calls.reload(house, calls.NOBODY)
+            recipient.delivery.send_now()
+            async with Platform(far.port, tmp_path / "platform.db"):
+                while await recipient.unreceipted_retractions():
+                    await asyncio.sleep(0.05)
+            await calls.reload(house, calls.NOBODY)
+            assert house.recipients == {}
 
     asyncio.run(scenario())
 
