@@ -41,6 +41,8 @@ state: {state}
 spool: {{flush: 1s}}
 """
 METERS, WATTS = 12, 900
+EVERY = 2
+"""seconds of a slot; in one second a machine under load cannot always read all meters"""
 WHO = ("the manager", "a test")
 
 
@@ -72,7 +74,7 @@ def group(folder, places):
 
 def furnish(house, building, url):
     devices = "\n".join(
-        f"  m-{n}: {{link: riser, address: {n}, profile: eastron-sdm120, every: 1s}}"
+        f"  m-{n}: {{link: riser, address: {n}, profile: eastron-sdm120, every: {EVERY}s}}"
         for n in range(1, METERS + 1)
     )
     house.config.write_text(
@@ -119,14 +121,16 @@ def test_a_sum_leaves_slot_by_slot_of_the_same_dwellings_until_too_few_are_in_it
                 lambda: sum(n == METERS for _, _, n, *_ in held(platform.db)) >= 3, within=60
             )
             said = house("privacy", "explain")
-            assert "sum of elec.imp to centre.example every 1 s" in said
+            assert f"sum of elec.imp to centre.example every {EVERY} s" in said
             assert "A-12" in said
             assert "12 dwellings" in said
             daemon.send_signal(signal.SIGKILL)
             daemon.wait()
             daemon = house.up()
             killed = held(platform.db)[-1][0]
-            wait_until(lambda: [n for t, _, n, *_ in held(platform.db) if t > killed + 2 and n])
+            wait_until(
+                lambda: [n for t, _, n, *_ in held(platform.db) if t > killed + 2 * EVERY and n]
+            )
             house("privacy", "person", "A-1", "--language", "en", "--to", tmp_path)
             assert "Your dwelling counts in a sum" in (tmp_path / "A-1.html").read_text()
             agree(house, "A-1", "A-2")
@@ -134,8 +138,8 @@ def test_a_sum_leaves_slot_by_slot_of_the_same_dwellings_until_too_few_are_in_it
             wait_until(
                 lambda: [1 for t, _, _, why, *_ in held(platform.db) if why == "few"], within=60
             )
-            wait_until(lambda: held(platform.db)[-1][0] > agreed + 4, within=60)
-            after = [row for row in held(platform.db) if row[0] > agreed + 1]
+            wait_until(lambda: held(platform.db)[-1][0] > agreed + 4 * EVERY, within=60)
+            after = [row for row in held(platform.db) if row[0] > agreed + EVERY]
             assert {(q, n, why) for _, q, n, why, *_ in after} == {("W", None, "few")}
         finally:
             for one in house.daemons:
@@ -149,8 +153,8 @@ def test_a_sum_leaves_slot_by_slot_of_the_same_dwellings_until_too_few_are_in_it
     found = held(tmp_path / "platform.db")
     assert ("M", None, "agent") in {(q, n, why) for _, q, n, why, *_ in found}
     for (t, _, _, _, span, _), (later, *_) in pairwise(found):
-        assert t + span == later, "every slot once"
+        assert t + span * EVERY == later, "every slot once"
     kwh = [float(v) for _, _, n, _, _, v in found if n == METERS]
-    drawn = sum(WATTS + unit for unit in range(1, METERS + 1)) / 3_600_000
+    drawn = sum(WATTS + unit for unit in range(1, METERS + 1)) * EVERY / 3_600_000
     assert sum(kwh) / len(kwh) == pytest.approx(drawn, rel=0.3)  # read somewhere in the slot
     assert not judge(tmp_path / "platform.db").unknown
