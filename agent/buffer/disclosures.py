@@ -486,7 +486,7 @@ class DisclosureCounts:
             ids = [known.get(value, value) for value in key]
             self._put_slots(self._number(self._written(ids, RECEIVED_IDS)), runs)
 
-    def adopt(self, others: Iterable[Disclosure], slots: Iterable[ReceivedSlots] = ()) -> None:
+    def adopt(self, others: Iterable[Disclosure], slots: Sequence[ReceivedSlots] = ()) -> None:
         """Add the counts of another spool of the same recipient."""
         had = self._had(SeriesCount(*of[:4], 0, of.runs) for of in slots)
         for of in () if self._on_trial else slots:
