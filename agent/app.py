@@ -298,7 +298,9 @@ async def _tend_storage(gateway: Gateway) -> None:
         in_memory = bool(objects.inbox) and objects.inbox.trust_store.volatile
         unread = sorted(StateFile.unread, key=lambda file: file.name)
         ill = waits or in_memory or bool(disk.storage.faults or unread) or not registry.marked
-        if not (waits or in_memory or unread) or monotonic() - tried < PROBED_EVERY:
+        # an object that has arrived meanwhile may have written the registry
+        failed = waits or store in disk.storage.faults
+        if not (failed or in_memory or unread) or monotonic() - tried < PROBED_EVERY:
             continue
         tried = monotonic()
         for file in unread:

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from agent.acquisition.directory import series_items
 from agent.core.clock import UNTOLD, span_of, stamp
 from agent.core.errors import Refused, SpoolFull, StorageFailed
 from agent.core.log_fields import LogEvent, fields
@@ -50,12 +51,13 @@ class SlotBook:
         sums: Sums | None = None,
         sums_config: ConfiguredSums | None = None,
         draining: Sequence[tuple[Spool, Run]] = (),
-        stored: Callable[[], None] = lambda: None,
+        stored: Callable[[Mapping[ExpectedSeries, int]], None] = lambda _owed: None,
         series: Callable[[], Collection[ExpectedSeries]] = tuple,
         reopen: Callable[[Collection[ExpectedSeries]], None] = lambda _series: None,
     ) -> None:
-        """`stored`: called when there is something new to send. `series`: all that the recipient
-        knows. `reopen`: called with those whose ends were taken back; they may end earlier.
+        """`stored`: called when there is something new to send, with the first slot of each series
+        that is owed as of these rows. `series`: all that the recipient knows. `reopen`: called with
+        those whose ends were taken back; they may end earlier.
         """
         self.recipient, self.ledger, self.ingest = recipient, ledger, ingest
         self._spool, self._run, self._sums, self._sums_config = spool, run, sums, sums_config
@@ -95,13 +97,17 @@ class SlotBook:
             # Before the recipient's own spool, whose periods are marked as put right in the last
             # commit: after an error in between all of it is done again.
             await run(spool.set_back, wrong._replace(entries=()), ranges, [], {}, now)
-        await self._run(self._spool.set_back, wrong, ranges, rows, {**marks, **of_sums[2]}, now)
+        owed = self.ledger.owed_in(rows)
+        all_marks = {**marks, **of_sums[2]}
+        await self._run(
+            self._spool.set_back, wrong, ranges, rows, all_marks, now, series_items(owed)
+        )
         self.ledger.set_back(marks)
         if ended := self.ledger.closed_by(series, marks.keys() & self.ledger.left.keys()):
             self._reopen(ended)
         if self._sums is not None:
             self._sums.set_back(of_sums[2], now)
-        self._stored()
+        self._stored(owed)
         return len(ranges)
 
 

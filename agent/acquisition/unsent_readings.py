@@ -52,6 +52,8 @@ class UnassignedReadings:
         """`full` is true now"""
         self.full = False
         """whether many values wait in memory, or the last write failed"""
+        self.soon = False
+        """whether what waits in memory is to be written as soon as rows are"""
         self.seen: dict[str, int] = {}
         """the first slot with a kept value, by the serial number that was read, in comparable form
         """
@@ -109,10 +111,14 @@ class UnassignedReadings:
         """Release the values that the registry can assign since its last change, and destroy those
         that are too old. Return how many values were released or destroyed.
 
+        While the registry cannot be read nothing is: it knows no basis then (rule A8).
+
         Raises SpoolFull where a spool has no room: the values that it did not take stay in the
         store.
         """
         await self.commit()
+        if self._registry.mute:
+            return 0
         expired = await self.thread.run(self.store.expire, int(now - LONGEST_UNSENT))
         if self.asked == self._registry.revision:
             return expired
@@ -200,9 +206,16 @@ class MidnightReadings:
         self.asked = -1
         """the registry's change after which `tend` last checked all values"""
         self.filled = Change()
-        """`full` is true now"""
+        """`full` or `soon` is true now"""
         self.full = False
         """whether the last write to the store failed"""
+
+    @property
+    def soon(self) -> bool:
+        """Whether an index waits in memory. It is written as soon as rows are: nobody reads the
+        meter a second time for this midnight.
+        """
+        return bool(self._held)
 
     def note(
         self,
@@ -228,6 +241,8 @@ class MidnightReadings:
             content = (str(sample.value), sample.at, sample.quality, sample.flags)
             value = UnassignedValue(point.device, point.name, point.every, slot, serial, *content)
             self._held.setdefault(place, []).append(value)
+        if self.soon:
+            self.filled.tell()
 
     async def commit(self) -> None:
         """Write the values held in memory to the store; if that fails they stay in memory."""
@@ -260,10 +275,14 @@ class MidnightReadings:
         """Release the indexes that became owed since the registry's last change. Destroy those that
         are too old or serve no duty. Return how many left the store.
 
+        While the registry cannot be read nothing is: it knows no duty then (rule A8).
+
         Raises SpoolFull where a spool has no room: the values that it did not take stay in the
         store.
         """
         await self.commit()
+        if self._registry.mute:
+            return 0
         gone = await self.thread.run(self.store.expire, int(now - LONGEST_KEPT))
         # Read before the values are checked: a change meanwhile is handled by the next call.
         asked = self._registry.revision

@@ -561,38 +561,42 @@ class Spool:
             {key: min(slot, int(moment)) for key, slot in marks.items()}, marks, tuple(taken)
         )
 
-    def set_back(
+    def set_back(  # noqa: PLR0913, PLR0917 -- what was wrong, and what is right
         self,
         wrong_slots: Wrong,
         ranges: Sequence[Range],
         rows: Sequence[Reading],
         marks: Mapping[MarkKey, SlotMark],
         now: float,
+        owed: Mapping[str, Item] = MappingProxyType({}),
     ) -> None:
         """Retract what a wrong clock closed, in one commit (rule C5).
 
         The recipient is told to remove all rows of `ranges`; waiting ones are destroyed. `rows`
-        close the slots that have passed, with higher versions than the retractions. `marks` are
+        close the slots that have passed, with higher versions than the retractions. `owed`: their
+        series, as in `append`: of some, all that was closed before may be lost. `marks` are
         valid from now on. Every later row for a slot at or below the highest one ever closed has a
         version. Raises SpoolFull; then nothing has changed.
         """
         try:
-            self._set_back(wrong_slots, ranges, rows, marks, now)
+            self._set_back(wrong_slots, ranges, rows, marks, now, owed)
         except BaseException:
             self._versions.restore()
             raise
 
-    def _set_back(
+    def _set_back(  # noqa: PLR0913, PLR0917 -- as in `set_back`
         self,
         wrong_slots: Wrong,
         ranges: Sequence[Range],
         rows: Sequence[Reading],
         marks: Mapping[MarkKey, SlotMark],
         now: float,
+        owed: Mapping[str, Item],
     ) -> None:
         self._meet(self._series_ids.unknown(row.series for row in rows))
         ver = max(int(now), self._versions.last + 1)
         highest = max([mark.slot for mark in self.marks().values()], default=-1)
+        new_items: dict[str, str] = {}
 
         def change() -> None:
             self._versions.close(highest)
@@ -603,11 +607,13 @@ class Spool:
             self._retracting.add(retractions)
             if versioned:
                 self._pending.add(versioned, self._pending.body(versioned), now)
+            new_items.update(self._announced.owe(owed))
             self._put_marks(marks)
             self._versions.keep(last)
             self._periods.put_right(wrong_slots.entries, self._slots())
 
         self._capacity.durably(change)
+        self._announced.learn(NOT_SENT, new_items)
 
     def _slots(self) -> dict[MarkKey, int]:
         return {key: mark.slot for key, mark in self.marks().items()}

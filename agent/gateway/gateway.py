@@ -386,12 +386,17 @@ def books(gateway: Gateway) -> list[SlotBook]:
             recipient.sums,
             configured.get(recipient.name),
             [(spool, thread.run) for spool, thread in recipient.spools[1:]],
-            recipient.delivery.stored,
+            partial(_stored, recipient),
             partial(_known_series, recipient),
             partial(_reopen, recipient),
         )
         for recipient in gateway.recipients.values()
     ]
+
+
+def _stored(recipient: Recipient, owed: Mapping[ExpectedSeries, int]) -> None:
+    recipient.owed |= owed
+    recipient.delivery.stored()
 
 
 def _known_series(recipient: Recipient) -> Collection[ExpectedSeries]:

@@ -93,6 +93,17 @@ class Write:
 
 
 @dataclass
+class _Before:
+    """What a hold knew before a person set a value: it goes on with that if the watchdog of the
+    device replaces the value until then.
+    """
+
+    until: float
+    base: Any
+    own: list[Any]
+
+
+@dataclass
 class Hold:
     """The time in which a point had a value of the agent's."""
 
@@ -112,8 +123,9 @@ def judged(facts: Facts) -> Iterator[Finding]:
 def _writes(facts: Facts, control: Mapping[str, Any], orders: list[Order]) -> list[Write]:
     """The writes to a control. What a person writes at another priority is not ours to see, nor a
     value that the agent has set in the same hold, nor one that the device's watchdog has replaced
-    before the agent did anything (rule H33): that hold goes on. `fallen`: where the device itself
-    went back to the value from before, the hold is over without a write.
+    before the agent did anything (rule H33): that hold goes on. A watchdog that runs out later was
+    fed meanwhile, so a hold began from that value (a limit that it suits writes nothing). `fallen`:
+    where the device itself went back to the value from before, the hold is over without a write.
     """
     writes, base, own = [], control.get("original"), []
     replaced = fallen = None
@@ -132,13 +144,23 @@ def _writes(facts: Facts, control: Mapping[str, Any], orders: list[Order]) -> li
             over = fallen is not None and _is_over(facts, fallen, write, orders)
             if any(_same(value, one) for one in own) and not over:
                 continue
-            replaced, base, own = replaced or (base, own), value, []
-        elif write.by == "watchdog" and replaced:
-            (base, own), replaced = replaced, None
+            replaced = replaced or _Before(0.0, base, own)
+            base, own = value, []
+            replaced.until = write.at + _runs_out(facts, control, write.at)
+        elif write.by == "watchdog" and replaced is not None:
+            if write.at <= replaced.until:
+                base, own = replaced.base, replaced.own
+            replaced = None
         elif _same(value, base):
             fallen = write
         writes.append(write)
     return writes
+
+
+def _runs_out(facts: Facts, control: Mapping[str, Any], at: float) -> float:
+    """Seconds after which a watchdog that was fed before `at` has run out (rule H23)."""
+    slow = SLOW if facts.during(at - SLOW, at + SLOW, "device", "line") else 0.0
+    return 1.1 * float(control.get("watchdog") or 60) + NEAR + slow
 
 
 def _begins(write: Write, earlier: list[Write], orders: list[Order]) -> bool:

@@ -562,10 +562,8 @@ def _untrue(facts: Facts, held: Held) -> Iterator[Finding]:
     """F1, R1, M4, M10, R13, I20: the meter said this, then."""
     row = held.row
     of = _meter_of(facts, row)
-    answers = [
-        one._replace(value=of.index(one.value) if of else one.value)
-        for one in facts.reported(row.meter or (of.meter if of else ""), row.channel)
-    ]
+    shown = facts.reported(row.meter or (of.meter if of else ""), row.channel)
+    answers = [one._replace(value=of.index(one.value) if of else one.value) for one in shown]
     if row.kind == "REG" and row.step == 0:
         if not _at_exchange(facts, row, answers):
             yield _untruth(held, "R14", "no such index at an exchange")
@@ -575,9 +573,9 @@ def _untrue(facts: Facts, held: Held) -> Iterator[Finding]:
             when = ", ".join(f"{answer.wall:.0f}" for answer in values[:4]) or "never"
             yield _untruth(held, "M10", f"{row.meter} said {row.v} {when}, not at {row.t}+{row.d}")
         elif row.q == "V" and not any(
-            not one.odd or _confirmed(facts, answers, one)
-            for one in answers
-            if _said(facts, row, one)
+            not one.odd or _confirmed(facts, shown, one)
+            for one, index in zip(shown, answers, strict=True)
+            if _said(facts, row, index)
         ):
             yield _untruth(held, "M8", "it is checked, and the meter cannot show it")
     elif row.kind == "INT" and Decimal(row.v or 0) < 0:
@@ -586,7 +584,7 @@ def _untrue(facts: Facts, held: Held) -> Iterator[Finding]:
         yield _untruth(held, "M2", f"no two indexes of {row.meter} differ by {row.v}")
 
 
-def _confirmed(facts: Facts, answers: list[Answer], odd: Answer) -> bool:
+def _confirmed(facts: Facts, shown: list[Answer], odd: Answer) -> bool:
     """M13, M6: whether what a broken meter shows is compared with a value like it: with the first
     one of this life, which nothing is compared with, or with one that the next has confirmed. What
     is read while the clock is doubted may belong to no slot (M10), and is then compared with
@@ -596,7 +594,7 @@ def _confirmed(facts: Facts, answers: list[Answer], odd: Answer) -> bool:
     ahead = len(facts.proven) > 1 or facts.vouched  # marks may lie ahead, with no end in sight (C3)
     spans = [(begin, NEVER if ahead else end) for begin, end in facts.doubtful_clock()]
     compared, before = {NOTHING}, since
-    for one in answers:
+    for one in shown:
         if since <= one.at < odd.at:
             after = {_compared(pair, one) for pair in compared}
             if any(begin <= one.at and before <= end for begin, end in spans):

@@ -1521,6 +1521,14 @@ def test_what_a_broken_meter_says_again_and_again_is_compared_with_it(values, qu
     assert of_a_broken_meter(values, quality) == (set() if right else {"M8"})
 
 
+def test_what_a_meter_shows_is_compared_not_the_index_that_it_means():
+    """Rule I20: an index below 0 stays suspect, also where the meter began above."""
+    values = [BROKEN, BROKEN, "-17.25", "-17.25", BROKEN]
+    assert of_a_broken_meter(values, "SRSSV", offset="100") == set()
+    assert of_a_broken_meter(values, "SRSSS", offset="100") == set()
+    assert of_a_broken_meter(["0", *values[2:]], "SSSV", offset="100") == {"M8"}
+
+
 def test_the_first_value_of_a_life_is_compared_with_nothing():
     """Rule M8."""
     assert of_a_broken_meter([BROKEN, BROKEN], "RV", starts=True) == set()
@@ -1540,11 +1548,14 @@ def test_what_is_read_while_the_clock_is_doubted_may_be_compared_with_nothing(sl
     assert ("M8" not in found) == right
 
 
-def of_a_broken_meter(values, quality, *, starts=False, doubted=None):
+def of_a_broken_meter(values, quality, *, starts=False, doubted=None, offset="0"):
     """What is judged of these values from slot 5 on; `starts`: the agent before the first;
-    `doubted`: from when on for two minutes the clock is kept by nobody, or is kept so wrong.
+    `doubted`: from when on for two minutes the clock is kept by nobody, or is kept so wrong;
+    `offset`: of the index to what the meter shows.
     """
     story = Story()
+    (building,) = (one.what for one in story.records if one.kind == "building")
+    building["meters"][0]["offset"] = offset
     if doubted is not None:
         since, apart = doubted
         story.note(since, "clock", apart=apart, service=bool(apart), kept=bool(apart))
@@ -1553,11 +1564,12 @@ def of_a_broken_meter(values, quality, *, starts=False, doubted=None):
         ends(story, at(4) + 600, "kill", back=10)
     odd = {at(5 + n): value for n, value in enumerate(values) if value}
     letters = {at(5 + n): letter for n, letter in enumerate(quality)}
-    story.readings(
-        change=lambda row: (
-            row | {"v": odd.get(row["t"], row["v"]), "q": letters.get(row["t"], row["q"])}
-        )
-    )
+
+    def change(row):
+        shows = Decimal(odd.get(row["t"], row["v"]))
+        return row | {"v": str(shows + Decimal(offset)), "q": letters.get(row["t"], row["q"])}
+
+    story.readings(change=change)
     for n, record in enumerate(story.records):
         if record.kind == "answer" and record.at - 2 in odd:
             what = record.what | {"value": odd[record.at - 2], "odd": True}
@@ -2417,6 +2429,20 @@ def test_a_hold_goes_on_after_the_watchdog_has_replaced_what_a_person_set(story,
     write(story, at(1) + HOUR, "11", "8")
     raised = [one for one in story.judged() if "raises" in one.text]
     assert {one.clause for one in raised} == (set() if replaced else {"H12"})
+
+
+def test_a_limit_that_a_persons_value_suits_is_held_without_a_write(story):
+    """Rule H12: only its watchdog is fed. The device falls back, and that value is held again."""
+    controlled(story, **LIMIT | {"watchdog": 60})
+    story.readings()
+    for minute in range(-DAY, 4 * DAY, 240):
+        story.note(at(0) + minute, "heartbeat", recipient=TO, signed=at(0) + minute)
+    write(story, at(0), "4", "11", by="person")
+    order(story, at(0) + 200, value=6.0)
+    ends(story, at(0) + 202, "kill", back=300)
+    write(story, at(0) + 265, "6", "4", by="watchdog")
+    write(story, at(0) + 503, "4", "6")
+    assert story.judged() == []
 
 
 def test_a_limit_whose_platform_fell_silent_and_a_failsafe_without_end_are_found(story):

@@ -7,6 +7,8 @@ from dataclasses import replace
 
 import pytest
 
+from agent.acquisition.directory import series_items
+from agent.acquisition.row_assignment import ExpectedSeries
 from agent.buffer.batch import read, read_retractions
 from agent.core.clock import Period
 from agent.core.errors import SpoolFull
@@ -89,6 +91,17 @@ def test_C_b_a_set_back_is_one_commit_and_later_rows_of_its_slots_carry_versions
             (NOON, None), (NOON + DAY, None),
             (NOON + 120, late + 2), (NOON + DAY + 60, late + 3), (NOON + DAY + 120, None),
         ]  # fmt: skip
+
+
+def test_a_series_that_a_set_back_states_first_is_announced_before_its_rows(opened):
+    """Rule T21: what a wrong clock had closed of it was destroyed."""
+    with opened() as spool:
+        found, first = lied(spool), reading(7, 2, None, why="clock")
+        owed = series_items({ExpectedSeries.of(first.series): first.t})
+        spool.set_back(found, [], [first], {}, NOON + 180, owed)
+    with opened() as spool:
+        assert owed.items() <= spool.announced().items()
+        assert not any(row.series == first.series for row in rows_of(spool))
 
 
 @pytest.mark.parametrize("how", ["void", "conflict"])

@@ -118,6 +118,36 @@ def test_a_change_of_occupant_told_late_gives_its_index_once_and_no_other(tmp_pa
     scenario(tmp_path, town, does)
 
 
+def test_while_the_registry_knows_no_duty_no_index_is_destroyed(tmp_path, town):
+    """Rule A8."""
+
+    async def does(here, registers, shelf, thread):
+        here.reads(registers, MIDNIGHT - 2 * HOUR, 60)
+        town.registry.mute = True
+        assert await here.tend(registers, MIDNIGHT + 3 * DAY) == 0
+        assert await thread.run(shelf.count) == 3
+        town.registry.mute = False
+        told = MIDNIGHT + 20 * DAY
+        here.moves(MIDNIGHT + DAY, told)
+        assert await here.tend(registers, told) == 1
+
+    scenario(tmp_path, town, does)
+
+
+def test_an_index_is_to_be_written_soon_and_wakes_who_does_it(tmp_path, town):
+    """Rule P10."""
+
+    async def does(here, registers, _shelf, _thread):
+        here.reads(registers, MIDNIGHT - 2 * HOUR, 1)
+        assert (registers.soon, registers.filled.count) == (False, 0)
+        here.reads(registers, MIDNIGHT, 1)
+        assert (registers.soon, registers.filled.count) == (True, 1)
+        await registers.commit()
+        assert not registers.soon
+
+    scenario(tmp_path, town, does)
+
+
 def test_a_notice_that_takes_a_month_end_back_gives_it_again_to_the_manager(tmp_path, town):
     async def does(here, registers, _shelf, _thread):
         (first,) = here.reads(registers, FIRST, 1)

@@ -86,6 +86,21 @@ def test_an_unassigned_meters_readings_are_given_to_the_dwelling_it_turns_out_to
     scenario(tmp_path, town, does)
 
 
+def test_while_the_registry_knows_no_basis_no_value_is_given(tmp_path, town):
+    """Rule A8: without a basis it would be destroyed and not sent."""
+
+    async def does(here, unclaimed, shelf, thread):
+        here.read(unclaimed, range(5))
+        town.dwelling("D7", "9009", NOW)
+        town.registry.mute = True
+        assert await here.tend(unclaimed, NOW + 200) == 0
+        assert await thread.run(shelf.count) == 5
+        town.registry.mute = False
+        assert await here.tend(unclaimed, NOW + 300) == len(here.rows) == 5
+
+    scenario(tmp_path, town, does)
+
+
 def test_only_the_first_value_of_a_slot_that_a_start_read_again_is_given(tmp_path, town):
     """Rule M10."""
 
