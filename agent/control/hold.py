@@ -139,6 +139,8 @@ class Holder:
         self._journal, self._dependencies = journal, dependencies
         self._extremes = extremes
         """returns the worst values of a control's guards, and forgets them"""
+        self.beginning: set[tuple[str, str]] = set()
+        """orders by number and control that are being committed as begun"""
 
     async def begin(
         self, setpoint: Setpoint, access: PointAccess, event: AcceptedOrder | None
@@ -188,9 +190,7 @@ class Holder:
         try:
             # From now on our value may stand at the device, so the order counts as begun: quotas
             # count it even if the agent dies here.
-            saved = await self._dependencies.save(
-                Transaction(record, [replace(event, began=True)] if event else ())
-            )
+            saved = await self._save_begin(record, event)
         except (SpoolFull, StorageFailed) as error:
             code = OrderCode.STORAGE if isinstance(error, StorageFailed) else OrderCode.DEVICE
             reason = Text(
@@ -256,9 +256,8 @@ class Holder:
         # The new value is committed as ours before it is written. Otherwise, if the agent dies
         # then, the next start would take it for a person's value and leave it.
         new = replace(new.knowing(target), phase=Phase.WRITING)
-        begins = [replace(event, began=True)] if event and not event.began else ()
         try:
-            saved = await self._dependencies.save(Transaction(new, begins))
+            saved = await self._save_begin(new, event)
         except (SpoolFull, StorageFailed) as error:
             full = isinstance(error, SpoolFull)
             reason = (
@@ -268,6 +267,19 @@ class Holder:
             return await self.release(aborted, access)
         assert saved is not None
         return await self._write_and_read_back(saved, access, setpoint)
+
+    async def _save_begin(
+        self, record: HoldRecord, event: AcceptedOrder | None
+    ) -> HoldRecord | None:
+        """Commit a hold record, and its order as begun. Raises SpoolFull, StorageFailed."""
+        if event is None or event.began:
+            return await self._dependencies.save(Transaction(record))
+        name = event.order.jti, event.order.control
+        self.beginning.add(name)
+        try:
+            return await self._dependencies.save(Transaction(record, [replace(event, began=True)]))
+        finally:
+            self.beginning.discard(name)
 
     async def _check(
         self, record: HoldRecord, access: PointAccess

@@ -263,7 +263,9 @@ class Release(ControlContext):
         if left:
             await self._leave_failsafe(control)
         for event in over:
-            if event.state is OrderState.SCHEDULED and not event.began:
+            # what is just being committed as begun ends with its release (rule H11)
+            begins = event.began or (event.order.jti, name) in self.holder.beginning
+            if event.state is OrderState.SCHEDULED and not begins:
                 await self.end(event, OrderState.CANCELLED, reason)
         return ended
 

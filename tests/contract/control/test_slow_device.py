@@ -9,7 +9,7 @@ from decimal import Decimal
 
 import pytest
 
-from agent.control.model import OrderState
+from agent.control.model import FINAL, OrderState
 from agent.control.records import Transaction
 from tests.contract.control.pretend import BEGIN, Hand, Site, event, order
 
@@ -122,6 +122,38 @@ def test_a_value_that_is_lost_is_not_written_again_when_it_may_not_be(what):
     asyncio.run(attack())
     assert site.device.slots[13] is None
     assert [value for _, value in site.device.log] == [LOW, None]
+    site.close()
+
+
+@pytest.mark.parametrize("which", ["one", ""])
+def test_an_order_that_is_cancelled_while_its_begin_is_committed_ends_once(which):
+    """Rule H11."""
+    site = Site()
+    calls = []
+
+    async def attack() -> None:
+        controller = site.start()
+        await site.save(Transaction(events=[event(order("one", str(LOW), 30.0, 3000.0))]))
+        site.truth.at = 31.0
+        save = controller.dependencies.save
+
+        async def slowly(change):
+            if change.record and not calls:
+                calls.append(asyncio.ensure_future(controller.cancel("it", "no", which)))
+                for _ in range(9):
+                    await asyncio.sleep(0)
+            return await save(change)
+
+        controller.dependencies.save = slowly
+        await controller.tend("it")
+        await controller.tend("it")
+        await asyncio.gather(*calls)
+
+    asyncio.run(attack())
+    assert calls
+    ends = [one.state for one in site.journal.recent if one.state in FINAL]
+    assert (ends, site.device.log) == ([OrderState.CANCELLED], [])
+    assert not site.journal.records
     site.close()
 
 
