@@ -257,6 +257,8 @@ class Clock:
         self._wall, self._steady = wall, steady
         self._evidence, self._rtc = evidence, rtc
         self._touched: int | None = None
+        self._looked = 0.0
+        """when the evidence was last read, by the monotonic clock"""
         name, apart = boot(), wall() - steady()
         empty = Memory("", None, apart, BUILT)
         self._file = StateFile(file, partial(_known, boot=name, empty=empty), lambda: empty)
@@ -518,8 +520,16 @@ class Clock:
         if first and self._looked_before and self._memory.proved is None:
             # An earlier process has seen a step, and the file may be older than that (rule C8).
             self.history.touched = evidence.touched
-        if evidence.kernel or (not first and evidence.touched not in (None, touched)):
+        looked, self._looked = self._looked, steady
+        if evidence.kernel:
             return steady
+        if not first and evidence.touched not in (None, touched):
+            # Touched shortly before a step, the file is new and says nothing of the clock that we
+            # see now: by that clock it is as old as the step is wide (rule C8).
+            age = wall - evidence.touched / 1e9
+            if -STEP <= age <= steady - looked + STEP:
+                return steady
+            self.history.touched = evidence.touched
         is_newer = evidence.touched != self.history.touched
         if first and evidence.touched is not None and is_newer and self._memory.proved is None:
             # timesyncd synchronized before this process began. How long ago, only the wall clock

@@ -76,6 +76,28 @@ def test_timesyncds_file_alone_is_enough_where_the_kernel_cannot_be_asked():
     assert clock.trust is ClockTrust.TRUSTED
 
 
+@pytest.mark.parametrize("by", [14, -14, 7 * DAY])
+def test_a_file_that_was_touched_shortly_before_a_step_says_nothing_of_the_clock(tmp_path, by):
+    """Rule C8: nobody has looked between the two."""
+    machine, file = Machine(up=5000.0), tmp_path / "clock.json"
+    clock = machine.clock(file)
+    machine.synchronizes(NOW)
+    assert clock.dates
+    machine.passes(40)
+    assert clock.dates
+    machine.passes(2)
+    machine.synchronizes(machine.wall)
+    machine.passes(5)
+    machine.wall += by
+    assert not clock.dates
+    machine.passes(60)
+    assert not clock.dates
+    clock.remember()
+    assert not machine.clock(file).dates
+    machine.synchronizes(NOW + 107)
+    assert clock.dates
+
+
 def test_a_synchronization_of_this_boot_before_our_start_counts():
     machine = Machine(up=5000.0)
     machine.touched = int((NOW - 4000) * 1e9)
