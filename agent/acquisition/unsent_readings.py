@@ -32,6 +32,8 @@ KEPT_AT_MOST = 5 * MOST
 """values of one device kept in memory while the store fails: the latest"""
 MIDNIGHTS_AT_MOST = 1_000
 """indexes of one dwelling kept in memory while the store fails: the latest"""
+GIVEN = "given:"
+"""begins what is among the flags of a kept index and is no flag"""
 QUARTER = 900
 """seconds: midnight is a multiple of it in every time zone"""
 ROOM = 50_000
@@ -272,8 +274,10 @@ class MidnightReadings:
         return sorted(values_kept, key=lambda held: held[0].slot)
 
     async def tend(self, now: float, accounts: Sequence[SlotAccount], point_of: PointOf) -> int:
-        """Release the indexes that became owed since the registry's last change. Destroy those that
-        are too old or serve no duty. Return how many left the store.
+        """Give the indexes that became owed since the registry's last change. Destroy those that
+        are too old or serve no duty. Return how many were given or destroyed.
+
+        What was given stays: a correction may retract it, and a further one need it again.
 
         While the registry cannot be read nothing is: it knows no duty then (rule A8).
 
@@ -288,10 +292,9 @@ class MidnightReadings:
         asked = self._registry.revision
         if self.asked != asked:
             for no, values in await self.thread.run(lambda: list(self.store.each())):
-                left = await self._deliver(values, now, accounts, point_of)
-                stay = sum(map(len, left.values()))
-                if stay < len(values):
-                    gone += len(values) - stay
+                left, done = await self._deliver(values, now, accounts, point_of)
+                gone += done
+                if [value for each in left.values() for value in each] != values:
                     await self.thread.run(self.store.put_back, no, left)
             self.asked = asked
         return gone
@@ -302,35 +305,40 @@ class MidnightReadings:
         now: float,
         accounts: Sequence[SlotAccount],
         point_of: PointOf,
-    ) -> dict[str, list[UnassignedValue]]:
-        """Send the values of one entry that are owed. Return those that stay in the store, by
-        dwelling.
+    ) -> tuple[dict[str, list[UnassignedValue]], int]:
+        """Send the values of one entry that are owed and were not given yet. Return those that stay
+        in the store, by dwelling, and how many were given or serve no duty.
         """
         left: dict[str, list[UnassignedValue]] = {}
         rows_of: list[list[Reading]] = [[] for _ in accounts]
+        done = 0
         for value in values:
             point = point_of(value.device, value.point)
-            if point is None:
+            place = self._for_a_duty(point, value.serial, value.slot) if point else None
+            if point is None or place is None:
+                done += 1
                 continue
-            if (place := self._for_a_duty(point, value.serial, value.slot)) is None:
-                continue
-            owed = False
+            owed, before = set[str](), {flag for flag in value.flags if flag.startswith(GIVEN)}
             for (ledger, _), rows_made in zip(accounts, rows_of, strict=True):
                 # One second later than now: the change that asks for this index may have retracted
                 # the same slot, and only a higher version counts after that.
                 rows = ledger.midnight_rows(
                     value.slot, _midnight_sample(value, point), value.serial, int(now) + 1
                 )
-                rows_made.extend(rows)
-                owed |= bool(rows)
-            if not owed:
-                left.setdefault(place, []).append(value)
+                rows_made.extend(row for row in rows if _given(row) not in before)
+                owed |= set(map(_given, rows))
+            done += not owed <= before
+            # before an upgrade is final the file stays readable for the earlier version
+            if self.store.on_trial and owed:
+                continue
+            flags = (*(flag for flag in value.flags if flag not in before), *sorted(owed))
+            left.setdefault(place, []).append(value._replace(flags=flags))
         for (_, ingest), rows_made in zip(accounts, rows_of, strict=True):
             if rows_made:
                 # An error leaves the values in the store. A kill before they are removed there
                 # sends them again, as another version.
                 await ingest.keep(rows_made)
-        return left
+        return left, done
 
     def _for_a_duty(self, point: Point, serial: str | None, slot: int) -> str | None:
         """The dwelling for which a duty may need this index; None: no duty does."""
@@ -344,7 +352,13 @@ class MidnightReadings:
 
 
 def _midnight_sample(value: UnassignedValue, point: Point) -> Sample:
-    return Sample(point, value.at, Decimal(value.value), quality=value.quality, flags=value.flags)
+    flags = tuple(flag for flag in value.flags if not flag.startswith(GIVEN))
+    return Sample(point, value.at, Decimal(value.value), quality=value.quality, flags=flags)
+
+
+def _given(row: Reading) -> str:
+    """Among the flags of a kept index, the row as which it was given."""
+    return f"{GIVEN}{row.series.step}/{row.series.basis}/{row.series.occupancy}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,7 +112,7 @@ class UnassignedStore:
         if ("owner",) not in columns:
             # an earlier version ignores the column: its values are under the gateway's key
             self._database.write("ALTER TABLE kept ADD COLUMN owner INTEGER NOT NULL DEFAULT 0")
-        self._own_keys = not on_trial
+        self.on_trial = on_trial
         if keys.rotating:
             with suppress(SpoolFull):  # the caller of `rekey` tries again
                 self._begin_rotation()
@@ -230,7 +230,7 @@ class UnassignedStore:
 
     def _insert(self, values_of: Mapping[str, Sequence[UnassignedValue]]) -> None:
         for place, values in values_of.items():
-            own_key = self._own_keys and place
+            own_key = place and not self.on_trial
             owner = self._person_keys.number_at(place) if own_key else NOBODY
             text = zlib.compress(json.dumps(values, separators=(",", ":")).encode(), 1)
             self._database.write(

@@ -68,6 +68,18 @@ class Here:
         ]
         return self.town.registry.occupy(rows, "test", "test", told)[-1]
 
+    def corrects(self, home, at, told):
+        """The people before moved out at this time, and those of `home` moved in. Returns these."""
+        known = self.town.registry.occupancies_of(home.place)
+        before = next(one for one in known if one.until == home.since)
+        rows = [
+            NewOccupancy("correct", id=before.id, until=at),
+            NewOccupancy("correct", id=home.id, since=at),
+        ]
+        later = at > home.since  # the one that makes room comes first
+        done = self.town.registry.occupy(rows[::-1] if later else rows, "test", "test", told)
+        return next(one for one in done if one.id == home.id)
+
     async def tend(self, registers, now):
         return await registers.tend(now, self.accounts, lambda _device, _name: METER)
 
@@ -113,7 +125,34 @@ def test_a_change_of_occupant_told_late_gives_its_index_once_and_no_other(tmp_pa
         assert row.flags == "LATE"
         assert row.ver > told  # what took the slot back from those who moved out does not take it
         assert await here.tend(registers, told + 60) == 0
-        assert await thread.run(shelf.count) == 2
+        here.moves(MIDNIGHT + 9 * DAY, told + 70)
+        assert await here.tend(registers, told + 80) == 0
+        assert len(here.rows) == 1
+        assert await thread.run(shelf.count) == 3  # a correction may retract it
+
+    scenario(tmp_path, town, does)
+
+
+@pytest.mark.parametrize("on_trial", [False, True])
+def test_an_index_that_a_correction_retracts_is_given_again_once_it_is_owed_again(
+    tmp_path, town, on_trial
+):
+    """Rule P10. Before an upgrade is final the earlier version must be able to read the store."""
+
+    async def does(here, registers, shelf, _thread):
+        shelf.on_trial = on_trial
+        here.reads(registers, MIDNIGHT - 2 * HOUR, 60)
+        told = MIDNIGHT + 20 * DAY
+        home = here.moves(MIDNIGHT + DAY, told)
+        assert await here.tend(registers, told) == 1
+        for n, at in enumerate((MIDNIGHT + 2 * DAY, MIDNIGHT + DAY), 1):
+            home = here.corrects(home, at, told + n * 60)
+            await here.tend(registers, told + n * 60)
+        again = [] if on_trial else [(MIDNIGHT + DAY, told + 121)]
+        assert [(row.t, row.ver) for row in here.rows] == [
+            (MIDNIGHT + DAY, told + 1), (MIDNIGHT + 2 * DAY, told + 61), *again
+        ]  # fmt: skip
+        assert {row.flags for row in here.rows} == {"LATE"}
 
     scenario(tmp_path, town, does)
 
