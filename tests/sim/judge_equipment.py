@@ -673,7 +673,8 @@ def _ended(
     """G6, H2, H28: released two minutes after its end, or after all is available again."""
     begin, last = hold.begin, hold.writes[-1]
     if _same(last.value, control.get("failsafe")):
-        due = max(_failsafe_over(facts, control, hold), _due(hold, orders))
+        # an order that asks for no less takes over without a write
+        due = _due(hold, orders, _failsafe_over(facts, control, hold))
     elif _testing(facts, last.at):
         due = last.at + 600
     elif facts.clock_doubted_from < begin.at + DAY:
@@ -732,9 +733,11 @@ def _until(hold: Hold) -> str:
     return "the end" if hold.end == NEVER else f"{hold.end:.0f}"
 
 
-def _due(hold: Hold, orders: list[Order]) -> float:
-    """The end of the orders that follow each other without a gap."""
-    due = hold.writes[-1].at
+def _due(hold: Hold, orders: list[Order], since: float = 0.0) -> float:
+    """The end of the orders that follow each other without a gap, from the last write on, or from
+    what was in force without an order until `since`.
+    """
+    due = max(hold.writes[-1].at, since)
     for order in orders:
         if order.begin - NEAR <= due and order.end > due and order.asked <= order.end:
             due = order.end

@@ -2460,6 +2460,22 @@ def test_a_limit_whose_platform_fell_silent_and_a_failsafe_without_end_are_found
     assert story.sorts() == {("EQUIPMENT", "G6")}
 
 
+def test_an_order_takes_over_what_a_failsafe_has_set(story):
+    """Rule H12: one that asks for the same value writes nothing."""
+    controlled(story, **LIMIT | {"failsafe_for": 2 * HOUR})
+    story.readings()
+    for minute in range(-DAY, 4 * DAY, 240):
+        if not 1000 < minute < 1500:
+            story.note(at(0) + minute, "heartbeat", recipient=TO, signed=at(0) + minute)
+    write(story, at(0) + 1600, "6", "11")
+    order(story, at(0) + 1600 + HOUR, value=6.0, duration=2 * HOUR)
+    write(story, at(0) + 1600 + 3 * HOUR, "11", "6")
+    assert ("EQUIPMENT", "G6") not in story.sorts()
+    story.records.pop()
+    write(story, at(0) + 1600 + 4 * HOUR, "11", "6")
+    assert ("EQUIPMENT", "G6") in story.sorts()
+
+
 def test_the_value_of_a_watchdog_is_nobodys_wish(story):
     controlled(story, **LIMIT | {"watchdog": 60})
     write(story, BEGIN - 200, "6", "11", by="watchdog")
