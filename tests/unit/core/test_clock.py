@@ -94,6 +94,8 @@ def test_a_file_that_was_touched_shortly_before_a_step_says_nothing_of_the_clock
     assert not clock.dates
     clock.remember()
     assert not machine.clock(file).dates
+    clock.take_signed_time(machine.wall)
+    assert not clock.agreed  # no time service keeps it
     machine.synchronizes(NOW + 107)
     assert clock.dates
 
