@@ -121,6 +121,10 @@ class SetBack(NamedTuple):
     """seconds by which its marks lay ahead of the clock"""
 
 
+async def _nothing_kept(_wrong: Wrong) -> None:
+    pass
+
+
 class Timekeeper:
     """Begins clock periods for all recipients and lines: they share one clock."""
 
@@ -130,8 +134,13 @@ class Timekeeper:
         books: Callable[[], Iterable[SlotBook]],
         pollers: Callable[[], Iterable[Poller]],
         audit: Callable[[str, Mapping[str, object]], None] = lambda _kind, _body: None,
+        set_back: Callable[[Wrong], Awaitable[None]] = _nothing_kept,
     ) -> None:
+        """`set_back`: destroys what else was kept of slots that a wrong clock closed; it raises
+        nothing.
+        """
         self._clock, self._books, self._pollers, self._audit = clock, books, pollers, audit
+        self._set_back = set_back
         self._agreed = False
         self._refused = False
         """a spool could not record the present period: it is logged once"""
@@ -223,6 +232,8 @@ class Timekeeper:
 
     async def _take_back(self, book: SlotBook, wrong: Wrong, how: str) -> SetBack:
         now, highest = self._clock.now(), book.highest
+        # Before the spool's periods are marked as put right: after a kill all of it is done again.
+        await self._set_back(wrong)
         series = await book.take_back(wrong, now)
         # Each poller compares with values that were dated by the wrong clock.
         for poller in self._pollers():

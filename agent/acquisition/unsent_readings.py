@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING
 
 from agent.acquisition.timetable import is_slot
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
     from agent.acquisition.ingest import SlotAccount
     from agent.buffer.database import OneThread
+    from agent.buffer.schema import Wrong
     from agent.buffer.unassigned_store import UnassignedStore
     from agent.core.model import Point, Reading
     from agent.registry.registry import Registry
@@ -40,8 +43,8 @@ ROOM = 50_000
 """samples of one line: 60 devices every minute for 14 hours"""
 
 
-class UnassignedReadings:
-    """Puts unassigned readings into their store, and releases them."""
+class _StoredReadings:
+    """Readings in memory, and the store to which they are written."""
 
     def __init__(self, registry: Registry, store: UnassignedStore, thread: OneThread) -> None:
         self._registry = registry
@@ -51,9 +54,51 @@ class UnassignedReadings:
         self.asked = -1
         """the registry's change after which `tend` last checked all values"""
         self.filled = Change()
-        """`full` is true now"""
+        """there is something to write now"""
         self.full = False
         """whether many values wait in memory, or the last write failed"""
+        self._wrong: list[Wrong] = []
+        """what a wrong clock closed and the store has not destroyed yet"""
+        self._one_at_a_time = asyncio.Lock()
+
+    async def set_back(self, wrong: Wrong) -> None:
+        """Destroy the values of slots that a wrong clock closed: the meter is read again for them
+        (rule C5). While the store fails this raises what it raises, and none of them is assigned:
+        they are destroyed before anything else happens to the store.
+        """
+        async with self._one_at_a_time:
+            for whose, values in list(self._held.items()):
+                self._held[whose] = [value for value in values if not _closed_by(wrong, value)]
+                if not self._held[whose]:
+                    del self._held[whose]
+            self._wrong.append(wrong)
+            await self._destroy_wrong()
+
+    async def commit(self) -> None:
+        """Write the values held in memory to the store; those that fail stay in memory."""
+        async with self._one_at_a_time:
+            await self._commit()
+
+    async def _commit(self) -> None:
+        raise NotImplementedError
+
+    async def _destroy_wrong(self) -> None:
+        while self._wrong:
+            wrong = self._wrong[0]
+            await self.thread.run(self.store.destroy, partial(_closed_by, wrong))
+            self._wrong = [other for other in self._wrong if other is not wrong]
+            self.asked = -1
+
+
+def _closed_by(wrong: Wrong, value: UnassignedValue) -> bool:
+    return wrong.closed((value.device, value.step), value.slot)
+
+
+class UnassignedReadings(_StoredReadings):
+    """Puts unassigned readings into their store, and releases them."""
+
+    def __init__(self, registry: Registry, store: UnassignedStore, thread: OneThread) -> None:
+        super().__init__(registry, store, thread)
         self.soon = False
         """whether what waits in memory is to be written as soon as rows are"""
         self.seen: dict[str, int] = {}
@@ -94,10 +139,10 @@ class UnassignedReadings:
             key = serial_key(value.serial)
             self.seen[key] = min(value.slot, self.seen.get(key, value.slot))
 
-    async def commit(self) -> None:
-        """Write the values held in memory to the store; those that fail stay in memory."""
+    async def _commit(self) -> None:
         held, self._held, self.full = self._held, {}, False
         try:
+            await self._destroy_wrong()  # before values that were dated since
             for device in list(held):
                 await self.thread.run(self.store.add, held[device])
                 del held[device]
@@ -118,7 +163,11 @@ class UnassignedReadings:
         Raises SpoolFull where a spool has no room: the values that it did not take stay in the
         store.
         """
-        await self.commit()
+        async with self._one_at_a_time:
+            return await self._tend(now, accounts, point_of)
+
+    async def _tend(self, now: float, accounts: Sequence[SlotAccount], point_of: PointOf) -> int:
+        await self._commit()
         if self._registry.mute:
             return 0
         expired = await self.thread.run(self.store.expire, int(now - LONGEST_UNSENT))
@@ -196,21 +245,10 @@ if TYPE_CHECKING:
     """device, point, and the number that was read with the value"""
 
 
-class MidnightReadings:
-    """Puts midnight indexes into a store of their own, and releases them to the manager."""
-
-    def __init__(self, registry: Registry, store: UnassignedStore, thread: OneThread) -> None:
-        self._registry = registry
-        self.store, self.thread = store, thread
-        """replaced when the store is opened again"""
-        self._held: dict[str, list[UnassignedValue]] = {}
-        """by dwelling: each dwelling has its own key in the store"""
-        self.asked = -1
-        """the registry's change after which `tend` last checked all values"""
-        self.filled = Change()
-        """`full` or `soon` is true now"""
-        self.full = False
-        """whether the last write to the store failed"""
+class MidnightReadings(_StoredReadings):
+    """Puts midnight indexes into a store of their own, and releases them to the manager. In memory
+    they are by dwelling: each dwelling has its own key in the store.
+    """
 
     @property
     def soon(self) -> bool:
@@ -246,10 +284,10 @@ class MidnightReadings:
         if self.soon:
             self.filled.tell()
 
-    async def commit(self) -> None:
-        """Write the values held in memory to the store; if that fails they stay in memory."""
+    async def _commit(self) -> None:
         held, self._held, self.full = self._held, {}, False
         try:
+            await self._destroy_wrong()  # before values that were dated since
             if held:
                 await self.thread.run(self.store.add_each, held)
         except Exception:
@@ -284,7 +322,11 @@ class MidnightReadings:
         Raises SpoolFull where a spool has no room: the values that it did not take stay in the
         store.
         """
-        await self.commit()
+        async with self._one_at_a_time:
+            return await self._tend(now, accounts, point_of)
+
+    async def _tend(self, now: float, accounts: Sequence[SlotAccount], point_of: PointOf) -> int:
+        await self._commit()
         if self._registry.mute:
             return 0
         gone = await self.thread.run(self.store.expire, int(now - LONGEST_KEPT))

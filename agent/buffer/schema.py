@@ -236,6 +236,12 @@ class Wrong(NamedTuple):
     began: int = 0
     """Unix second before which no such slot lies; earlier rows of a missing key are right"""
 
+    def closed(self, key: MarkKey, slot: int) -> bool:
+        """Whether the wrong clock closed this slot of a device."""
+        since = self.since.get(key)
+        after = slot >= self.began if since is None else slot > since
+        return after and slot <= self.until.get(key, -1)
+
 
 class Periods:
     """The stored periods. Every change belongs inside the caller's transaction."""

@@ -207,6 +207,30 @@ class UnassignedStore:
             self._destroy_keys()
         self._database.fold()
 
+    def destroy(self, wrong: Callable[[UnassignedValue], bool]) -> None:
+        """Destroy the values that are `wrong`, in one commit. Raises SpoolFull: then none is."""
+        left_of = {}
+        for no, values in list(self.each()):
+            left = [value for value in values if not wrong(value)]
+            if len(left) < len(values):
+                left_of[no] = left
+        if left_of:
+            with self._database.transaction():
+                for no, left in left_of.items():
+                    self._replace(no, left)
+                self._destroy_keys()
+            self._database.fold()
+
+    def _replace(self, no: int, left: Sequence[UnassignedValue]) -> None:
+        if not left:
+            self._database.write("DELETE FROM kept WHERE no=?", no)
+            return
+        owner = self._database.scalar("SELECT owner FROM kept WHERE no=?", no)
+        self._database.write(
+            "UPDATE kept SET t1=?, n=?, body=? WHERE no=?",
+            max(value.slot for value in left), len(left), self._sealed(left, owner), no,
+        )  # fmt: skip
+
     def expire(self, before: int) -> int:
         """Destroy entries whose last slot is earlier. Return the number of values."""
         old = self._database.read("SELECT no, n FROM kept WHERE t1<?", before)
@@ -232,14 +256,17 @@ class UnassignedStore:
         for place, values in values_of.items():
             own_key = place and not self.on_trial
             owner = self._person_keys.number_at(place) if own_key else NOBODY
-            text = zlib.compress(json.dumps(values, separators=(",", ":")).encode(), 1)
             self._database.write(
                 "INSERT INTO kept(t1, n, body, owner) VALUES(?,?,?,?)",
                 max(value.slot for value in values),
                 len(values),
-                self._under(owner).seal(text, "kept"),
+                self._sealed(values, owner),
                 owner,
             )
+
+    def _sealed(self, values: Sequence[UnassignedValue], owner: int) -> bytes:
+        text = zlib.compress(json.dumps(values, separators=(",", ":")).encode(), 1)
+        return self._under(owner).seal(text, "kept")
 
     def _drop_oldest(self) -> bool:
         with self._database.transaction():

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, cast
 
 from agent.acquisition.common_history import CommonHistory
 from agent.acquisition.directory import first_slots
@@ -19,7 +19,7 @@ from agent.buffer.spool import KEPT
 from agent.config.config import sums_asked
 from agent.core.errors import Refused
 from agent.core.state import DEFAULT_CONFIG
-from agent.core.tasks import LOOK, Change, Supervisor
+from agent.core.tasks import LOOK, Change, Supervisor, error_text
 from agent.gateway.controls import NoControls
 from agent.gateway.flight_recorder import FlightRecorder
 from agent.registry.consent_policy import CommonBasis, Policy, policy
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from agent.buffer.announcements import Item
     from agent.buffer.database import OneThread
     from agent.buffer.history_store import HistoryStore
+    from agent.buffer.schema import Wrong
     from agent.buffer.spool import Spool
     from agent.config import Config
     from agent.core.clock import Clock
@@ -290,7 +291,11 @@ class Daemon:
     def timekeeper(self, gateway: Gateway) -> Timekeeper:
         """Return what admits the periods of the clock."""
         return Timekeeper(
-            gateway.clock, lambda: books(gateway), gateway.lines.pollers, gateway.audit
+            gateway.clock,
+            lambda: books(gateway),
+            gateway.lines.pollers,
+            gateway.audit,
+            partial(set_back_unsent, gateway),
         )
 
 
@@ -371,6 +376,19 @@ class Gateway:
     waits: Waits = field(default_factory=Waits)
     flight: FlightRecorder = field(default_factory=FlightRecorder)
     """remembers what happens to the agent; it records nothing in a command without daemon"""
+
+
+async def set_back_unsent(gateway: Gateway, wrong: Wrong) -> None:
+    """Destroy the unsent readings of slots that a wrong clock closed. A store that fails destroys
+    them before it assigns others; readings are dated all the same.
+    """
+    for name, readings in gateway.unsent.items():
+        try:
+            await cast("UnassignedReadings | MidnightReadings", readings).set_back(wrong)
+        except Exception as error:  # noqa: BLE001 -- the clock's period begins without this store
+            gateway.jobs.faults.log(
+                error, f"{name}: readings of a wrong clock stay: {error_text(error)}", name
+            )
 
 
 def books(gateway: Gateway) -> list[SlotBook]:

@@ -1,6 +1,6 @@
 """Guards rule G3: what a meter showed at midnight is kept for a duty only, 62 days, and leaves
 for nothing but the index of a change of occupant that was told after it, and the month ends since.
-Rule P10.
+Rules P10, C5.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ from agent.acquisition.row_assignment import ExpectedSeries
 from agent.acquisition.slots import SlotLedger
 from agent.acquisition.unsent_readings import MidnightReadings
 from agent.buffer.database import in_own_thread
+from agent.buffer.schema import Wrong
 from agent.buffer.unassigned_store import UnassignedStore
 from agent.core.errors import SpoolFull
 from agent.core.model import Why
@@ -91,6 +92,25 @@ def scenario(tmp_path, town, does):
             await does(Here(town), MidnightReadings(town.registry, shelf, thread), shelf, thread)
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("written", [True, False])
+def test_the_index_of_a_midnight_that_a_wrong_clock_saw_is_destroyed(tmp_path, town, written):
+    async def does(here, registers, shelf, thread):
+        here.reads(registers, MIDNIGHT - 2 * HOUR, 60)
+        if written:
+            await registers.commit()
+        await registers.set_back(Wrong({KEY: MIDNIGHT + HOUR}, {KEY: MIDNIGHT + DAY}))
+        told = MIDNIGHT + 20 * DAY
+        home = here.moves(MIDNIGHT + DAY, told)
+        assert await here.tend(registers, told) == 0
+        assert here.rows == []
+        assert await thread.run(shelf.count) == 2
+        here.corrects(home, MIDNIGHT + 2 * DAY, told + 60)
+        assert await here.tend(registers, told + 300) == 1
+        assert [(row.t, row.value) for row in here.rows] == [(MIDNIGHT + 2 * DAY, Decimal("50.50"))]
+
+    scenario(tmp_path, town, does)
 
 
 def test_what_a_full_spool_does_not_take_stays_on_the_shelf(tmp_path, town):

@@ -1,9 +1,10 @@
 """Guards rules G3, G4: what a meter says before anybody knows whose it is leaves for nobody,
-and for the right dwelling, on the basis of its own time, once somebody has said so. Rule I21.
+and for the right dwelling, on the basis of its own time, once somebody has said so. Rules I21, C5.
 """
 
 import asyncio
 from decimal import Decimal
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,8 +12,9 @@ from agent.acquisition.ingest import Ingest, SlotAccount
 from agent.acquisition.slots import SlotLedger
 from agent.acquisition.unsent_readings import UnassignedReadings
 from agent.buffer.database import in_own_thread
+from agent.buffer.schema import Wrong
 from agent.buffer.unassigned_store import UnassignedStore
-from agent.core.errors import SpoolFull
+from agent.core.errors import SpoolFull, StorageFailed
 from agent.core.model import Why
 from tests.unit.acquisition.house import LONG_AGO, NOW, point, sample
 
@@ -152,6 +154,47 @@ def test_what_nobody_claims_in_60_days_is_destroyed(tmp_path, town):
         assert await thread.run(shelf.count) == 3
         await here.tend(unclaimed, NOW + 60 * DAY + 60)
         assert await thread.run(shelf.count) == 0
+
+    scenario(tmp_path, town, does)
+
+
+WRONG = Wrong({KEY: NOW + 10}, {KEY: NOW + 30})
+"""a wrong clock closed the slots 2 and 3"""
+
+
+@pytest.mark.parametrize("written", [True, False])
+def test_what_a_wrong_clock_dated_is_destroyed(tmp_path, town, written):
+    async def does(here, unclaimed, _shelf, _thread):
+        here.read(unclaimed, range(5))
+        if written:
+            await unclaimed.commit()
+        await unclaimed.set_back(WRONG)
+        town.dwelling("D7", "9009", NOW)
+        assert await here.tend(unclaimed, NOW + 200) == 3
+        assert [row.value for row in here.rows] == [Decimal(f"{n}.50") for n in (0, 1, 4)]
+
+    scenario(tmp_path, town, does)
+
+
+def test_a_store_that_fails_destroys_what_a_wrong_clock_dated_before_anything_else(tmp_path, town):
+    async def does(here, unclaimed, _shelf, thread):
+        async def fails(*_call):
+            raise StorageFailed("the disk does not answer")
+
+        here.read(unclaimed, range(5))
+        await unclaimed.commit()
+        unclaimed.thread = SimpleNamespace(run=fails)
+        with pytest.raises(StorageFailed):
+            await unclaimed.set_back(WRONG)
+        with pytest.raises(StorageFailed):
+            await here.tend(unclaimed, NOW + 200)
+        assert here.rows == []
+        unclaimed.thread = thread
+        # read again for a slot that the wrong clock had closed
+        unclaimed.note(NOW + 30, [sample(METER, "9.50", NOW + 31.0)], "9009")
+        town.dwelling("D7", "9009", NOW)
+        assert await here.tend(unclaimed, NOW + 200) == 4
+        assert [str(row.value) for row in here.rows] == ["0.50", "1.50", "4.50", "9.50"]
 
     scenario(tmp_path, town, does)
 
