@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from agent.buffer.database import OneThread
     from agent.buffer.schema import Wrong
     from agent.buffer.unassigned_store import UnassignedStore
-    from agent.core.model import Point, Reading
+    from agent.core.model import Point, Reading, Series
     from agent.registry.registry import Registry
 
 MOST = 2_000
@@ -264,9 +264,7 @@ class MidnightReadings(_StoredReadings):
         serial: str | None,
         accounts: Sequence[SlotAccount],
     ) -> None:
-        """Keep the midnight indexes that a duty may come to need and that no recipient gets
-        already.
-        """
+        """Keep the midnight indexes that a duty may come to need."""
         if slot % QUARTER or not any(is_slot(slot, DAY, ledger.zone) for ledger, _ in accounts):
             return
         for sample in samples:
@@ -275,10 +273,14 @@ class MidnightReadings(_StoredReadings):
                 continue
             if (place := self._for_a_duty(point, serial, slot)) is None:
                 continue
-            # A recipient gets this index already: a copy here would serve no purpose (rule P10).
-            if any(ledger.assignment.boundary(point, serial, slot) for ledger, _ in accounts):
+            # A recipient may get this index already: a correction may retract it, and a further one
+            # require it again.
+            known = [ledger.assignment.boundary(point, serial, slot) for ledger, _ in accounts]
+            given = sorted({_given(series) for series in known if series})
+            # before an upgrade is final the file stays readable for the earlier version
+            if given and self.store.on_trial:
                 continue
-            content = (str(sample.value), sample.at, sample.quality, sample.flags)
+            content = (str(sample.value), sample.at, sample.quality, (*sample.flags, *given))
             value = UnassignedValue(point.device, point.name, point.every, slot, serial, *content)
             self._held.setdefault(place, []).append(value)
         if self.soon:
@@ -367,11 +369,10 @@ class MidnightReadings(_StoredReadings):
                 rows = ledger.midnight_rows(
                     value.slot, _midnight_sample(value, point), value.serial, int(now) + 1
                 )
-                rows_made.extend(row for row in rows if _given(row) not in before)
-                owed |= set(map(_given, rows))
+                rows_made.extend(row for row in rows if _given(row.series) not in before)
+                owed |= {_given(row.series) for row in rows}
             done += not owed <= before
-            # before an upgrade is final the file stays readable for the earlier version
-            if self.store.on_trial and owed:
+            if self.store.on_trial and owed:  # as in `note`
                 continue
             flags = (*(flag for flag in value.flags if flag not in before), *sorted(owed))
             left.setdefault(place, []).append(value._replace(flags=flags))
@@ -398,9 +399,9 @@ def _midnight_sample(value: UnassignedValue, point: Point) -> Sample:
     return Sample(point, value.at, Decimal(value.value), quality=value.quality, flags=flags)
 
 
-def _given(row: Reading) -> str:
-    """Among the flags of a kept index, the row as which it was given."""
-    return f"{GIVEN}{row.series.step}/{row.series.basis}/{row.series.occupancy}"
+def _given(series: Series) -> str:
+    """Among the flags of a kept index, the series in which it was given."""
+    return f"{GIVEN}{series.step}/{series.basis}/{series.occupancy}"
 
 
 @dataclass(frozen=True, slots=True)

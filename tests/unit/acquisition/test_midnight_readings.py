@@ -243,13 +243,25 @@ def test_a_month_end_that_is_given_first_to_who_moved_in_unnoticed_is_owed_in_it
     scenario(tmp_path, town, does)
 
 
-def test_what_left_on_the_day_is_not_kept_beside(tmp_path, town):
+@pytest.mark.parametrize("on_trial", [False, True])
+def test_what_left_on_the_day_is_given_again_once_a_correction_was_taken_back(
+    tmp_path, town, on_trial
+):
     async def does(here, registers, shelf, thread):
-        here.moves(MIDNIGHT, MIDNIGHT - DAY)
-        (row,) = here.reads(registers, MIDNIGHT - 2 * HOUR, 5)
+        shelf.on_trial = on_trial
+        home = here.moves(MIDNIGHT, MIDNIGHT - DAY)
+        (row,) = here.reads(registers, MIDNIGHT - 2 * HOUR, 30)
         assert row.t == MIDNIGHT
-        await here.tend(registers, MIDNIGHT + DAY)
-        assert await thread.run(shelf.count) == 0
+        told = MIDNIGHT + 2 * DAY
+        assert await here.tend(registers, told) == 0
+        assert await thread.run(shelf.count) == (1 if on_trial else 2)
+        for n, at in enumerate((MIDNIGHT + DAY, MIDNIGHT), 1):
+            home = here.corrects(home, at, told + n * 60)
+            await here.tend(registers, told + n * 60)
+        again = [] if on_trial else [(MIDNIGHT, Decimal("2.50"))]
+        assert [(row.t, row.value) for row in here.rows] == [
+            (MIDNIGHT + DAY, Decimal("26.50")), *again
+        ]  # fmt: skip
 
     scenario(tmp_path, town, does)
 
