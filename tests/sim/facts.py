@@ -1196,14 +1196,15 @@ class Facts:
         return waited
 
     def _unkept_since(self, moment: float) -> float:
-        """When a clock that no service kept then began to count on from the time that it showed: it
-        has not stepped since (rule C8).
+        """Since when readings may wait at this moment: since a service, or signed time, last kept
+        the clock. They are dated by the time that passes: steps meanwhile do not matter (rule C11).
         """
         since, before, was_kept = 0.0, 0.0, True
         for at, apart, kept in self.kept:
             if at > moment:
                 break
-            if was_kept or abs(apart - before) > STEPPED:
+            stepped = abs(apart - before) > STEPPED
+            if was_kept or (stepped and any(end == at for _, end, _ in self.vouched)):
                 since = at
             before, was_kept = apart, kept
         return since
