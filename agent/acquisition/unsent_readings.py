@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import defaultdict, deque
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import partial
@@ -335,9 +335,11 @@ class MidnightReadings(_StoredReadings):
         # Read before the values are checked: a change meanwhile is handled by the next call.
         asked = self._registry.revision
         if self.asked != asked:
-            for no, values in await self.thread.run(lambda: list(self.store.each())):
-                left, done = await self._deliver(values, now, accounts, point_of)
-                gone += done
+            lots = await self.thread.run(lambda: list(self.store.each()))
+            first = _first_of_each(lots)
+            for no, values in lots:
+                left, done = await self._deliver(first[no], now, accounts, point_of)
+                gone += done + len(values) - len(first[no])
                 if [value for each in left.values() for value in each] != values:
                     await self.thread.run(self.store.put_back, no, left)
             self.asked = asked
@@ -362,7 +364,7 @@ class MidnightReadings(_StoredReadings):
             if point is None or place is None:
                 done += 1
                 continue
-            owed, before = set[str](), {flag for flag in value.flags if flag.startswith(GIVEN)}
+            owed, before = set[str](), _as_given(value)
             for (ledger, _), rows_made in zip(accounts, rows_of, strict=True):
                 # One second later than now: the change that asks for this index may have retracted
                 # the same slot, and only a higher version counts after that.
@@ -374,7 +376,7 @@ class MidnightReadings(_StoredReadings):
             done += not owed <= before
             if self.store.on_trial and owed:  # as in `note`
                 continue
-            flags = (*(flag for flag in value.flags if flag not in before), *sorted(owed))
+            flags = (*_own_flags(value), *sorted(owed))
             left.setdefault(place, []).append(value._replace(flags=flags))
         for (_, ingest), rows_made in zip(accounts, rows_of, strict=True):
             if rows_made:
@@ -394,9 +396,38 @@ class MidnightReadings(_StoredReadings):
         return installation.place if kept else None
 
 
+def _first_of_each(
+    lots: Sequence[tuple[int, list[UnassignedValue]]],
+) -> dict[int, list[UnassignedValue]]:
+    """Of each entry the values that are the first of their midnight (rule M10): a start may read a
+    slot again whose first value was kept just before. What a later one was given as counts for the
+    first.
+    """
+    readings = defaultdict(list)
+    for no, values in lots:
+        for value in values:
+            read = value.device, value.point, value.serial, value.slot
+            readings[read].append((no, value))
+    first: dict[int, list[UnassignedValue]] = {no: [] for no, _ in lots}
+    for values_of_a_slot in readings.values():
+        no, value = min(values_of_a_slot, key=lambda kept: kept[1].at)
+        given = {flag for _, other in values_of_a_slot for flag in _as_given(other)}
+        first[no].append(value._replace(flags=(*_own_flags(value), *sorted(given))))
+    return first
+
+
 def _midnight_sample(value: UnassignedValue, point: Point) -> Sample:
-    flags = tuple(flag for flag in value.flags if not flag.startswith(GIVEN))
-    return Sample(point, value.at, Decimal(value.value), quality=value.quality, flags=flags)
+    number, flags = Decimal(value.value), _own_flags(value)
+    return Sample(point, value.at, number, quality=value.quality, flags=flags)
+
+
+def _own_flags(value: UnassignedValue) -> tuple[str, ...]:
+    return tuple(flag for flag in value.flags if not flag.startswith(GIVEN))
+
+
+def _as_given(value: UnassignedValue) -> set[str]:
+    """The series in which a kept index was given, as they are among its flags."""
+    return {flag for flag in value.flags if flag.startswith(GIVEN)}
 
 
 def _given(series: Series) -> str:

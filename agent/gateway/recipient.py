@@ -716,7 +716,9 @@ class ReadingStores:
             changed = readings.asked != gateway.registry.revision
             every = gateway.config.spool.flush if readings.soon else SHELVE_EVERY
             due = changed or readings.full or monotonic() - done >= every
-            if due and clock.dates:
+            # Undated readings are dated first: they may hold the same index, and are given there.
+            undated = any(poller.undated for poller in gateway.lines.pollers())
+            if due and clock.dates and not undated:
                 try:
                     # Retractions come before the rows that replace them.
                     await gateway.recipients.catch_up()

@@ -177,6 +177,36 @@ def test_an_index_that_a_correction_retracts_is_given_again_once_it_is_owed_agai
     scenario(tmp_path, town, does)
 
 
+def test_of_two_readings_of_a_midnight_the_first_is_given(tmp_path, town):
+    """After a power cut the spool may have lost what closed the slot, and it is read again."""
+
+    async def does(here, registers, shelf, thread):
+        for shown, seconds in (("26.50", 0), ("26.70", 131)):
+            read = [sample(METER, shown, MIDNIGHT + seconds)]
+            registers.note(MIDNIGHT, read, "1001", here.accounts)
+            await registers.commit()
+        told = MIDNIGHT + DAY
+        here.moves(MIDNIGHT, told)
+        assert await here.tend(registers, told) == 2
+        assert [(row.value, row.delay) for row in here.rows] == [(Decimal("26.50"), 0)]
+        assert await thread.run(shelf.count) == 1
+
+    scenario(tmp_path, town, does)
+
+
+def test_a_midnight_of_which_a_later_reading_left_is_not_given_again(tmp_path, town):
+    async def does(here, registers, shelf, thread):
+        registers.note(MIDNIGHT, [sample(METER, "26.50", MIDNIGHT)], "1001", here.accounts)
+        await registers.commit()
+        here.moves(MIDNIGHT, MIDNIGHT + 60)
+        here.reads(registers, MIDNIGHT, 1)
+        assert await here.tend(registers, MIDNIGHT + 120) == 1
+        assert here.rows == []
+        assert await thread.run(shelf.count) == 1
+
+    scenario(tmp_path, town, does)
+
+
 def test_while_the_registry_knows_no_duty_no_index_is_destroyed(tmp_path, town):
     """Rule A8."""
 
