@@ -1,20 +1,30 @@
 """What the kernel tells of this process and its machine."""
 
-import gc
+import json
 import os
+import subprocess
+import sys
 import time
 
 from agent.core.process import temperatures, usage
 
+BEFORE_AND_WITH_A_FILE = """
+import json, os, sys
+from agent.core.process import usage
+before = usage()
+with open(sys.argv[1], "wb") as file:
+    file.write(b"x" * 1_000_000)
+    file.flush()
+    os.fsync(file.fileno())
+    print(json.dumps([before, usage()]))
+"""
 
-def test_this_process_is_counted_by_the_kernel(tmp_path):
-    gc.collect()  # or a file that an earlier test left open could be closed in between
-    before = usage()
-    with (tmp_path / "x").open("wb") as file:
-        file.write(b"x" * 1_000_000)
-        file.flush()
-        os.fsync(file.fileno())
-        during = usage()
+
+def test_a_process_is_counted_by_the_kernel(tmp_path):
+    """A process of its own: in this one, what earlier tests left open may close in between."""
+    asked = [sys.executable, "-c", BEFORE_AND_WITH_A_FILE, str(tmp_path / "x")]
+    run = subprocess.run(asked, capture_output=True, text=True, check=True, timeout=60)
+    before, during = json.loads(run.stdout)
     assert during["files"] == before["files"] + 1
     assert during.get("written", 1) >= before.get("written", 0)
     assert 1e6 < before["memory"] < 2e9
