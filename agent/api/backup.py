@@ -90,6 +90,7 @@ def _content(gateway: Gateway, files: dict[str, str]) -> dict[str, Any]:
     if not gateway.identity:
         raise Refused(identity.why_absent(gateway.identity))
     store = gateway.objects.inbox.trust_store
+    store.must_be_open()  # it would be without the trust list and the revocations
     return {
         "schema": SCHEMA,
         "gateway": gateway.identity.gateway,
@@ -195,10 +196,12 @@ def _is_current(file: Path, kept: BuildingFile) -> bool:
 
 def _content_hash(gateway: Gateway, files: dict[str, str], sealing: tuple[str, bool]) -> str:
     """Hash what the file would contain and how it would be encrypted: a new hash means a new file.
+    Raises NotRecorded.
 
     The registry is represented by the number of its last change.
     """
     store = gateway.objects.inbox.trust_store
+    store.must_be_open()
     trust = store.trust.sha256 if store.trust else None
     waiting = [sha256 for sha256, _, _ in store.waiting()]
     # Each revocation has its own entry in `versions`, so the revoked objects need not be listed.

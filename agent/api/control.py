@@ -805,6 +805,7 @@ def _voting_person(gateway: Gateway, caller: Caller) -> str:
 
 
 def _vote(gateway: Gateway, code: str) -> Vote:
+    gateway.objects.inbox.trust_store.must_be_open()
     vote = store.find_vote(gateway.objects.inbox.trust_store.db, code, gateway.clock.now())
     if vote is None:
         raise Refused(N_("no vote waits for this code: it is wrong, already used, or expired"))

@@ -427,19 +427,20 @@ class TrustStore:
             ) from error
 
     def _continue_in_memory(self, why: Late) -> None:
-        stuck, self.db = self.db, sqlite3.connect(":memory:", check_same_thread=False)
-        # closed at once: until the copy is open, no call may wait for the stuck connection
-        self.db.close()
+        # until the copy is open, no call may wait for the stuck connection
+        stuck, empty = self.db, self.shut()
         DiskWriter.begin(stuck.close)  # runs once the stuck call has returned
-        self.volatile, self._shut = True, True
-        self.db = self._copied(self._path, self._memory_folder, why).db
+        self.volatile = True
+        self.db = self._copied(self._path, self._memory_folder, why).db  # or the store stays shut
         self._shut = False
+        empty.close()
 
     def shut(self) -> sqlite3.Connection:
         """Be without entries, as the file is closed and cannot be opened again. Return the empty
         database, which the caller closes.
         """
-        self._shut, self.db = True, sqlite3.connect(":memory:", isolation_level=None)
+        self._shut = True
+        self.db = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
         self.db.executescript(SCHEMA)
         return self.db
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from contextlib import closing
 
 import pytest
 
 from agent.api import backup
 from agent.app import visited
 from agent.control.writer import FILE
+from agent.core.errors import NotRecorded
 from agent.registry import identity
 from agent.trust import trust_list
 from agent.trust.jws import parse_jws
@@ -87,3 +89,18 @@ def test_a_grant_that_comes_again_after_a_restore_is_revoked_still(site):
     content = asyncio.run(lives())
     backup.restore(content, site / "new/state", "me")
     asyncio.run(goes_on())
+
+
+def test_no_backup_is_taken_without_what_the_trust_store_holds(site):
+    async def lives() -> None:
+        (site / "old/state" / FILE).touch()
+        async with visited(site / "old/config.yaml") as house:
+            assert backup._content_hash(house, {}, ("", False))
+            store = house.objects.inbox.trust_store
+            with closing(store.db), closing(store.shut()):
+                with pytest.raises(NotRecorded, match="cannot be read now"):
+                    backup._content(house, {})
+                with pytest.raises(NotRecorded, match="cannot be read now"):
+                    backup._content_hash(house, {}, ("", False))
+
+    asyncio.run(lives())

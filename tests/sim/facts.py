@@ -695,7 +695,8 @@ class Facts:
         for jti, (at, what, index) in self._users():
             states = self.outcomes.get(jti, set())
             is_order = str(what.get("typ", "")).startswith("dr-")  # a copy may be rejected later
-            if "REJECTED" in states and not is_order and not states & {"ACCEPTED", "WAITING"}:
+            refused = "REJECTED" in states and not states & {"ACCEPTED", "WAITING"}
+            if refused and not is_order and not self._perhaps_recorded(jti, at):
                 continue
             known = self._acknowledged(jti, accepted) if is_order or "ACCEPTED" in states else None
             means = what.get("means") or what.get("instead") or ()
@@ -706,6 +707,13 @@ class Facts:
             if learn is not None:
                 learn(asked, known, fact, index)
         self._learn_lost_withdrawals()
+
+    def _perhaps_recorded(self, jti: str, at: float) -> bool:
+        """Whether the agent ended before it acknowledged an object: it may be in force, though its
+        outcome is not recorded, and be refused when it is sent again after a withdrawal.
+        """
+        end = next((life.end for life in self.lives if life.begin <= at <= life.end), NEVER)
+        return end < NEVER and not any(at <= ack <= end for ack in self._acks.get(jti, ()))
 
     def _users(self) -> Iterator[tuple[str, tuple[float, Mapping[str, Any], int]]]:
         """The object that has used each number: the first one, or, if that was refused, a later one

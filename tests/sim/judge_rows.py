@@ -580,7 +580,7 @@ def _untrue(facts: Facts, held: Held) -> Iterator[Finding]:
             yield _untruth(held, "M8", "it is checked, and the meter cannot show it")
     elif row.kind == "INT" and Decimal(row.v or 0) < 0:
         yield _untruth(held, "M6", "a negative consumption")
-    elif row.kind == "INT" and "EXCH" not in row.flags and not _flowed(facts, row, answers):
+    elif row.kind == "INT" and "EXCH" not in row.flags and not _flowed(facts, row, of, shown):
         yield _untruth(held, "M2", f"no two indexes of {row.meter} differ by {row.v}")
 
 
@@ -667,22 +667,37 @@ def _is(row: Row, answer: Answer, apart: float) -> bool:
     )
 
 
-def _flowed(facts: Facts, row: Row, answers: list[Answer]) -> bool:
+def _flowed(facts: Facts, row: Row, of: Fitted | None, shown: list[Answer]) -> bool:
     """Whether two answers, around the begin and the end of a step, differ by this value."""
     step = row.step
-    walls = [answer.wall for answer in answers]
+    walls = [answer.wall for answer in shown]
 
     def near(t: int) -> list[Answer]:
         span = min(step, 6 * 3600)
-        return answers[bisect_left(walls, t - 1) : bisect_right(walls, t + span)]
+        return shown[bisect_left(walls, t - 1) : bisect_right(walls, t + span)]
 
     if facts.clock_doubted_from < NEVER:  # walls are not in order
         return True
     before = row.t - step
     if step == DAY:
         before = facts.midnights[bisect_left(facts.midnights, row.t) - 1]
-    value = Decimal(row.v or 0)
-    return any(b.value - a.value == value for a in near(before) for b in near(row.t))
+    value = Decimal(row.v or 0) / (of.multiplier if of else 1)
+    flow = _over_the_end if "ROLL" in row.flags else _difference
+    return any(flow(a, b) == value for a in near(before) for b in near(row.t))
+
+
+def _difference(first: Answer, then: Answer) -> Decimal:
+    return then.value - first.value
+
+
+def _over_the_end(first: Answer, then: Answer) -> Decimal | None:
+    """What flowed if the index has rolled over: it was above nine tenths of its end (rule M6), the
+    power of ten above what it showed.
+    """
+    if first.value <= 0:
+        return None
+    end = Decimal(1).scaleb(first.value.adjusted() + 1)
+    return then.value - first.value + end if first.value > end * 9 / 10 else None
 
 
 # What is owed

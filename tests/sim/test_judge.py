@@ -1583,6 +1583,36 @@ def test_a_negative_consumption_is_found(story):
     assert ("CONSERVATION", "M6") in story.sorts()
 
 
+@pytest.mark.parametrize(
+    ("shows", "flow", "flags", "right"),
+    [
+        ("999999.999", "0.001", ["ROLL"], True),
+        ("999999.999", "0.001", [], False),
+        ("999999.999", "0.002", ["ROLL"], False),
+        ("900000.001", "99999.999", ["ROLL"], True),
+        ("900000.000", "100000.000", ["ROLL"], False),
+        ("0.000", "0.000", [], True),
+        ("0.000", "0.000", ["ROLL"], False),
+    ],
+)
+def test_what_flows_is_the_difference_of_two_indexes_also_over_their_end(
+    story, shows, flow, flags, right
+):
+    """Rules M2, M6, I20: the end is that of what the meter shows."""
+    (building,) = (one.what for one in story.records if one.kind == "building")
+    building["meters"][0]["multiplier"] = "40"
+    values = {at(5) + 2: shows, at(6) + 2: "0.000"}
+    story.readings(change=lambda _: None)
+    for n, record in enumerate(story.records):
+        if record.kind == "answer":
+            what = record.what | {"value": values.get(record.at, "1.000")}
+            story.records[n] = Record(record.at, "answer", what)
+    flowed = str(Decimal(flow) * 40)
+    row = story.row(at(6), kind="INT", q="K", v=flowed, flags=flags, d=0)
+    story.batch(at(6) + 300, [row])
+    assert (("CONSERVATION", "M2") not in story.sorts()) == right
+
+
 def test_a_silent_meter_that_is_not_asked_again_is_found(story):
     t = at(5)
     lost = {"q": "M", "v": None, "why": "silent", "d": 0}
@@ -2253,6 +2283,23 @@ def test_a_consent_that_was_refused_or_waits_is_expected_once_it_is_accepted(sto
     assert (("TRUTH", "P22") in story.sorts()) != bool(before)
     look(story, at(10), "explain", **explained())
     assert ("TRUTH", "P22") in story.sorts()
+
+
+@pytest.mark.parametrize(("killed", "right"), [(0.5, True), (2.0, False)])
+def test_a_consent_that_was_taken_before_a_kill_may_be_refused_later(story, killed, right):
+    """Rule O8: its outcome was not recorded, and a copy gets the answer that applies by then."""
+    first = at(1)
+    consent = dict(story.records[3].what["means"][0], id="early", since=first)
+    sent = {"typ": "consent+jwt", "jti": "early", "recipient": TO}
+    story.note(first, "object", means=[consent], **sent)
+    ends(story, first + killed, "kill", back=10)
+    for when in (first + 1, at(9)) if killed > 1 else (at(9),):
+        story.note(when, "object", acked=True, **sent)
+    refused = {"id": "o", "typ": "consent+jwt", "jti": "early", "state": "REJECTED",
+               "at": utc(at(9))}  # fmt: skip
+    story.batch(at(9) + 1, [], directory={"outcomes": [refused]})
+    story.readings(change=in_place_of(at(5), basis="early"))
+    assert (("SENT", "G3") not in story.sorts()) == right
 
 
 def test_a_consent_that_waited_is_in_force_from_the_second_in_which_the_clock_was_set(story):

@@ -5,6 +5,7 @@ Rule O19.
 from __future__ import annotations
 
 import asyncio
+from contextlib import closing
 from types import SimpleNamespace
 
 import pytest
@@ -113,6 +114,17 @@ def test_a_code_works_once_and_not_for_ever(site):
     site.here.wall += CONFIRMED_WITHIN + 1
     with pytest.raises(Refused, match="no vote waits"):
         site.ask("confirm", "martin", code=late)
+
+
+def test_a_code_is_not_called_wrong_while_the_trust_store_is_shut(site):
+    code = site.ask("witness", "dupont", grant=VOTE)["code"]
+    trust_store = site.house.objects.inbox.trust_store
+    with (
+        closing(trust_store.db),
+        closing(trust_store.shut()),
+        pytest.raises(Refused, match="cannot be read now"),
+    ):
+        site.ask("confirm", "martin", code=code)
 
 
 def test_a_kill_before_the_code_is_used_up_leaves_one_grant(site, monkeypatch):
