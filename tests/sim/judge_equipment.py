@@ -123,9 +123,11 @@ def judged(facts: Facts) -> Iterator[Finding]:
 def _writes(facts: Facts, control: Mapping[str, Any], orders: list[Order]) -> list[Write]:
     """The writes to a control. What a person writes at another priority is not ours to see, nor a
     value that the agent has set in the same hold, nor one that the device's watchdog has replaced
-    before the agent did anything (rule H33): that hold goes on. A watchdog that runs out later was
-    fed meanwhile, so a hold began from that value (a limit that it suits writes nothing). `fallen`:
-    where the device itself went back to the value from before, the hold is over without a write.
+    before the agent did anything (rule H33), nor one that came before the read-back of its own, and
+    that it then replaced as if the device had rounded: that hold goes on. A watchdog that runs out
+    later was fed meanwhile, so a hold began from that value (a limit that it suits writes nothing).
+    `fallen`: where the device itself went back to the value from before, the hold is over without a
+    write.
     """
     writes, base, own = [], control.get("original"), []
     replaced = fallen = None
@@ -143,6 +145,8 @@ def _writes(facts: Facts, control: Mapping[str, Any], orders: list[Order]) -> li
         elif write.by == "person":  # what a watchdog falls back to is a consequence of the hold
             over = fallen is not None and _is_over(facts, fallen, write, orders)
             if any(_same(value, one) for one in own) and not over:
+                continue
+            if later is not None and later.by == "agent" and _just_written(writes, later):
                 continue
             replaced = replaced or _Before(0.0, base, own)
             base, own = value, []
@@ -202,6 +206,12 @@ def _seen(facts: Facts, control: Mapping[str, Any]) -> list[Write]:
         if what.get("control") == control["control"]
         and (what.get("slot") is None or what["by"] == "agent")
     ]  # fmt: skip
+
+
+def _just_written(writes: list[Write], again: Write) -> bool:
+    """Whether the agent set a value so shortly before another that it had not been read back."""
+    last = writes[-1] if writes else again
+    return last.by == "agent" and not last.releases and 0 < again.at - last.at <= NEAR
 
 
 def _not_ended_by_a_start(
@@ -774,13 +784,14 @@ def _people(
     control: Mapping[str, Any], writes: list[Write], orders: list[Order]
 ) -> Iterator[Finding]:
     """H8, H10: what a person has set stays, until the planned end of the order that it ended: of
-    those that may be in force the one whose value was there.
+    those that may be in force and that gave way to no other the one whose value was there.
     """
     for number, write in enumerate(writes):
         ours = (control.get("failsafe"), control.get("original"))
         if write.by != "person" or any(_same(write.value, value) for value in ours):
             continue  # rule H33: what gardien or the device's watchdog would have set
         in_force = [order for order in _covering(write, orders) if order.begin <= write.wall + NEAR]
+        in_force = [one for one in in_force if "SUPERSEDED" not in one.states] or in_force
         last = writes[number - 1].value if number else None
         ended = [order for order in in_force if _same(order.value, last)] or in_force
         until = max((order.end for order in ended), default=0.0)

@@ -773,6 +773,33 @@ def test_what_a_person_sets_stays_until_the_end_of_the_order_whose_value_it_repl
     assert {clause for _, clause in story.readings().sorts()} == wrong
 
 
+@pytest.mark.parametrize(("state", "wrong"), [("SUPERSEDED", set()), ("STARTED", {"H10"})])
+def test_an_order_that_gave_way_is_not_the_one_that_a_person_has_ended(story, state, wrong):
+    """Rules H8, H15: three limits one after the other, the third with the value of the first."""
+    for seconds, value, duration in ((0, -2.0, HOUR), (60, -1.0, HOUR), (120, -2.0, 1200)):
+        order(story, at(0) + seconds, value=value, duration=duration)
+        write(story, at(0) + seconds + 2, str(value))
+    write(story, at(0) + 1000, "1", "-2", by="person")
+    order(story, at(0) + 1900, value=-1.5, duration=600)
+    write(story, at(0) + 1902, "-1.5", "1")
+    write(story, at(0) + 2500, "1", "-1.5")
+    told(story, at(5), "STARTED", state)
+    assert {clause for _, clause in story.readings().sorts() if clause == "H10"} == wrong
+
+
+@pytest.mark.parametrize(("again", "wrong"), [(4, set()), (60, {"H4", "H10"})])
+def test_a_value_that_a_person_sets_before_the_read_back_is_taken_for_the_devices(
+    story, again, wrong
+):
+    """Rule H33."""
+    order(story, at(0))
+    write(story, at(0) + 2, "-2")
+    write(story, at(0) + 3, "1", "-2", by="person")
+    write(story, at(0) + again, "-2", "1")
+    write(story, at(0) + HOUR, "0", "-2")
+    assert {clause for _, clause in story.readings().sorts()} == wrong
+
+
 @pytest.mark.parametrize(("set_by_agent", "wrong"), [("-1", set()), ("-1.5", {"H10"})])
 def test_a_value_that_the_agent_has_set_in_the_same_hold_is_nobodys(story, set_by_agent, wrong):
     """Rule H33."""
