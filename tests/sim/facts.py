@@ -691,7 +691,8 @@ class Facts:
             known = at if sure else None  # unrecorded: in force until the machine crashes (rule A7)
             if outcome == "refused" and not self._in_force_but_not_recorded(what):
                 continue
-            stated += [(asked, known, fact, index) for fact in what.get("means") or ()]
+            order = asked if known is None else known
+            stated += [(order, asked, known, fact, index) for fact in what.get("means") or ()]
         for jti, (at, what, index) in self._users():
             states = self.outcomes.get(jti, set())
             is_order = str(what.get("typ", "")).startswith("dr-")  # a copy may be rejected later
@@ -699,9 +700,12 @@ class Facts:
             if refused and not is_order and not self._perhaps_recorded(jti, at):
                 continue
             known = self._acknowledged(jti, accepted) if is_order or "ACCEPTED" in states else None
+            order = at if known is None else known
+            if known is not None and "WAITING" in states:
+                order -= 1  # a withdrawal may have come in the same second, just after it
             means = what.get("means") or what.get("instead") or ()
-            stated += [(at, known, fact, index) for fact in means]
-        self.stated = sorted(stated, key=lambda it: it[0] if it[1] is None else it[1])
+            stated += [(order, at, known, fact, index) for fact in means]
+        self.stated = [tuple(one) for _, *one in sorted(stated, key=lambda it: it[0])]
         for asked, known, fact, index in self.stated:
             learn = getattr(self, "_learn_" + fact["fact"].replace(".", "_"), None)
             if learn is not None:

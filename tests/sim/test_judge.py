@@ -2346,6 +2346,28 @@ def test_a_consent_that_waited_is_in_force_from_the_second_in_which_the_clock_wa
     assert begins["later"] == at(2) + 1
 
 
+def test_a_consent_that_waited_ends_by_a_withdrawal_in_the_second_of_its_acceptance(story):
+    """Rules O7, P13: both waited for the clock."""
+    mine = story.records[3].what["means"][0]
+    consent = dict(mine, id="later", recipient="energy.example", since=at(1))
+    gone = {"fact": "withdraw", "place": PLACE, "occupancy": STAY, "recipient": "energy.example"}
+    for jti, when, fact in (("later", at(1), consent), ("gone", at(2) + 0.4, gone)):
+        sent = {"typ": "consent+jwt", "jti": jti, "recipient": TO}
+        story.note(when, "object", means=[fact], **sent)
+        story.note(when + 0.1, "object", acked=True, **sent)
+    told_of = (
+        ("later", "WAITING", at(1)),
+        ("later", "ACCEPTED", at(2)),
+        ("gone", "ACCEPTED", at(2)),
+    )
+    for n, (jti, state, when) in enumerate(told_of):
+        outcome = {"id": f"o{n}", "typ": "consent+jwt", "jti": jti, "state": state, "at": utc(when)}
+        story.batch(at(2) + 9 + n, [], directory={"outcomes": [outcome]})
+    records = [*sorted(story.records, key=lambda one: one.at), Record(float(END), "end", {})]
+    ended = {basis.id: basis.gone for basis in Facts(story.plan, records).bases.values()}
+    assert ended["later"] == at(2) + 0.5
+
+
 def test_an_order_that_is_too_long_or_was_refused_gives_no_right(story):
     order(story, at(0))
     write(story, at(0) + 2, "-2")
