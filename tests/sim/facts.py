@@ -963,10 +963,14 @@ class Facts:
 
     def left_to_the_disk(self, recipient: str, t: int, step: int) -> bool:
         """Whether only the spool on the disk could state a slot, because the agent was down or the
-        power was cut since (A2, A4), and the uplink was taken out before the disk had recovered:
-        the slot is stated once there is an uplink again (rule T27).
+        power was cut since (A2, A4), and the uplink was taken out before the disk had recovered, or
+        whether it waited for a recipient that was not there any more before its uplink was taken
+        out, by a start: the slot is stated once there is an uplink again (rule T27).
         """
         removed = self.removed_from(recipient)
+        away = [one for one in self._uplink_troubles(recipient) if one.what.get("how") == "down"]
+        if any(one.begin < t + step and removed <= one.end for one in away):
+            return any(self.unlinked_from(recipient) <= life.begin for life in self.lives)
         failed = any(
             one.do == "disk" and one.begin < t + step and removed <= one.end + SLACK
             for one in self.troubles
@@ -985,16 +989,20 @@ class Facts:
 
     def refused_from(self, recipient: str) -> float:
         """From when on rows may still be in quarantine at the end (rule T17: for a day)."""
-        names = list(self.building["recipients"])
         moments = [
             one.begin
-            for one in self.troubles
-            if one.do == "uplink"
-            and one.what.get("how") == "refuses"
-            and names[one.what["recipient"] % len(names)] == recipient
-            and one.end > self.end - QUARANTINED
+            for one in self._uplink_troubles(recipient)
+            if one.what.get("how") == "refuses" and one.end > self.end - QUARANTINED
         ]
         return min(moments, default=NEVER)
+
+    def _uplink_troubles(self, recipient: str) -> list[Trouble]:
+        names = list(self.building["recipients"])
+        return [
+            one
+            for one in self.troubles
+            if one.do == "uplink" and names[one.what["recipient"] % len(names)] == recipient
+        ]
 
     @cached_property
     def unheeded(self) -> dict[str, list[Mapping[str, Any]]]:

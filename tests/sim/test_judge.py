@@ -369,6 +369,22 @@ def test_slots_that_only_the_disk_can_state_are_not_owed_if_its_uplink_was_remov
     assert story.sorts() & BOTH == (set() if right else BOTH)
 
 
+@pytest.mark.parametrize(
+    ("until", "starts", "right"), [(99, True, True), (80, True, False), (99, False, False)]
+)
+def test_slots_that_wait_for_a_recipient_whose_uplink_a_start_takes_out_are_not_owed(
+    story, until, starts, right
+):
+    """Rule T27: they are delivered once the uplink is back."""
+    fault(story, at(30), at(until), do="uplink", recipient=0, how="down")
+    story.note(at(94), "configured", change="recipient", every={"e": EVERY}, flush=5,
+               recipients=[], readable=True)  # fmt: skip
+    if starts:
+        ends(story, at(94) + 200, "kill")
+    story.readings(until=at(93), change=lambda row: row if row["t"] < at(30) else None)
+    assert (("CONSERVATION", "G2") not in story.sorts()) == right
+
+
 BOTH = {("CONSERVATION", "G2"), ("CONSERVATION", "R16")}
 
 
