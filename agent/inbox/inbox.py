@@ -508,8 +508,7 @@ class Inbox:
         with self.trust_store.transaction() as db:
             self.trust_store.note_version(verified, revocation.ver)
             self.trust_store.take_back(revoked_by(verified, revocation))
-            for kid in members.keys() & kids:
-                db.execute("INSERT OR IGNORE INTO revoked VALUES (?, ?)", (kid, now))
+            self.trust_store.revoke(members.keys() & kids, now)
             keep_answer(db, verified, answer)
         self.audit("object.accepted", _ids(verified, "") | {"keys": kids})
         return answer

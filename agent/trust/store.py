@@ -29,7 +29,7 @@ from agent.trust import trust_list, verify
 from agent.trust.error_codes import Forged, ObjectCode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from agent.trust.trust_list import TrustList
@@ -282,6 +282,9 @@ class TrustStore:
         """it is a copy in memory, because the disk fails; new entries are lost at the next boot"""
         self._shut = False
         self.taken = verify.Revocations.read(db)
+        self.revoked = frozenset(kid for (kid,) in db.execute("SELECT kid FROM revoked"))
+        """kids of revoked keys, without those revoked before they were known; they stay revoked
+        while the store is shut"""
         self.trust = self._trust()
 
     @classmethod
@@ -472,10 +475,14 @@ class TrustStore:
             )
         self.trust = new
 
-    @property
-    def revoked(self) -> frozenset[str]:
-        """Kids of revoked keys, without those revoked before they were known."""
-        return frozenset(kid for (kid,) in self.db.execute("SELECT kid FROM revoked"))
+    def revoke(self, kids: Iterable[str], now: float) -> None:
+        """Store revoked keys, inside the caller's transaction.
+
+        They are revoked at once, even if the transaction fails.
+        """
+        rows = [(kid, int(now)) for kid in kids]
+        self.db.executemany("INSERT OR IGNORE INTO revoked VALUES (?, ?)", rows)
+        self.revoked |= {kid for kid, _ in rows}
 
     def take_back(self, some: Sequence[TakenBack]) -> None:
         """Store revocations with their signers, inside the caller's transaction.
@@ -519,8 +526,7 @@ class TrustStore:
         """Store the revocations and versions of a replaced gateway."""
         with self.transaction() as db:
             self.take_back(some)
-            for kid in revoked:
-                db.execute("INSERT OR IGNORE INTO revoked VALUES (?, ?)", (str(kid), int(now)))
+            self.revoke(map(str, revoked), now)
             for iss, typ, ver in versions:
                 db.execute("INSERT OR REPLACE INTO version VALUES (?, ?, ?)", (iss, typ, int(ver)))
 
