@@ -111,7 +111,7 @@ LIVENESS (once all faults have ended)
   U10  each call is answered, also during faults, if the agent lives for 300 s after it was asked.
 SPIN
   G11  no life ends with an error, or with a refusal without cause; one that the disk causes names
-    the disk. G12: none runs without end.
+    the disk. No call is stopped by an error. G12: none runs without end.
 TRUTH (with a clock that was right until then)
   P28  the dossier lists each undoubted consent as in force, and none in force that was withdrawn;
     what it says is sent has a basis. What a recipient holds of those who live there lies between
@@ -373,6 +373,10 @@ def _without_room(facts: Facts) -> Iterator[Finding]:
 # SPIN
 
 
+BROKE_OFF = "an error in gardien itself"
+"""how a call is answered that an unexpected error has stopped"""
+
+
 def _may_refuse(facts: Facts, life: Life) -> bool:
     """A1: a start that the disk prevents states the disk as its reason. G8: a file may be wrong."""
     since = life.begin - 3600
@@ -394,6 +398,10 @@ def _spin(facts: Facts) -> Iterator[Finding]:
         ):
             text = f"life {life.number} was not ready within {STARTS:.0f} s"
             yield Finding("SPIN", "H17", text, life.begin, (life.index,))
+    for at, what, index in facts.calls:
+        if str(what.get("refused", "")).startswith(BROKE_OFF):
+            text = f"{what['name']}: {what['refused'][:200]}"
+            yield Finding("SPIN", "G11", text, at, (index,))
     for at, what, index in facts.wakes:
         simulated = max(float(what["seconds"]), 600.0)
         if float(what["rounds"]) / simulated > BUSY:

@@ -8,8 +8,9 @@ from decimal import Decimal
 
 import pytest
 
+from agent.local import FAILED
 from tests.sim.facts import Facts, Record
-from tests.sim.judge import judge
+from tests.sim.judge import BROKE_OFF, judge
 from tests.unit.test_rules import TOP, clauses
 
 BEGIN = 1_798_761_600  # 2027-01-01 00:00 UTC
@@ -1199,6 +1200,15 @@ def test_a_life_that_ends_with_an_error_or_for_ever_or_spins_is_found(story):
     assert story.sorts() == {("SPIN", "G12")}
     story.note(END - DAY, "life.ended", life=1, how="error", text="ValueError")
     assert {("SPIN", "G11"), ("LIVENESS", "G11")} <= story.sorts()
+
+
+def test_a_call_that_an_unexpected_error_stops_is_found(story):
+    """Rule G11. The text is the agent's own."""
+    story.call(at(5), "consent.withdraw", refused="the disk reports errors", outcome="waiting")
+    assert story.readings().judged() == []
+    assert FAILED.startswith(BROKE_OFF)
+    story.call(at(6), "consent.withdraw", refused=FAILED, outcome="waiting")
+    assert story.sorts() == {("SPIN", "G11")}
 
 
 def ended(story):
