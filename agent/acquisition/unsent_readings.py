@@ -37,6 +37,8 @@ MIDNIGHTS_AT_MOST = 1_000
 """indexes of one dwelling kept in memory while the store fails: the latest"""
 GIVEN = "given:"
 """begins what is among the flags of a kept index and is no flag"""
+STAYING = "/staying"
+"""ends it if the people who have the index live there after it, as far as was known"""
 QUARTER = 900
 """seconds: midnight is a multiple of it in every time zone"""
 ROOM = 50_000
@@ -276,7 +278,7 @@ class MidnightReadings(_StoredReadings):
             # A recipient may get this index already: a correction may retract it, and a further one
             # require it again.
             known = [ledger.assignment.boundary(point, serial, slot) for ledger, _ in accounts]
-            given = sorted({_given(series) for series in known if series})
+            given = sorted({self._given(series, slot) for series in known if series})
             # before an upgrade is final the file stays readable for the earlier version
             if given and self.store.on_trial:
                 continue
@@ -371,8 +373,12 @@ class MidnightReadings(_StoredReadings):
                 rows = ledger.midnight_rows(
                     value.slot, _midnight_sample(value, point), value.serial, int(now) + 1
                 )
-                rows_made.extend(row for row in rows if _given(row.series) not in before)
-                owed |= {_given(row.series) for row in rows}
+                for row in rows:
+                    given = self._given(row.series, value.slot)
+                    owed.add(given)
+                    # If they now moved out at this midnight, the change retracted it (rule I22).
+                    if before.isdisjoint({given, given.removesuffix(STAYING)}):
+                        rows_made.append(row)
             done += not owed <= before
             if self.store.on_trial and owed:  # as in `note`
                 continue
@@ -384,6 +390,13 @@ class MidnightReadings(_StoredReadings):
                 # sends them again, as another version.
                 await ingest.keep(rows_made)
         return left, done
+
+    def _given(self, series: Series, slot: int) -> str:
+        """Among the flags of a kept index, the series in which it was given."""
+        homes = self._registry.occupancies_of(series.place)
+        ended = any(home.id == series.occupancy and home.until == slot for home in homes)
+        given = f"{GIVEN}{series.step}/{series.basis}/{series.occupancy}"
+        return given if ended else given + STAYING
 
     def _for_a_duty(self, point: Point, serial: str | None, slot: int) -> str | None:
         """The dwelling for which a duty may need this index; None: no duty does."""
@@ -428,11 +441,6 @@ def _own_flags(value: UnassignedValue) -> tuple[str, ...]:
 def _as_given(value: UnassignedValue) -> set[str]:
     """The series in which a kept index was given, as they are among its flags."""
     return {flag for flag in value.flags if flag.startswith(GIVEN)}
-
-
-def _given(series: Series) -> str:
-    """Among the flags of a kept index, the series in which it was given."""
-    return f"{GIVEN}{series.step}/{series.basis}/{series.occupancy}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,11 @@ Rules P10, C5.
 """
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -291,6 +294,34 @@ def test_what_left_on_the_day_is_given_again_once_a_correction_was_taken_back(
         again = [] if on_trial else [(MIDNIGHT, Decimal("2.50"))]
         assert [(row.t, row.value) for row in here.rows] == [
             (MIDNIGHT + DAY, Decimal("26.50")), *again
+        ]  # fmt: skip
+
+    scenario(tmp_path, town, does)
+
+
+def test_an_index_is_given_again_each_time_that_a_correction_retracts_it_but_owes_it_still(
+    tmp_path, town
+):
+    """Rules P9, I22: at the midnight at which people moved out the index is theirs, but what they
+    agreed to ended before it. A move-out later on that day retracts nothing of that midnight.
+    """
+    town.policy = replace(town.policy, zone=ZoneInfo("UTC"))
+
+    async def does(here, registers, _shelf, _thread):
+        def leaves(at, told, change):
+            return town.registry.occupy([change(until=at)], "test", "test", told)[-1].id
+
+        moving = partial(NewOccupancy, "move_out", "D1")
+        home = leaves(MIDNIGHT + HOUR, MIDNIGHT - HOUR, moving)
+        correcting = partial(NewOccupancy, "correct", id=home)
+        (row,) = here.reads(registers, MIDNIGHT - 2 * HOUR, 30)
+        assert (row.t, row.series.occupancy) == (MIDNIGHT, home)
+        told = MIDNIGHT + 2 * DAY
+        for n, at in enumerate((MIDNIGHT, MIDNIGHT + 2 * HOUR, MIDNIGHT + HOUR, MIDNIGHT)):
+            leaves(at, told + n * 60, correcting)
+            await here.tend(registers, told + n * 60)
+        assert [(row.t, row.series.occupancy, row.ver) for row in here.rows] == [
+            (MIDNIGHT, home, told + 1), (MIDNIGHT, home, told + 181)
         ]  # fmt: skip
 
     scenario(tmp_path, town, does)
